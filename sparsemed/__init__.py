@@ -1,0 +1,42 @@
+"""Sparse median background images for imaging cytometry.
+
+The names below are the whole public surface. Each is loaded when it is first
+used, so that ``import sparsemed`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackgroundSparseMed",
+    "SparseBackground",
+    "__version__",
+    "compute_background",
+    "median_image",
+]
+
+_ROOMS = {
+    "BackgroundSparseMed": "sparsemed.job",
+    "SparseBackground": "sparsemed.background",
+    "compute_background": "sparsemed.background",
+    "median_image": "sparsemed.median",
+}
+
+if TYPE_CHECKING:
+    from sparsemed.background import SparseBackground, compute_background
+    from sparsemed.job import BackgroundSparseMed
+    from sparsemed.median import median_image
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'sparsemed' has no attribute {name!r}")
+    value = getattr(import_module(_ROOMS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
