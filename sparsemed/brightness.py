@@ -1,0 +1,65 @@
+"""Brightness of the channel wall: one offset per frame, against a flickering lamp.
+
+The first rows of a frame show the wall of the channel, where no cells pass.
+What the wall is brighter in a frame than in its background image is the
+frame's offset.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BAND_ROWS = 20
+"""Rows at the top of a frame that count as the wall."""
+
+
+def band_means(frames: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the mean of the wall band of each frame.
+
+    The sum of the band is taken in integers, so it is exact, and there is one
+    rounding: the division. Hence the bits depend on nothing but the pixels.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (n, H, W), uint8 or uint16
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+
+    Examples
+    --------
+    >>> frames = np.zeros((2, 30, 4), dtype=np.uint8)
+    >>> frames[1, :10] = 3
+    >>> band_means(frames)
+    array([0. , 1.5])
+    """
+    band = frames[:, :BAND_ROWS]
+    pixels = band.shape[1] * band.shape[2]
+    # Adding up in 32 bits is twice as fast as in 64, where that is enough.
+    fits = pixels * np.iinfo(frames.dtype).max < 2**32
+    sums = band.sum(axis=(1, 2), dtype=np.uint32 if fits else np.uint64)
+    means: NDArray[np.float64] = sums / np.float64(pixels)
+    return means
+
+
+def offsets(
+    of_frames: NDArray[np.float64], of_images: NDArray[np.float64], frame_index: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return how much brighter each frame's wall is than its background image's.
+
+    Parameters
+    ----------
+    of_frames : ndarray, shape (N,)
+        `band_means` of the frames.
+    of_images : ndarray, shape (M,)
+        `band_means` of the background images.
+    frame_index : ndarray of int64, shape (N,)
+        Background image of each frame.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+    """
+    return of_frames - of_images[frame_index]

@@ -1,0 +1,99 @@
+"""Cleansing: drop the background images that still show cells.
+
+A cell that stays in the median leaves a streak, which widens the range of grey
+values along the flow in the rows where it passed. Images are scored by how far
+that range, in the middle of the channel, is off from what is usual.
+"""
+
+import logging
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+logger = logging.getLogger(__name__)
+
+BASELINE_LENGTH = 10
+"""Images over which the usual range is taken: a median filter of that size."""
+
+
+class Cleansing(NamedTuple):
+    """Which background images to keep, and why.
+
+    Attributes
+    ----------
+    kept : ndarray of bool, shape (M,)
+        Images to keep: those with ``score <= threshold``. At least one.
+    score : ndarray of float64, shape (M,)
+        How far the range of grey values is off; large where cells are left.
+    threshold : float
+        Largest score that is kept; infinite when nothing is to be dropped.
+    """
+
+    kept: NDArray[np.bool_]
+    score: NDArray[np.float64]
+    threshold: float
+
+
+def cleanse(series: NDArray[Any], thresh_cleansing: float, frac_cleansing: float) -> Cleansing:
+    """Score a series of background images and choose which to keep.
+
+    Parameters
+    ----------
+    series : ndarray, shape (M, H, W), uint8 or uint16
+        Background images in the order of time; M >= 1.
+    thresh_cleansing, frac_cleansing : float
+        See `sparsemed.parameters.Parameters`.
+
+    Returns
+    -------
+    Cleansing
+
+    Notes
+    -----
+    With ``d`` the score, the threshold is ``150 var(d) / thresh_cleansing``. Where
+    that is 0, or would keep less than `frac_cleansing` of the images (then with
+    a warning), it is the quantile `frac_cleansing` of ``d``. Method and constants
+    are those of dcnum's ``BackgroundSparseMed``.
+    """
+    score = _score(series)
+    if frac_cleansing == 1:
+        logger.info("All %d background images are kept: cleansing is off", len(score))
+        return Cleansing(np.ones(len(score), dtype=bool), score, np.inf)
+
+    spread = np.var(score) * 150
+    quantile = np.quantile(score, frac_cleansing)
+    threshold = quantile if thresh_cleansing == 0 else spread / thresh_cleansing
+    kept = score <= threshold
+    dropped = np.sum(~kept) / kept.size
+    # The rounding of `1 - dropped` decides in close cases: keep it.
+    if thresh_cleansing != 0 and 1 - dropped < frac_cleansing:
+        enough = np.quantile(score, frac_cleansing, method="higher")
+        logger.warning(
+            "thresh_cleansing=%s would keep only %.1f %% of the background images, less than "
+            "frac_cleansing=%s asks for, which decides instead; thresh_cleansing=%.3g would have "
+            "kept enough",
+            thresh_cleansing,
+            100 * (1 - dropped),
+            frac_cleansing,
+            0.99 * spread / enough if enough > 0 else 0,
+        )
+        threshold = quantile
+        kept = score <= threshold
+    logger.info("Cleansing keeps %d of %d background images", np.sum(kept), kept.size)
+    return Cleansing(kept, score, float(threshold))
+
+
+def _score(series: NDArray[Any]) -> NDArray[np.float64]:
+    """How far the range of grey values in the middle of the channel is off, per image."""
+    height = series.shape[1]
+    ranges = np.ptp(series, axis=2)
+    excess = ranges - np.median(ranges, axis=0)
+    reach = max(20, height // 4)
+    # In images of less than 40 rows the start is negative and counts from the end.
+    middle = slice(height // 2 - reach, height // 2 + reach)
+    course = np.mean(excess[:, middle], axis=1)
+    course = course - ndimage.median_filter(course, size=BASELINE_LENGTH)
+    score: NDArray[np.float64] = np.abs(course - np.median(course))
+    return score
