@@ -1,0 +1,187 @@
+"""Basin records: where a file says that more of its features can be found.
+
+A record is a JSON text, stored line by line in a dataset of the group
+``basins`` whose name is the MD5 sum of the text. A *file basin* points at
+another file, an *internal basin* at a group of the same file. A basin may be
+*mapped*: then a feature ``basinmap0`` … ``basinmap9`` holds, for each frame,
+its index within the basin.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+MAPPINGS = tuple(f"basinmap{i}" for i in range(10))
+"""The features that can hold the mapping of a basin."""
+
+
+class Basin(NamedTuple):
+    """One basin record.
+
+    Attributes
+    ----------
+    key : str
+        Name of the dataset that holds the record.
+    record : dict
+        The record itself.
+    """
+
+    key: str
+    record: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What the basin is called."""
+        return str(self.record.get("name"))
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether the basin is a group of the same file."""
+        return self.record.get("type") == "internal"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the basin is another HDF5 file."""
+        return self.record.get("type") == "file"
+
+    @property
+    def paths(self) -> list[str]:
+        """Files (any one will do), or the group of an internal basin."""
+        return list(self.record.get("paths") or [])
+
+    @property
+    def features(self) -> list[str] | None:
+        """Features that the basin provides; None if the record leaves it open."""
+        return self.record.get("features")
+
+    @property
+    def mapping(self) -> str | None:
+        """Feature that holds the mapping."""
+        return self.record.get("mapping")
+
+
+def read_basins(h5: h5py.File) -> list[Basin]:
+    """Return the basins of a file in the order in which they are searched.
+
+    Internal basins come first, then those of files; each sorted by name.
+
+    Raises
+    ------
+    ValueError
+        If a record is not a JSON object.
+    """
+    basins = []
+    for key, dataset in h5.get("basins", {}).items():
+        try:
+            record = json.loads("\n".join(line.decode() for line in dataset[:].tolist()))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ValueError(f"{h5.filename}: basins/{key} is not valid JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"{h5.filename}: basins/{key} is not a basin record: {record!r}")
+        basins.append(Basin(key, record))
+    return sorted(basins, key=lambda basin: (not basin.is_internal, basin.name))
+
+
+def locate_file(paths: list[str], folder: Path) -> Path | None:
+    """Return the first of the paths that exists, absolute or below `folder`."""
+    for path in paths:
+        # joined to an absolute path, the folder has no effect
+        if (candidate := folder / path).exists():
+            return candidate
+    return None
+
+
+def measurement_identifier(attributes: Mapping[str, Any]) -> str | None:
+    """Return what tells a measurement from others, or None if it is not known.
+
+    That is the attribute ``experiment:run identifier``, or else a UUID made
+    from the MD5 sum of time, date and device.
+    """
+    if identifier := attributes.get("experiment:run identifier"):
+        return identifier.decode() if isinstance(identifier, bytes) else str(identifier)
+    names = ("experiment:time", "experiment:date", "setup:identifier")
+    parts = [attributes.get(name) for name in names]
+    if not all(parts):
+        return None
+    return str(UUID(hex=hashlib.md5("_".join(f"{part}" for part in parts).encode()).hexdigest()))
+
+
+def internal_record(
+    name: str, description: str, features: list[str], mapping: str
+) -> dict[str, Any]:
+    """Return the record of a mapped internal basin; the group is ``basin_events``."""
+    return {
+        "description": description,
+        "name": name,
+        "format": "h5dataset",
+        "paths": ["basin_events"],
+        "type": "internal",
+        "features": features,
+        "mapping": mapping,
+    }
+
+
+def file_record(
+    name: str,
+    description: str | None,
+    paths: list[str],
+    features: list[str] | None,
+    identifier: str | None,
+    mapping: str | None = None,
+) -> dict[str, Any]:
+    """Return the record of a file basin."""
+    record: dict[str, Any] = {
+        "description": description,
+        "name": name,
+        "format": "hdf5",
+        "paths": paths,
+        "type": "file",
+        "identifier": identifier,
+    }
+    if features:
+        record["features"] = features
+    if mapping is not None:
+        record["mapping"] = mapping
+    return record
+
+
+def store_record(h5: h5py.File, record: dict[str, Any], filters: Mapping[str, Any]) -> None:
+    """Write a basin record, unless the very same one is there."""
+    text = json.dumps(record, indent=2)
+    key = hashlib.md5(text.encode()).hexdigest()
+    group = h5.require_group("basins")
+    if key not in group:
+        lines = text.split("\n")
+        group.create_dataset(
+            key,
+            data=lines,
+            shape=(len(lines),),
+            dtype=f"S{max(map(len, lines))}",
+            chunks=True,
+            **filters,
+        )
+
+
+def free_mapping(h5: h5py.File, mapping: NDArray[np.int64]) -> str:
+    """Return the first mapping feature that is unused, or equal to `mapping`.
+
+    Raises
+    ------
+    ValueError
+        If all of them are taken.
+    """
+    events = h5.require_group("events")
+    for name in MAPPINGS:
+        if name not in events or np.array_equal(events[name][:], mapping):
+            return name
+    raise ValueError(
+        f"{h5.filename}: events/{MAPPINGS[0]} to {MAPPINGS[-1]} are all taken by other basins; "
+        "write the background to a new file instead"
+    )

@@ -1,0 +1,294 @@
+"""Write a background into a measurement file, the way dcnum and dclab expect it.
+
+Background images are stored once each, as an internal basin of the file, with
+a mapping from frames to images. A new file also gets the metadata of the
+measurement and refers to it for all other features.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed import __version__
+from sparsemed.parameters import Parameters
+from sparsemed.rtdc.basins import (
+    MAPPINGS,
+    Basin,
+    file_record,
+    free_mapping,
+    internal_record,
+    measurement_identifier,
+    read_basins,
+    store_record,
+)
+from sparsemed.rtdc.commit import changed_file, new_file
+from sparsemed.rtdc.measurement import open_hdf5
+from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 1024**2
+"""Weight of a chunk in new datasets."""
+
+WRITER = f"sparsemed {__version__}"
+
+
+def check_output(path: str | PathLike[str], count: int) -> None:
+    """Check that a background of `count` frames can be written to a file.
+
+    Parameters
+    ----------
+    path : str or path
+        The file; it need not exist.
+    count : int
+        Number of frames.
+
+    Raises
+    ------
+    OSError
+        If the folder is missing or read-only, or if the file exists and is
+        read-only or not HDF5.
+    ValueError
+        If the file exists and holds another number of frames.
+    """
+    path = Path(path)
+    folder = path.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{path}: the folder does not exist; create it first")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{path}: the folder is read-only")
+    if not path.exists():
+        return
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"{path}: the file is read-only")
+    with open_hdf5(path) as h5:
+        for name, entry in h5.get("events", {}).items():
+            if isinstance(entry, h5py.Dataset) and entry.ndim and len(entry) != count:
+                raise ValueError(
+                    f"{path}: events/{name} has {len(entry)} entries, but the background is of "
+                    f"{count} frames; choose another output file"
+                )
+
+
+def write_background(
+    path: str | PathLike[str],
+    *,
+    images: NDArray[Any],
+    frame_index: NDArray[np.int64],
+    offsets: NDArray[np.float64] | None,
+    parameters: Parameters,
+    source: Path | None = None,
+    compress: bool = True,
+) -> None:
+    """Write a background to a new file, into an existing one, or into the measurement.
+
+    Parameters
+    ----------
+    path : str or path
+        The file. It changes wholly or not at all.
+    images : ndarray, shape (M, H, W)
+        Background images.
+    frame_index : ndarray of int64, shape (N,)
+        For each frame, its background image.
+    offsets : ndarray of float64, shape (N,), or None
+        Brightness offset of each frame.
+    parameters : Parameters
+        What the background was computed with.
+    source : Path, optional
+        The measurement; a new file refers to it.
+    compress : bool
+        Whether to compress the data (Zstandard, level 5).
+
+    Raises
+    ------
+    OSError, ValueError
+        See `check_output`.
+    """
+    path = Path(path)
+    check_output(path, len(frame_index))
+    is_new = not path.exists()
+    with new_file(path) if is_new else changed_file(path) as h5:
+        h5.require_group("events")
+        if is_new and source is not None:
+            _refer_to(h5, source, path)
+        replaced = _set_aside_background(h5)
+        ppid = to_ppid(asdict(parameters))
+        _store_background(h5, images, frame_index, offsets, ppid, _filters(compress))
+        if replaced is not None:
+            del h5[replaced]
+
+
+def _store_background(
+    h5: h5py.File,
+    images: NDArray[Any],
+    frame_index: NDArray[np.int64],
+    offsets: NDArray[np.float64] | None,
+    ppid: str,
+    filters: Mapping[str, Any],
+) -> None:
+    written = [_store(h5, "basin_events/image_bg", images, filters)]
+    mapping = free_mapping(h5, frame_index)
+    if mapping not in h5["events"]:
+        _store(h5, f"events/{mapping}", frame_index, filters)
+    description = f"Pipeline identifier: {ppid}"
+    record = internal_record("background images", description, ["image_bg"], mapping)
+    store_record(h5, record, filters)
+    if offsets is not None:
+        written.append(_store(h5, "events/bg_off", offsets, filters))
+    for dataset in written:
+        dataset.attrs["dcnum ppid background"] = ppid
+        dataset.attrs["dcnum ppid generation"] = GENERATION
+
+
+def _store(
+    h5: h5py.File, name: str, data: NDArray[Any], filters: Mapping[str, Any]
+) -> h5py.Dataset:
+    """Write a feature in chunks of about CHUNK_BYTES, extendable along the frames."""
+    item = data.shape[1:]
+    per_chunk = CHUNK_BYTES // (int(np.prod(item)) * data.dtype.itemsize)
+    dataset = h5.create_dataset(
+        name,
+        shape=data.shape,
+        dtype=data.dtype,
+        maxshape=(None, *item),
+        chunks=(min(1000, max(10, per_chunk)), *item),
+        **filters,
+    )
+    if len(item) == 2:
+        dataset.attrs["CLASS"] = np.bytes_("IMAGE")
+        dataset.attrs["IMAGE_VERSION"] = np.bytes_("1.2")
+        dataset.attrs["IMAGE_SUBCLASS"] = np.bytes_("IMAGE_GRAYSCALE")
+    dataset[:] = data
+    return dataset
+
+
+def _filters(compress: bool) -> dict[str, Any]:
+    """Return how new datasets are stored: with a checksum, and maybe compressed."""
+    zstd = dict(hdf5plugin.Zstd(clevel=5)) if compress else {}
+    return {**zstd, "fletcher32": True}
+
+
+def _set_aside_background(h5: h5py.File) -> str | None:
+    """Move all of an earlier background into one group and return its name.
+
+    It is removed only when the new background has been written: until then its
+    space must not be used for new data, or else the file would have to change
+    in many places to hold the new state.
+    """
+    doomed = [f"{group}/{name}" for group in ("events", "basin_events") for name in _BACKGROUND]
+    basins = read_basins(h5)
+    stale = [b for b in basins if b.is_internal and "image_bg" in (b.features or [])]
+    for basin in stale:
+        doomed += [f"basins/{basin.key}", *(f"{group}/image_bg" for group in basin.paths)]
+        if others := [name for name in basin.features or [] if name != "image_bg"]:
+            store_record(h5, {**basin.record, "features": others}, _filters(True))
+    doomed += [f"events/{name}" for name in _unused_mappings(stale, read_basins(h5))]
+    doomed = [name for name in dict.fromkeys(doomed) if name in h5]
+    if not doomed:
+        return None
+    aside = h5.create_group("replaced by sparsemed")
+    for number, name in enumerate(doomed):
+        h5.move(name, f"{aside.name}/{number}")
+    return str(aside.name)
+
+
+_BACKGROUND = ("image_bg", "bg_off")
+
+
+def _unused_mappings(stale: list[Basin], basins: list[Basin]) -> set[str]:
+    """Return the mappings of stale basins that no other basin uses."""
+    dead = {basin.key for basin in stale}
+    used = {basin.mapping for basin in basins if basin.key not in dead}
+    return {basin.mapping for basin in stale if basin.mapping in MAPPINGS} - used
+
+
+def _refer_to(h5: h5py.File, source: Path, path: Path) -> None:
+    """Give a new file the metadata of its measurement, its basins, and itself as a basin."""
+    filters = _filters(True)
+    with open_hdf5(source) as measurement:
+        for name, value in measurement.attrs.items():
+            h5.attrs[name] = value
+        for topic in ("logs", "tables"):
+            for name, entry in measurement.get(topic, {}).items():
+                _copy_metadata(h5, f"{topic}/{name}", entry, filters)
+        for basin in read_basins(measurement):
+            if not basin.is_internal:
+                _copy_basin(h5, basin, measurement, filters)
+        features = [*measurement["events"], *measurement.get("basin_events", {})]
+        record = file_record(
+            name=source.name,
+            description=f"Created by {WRITER}",
+            paths=[_path_for_basin(source, path)],
+            features=sorted(name for name in features if not name.startswith("basinmap")),
+            identifier=measurement_identifier(measurement.attrs),
+        )
+        store_record(h5, record, filters)
+
+
+def _copy_metadata(h5: h5py.File, name: str, entry: Any, filters: Mapping[str, Any]) -> None:
+    """Copy a log or table, with text in lines of fixed length, and note who copied it."""
+    if not isinstance(entry, h5py.Dataset) or not entry.size:
+        return
+    data = entry[()]
+    if not entry.ndim:
+        entry.file.copy(entry, h5, name=name)
+        return
+    if data.dtype == np.dtype("O"):
+        data = np.asarray(data, dtype=f"S{max(len(line) for line in data)}")
+    copy = h5.create_dataset(name, data=data, **filters)
+    copy.attrs.update(entry.attrs)
+    earlier = [str(copy.attrs["software"])] if "software" in copy.attrs else []
+    copy.attrs["software"] = " | ".join([*earlier, WRITER])
+
+
+def _copy_basin(
+    h5: h5py.File, basin: Basin, measurement: h5py.File, filters: Mapping[str, Any]
+) -> None:
+    """Copy the record of a file basin, and its mapping."""
+    if not basin.is_file:
+        kind = basin.record.get("type")
+        logger.warning("Basin '%s' of unknown type '%s' is not copied", basin.name, kind)
+        return
+    mapping = None
+    if basin.mapping is not None:
+        if basin.mapping not in measurement["events"]:
+            logger.warning(
+                "Basin '%s' is not copied: its mapping '%s' is missing", basin.name, basin.mapping
+            )
+            return
+        index = measurement["events"][basin.mapping][:]
+        mapping = free_mapping(h5, index)
+        if mapping not in h5["events"]:
+            _store(h5, f"events/{mapping}", index, filters)
+    record = file_record(
+        basin.name,
+        basin.record.get("description"),
+        basin.paths,
+        basin.features,
+        basin.record.get("identifier"),
+        mapping,
+    )
+    store_record(h5, record, filters)
+
+
+def _path_for_basin(source: Path, path: Path) -> str:
+    """Return the path of the measurement as the basin record should give it.
+
+    That is the path as the user gave it, unless it would not lead from the
+    output's folder to the measurement.
+    """
+    if source.is_absolute():
+        return str(source)
+    seen_from_output = path.parent / source
+    if seen_from_output.exists() and seen_from_output.samefile(source):
+        return str(source)
+    return str(source.resolve())

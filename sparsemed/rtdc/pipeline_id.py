@@ -1,0 +1,118 @@
+"""PPID: the string that says how a background came about.
+
+``sparsemed:k=200^s=1^t=0^f=0.8^o=1`` names the method and, abbreviated to its
+first letter, every parameter. The scheme is dcnum's, and the strings are equal
+to dcnum's, so that a result can be traced whichever of the two made it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+
+from sparsemed.parameters import Parameters
+
+CODE = "sparsemed"
+"""The name of the method within a PPID."""
+
+GENERATION = "13"
+"""dcnum's pipeline generation: rises when dcnum's results stop being comparable."""
+
+
+def to_ppid(values: Mapping[str, Any]) -> str:
+    """Return the PPID of the given parameters.
+
+    Parameters
+    ----------
+    values : mapping of str to value
+        Names and values of `sparsemed.parameters.Parameters`; what is missing
+        has its default.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
+
+    Examples
+    --------
+    >>> to_ppid({"kernel_size": 100, "split_time": 0.5})
+    'sparsemed:k=100^s=0.5^t=0^f=0.8^o=1'
+    """
+    defaults = asdict(Parameters())
+    if unknown := sorted(set(values) - set(defaults)):
+        raise ValueError(f"unknown parameters {unknown}; known are {sorted(defaults)}")
+    items = (defaults | dict(values)).items()
+    return f"{CODE}:" + "^".join(f"{name[0]}={_as_text(value)}" for name, value in items)
+
+
+def from_ppid(ppid: str) -> dict[str, Any]:
+    """Return the parameters that a PPID stands for.
+
+    Parameters
+    ----------
+    ppid : str
+        A PPID of this method. Any prefix of a name counts as that name, and a
+        parameter that is not mentioned has its default.
+
+    Raises
+    ------
+    ValueError
+        If the PPID belongs to another method or cannot be understood.
+
+    Examples
+    --------
+    >>> from_ppid("sparsemed:k=100^o=0")["kernel_size"]
+    100
+    """
+    code, _, listed = ppid.partition(":")
+    if code != CODE or not listed:
+        raise ValueError(f"{ppid!r} is not a PPID of the method {CODE!r} ('{CODE}:k=200^s=1^…')")
+    values = asdict(Parameters())
+    unnamed = list(values)
+    for item in listed.split("^"):
+        prefix, equals, text = item.partition("=")
+        names = [name for name in unnamed if prefix and name.startswith(prefix)]
+        if not names or not equals:
+            raise ValueError(
+                f"PPID {ppid!r}: {item!r} names none of {sorted(values)}, or one twice"
+            )
+        values[names[0]] = parse_value(names[0], text)
+        unnamed.remove(names[0])
+    return values
+
+
+def parse_value(name: str, text: str) -> int | float | bool:
+    """Return a parameter's value from text, as found in PPIDs and on command lines.
+
+    Raises
+    ------
+    ValueError
+        If the text cannot be read as a value of that parameter.
+
+    Examples
+    --------
+    >>> parse_value("kernel_size", "100"), parse_value("offset_correction", "false")
+    (100, False)
+    """
+    kinds = {field.name: field.type for field in fields(Parameters)}
+    if name not in kinds:
+        raise ValueError(f"unknown parameter {name!r}; known are {sorted(kinds)}")
+    kind: Any = kinds[name]
+    try:
+        if kind is bool:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+                text.strip().lower()
+            ]
+        value: int | float = kind(text)
+    except (KeyError, ValueError):
+        raise ValueError(f"{name}: cannot read {text!r} as {kind.__name__}") from None
+    return value
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return str(int(value))
+    if isinstance(value, (float, np.floating)) and value == int(value):
+        return str(int(value))
+    return f"{value}"
