@@ -1,0 +1,335 @@
+"""The whole method on one page: from frames to a background image for each of them."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsemed.brightness import band_means, offsets
+from sparsemed.cleansing import cleanse
+from sparsemed.frames import FrameSource
+from sparsemed.frames.arrays import ArrayFrames, PickedFrames
+from sparsemed.parameters import Parameters
+from sparsemed.rtdc.measurement import Measurement
+from sparsemed.rtdc.output import write_background
+from sparsemed.scan import scan
+from sparsemed.timeline import assign_frames, step_times, time_axis, window_starts
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[float], None]
+"""Called with a fraction from 0 to 1."""
+
+
+def compute_background(
+    images: Any,
+    time: ArrayLike | None = None,
+    *,
+    frame_rate: float | None = None,
+    kernel_size: int = 200,
+    split_time: float = 1.0,
+    thresh_cleansing: float = 0,
+    frac_cleansing: float = 0.8,
+    offset_correction: bool = True,
+    num_cpus: int | None = None,
+    progress: Progress | None = None,
+) -> "SparseBackground":
+    """Compute a background image for every frame.
+
+    Every `split_time` seconds the median of `kernel_size` frames makes one
+    background image; images that still show cells are dropped; each frame is
+    given one of those that are left, and a brightness offset.
+
+    Parameters
+    ----------
+    images : array-like of shape (N, H, W), or str or path
+        Frames: an array, an ``h5py.Dataset``, or anything with ``shape``,
+        ``dtype`` and slicing; or the path of a measurement (``.rtdc``). uint8
+        or uint16; floats if every value is whole and from 0 to 255.
+    time : array-like, shape (N,), seconds, optional
+        Time of each frame. For a measurement the default is its own time axis.
+    frame_rate : float, Hz, optional
+        If the time is unknown: the rate of the camera. As measurements hold
+        only frames with events, they are taken to last 1.5 times as long as
+        their frames; for gapless frames give ``time=numpy.arange(N) / rate``.
+    kernel_size : int
+        Frames in the window that a background image is the median of.
+    split_time : float, seconds
+        Time from one background image to the next.
+    thresh_cleansing : float
+        Divides the cleansing threshold: larger values drop more background
+        images. 0 keeps the fixed fraction `frac_cleansing`.
+    frac_cleansing : float
+        Fraction of the background images that is kept at least; 1 keeps all.
+    offset_correction : bool
+        Whether to compute a brightness offset for each frame.
+    num_cpus : int, optional
+        Largest number of threads. Default: all cores available.
+    progress : callable, optional
+        Called with the fraction done, a float from 0 to 1.
+
+    Returns
+    -------
+    SparseBackground
+
+    Raises
+    ------
+    ValueError
+        If there are no frames, if a time axis does not fit them or is not
+        finite, or if a parameter is out of its range.
+    TypeError
+        If the images are of a dtype that cannot be used.
+    OSError
+        If a measurement cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsemed
+    >>> images = np.full((100, 40, 60), 90, dtype=np.uint8)
+    >>> images[50:] += 8  # someone turned up the lamp
+    >>> background = sparsemed.compute_background(
+    ...     images, time=np.arange(100) / 10, kernel_size=10, frac_cleansing=1)
+    >>> background
+    SparseBackground(100 frames of 40 × 60, 10 of 10 background images kept)
+    >>> int(background[20][0, 0]), int(background[80][0, 0])
+    (90, 98)
+    """
+    parameters = Parameters(
+        kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction
+    )
+    frames: FrameSource
+    if not isinstance(images, (str, PathLike)):
+        frames = ArrayFrames(images)
+        axis = time_axis(frames.shape[0], time=time, frame_rate=frame_rate)
+        return compute(frames, axis, parameters, num_cpus, progress)
+    with Measurement(images) as measurement:
+        frames = measurement_frames(measurement)
+        if time is None and frame_rate is None:
+            axis = measurement_time(measurement)
+        else:
+            axis = time_axis(frames.shape[0], time=time, frame_rate=frame_rate)
+        return compute(frames, axis, parameters, num_cpus, progress, measurement.path)
+
+
+def measurement_frames(measurement: Measurement) -> FrameSource:
+    """Return the frames of a measurement."""
+    image = measurement.image
+    frames = ArrayFrames(image.dataset, label=image.label)
+    return frames if image.mapping is None else PickedFrames(frames, image.mapping)
+
+
+def measurement_time(measurement: Measurement) -> NDArray[Any]:
+    """Return the time axis of a measurement, from the best that it holds."""
+    count = len(measurement.image)
+    if (time := measurement.feature("time")) is not None:
+        return time_axis(count, time=time.read(), label=time.label)
+    rate = measurement.frame_rate
+    frame = measurement.feature("frame") if rate is not None else None
+    if frame is not None:
+        return time_axis(count, frame=frame.read(), frame_rate=rate, label=frame.label)
+    return time_axis(count, frame_rate=rate)
+
+
+def compute(
+    frames: FrameSource,
+    time: NDArray[Any],
+    parameters: Parameters,
+    num_cpus: int | None = None,
+    progress: Progress | None = None,
+    source: Path | None = None,
+) -> "SparseBackground":
+    """Compute a background from frames and their time axis: the method itself."""
+    count = frames.shape[0]
+    steps = step_times(time, parameters.split_time)
+    if time[-1] > time[0]:
+        length = window_length(parameters.kernel_size, count)
+    else:
+        logger.warning("The time axis spans no time; all frames make one background image")
+        length = count
+    starts = window_starts(time, steps, length)
+
+    report = progress or _ignore
+    report(0.0)
+    series, frame_means = scan(
+        frames,
+        starts,
+        length,
+        with_bands=bool(parameters.offset_correction),
+        num_cpus=num_cpus,
+        report=report,
+    )
+    kept, score, threshold = cleanse(series, parameters.thresh_cleansing, parameters.frac_cleansing)
+    images = series if kept.all() else series[kept]
+    frame_index = assign_frames(time, steps[kept], parameters.split_time)
+    bg_off = None
+    if frame_means is not None:
+        bg_off = offsets(frame_means, band_means(images), frame_index)
+    report(1.0)
+    return SparseBackground(
+        images=images,
+        frame_index=frame_index,
+        offsets=bg_off,
+        time=time,
+        series=series,
+        step_times=steps,
+        kept=kept,
+        score=score,
+        threshold=threshold,
+        parameters=parameters,
+        source=source,
+    )
+
+
+def _ignore(fraction: float) -> None:
+    """Take a progress report that nobody asked for."""
+
+
+def window_length(kernel_size: int, count: int) -> int:
+    """Return the frames in a window: `kernel_size`, or all frames where there are fewer."""
+    if kernel_size > count:
+        logger.warning("kernel_size %d is more than the %d frames there are", kernel_size, count)
+    return min(kernel_size, count)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SparseBackground:
+    """A background image for each of N frames, and how it came about.
+
+    ``background[i]`` is the background image of frame ``i``, and
+    ``background[i:j]`` those of several frames.
+
+    Attributes
+    ----------
+    images : ndarray, shape (M', H, W), dtype of the frames
+        The background images that cleansing kept.
+    frame_index : ndarray of int64, shape (N,)
+        For each frame, its background image in `images`.
+    offsets : ndarray of float64, shape (N,), or None
+        Brightness offset of each frame, in grey values. Image plus offset is
+        the background of a frame under a flickering lamp.
+    time : ndarray, shape (N,), seconds
+        Time of each frame; the first is at 0.
+    series : ndarray, shape (M, H, W)
+        All background images, before cleansing.
+    step_times : ndarray, shape (M,), seconds
+        Time of each image of `series`.
+    kept : ndarray of bool, shape (M,)
+        Which images of `series` cleansing kept.
+    score : ndarray of float64, shape (M,)
+        Score of each image of `series`; large where cells are left.
+    threshold : float
+        The largest score that was kept; infinite when cleansing was off.
+    parameters : Parameters
+        What the background was computed with.
+    source : Path or None
+        The measurement that the frames are from.
+    """
+
+    images: NDArray[Any]
+    frame_index: NDArray[np.int64]
+    offsets: NDArray[np.float64] | None
+    time: NDArray[Any]
+    series: NDArray[Any]
+    step_times: NDArray[Any]
+    kept: NDArray[np.bool_]
+    score: NDArray[np.float64]
+    threshold: float
+    parameters: Parameters = field(default_factory=Parameters)
+    source: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame_index)
+
+    def __getitem__(self, frames: int | slice | NDArray[Any]) -> NDArray[Any]:
+        chosen: NDArray[Any] = self.images[self.frame_index[frames]]
+        return chosen
+
+    def __repr__(self) -> str:
+        _, height, width = self.images.shape
+        return (
+            f"SparseBackground({len(self)} frames of {height} × {width}, "
+            f"{len(self.images)} of {len(self.series)} background images kept)"
+        )
+
+    def subtract(self, images: ArrayLike, start: int = 0) -> NDArray[Any]:
+        """Return frames less their background.
+
+        Parameters
+        ----------
+        images : array-like, shape (n, H, W)
+            Consecutive frames.
+        start : int
+            Number of the first of them.
+
+        Returns
+        -------
+        ndarray, shape (n, H, W)
+            Signed differences: float64 with offsets, otherwise int16 for uint8
+            and int32 for uint16 frames.
+
+        Raises
+        ------
+        ValueError
+            If the images are not of shape (n, H, W), or some are beyond the
+            frames of this background.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import sparsemed
+        >>> images = np.full((10, 40, 60), 90, dtype=np.uint8)
+        >>> images[3, 20, 30] = 70  # a very small cell
+        >>> background = sparsemed.compute_background(images, offset_correction=False)
+        >>> int(background.subtract(images[3:5], start=3).min())
+        -20
+        """
+        frames = np.asarray(images)
+        if frames.ndim != 3 or frames.shape[1:] != self.images.shape[1:]:
+            expected = ("n", *self.images.shape[1:])
+            raise ValueError(f"images: shape must be {expected}, got {frames.shape}")
+        stop = start + len(frames)
+        if not 0 <= start <= stop <= len(self):
+            raise ValueError(f"frames {start} to {stop} are not within the {len(self)} frames")
+        signed = np.result_type(frames.dtype, self.images.dtype, np.int16)
+        difference: NDArray[Any] = frames.astype(signed) - self[start:stop]
+        if self.offsets is not None:
+            difference = difference - self.offsets[start:stop, np.newaxis, np.newaxis]
+        return difference
+
+    def save(self, path: str | PathLike[str], *, compress: bool = True) -> None:
+        """Write the background to a measurement file, as dcnum does.
+
+        The file holds ``image_bg`` and, with offsets, ``bg_off``. A new file
+        also refers to the measurement that the frames are from. An existing
+        file, which may be that measurement itself, keeps all it has but for
+        an earlier background.
+
+        Parameters
+        ----------
+        path : str or path
+            The file. It changes wholly or not at all.
+        compress : bool
+            Whether to compress the images (Zstandard).
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        ValueError
+            If an existing file holds another number of frames.
+        """
+        write_background(
+            path,
+            images=self.images,
+            frame_index=self.frame_index,
+            offsets=self.offsets,
+            parameters=self.parameters,
+            source=self.source,
+            compress=compress,
+        )
