@@ -1,0 +1,163 @@
+"""The command ``sparsemed``."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+import sparsemed
+
+PARAMETER_HELP = """\b
+Parameters (-k KEY=VALUE):
+  kernel_size        frames in the window of the median      [200]
+  split_time         seconds between background images       [1.0]
+  thresh_cleansing   larger drops more background images     [0]
+  frac_cleansing     fraction of them to keep at least       [0.8]
+  offset_correction  a brightness offset for each frame      [true]
+"""
+
+
+class Failure(click.ClickException):
+    """An error of the user's: one line, and exit status 2."""
+
+    exit_code = 2
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Show what is wrong with input or output as one line instead of a traceback."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError) as error:
+        raise Failure(" ".join(str(error).split())) from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(sparsemed.__version__, prog_name="sparsemed")
+def main() -> None:
+    r"""Background images for imaging cytometry (RT-DC) measurements.
+
+    \b
+    sparsemed demo                        see what it does, on made-up data
+    sparsemed compute in.rtdc out.rtdc    compute the background of in.rtdc
+    """
+
+
+@main.command(epilog=PARAMETER_HELP)
+@click.argument("input_path", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("output_path", metavar="[OUT]", required=False, type=click.Path(path_type=Path))
+@click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
+@click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
+def compute(
+    input_path: Path, output_path: Path | None, settings: tuple[str, ...], num_cpus: int | None
+) -> None:
+    """Compute the background of the measurement IN and write it to OUT.
+
+    Without OUT the result is a new file next to the measurement, with _bg added
+    to its name. If OUT exists, the background is added to it; it may be IN
+    itself. Either way, the file changes wholly or not at all.
+    """
+    if output_path is None:
+        output_path = input_path.with_name(f"{input_path.stem}_bg{input_path.suffix}")
+    with _one_line_errors():
+        parameters = _parse_settings(settings)
+        from sparsemed.job import BackgroundSparseMed
+
+        began = time.perf_counter()
+        with BackgroundSparseMed(input_path, output_path, num_cpus=num_cpus, **parameters) as job:
+            job.process()
+            result = job.background
+    click.echo(f"{output_path}: {result}, {time.perf_counter() - began:.2f} s")
+
+
+@main.command()
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("sparsemed-demo"),
+    show_default=True,
+    help="Folder for the files that are made.",
+)
+def demo(folder: Path) -> None:
+    """Make a small measurement, compute its background, check it, and draw it.
+
+    Nothing is downloaded. Files of an earlier demo are replaced.
+    """
+    with _one_line_errors():
+        _run_demo(folder)
+
+
+def _run_demo(folder: Path) -> None:
+    from sparsemed.demo import differences_from_definition, make_measurement
+    from sparsemed.job import BackgroundSparseMed
+
+    folder.mkdir(parents=True, exist_ok=True)
+    measurement = folder / "demo.rtdc"
+    output = folder / "demo_bg.rtdc"
+    picture = folder / "demo.png"
+    for path in (measurement, output, picture):
+        path.unlink(missing_ok=True)
+
+    click.echo("Making a measurement …")
+    make_measurement(measurement)
+    click.echo("Computing its background (the first time also compiles, a few seconds) …")
+    seconds = []
+    for _ in range(2):
+        began = time.perf_counter()
+        with BackgroundSparseMed(measurement, output) as job:
+            job.process()
+        seconds.append(time.perf_counter() - began)
+    result = job.background
+    assert result is not None
+    click.echo("Checking it against the definition …")
+    wrong = differences_from_definition(result, measurement)
+
+    size = measurement.stat().st_size / 1e6
+    rows = [
+        ("measurement", f"{measurement} ({len(result)} frames, {size:.0f} MB)"),
+        ("background", f"{output}"),
+        ("pipeline identifier", job.get_ppid()),
+        ("background images", f"{len(result.series)}, of which {len(result.images)} were kept"),
+        ("time", f"{seconds[1]:.2f} s (first time {seconds[0]:.2f} s)"),
+        ("differences from the definition", f"{wrong}"),
+        ("picture", _draw_demo(result, measurement, picture)),
+    ]
+    width = max(len(name) for name, _ in rows)
+    click.echo("\n".join(["", *(f"{name:<{width}}  {value}" for name, value in rows)]))
+    if wrong:
+        raise ValueError("the background is not what it is defined to be; please report this")
+
+
+def _draw_demo(result: "sparsemed.SparseBackground", measurement: Path, picture: Path) -> str:
+    """Save a picture of one frame and return its path, or why there is none."""
+    try:
+        from sparsemed.plotting import plot_frame
+    except ImportError:
+        return 'skipped; matplotlib is missing: pip install "sparsemed[plot]"'
+    import h5py
+
+    number = len(result) // 2
+    with h5py.File(measurement, "r") as h5:
+        frames = h5["events/image"][number : number + 1]
+    corrected = result.subtract(frames, start=number)
+    plot_frame(frames[0], result[number], corrected[0]).savefig(picture, dpi=150)
+    return str(picture)
+
+
+def _parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    from sparsemed.parameters import Parameters
+    from sparsemed.rtdc.pipeline_id import parse_value
+
+    known = ", ".join(field.name for field in fields(Parameters))
+    parameters = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"-k {setting}: expected KEY=VALUE, where KEY is one of {known}")
+        parameters[name.strip()] = parse_value(name.strip(), text)
+    return parameters

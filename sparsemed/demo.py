@@ -1,0 +1,136 @@
+"""A small made-up measurement, and its background checked against the definition."""
+
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.background import SparseBackground
+from sparsemed.rtdc.commit import new_file
+
+FRAMES_PER_SECOND = 100.0
+
+
+def make_measurement(path: Path, count: int = 2000, seed: int = 0) -> None:
+    """Write a measurement of a channel with walls, passing cells and a flickering lamp.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make; it must not exist.
+    count : int
+        Number of frames, of 80 × 320 pixels.
+    seed : int
+        Seed of the random numbers.
+    """
+    rng = np.random.default_rng(seed)
+    channel = _draw_channel(rng)
+    cell = _draw_cell(radius=9)
+    grain = rng.normal(0, 1.5, size=(32, *channel.shape))
+    lamp = np.where(rng.random(count) < 0.05, rng.normal(0, 6, size=count), 0)
+    frames = np.empty((count, *channel.shape), dtype=np.uint8)
+    for number in range(count):
+        frame = channel + grain[rng.integers(32)] + lamp[number]
+        for _ in range(rng.integers(1, 4)):
+            top = rng.integers(24, 56 - len(cell))
+            left = rng.integers(0, channel.shape[1] - len(cell))
+            frame[top : top + len(cell), left : left + len(cell)] += cell
+        frames[number] = np.clip(np.rint(frame), 0, 255)
+    with new_file(path) as h5:
+        h5.attrs.update(_METADATA)
+        h5.attrs["experiment:event count"] = count
+        h5["events/time"] = np.cumsum(rng.exponential(1 / FRAMES_PER_SECOND, size=count))
+        h5["events/frame"] = np.arange(1, count + 1, dtype=np.uint64)
+        h5.create_dataset(
+            "events/image",
+            data=frames,
+            chunks=(40, *channel.shape),
+            fletcher32=True,
+            **hdf5plugin.Zstd(clevel=5),
+        )
+
+
+_METADATA = {
+    "experiment:date": "2026-01-01",
+    "experiment:time": "12:00:00",
+    "experiment:sample": "sparsemed demo",
+    "experiment:run index": 1,
+    "imaging:frame rate": 2000.0,
+    "imaging:pixel size": 0.34,
+    "imaging:roi size x": 320,
+    "imaging:roi size y": 80,
+    "setup:channel width": 20.0,
+    "setup:chip region": "channel",
+    "setup:identifier": "sparsemed-demo",
+    "setup:medium": "other",
+}
+
+
+def _draw_channel(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw an empty channel: walls with dark edges, uneven light, and specks of dirt."""
+    rows, columns = np.mgrid[:80, :320]
+    from_wall = np.minimum(rows - 20, 59 - rows)
+    channel = np.where(from_wall < 0, 120.0, 150.0)
+    channel -= 60 * np.exp(-((from_wall / 2.0) ** 2))
+    channel += 12 * np.exp(-((columns - 150) ** 2 + (rows - 40) ** 2) / 2e4)
+    for _ in range(25):
+        row, column = rng.integers(80), rng.integers(320)
+        channel -= rng.uniform(5, 25) * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 3)
+    return channel
+
+
+def _draw_cell(radius: int) -> NDArray[np.float64]:
+    """Draw what a cell adds to the channel: a dark rim around a brighter middle."""
+    reach = np.arange(-radius - 4, radius + 5)
+    distance = np.hypot(*np.meshgrid(reach, reach))
+    rim = -45 * np.exp(-(((distance - radius) / 2) ** 2))
+    middle: NDArray[np.float64] = 15 * np.exp(-((distance / (0.6 * radius)) ** 2))
+    return rim + middle
+
+
+def differences_from_definition(background: SparseBackground, measurement: Path) -> int:
+    """Count the pixels and offsets in which a background is not what it is defined to be.
+
+    Everything is computed once more, as plainly as possible: the frames of each
+    window are sorted, and each time is compared with all others.
+
+    Parameters
+    ----------
+    background : SparseBackground
+    measurement : Path
+        The measurement it was computed from, with all images in the file.
+
+    Returns
+    -------
+    int
+        0 if all is equal, to the last bit.
+    """
+    with h5py.File(measurement, "r") as h5:
+        frames = h5["events/image"][:]
+        time = h5["events/time"][:] - h5["events/time"][0]
+    asked = background.parameters
+    size = min(asked.kernel_size, len(frames))
+    steps = np.arange(0, time[-1], asked.split_time)
+    wrong = int(len(steps) != len(background.series))
+    for step, image in zip(steps, background.series, strict=False):
+        start = min(int(np.argmin(abs(step - time))), len(frames) - size)
+        window = np.sort(frames[start : start + size], axis=0)
+        wrong += int(np.count_nonzero(image != window[size // 2]))
+
+    index = np.zeros(len(frames), dtype=int)
+    kept = steps[background.kept]
+    begin = 0
+    for number, step in enumerate(kept):
+        end = int(np.argmin(abs(time - step - asked.split_time / 2)))
+        index[begin:end] = number
+        begin = end
+    index[begin:] = len(kept) - 1
+    wrong += int(np.count_nonzero(index != background.frame_index))
+
+    if background.offsets is not None:
+        walls = frames[:, :20].mean(axis=(1, 2))
+        offsets = walls - background.images[:, :20].mean(axis=(1, 2))[index]
+        wrong += int(np.count_nonzero(offsets != background.offsets))
+    return wrong
