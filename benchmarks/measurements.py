@@ -1,0 +1,142 @@
+"""Real measurements, and larger ones made from their frames.
+
+dcnum's source distribution carries a few real measurements for its tests. They
+are fetched once from the package index and kept in a folder of the user's
+cache (or the one that ``SPARSEMED_CACHE`` names).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+DCNUM = "dcnum==0.31.0"
+
+ARCHIVES = {
+    "2023": "fmt-hdf5_cytoshot_full-features_2023.zip",
+    "2024": "fmt-hdf5_cytoshot_full-features_2024.zip",
+    "legacy": "fmt-hdf5_cytoshot_full-features_legacy_allev_2023.zip",
+    "variable-length-logs": "fmt-hdf5_shapein_raw-with-variable-length-logs.zip",
+    "empty": "fmt-hdf5_shapein_empty.zip",
+}
+"""The real measurements by name, and the archives that hold them."""
+
+COMPRESSION = {
+    "zstd": dict(hdf5plugin.Zstd(clevel=5)),
+    "gzip": {"compression": "gzip", "compression_opts": 4},
+    "lzf": {"compression": "lzf"},
+}
+
+
+class NotAvailableError(RuntimeError):
+    """The real measurements are not in the cache and cannot be fetched."""
+
+
+def cache_folder() -> Path:
+    """Return the folder that holds what was fetched or generated."""
+    default = Path.home() / ".cache" / "sparsemed"
+    folder = Path(os.environ.get("SPARSEMED_CACHE", default))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def real_measurement(name: str) -> Path:
+    """Return the path of a real measurement; it is shared, so copy before you write.
+
+    Raises
+    ------
+    NotAvailableError
+        If it has to be fetched and cannot be.
+    """
+    folder = cache_folder() / DCNUM.replace("==", "-")
+    if not folder.exists():
+        _fetch(folder)
+    return folder / f"{name}.rtdc"
+
+
+def _fetch(folder: Path) -> None:
+    """Fetch all real measurements into `folder`, which appears only when it is complete."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--no-binary", ":all:", "--dest", scratch, DCNUM]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=180)
+        except (OSError, subprocess.SubprocessError) as error:
+            detail = getattr(error, "stderr", b"") or b""
+            raise NotAvailableError(
+                f"the real measurements in the source distribution of {DCNUM} could not be "
+                f"fetched: {error} {detail.decode(errors='replace').strip()[-300:]}"
+            ) from error
+        (sdist,) = Path(scratch).glob("*.tar.gz")
+        with tarfile.open(sdist) as tar:
+            tar.extractall(scratch, filter="data")
+        complete = Path(scratch) / "complete"
+        complete.mkdir()
+        for name, archive in ARCHIVES.items():
+            (path,) = Path(scratch).glob(f"*/tests/data/{archive}")
+            with zipfile.ZipFile(path) as packed:
+                (member,) = [m for m in packed.namelist() if m.endswith(".rtdc")]
+                with packed.open(member) as source, (complete / f"{name}.rtdc").open("wb") as copy:
+                    shutil.copyfileobj(source, copy)
+        # another process may have been faster
+        if not folder.exists():
+            complete.rename(folder)
+
+
+def generate_measurement(
+    path: Path, count: int, frames_per_second: float, compression: str = "zstd", seed: int = 0
+) -> None:
+    """Write a measurement of any length, made from the frames of a real one.
+
+    Each frame is a real frame of 80 × 400 pixels, drawn at random, under a
+    flickering lamp, with fresh noise of one grey value, so that it neither
+    repeats nor compresses better than a real one.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it appears only when it is complete.
+    count : int
+        Number of frames.
+    frames_per_second : float, Hz
+        Frames that are kept per second of the measurement.
+    compression : str
+        A key of COMPRESSION.
+    seed : int
+        Seed of the random numbers.
+    """
+    rng = np.random.default_rng(seed)
+    with h5py.File(real_measurement("2023"), "r") as h5:
+        real = h5["events/image"][:].astype(np.int16)
+        attributes = dict(h5.attrs)
+    noise = rng.integers(-1, 2, size=(64, *real.shape[1:]), dtype=np.int16)
+    chunk = 32
+    part = path.with_suffix(".part")
+    with h5py.File(part, "w", libver="latest") as h5:
+        h5.attrs.update(attributes)
+        h5.attrs["experiment:event count"] = count
+        h5["events/time"] = np.arange(count) / frames_per_second
+        h5["events/frame"] = np.arange(1, count + 1, dtype=np.uint64)
+        dataset = h5.create_dataset(
+            "events/image",
+            shape=(count, *real.shape[1:]),
+            dtype=np.uint8,
+            chunks=(chunk, *real.shape[1:]),
+            fletcher32=True,
+            **COMPRESSION[compression],
+        )
+        for start in range(0, count, chunk):
+            size = min(chunk, count - start)
+            lamp = np.rint(rng.normal(0, 1.5, size=(size, 1, 1))).astype(np.int16)
+            frames = real[rng.integers(len(real), size=size)] + lamp
+            frames += np.roll(noise, rng.integers(400), axis=2)[rng.integers(64, size=size)]
+            dataset[start : start + size] = np.clip(frames, 0, 255).astype(np.uint8)
+    part.rename(path)
