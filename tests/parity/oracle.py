@@ -1,0 +1,30 @@
+"""dcnum's own class, run so that hundreds of comparisons take minutes, not hours."""
+
+import threading
+from contextlib import contextmanager
+from unittest import mock
+
+from dcnum.feat.feat_background import bg_sparse_median
+
+
+def _start_in_thread(worker):
+    worker.thread = threading.Thread(target=worker.run)
+    worker.thread.start()
+
+
+@contextmanager
+def dcnum_background(input_data, output_path, **kwargs):
+    """dcnum's BackgroundSparseMed with a thread for each worker process.
+
+    The worker's code is the same; only the seconds that a new process takes to
+    import everything are saved.
+    """
+    worker = bg_sparse_median.WorkerSparseMed
+    with (
+        mock.patch.object(worker, "start", _start_in_thread),
+        mock.patch.object(worker, "join", lambda worker: worker.thread.join()),
+        bg_sparse_median.BackgroundSparseMed(
+            input_data, output_path, num_cpus=kwargs.pop("num_cpus", 1), **kwargs
+        ) as job,
+    ):
+        yield job

@@ -1,0 +1,181 @@
+import h5py
+import numpy as np
+import pytest
+from dcnum.write import HDF5Writer
+
+from sparsemed.rtdc.measurement import Measurement
+
+IMAGES = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Return a measurement that others can refer to."""
+    path = tmp_path / "raw.rtdc"
+    with h5py.File(path, "w") as h5:
+        h5["events/image"] = IMAGES
+        h5["events/time"] = np.arange(5.0)
+        h5.attrs["experiment:run identifier"] = "me"
+        h5.attrs["imaging:frame rate"] = 2000.0
+    return path
+
+
+def refer(path, *paths, mapping=None, features=("image",), **record):
+    """Write a measurement with nothing but a basin."""
+    with HDF5Writer(path, mode="w") as writer:
+        writer.store_basin(
+            "the basin", paths=list(paths), features=list(features), mapping=mapping, **record
+        )
+    return path
+
+
+def read(path, name="image"):
+    with Measurement(path) as measurement:
+        return measurement.feature(name).read()
+
+
+def test_own_features(raw):
+    with Measurement(raw) as measurement:
+        assert measurement.frame_rate == 2000
+        assert len(measurement.image) == 5
+        np.testing.assert_array_equal(measurement.image.dataset[:], IMAGES)
+        assert measurement.image.mapping is None
+        assert measurement.image.label == f"{raw}: events/image"
+        np.testing.assert_array_equal(measurement.feature("time").read(), np.arange(5.0))
+        assert measurement.feature("frame") is None
+
+
+def test_no_frame_rate(tmp_path, raw):
+    with Measurement(refer(tmp_path / "in.rtdc", raw)) as measurement:
+        assert measurement.frame_rate is None
+
+
+def test_absolute_relative_and_second_paths_of_a_basin(tmp_path, raw):
+    for number, paths in enumerate(([raw], ["raw.rtdc"], ["gone.rtdc", raw])):
+        path = refer(tmp_path / f"{number}.rtdc", *paths, identifier="me")
+        np.testing.assert_array_equal(read(path), IMAGES)
+
+
+def test_basins_that_leave_their_features_open(tmp_path, raw):
+    path = refer(tmp_path / "in.rtdc", raw, features=())
+    np.testing.assert_array_equal(read(path, "time"), np.arange(5.0))
+
+
+def test_only_listed_features_count(tmp_path, raw):
+    path = refer(tmp_path / "in.rtdc", raw, features=["image", "frame"])
+    with Measurement(path) as measurement:
+        assert measurement.feature("time") is None
+        assert measurement.feature("frame") is None
+
+
+def test_mapped_basins(tmp_path, raw):
+    mapping = np.array([4, 0, 0, 2, 3, 3, 1])
+    path = refer(tmp_path / "in.rtdc", raw, mapping=mapping, features=["image", "time"])
+    np.testing.assert_array_equal(read(path), IMAGES[mapping])
+    np.testing.assert_array_equal(read(path, "time"), mapping.astype(float))
+    with Measurement(path) as measurement:
+        assert len(measurement.image) == 7
+
+
+def test_internal_basins_come_first(tmp_path, raw):
+    path = refer(tmp_path / "in.rtdc", raw)
+    with HDF5Writer(path) as writer:
+        writer.store_basin("inside", internal_data={"image": IMAGES + 1}, mapping=np.arange(5))
+    np.testing.assert_array_equal(read(path), IMAGES + 1)
+
+
+def test_own_features_come_before_basins(tmp_path, raw):
+    path = refer(tmp_path / "in.rtdc", raw)
+    with h5py.File(path, "a") as h5:
+        h5["events/image"] = IMAGES + 1
+    np.testing.assert_array_equal(read(path), IMAGES + 1)
+
+
+def test_basins_without_their_mapping_are_passed_over(tmp_path, raw):
+    path = refer(tmp_path / "in.rtdc", raw, mapping=np.arange(5))
+    with h5py.File(path, "a") as h5:
+        del h5["events/basinmap0"]
+    with Measurement(path) as measurement, pytest.raises(ValueError, match="has no dataset"):
+        _ = measurement.image
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (np.array([0, 5]), "maps to entries 0 to 5, but .*raw.rtdc: events/image has 5"),
+        (np.array([-1, 3]), "maps to entries -1 to 3"),
+        (np.array([0.0, 1.0]), "is no mapping: dtype float64"),
+        (np.array([[0, 1]]), r"is no mapping: dtype int64, shape \(1, 2\)"),
+    ],
+)
+def test_impossible_mappings(tmp_path, raw, mapping, message):
+    path = refer(tmp_path / "in.rtdc", raw, mapping=mapping)
+    with (
+        Measurement(path) as measurement,
+        pytest.raises(ValueError, match=rf"in\.rtdc: events/basinmap0 {message}"),
+    ):
+        measurement.feature("image")
+
+
+def test_a_basin_of_another_measurement(tmp_path, raw):
+    path = refer(tmp_path / "in.rtdc", raw, identifier="you")
+    message = r"in\.rtdc: basin 'the basin' leads to .*raw\.rtdc.*expected identifier 'you'.*'me'"
+    with Measurement(path) as measurement, pytest.raises(ValueError, match=message):
+        _ = measurement.image
+
+
+def test_a_basin_that_cannot_be_read(tmp_path):
+    (tmp_path / "raw.rtdc").write_text("not HDF5")
+    path = refer(tmp_path / "in.rtdc", "raw.rtdc")
+    message = r"in\.rtdc: basin 'the basin': .*raw\.rtdc: cannot be read as an HDF5 file"
+    with Measurement(path) as measurement, pytest.raises(OSError, match=message):
+        _ = measurement.image
+
+
+def test_a_basin_that_is_gone(tmp_path):
+    path = refer(tmp_path / "in.rtdc", "gone.rtdc")
+    message = r"in\.rtdc: has no dataset 'events/image'; these basins were not found: 'gone\.rtdc'"
+    with Measurement(path) as measurement, pytest.raises(ValueError, match=message):
+        _ = measurement.image
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.rtdc: there is no such file"):
+        Measurement(tmp_path / "gone.rtdc")
+
+
+def test_a_folder(tmp_path):
+    with pytest.raises(OSError, match="is not a file"):
+        Measurement(tmp_path)
+
+
+def test_a_file_that_is_not_hdf5(tmp_path):
+    (tmp_path / "text.rtdc").write_text("hello")
+    with pytest.raises(OSError, match=r"text\.rtdc: cannot be read as an HDF5 file"):
+        Measurement(tmp_path / "text.rtdc")
+
+
+def test_no_events(tmp_path):
+    with h5py.File(tmp_path / "in.rtdc", "w") as h5:
+        h5["image"] = IMAGES
+    with pytest.raises(ValueError, match=r"in\.rtdc: has no group 'events'"):
+        Measurement(tmp_path / "in.rtdc")
+
+
+def test_an_image_that_is_a_group(tmp_path):
+    with h5py.File(tmp_path / "in.rtdc", "w") as h5:
+        h5.create_group("events/image")
+    with (
+        Measurement(tmp_path / "in.rtdc") as measurement,
+        pytest.raises(ValueError, match=r"in\.rtdc: events/image is not an array"),
+    ):
+        _ = measurement.image
+
+
+def test_files_are_closed(tmp_path, raw):
+    with Measurement(refer(tmp_path / "in.rtdc", raw)) as measurement:
+        dataset = measurement.image.dataset
+    assert not dataset.id.valid
+    for path in (raw, tmp_path / "in.rtdc"):
+        with h5py.File(path, "a"):
+            pass

@@ -1,0 +1,173 @@
+import json
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from dcnum.read import HDF5Data
+from dcnum.write import HDF5Writer
+
+from sparsemed.parameters import Parameters
+from sparsemed.rtdc.output import check_output, write_background
+
+IMAGES = np.arange(2 * 6 * 5, dtype=np.uint8).reshape(2, 6, 5)
+INDEX = np.array([0, 0, 1])
+OFFSETS = np.array([0.5, 0.25, -1])
+
+
+def write(path, images=IMAGES, index=INDEX, offsets=OFFSETS, **options):
+    write_background(
+        path, images=images, frame_index=index, offsets=offsets, parameters=Parameters(), **options
+    )
+
+
+@pytest.fixture
+def raw(tmp_path):
+    path = tmp_path / "raw.rtdc"
+    with h5py.File(path, "w", libver="latest") as h5:
+        h5["events/image"] = np.zeros((3, 6, 5), np.uint8)
+        h5["events/time"] = np.arange(3.0)
+    return path
+
+
+def test_dcnum_reads_what_was_written(tmp_path, raw):
+    write(tmp_path / "out.rtdc", source=raw)
+    with HDF5Data(tmp_path / "out.rtdc") as data:
+        np.testing.assert_array_equal(data["image_bg"][:], IMAGES[INDEX])
+        np.testing.assert_array_equal(data["bg_off"], OFFSETS)
+        np.testing.assert_array_equal(data["time"], np.arange(3.0))
+
+
+def test_no_offsets_remain_from_an_earlier_run(raw):
+    write(raw)
+    write(raw, offsets=None)
+    with h5py.File(raw) as h5:
+        assert "bg_off" not in h5["events"]
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_compression_is_optional_but_checksums_are_not(tmp_path, compress):
+    write(tmp_path / "out.rtdc", compress=compress)
+    with h5py.File(tmp_path / "out.rtdc") as h5:
+        for name in ("basin_events/image_bg", "events/bg_off", "events/basinmap0"):
+            plist = h5[name].id.get_create_plist()
+            filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+            assert filters == ([32015, 3] if compress else [3])
+
+
+def test_other_features_of_an_internal_basin_survive(raw):
+    """A record that offers image_bg and more is narrowed, not removed."""
+    with HDF5Writer(raw) as writer:
+        writer.store_basin(
+            "both", internal_data={"image_bg": IMAGES, "mask": IMAGES > 3}, mapping=INDEX
+        )
+    write(raw, index=np.array([1, 1, 0]))
+    with HDF5Data(raw) as data:
+        np.testing.assert_array_equal(data["mask"][:], (IMAGES > 3)[INDEX])
+        np.testing.assert_array_equal(data["image_bg"][:], IMAGES[[1, 1, 0]])
+    with h5py.File(raw) as h5:
+        assert sorted(n for n in h5["events"] if "map" in n) == ["basinmap0", "basinmap1"]
+
+
+def test_mappings_that_other_basins_use_survive(raw, tmp_path):
+    with HDF5Writer(raw) as writer:
+        writer.store_basin("old", internal_data={"image_bg": IMAGES}, mapping=INDEX)
+        writer.store_basin("other", paths=["gone.rtdc"], features=["deform"], mapping=INDEX)
+    write(raw, index=np.array([1, 1, 0]))
+    with h5py.File(raw) as h5:
+        np.testing.assert_array_equal(h5["events/basinmap0"], INDEX)
+        np.testing.assert_array_equal(h5["events/basinmap1"], [1, 1, 0])
+
+
+def test_a_failed_run_in_place_changes_nothing(raw):
+    """All ten mappings are taken, which is found out only while writing."""
+    with h5py.File(raw, "a") as h5:
+        for number in range(10):
+            h5[f"events/basinmap{number}"] = np.full(3, 10 + number)
+    before = raw.read_bytes()
+    with pytest.raises(ValueError, match="all taken"):
+        write(raw)
+    assert raw.read_bytes() == before
+    assert os.listdir(raw.parent) == [raw.name]
+
+
+def test_a_failed_new_file_leaves_nothing(tmp_path, raw):
+    with h5py.File(raw, "a") as h5:
+        h5["basins/broken"] = np.array([b"{"])
+    with pytest.raises(ValueError, match="basins/broken"):
+        write(tmp_path / "out.rtdc", source=raw)
+    assert os.listdir(tmp_path) == [raw.name]
+
+
+def test_basins_with_mapping_and_unknown_type_on_the_way_to_a_new_file(tmp_path, raw, caplog):
+    with HDF5Writer(raw) as writer:
+        writer.store_basin("mapped", paths=["gone.rtdc"], features=["mask"], mapping=INDEX)
+        writer.store_basin("lost", paths=["gone.rtdc"], features=["trace"], mapping=INDEX + 5)
+        del writer.h5["events/basinmap1"]
+        record = {"type": "remote", "name": "far", "format": "dcor", "paths": ["host"]}
+        writer.h5["basins/remote"] = np.array([json.dumps(record).encode()])
+    write(tmp_path / "out.rtdc", index=np.array([1, 1, 0]), source=raw)
+    with HDF5Data(tmp_path / "out.rtdc") as data:
+        basins = {basin["name"]: basin for basin in data.basins}
+        assert set(basins) == {"mapped", "raw.rtdc", "background images"}
+        np.testing.assert_array_equal(data[basins["mapped"]["mapping"]], INDEX)
+        np.testing.assert_array_equal(data["image_bg"][:], IMAGES[[1, 1, 0]])
+    assert "'far' of unknown type 'remote'" in caplog.text
+    assert "'lost' is not copied" in caplog.text
+
+
+def test_scalar_and_odd_metadata_is_copied(tmp_path, raw):
+    with h5py.File(raw, "a") as h5:
+        h5["tables/scalar"] = 5
+        h5.create_group("logs/folder")
+        h5.attrs["experiment:empty"] = h5py.Empty("f4")
+    write(tmp_path / "out.rtdc", source=raw)
+    with h5py.File(tmp_path / "out.rtdc") as h5:
+        assert h5["tables/scalar"][()] == 5
+        assert isinstance(h5.attrs["experiment:empty"], h5py.Empty)
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"), [("raw.rtdc", "raw.rtdc"), ("sub/../raw.rtdc", "sub/../raw.rtdc")]
+)
+def test_relative_paths_that_lead_from_the_output_are_kept(
+    tmp_path, raw, monkeypatch, given, stored
+):
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    write("out.rtdc", source=Path(given))
+    with HDF5Data(tmp_path / "out.rtdc") as data:
+        assert [b["paths"] for b in data.basins if b["type"] == "file"] == [[stored]]
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"out\.rtdc: the folder does not exist"):
+        check_output(tmp_path / "gone" / "out.rtdc", 3)
+
+
+def test_a_file_that_is_not_hdf5(tmp_path):
+    (tmp_path / "out.rtdc").write_text("precious notes")
+    with pytest.raises(OSError, match=r"out\.rtdc: cannot be read as an HDF5 file"):
+        write(tmp_path / "out.rtdc")
+    assert (tmp_path / "out.rtdc").read_text() == "precious notes"
+
+
+def test_a_folder_as_output(tmp_path):
+    with pytest.raises(OSError, match="is not a file"):
+        check_output(tmp_path, 3)
+
+
+def test_another_number_of_frames(raw):
+    with pytest.raises(ValueError, match=r"raw\.rtdc: events/image has 3 entries.* 4 frames"):
+        check_output(raw, 4)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_folder_and_file(tmp_path, raw):
+    raw.chmod(0o444)
+    with pytest.raises(PermissionError, match=r"raw\.rtdc: the file is read-only"):
+        check_output(raw, 3)
+    tmp_path.chmod(0o555)
+    with pytest.raises(PermissionError, match=r"out\.rtdc: the folder is read-only"):
+        check_output(tmp_path / "out.rtdc", 3)

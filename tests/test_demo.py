@@ -1,0 +1,56 @@
+import re
+
+import click.testing
+import dclab
+import matplotlib.image
+import numpy as np
+import pytest
+
+from sparsemed import compute_background
+from sparsemed.cli import main
+from sparsemed.demo import differences_from_definition, make_measurement
+
+
+@pytest.fixture(scope="module")
+def measurement(tmp_path_factory):
+    path = tmp_path_factory.mktemp("demo") / "demo.rtdc"
+    make_measurement(path, count=300)
+    return path
+
+
+def test_the_measurement_has_walls_cells_and_flicker(measurement):
+    with dclab.new_dataset(measurement) as data:
+        images = np.asarray(data["image"][:]).astype(float)
+    assert images.shape == (300, 80, 320)
+    typical = np.median(images, axis=0)
+    assert typical[19:22].mean() < typical[35:45].mean() - 30  # the edge of a wall is dark
+    walls = images[:, :15].mean(axis=(1, 2))
+    assert np.count_nonzero(abs(walls - np.median(walls)) > 2) > 3  # the lamp flickers
+    cells = (images - typical).min(axis=(1, 2))
+    assert (cells < -25).all()  # each event shows a cell
+
+
+def test_the_check_finds_each_kind_of_fault(measurement):
+    result = compute_background(measurement, kernel_size=50, split_time=0.5)
+    assert differences_from_definition(result, measurement) == 0
+    for name in ("series", "frame_index", "offsets"):
+        array = getattr(result, name)
+        array.flat[7] += 1
+        assert differences_from_definition(result, measurement) == 1
+        array.flat[7] -= 1
+
+
+def test_the_command_shows_what_it_did(tmp_path):
+    for _ in range(2):  # the second time files are replaced
+        result = click.testing.CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "out")])
+        assert result.exit_code == 0, result.output
+    assert re.search(r"differences from the definition +0\n", result.output)
+    assert "sparsemed:k=200^s=1^t=0^f=0.8^o=1" in result.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "demo.rtdc", "demo_bg.rtdc", "demo.png"
+    }  # fmt: skip
+    picture = matplotlib.image.imread(tmp_path / "out" / "demo.png")
+    assert picture.shape[1] >= 1000
+    with dclab.new_dataset(tmp_path / "out" / "demo_bg.rtdc") as data:
+        corrected = data["image"][50].astype(float) - data["image_bg"][50] - data["bg_off"][50]
+    assert abs(corrected[:20].mean()) < 0.5
