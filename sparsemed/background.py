@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsemed.brightness import band_means, offsets
 from sparsemed.cleansing import cleanse
+from sparsemed.cores import check_num_cpus
 from sparsemed.frames import FrameSource
 from sparsemed.frames.arrays import ArrayFrames, PickedFrames
 from sparsemed.parameters import Parameters
@@ -65,7 +66,7 @@ def compute_background(
         Divides the cleansing threshold: larger values drop more background
         images. 0 keeps the fixed fraction `frac_cleansing`.
     frac_cleansing : float
-        Fraction of the background images that is kept at least; 1 keeps all.
+        Fraction of the background images to keep; 1 keeps all.
     offset_correction : bool
         Whether to compute a brightness offset for each frame.
     num_cpus : int, optional
@@ -103,6 +104,7 @@ def compute_background(
     parameters = Parameters(
         kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction
     )
+    num_cpus = check_num_cpus(num_cpus)
     frames: FrameSource
     if not isinstance(images, (str, PathLike)):
         frames = ArrayFrames(images)

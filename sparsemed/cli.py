@@ -16,7 +16,7 @@ Parameters (-k KEY=VALUE):
   kernel_size        frames in the window of the median      [200]
   split_time         seconds between background images       [1.0]
   thresh_cleansing   larger drops more background images     [0]
-  frac_cleansing     fraction of them to keep at least       [0.8]
+  frac_cleansing     fraction of them to keep                [0.8]
   offset_correction  a brightness offset for each frame      [true]
 """
 
@@ -32,7 +32,7 @@ def _one_line_errors() -> Iterator[None]:
     """Show what is wrong with input or output as one line instead of a traceback."""
     try:
         yield
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, MemoryError) as error:
         raise Failure(" ".join(str(error).split())) from error
 
 

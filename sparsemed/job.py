@@ -47,7 +47,7 @@ class BackgroundSparseMed:
         Divides the cleansing threshold: larger values drop more background
         images. 0 keeps the fixed fraction `frac_cleansing`.
     frac_cleansing : float
-        Fraction of the background images that is kept at least; 1 keeps all.
+        Fraction of the background images to keep; 1 keeps all.
     offset_correction : bool
         Whether to write ``bg_off``, the brightness offset of each frame.
     compress : bool

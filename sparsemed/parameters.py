@@ -21,8 +21,9 @@ class Parameters:
         Divides the cleansing threshold: larger values drop more background
         images. From 0 up; 0 keeps the fixed fraction `frac_cleansing`.
     frac_cleansing : float
-        Fraction of the background images that cleansing keeps at least; above
-        0, at most 1. With 1 nothing is dropped.
+        Fraction of the background images that cleansing keeps (it is a
+        quantile: of few images it may keep one less); above 0, at most 1. With
+        1 nothing is dropped.
     offset_correction : bool
         Whether each frame gets a brightness offset (``bg_off``).
 

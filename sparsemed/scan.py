@@ -125,7 +125,7 @@ class _Recent:
         return fresh
 
     def _make_room(self) -> None:
-        keep_from = min(max(self.needed_from, self.begin), self.end)
+        keep_from = min(self.needed_from, self.end)
         kept = self[keep_from : self.end]
         self.buffer[: len(kept)] = kept
         self.begin = keep_from

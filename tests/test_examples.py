@@ -9,7 +9,10 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("array", "the darkest pixel is in frame 500"), ("drop_in", "sparsemed:k=200^s=0.5^t=0")],
+    [
+        ("image_stack", "the darkest pixel is in frame 500"),
+        ("drop_in", "sparsemed:k=200^s=0.5^t=0"),
+    ],
 )
 def test_examples_run(tmp_path, name, says):
     run = subprocess.run(
@@ -20,4 +23,4 @@ def test_examples_run(tmp_path, name, says):
 
 
 def test_each_example_is_run():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"array", "drop_in"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"image_stack", "drop_in"}

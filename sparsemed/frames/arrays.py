@@ -120,7 +120,7 @@ def _frame_dtype(dtype: np.dtype[Any], label: str) -> np.dtype[Any]:
 def _block_length(images: Any, dtype: np.dtype[Any]) -> int:
     """Frames that make up about BLOCK_BYTES: whole chunks where the images have chunks."""
     frame_bytes = int(np.prod(images.shape[1:])) * dtype.itemsize
-    frames = max(1, BLOCK_BYTES // frame_bytes)
+    frames = BLOCK_BYTES // frame_bytes
     chunks = getattr(images, "chunks", None)
     chunk = chunks[0] if chunks and isinstance(chunks[0], int) else 1
     return max(chunk, frames // chunk * chunk)
