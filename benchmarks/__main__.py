@@ -35,7 +35,7 @@ if __name__ == "__main__":
 
 def run_once(name: str, measurement: Path, folder: Path) -> tuple[float, Path]:
     """Run a contender in a process of its own; return the seconds it took and its output."""
-    program = folder / f"{name}.py"
+    program = folder / f"run_{name}.py"  # "dcnum.py" would hide dcnum
     program.write_text(PROGRAM.format(module=CONTENDERS[name]))
     output = folder / f"{name}.rtdc"
     output.unlink(missing_ok=True)

@@ -195,7 +195,9 @@ def _ignore(fraction: float) -> None:
 def window_length(kernel_size: int, count: int) -> int:
     """Return the frames in a window: `kernel_size`, or all frames where there are fewer."""
     if kernel_size > count:
-        logger.warning("kernel_size %d is more than the %d frames there are", kernel_size, count)
+        logger.warning(
+            "kernel_size %d is more than the %d frames there are: all are used", kernel_size, count
+        )
     return min(kernel_size, count)
 
 
