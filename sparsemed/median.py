@@ -1,88 +1,174 @@
-"""The median image of a window of frames: one Numba kernel.
+"""The median images of windows of frames: one Numba kernel.
 
-Nothing is sorted and nothing is copied. The kernel finds the wanted value of
-each pixel bit by bit, by counting.
+Nothing is sorted and nothing is copied. The value at rank ``r`` of a pixel is
+the largest ``v`` below which there are at most ``r`` frames, and everything
+here is counting how many frames are below some value.
 """
 
 import functools
+import logging
 from typing import Any
 
 import numba
 import numpy as np
 from numba import njit, prange
+from numba.core.event import Listener, install_listener
 from numpy.typing import ArrayLike, NDArray
 
 from sparsemed.cores import kernel_threads
 
+logger = logging.getLogger(__name__)
+
 CACHE_BYTES = 400_000
-"""What one chunk of pixels may weigh, over all frames: it should stay in a core's cache."""
+"""What one chunk of pixels may weigh, over the frames of a window: a core's cache holds it."""
+
+LEVELS = 8
+"""Values around the median for which counts are kept while windows overlap."""
+
+NEAR = 4
+"""Counts are updated if at most one in NEAR frames of a window is new."""
 
 
-@njit(parallel=True, nogil=True, cache=True)
-def _select_rank(frames, rank, bits, chunk, image):  # type: ignore[no-untyped-def]
-    """Write the value at `rank` of the sorted values of each pixel into `image`.
-
-    The value at rank ``r`` is the largest ``v`` below which there are at most
-    ``r`` frames. So its bits can be tried one by one, the most significant
-    first: set the bit, count the frames below the candidate, and keep the bit
-    if there are at most ``r`` of them. As the count never falls while the
-    candidate grows, no decision has to be taken back.
+@njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
+def _count_below(frames, first, last, lo, hi, limit, few, below):  # type: ignore[no-untyped-def]
+    """Count, for pixels lo to hi, the frames from first to last that are below `limit`.
 
     The inner loops run along pixels, which are contiguous, and count in bytes,
     which makes them a handful of vector instructions; the bytes are emptied
     into wide counters before they can overflow (31 times 8 frames).
+    """
+    width = hi - lo
+    for j in range(width):
+        below[j] = 0
+    for begin in range(first, last, 248):
+        end = min(begin + 248, last)
+        for j in range(width):
+            few[j] = 0
+        k = begin
+        while k + 8 <= end:
+            a, b = frames[k, lo:hi], frames[k + 1, lo:hi]
+            c, d = frames[k + 2, lo:hi], frames[k + 3, lo:hi]
+            e, f = frames[k + 4, lo:hi], frames[k + 5, lo:hi]
+            g, h = frames[k + 6, lo:hi], frames[k + 7, lo:hi]
+            for j in range(width):
+                v = limit[j]
+                few[j] += (
+                    (a[j] < v) + (b[j] < v) + (c[j] < v) + (d[j] < v)
+                    + (e[j] < v) + (f[j] < v) + (g[j] < v) + (h[j] < v)
+                )  # fmt: skip
+            k += 8
+        while k < end:
+            a = frames[k, lo:hi]
+            for j in range(width):
+                few[j] += a[j] < limit[j]
+            k += 1
+        for j in range(width):
+            below[j] += few[j]
+
+
+@njit(parallel=True, nogil=True, cache=True)  # type: ignore[untyped-decorator,unused-ignore]
+def _select_medians(frames, starts, length, bits, chunk, images):  # type: ignore[no-untyped-def]
+    """Write the median of each window into `images`.
+
+    *One window.* The bits of the value at rank ``r`` can be tried one by one,
+    the most significant first: set the bit, count the frames below the
+    candidate, and keep the bit if there are at most ``r`` of them. As the count
+    never falls while the candidate grows, no decision has to be taken back.
+
+    *Overlapping windows.* Once the median is known, frames are counted below
+    each of LEVELS values around it. When the window moves on, these counts are
+    updated by the frames that came and those that went. The median is the last
+    of the values with at most ``r`` frames below it, unless all or none are
+    like that: then it has left these values, and is searched for as above. The
+    result is the same either way; only the time differs.
+
+    Loops are written out, as array expressions double the time to compile.
 
     Parameters
     ----------
-    frames : array, shape (K, P), unsigned integers
-    rank : int, from 0 to K - 1
-    bits : array of the same dtype
+    frames : array, shape (n, P), unsigned integers
+    starts : array of int, shape (m,), ascending
+        First frame of each window.
+    length : int
+        Frames in a window.
+    bits : array of the frames' dtype
         The powers of two of that dtype, the largest first.
     chunk : int
         Pixels that one thread handles at a time.
-    image : array, shape (P,), same dtype
+    images : array, shape (m, P), of the frames' dtype
         Receives the result.
     """
-    count, pixels = frames.shape
-    for c in prange(-(-pixels // chunk)):
-        lo = c * chunk
+    pixels = frames.shape[1]
+    rank = length // 2
+    top = bits[0] - 1 + bits[0]
+    for number in prange(-(-pixels // chunk)):
+        lo = number * chunk
         hi = min(lo + chunk, pixels)
         width = hi - lo
-        value = np.zeros(width, frames.dtype)
-        candidate = np.empty(width, frames.dtype)
+        value = np.empty(width, frames.dtype)
+        limit = np.empty(width, frames.dtype)
         few = np.empty(width, np.uint8)
-        below = np.empty(width, np.uint32)
-        for bit in bits:
-            for j in range(width):
-                candidate[j] = value[j] | bit
-            below[:] = 0
-            for first in range(0, count, 248):
-                last = min(first + 248, count)
-                few[:] = 0
-                k = first
-                while k + 8 <= last:
-                    a, b = frames[k, lo:hi], frames[k + 1, lo:hi]
-                    c_, d = frames[k + 2, lo:hi], frames[k + 3, lo:hi]
-                    e, f = frames[k + 4, lo:hi], frames[k + 5, lo:hi]
-                    g, h = frames[k + 6, lo:hi], frames[k + 7, lo:hi]
-                    for j in range(width):
-                        v = candidate[j]
-                        few[j] += (
-                            (a[j] < v) + (b[j] < v) + (c_[j] < v) + (d[j] < v)
-                            + (e[j] < v) + (f[j] < v) + (g[j] < v) + (h[j] < v)
-                        )  # fmt: skip
-                    k += 8
-                while k < last:
-                    a = frames[k, lo:hi]
-                    for j in range(width):
-                        few[j] += a[j] < candidate[j]
-                    k += 1
+        below = np.empty(width, np.int32)
+        lowest = np.empty(width, frames.dtype)
+        counts = np.empty((LEVELS, width), np.int32)
+        passed = np.empty(width, np.uint8)
+        is_counted = False
+        lasted = 2  # windows for which counts were of use
+        for w in range(len(starts)):
+            start = starts[w]
+
+            is_found = is_counted
+            if is_counted:
+                went = starts[w - 1]
                 for j in range(width):
-                    below[j] += few[j]
+                    passed[j] = 0
+                for level in range(LEVELS):
+                    for j in range(width):
+                        limit[j] = lowest[j] + level
+                    _count_below(frames, went + length, start + length, lo, hi, limit, few, below)
+                    for j in range(width):
+                        counts[level, j] += below[j]
+                    _count_below(frames, went, start, lo, hi, limit, few, below)
+                    for j in range(width):
+                        counts[level, j] -= below[j]
+                        passed[j] += counts[level, j] <= rank
+                for j in range(width):
+                    value[j] = lowest[j] + passed[j] - 1
+                    if passed[j] == 0 or (passed[j] == LEVELS and value[j] != top):
+                        is_found = False
+
+            if not is_found:
+                for j in range(width):
+                    value[j] = 0
+                for bit in bits:
+                    for j in range(width):
+                        limit[j] = value[j] | bit
+                    _count_below(frames, start, start + length, lo, hi, limit, few, below)
+                    for j in range(width):
+                        if below[j] <= rank:
+                            value[j] = limit[j]
+
             for j in range(width):
-                if below[j] <= rank:
-                    value[j] = candidate[j]
-        image[lo:hi] = value
+                images[w, lo + j] = value[j]
+
+            is_near = w + 1 < len(starts) and NEAR * (starts[w + 1] - start) <= length
+            if is_near and is_found:
+                lasted += 1
+            elif is_near:
+                # Where the median does not stay around for long, counting does not pay.
+                is_counted = lasted >= 2
+                lasted = 0
+                if is_counted:
+                    for j in range(width):
+                        lowest[j] = min(max(value[j], LEVELS // 2) - LEVELS // 2, top - LEVELS + 1)
+                    for level in range(LEVELS):
+                        for j in range(width):
+                            limit[j] = lowest[j] + level
+                        _count_below(frames, start, start + length, lo, hi, limit, few, below)
+                        for j in range(width):
+                            counts[level, j] = below[j]
+            else:
+                is_counted = False
 
 
 def median_image(stack: ArrayLike, num_cpus: int | None = None) -> NDArray[Any]:
@@ -127,20 +213,54 @@ def median_image(stack: ArrayLike, num_cpus: int | None = None) -> NDArray[Any]:
     if frames.ndim != 3 or frames.shape[0] == 0:
         raise ValueError(f"stack: shape must be (K, H, W) with K >= 1, got {frames.shape}")
     native = np.ascontiguousarray(frames, dtype=frames.dtype.newbyteorder("="))
-    image = np.empty(native.shape[1:], dtype=native.dtype)
-    if image.size:
-        median_into(native, image, num_cpus)
+    images = np.empty((1, *native.shape[1:]), dtype=native.dtype)
+    if images.size:
+        median_images(native, np.zeros(1, np.intp), len(native), images, num_cpus)
+    image: NDArray[Any] = images[0]
     return image
 
 
-def median_into(frames: NDArray[Any], image: NDArray[Any], num_cpus: int | None) -> None:
-    """Write the median of C-contiguous native `frames` (K, H, W) into `image` (H, W)."""
+def median_images(
+    frames: NDArray[Any],
+    starts: NDArray[np.intp],
+    length: int,
+    images: NDArray[Any],
+    num_cpus: int | None,
+) -> None:
+    """Write the median image of each window of `frames` into `images`.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (n, H, W), uint8 or uint16, native and C-contiguous
+    starts : ndarray of int, shape (m,), ascending
+        First frame of each window. Windows that overlap by three quarters or
+        more cost in proportion to the frames that are new.
+    length : int
+        Frames in a window.
+    images : ndarray, shape (m, H, W), of the same dtype
+        Receives the result.
+    num_cpus : int or None
+        Largest number of threads; None means all cores available.
+    """
     flat = frames.reshape(len(frames), -1)
     flat.flags.writeable = False  # one type for the compiler, whatever the caller has
-    with kernel_threads(num_cpus):
+    with kernel_threads(num_cpus), install_listener("numba:compile", _Announcement()):
         share = -(-flat.shape[1] // numba.get_num_threads())
-        chunk = min(share, max(512, CACHE_BYTES // (flat.itemsize * len(flat))))
-        _select_rank(flat, len(flat) // 2, _bits(flat.dtype), chunk, image.reshape(-1))
+        chunk = min(share, max(512, CACHE_BYTES // (flat.itemsize * length)))
+        _select_medians(
+            flat, starts, length, _bits(flat.dtype), chunk, images.reshape(len(images), -1)
+        )
+
+
+class _Announcement(Listener):  # type: ignore[misc,unused-ignore]
+    """Says in the log that Numba begins to compile the kernel, which takes seconds."""
+
+    def on_start(self, event: Any) -> None:
+        if event.data["dispatcher"] is _select_medians:
+            logger.info("Compiling the median kernel; this takes some seconds, once a machine")
+
+    def on_end(self, event: Any) -> None:
+        pass
 
 
 @functools.cache
