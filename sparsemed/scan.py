@@ -1,6 +1,6 @@
 """One pass over the frames: each is read once, and feeds every window it is part of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sparsemed.brightness import band_means
 from sparsemed.frames import FrameSource
-from sparsemed.median import median_into
+from sparsemed.median import median_images
 
 
 class Scan(NamedTuple):
@@ -49,8 +49,8 @@ def scan(
     length : int
         Frames in a window.
     with_bands : bool
-        Whether to compute `band_means`. Otherwise frames that no window needs
-        are not read.
+        Whether to compute `band_means`. Otherwise blocks of frames that no
+        window needs are not read.
     num_cpus : int or None
         Largest number of threads; None means all cores available.
     report : callable
@@ -64,68 +64,73 @@ def scan(
     distinct, window_of_step = np.unique(starts, return_inverse=True)
     images = np.empty((len(distinct), height, width), frames.dtype)
     means = np.empty(count) if with_bands else None
+    spans = [(0, count)] if with_bands else _needed_spans(distinct, length, frames)
 
     recent = _Recent(frames, length)
-
-    def read_on(stop: int) -> None:
-        while recent.end < stop:
-            block = recent.read_block()
-            if means is not None:
-                means[recent.end - len(block) : recent.end] = band_means(block)
-            report(recent.end / count)
-
-    for image, start in zip(images, distinct.tolist(), strict=True):
-        if not with_bands:
-            recent.skip_to(start)
-        recent.needed_from = start
-        read_on(start + length)
-        median_into(recent[start : start + length], image, num_cpus)
-    recent.needed_from = count
-    if with_bands:
-        read_on(count)
+    done = 0
+    with frames.reading() as read:
+        for start, stop in _batches(spans, frames.batch):
+            needed_from = int(distinct[done]) if done < len(distinct) else stop
+            fresh = recent.make_room(start, stop, needed_from)
+            for begin, end in read(start, stop, fresh):
+                if means is not None:
+                    means[begin:end] = band_means(fresh[begin - start : end - start])
+            complete = int(np.searchsorted(distinct, stop - length, side="right"))
+            if complete > done:
+                within = distinct[done:complete] - recent.begin
+                median_images(recent.frames, within, length, images[done:complete], num_cpus)
+                done = complete
+            report(stop / count)
 
     once_each = np.array_equal(window_of_step, np.arange(len(distinct)))
     return Scan(images if once_each else images[window_of_step], means)
 
 
+def _needed_spans(
+    starts: NDArray[np.intp], length: int, frames: FrameSource
+) -> list[tuple[int, int]]:
+    """Return the spans of frames, in whole blocks, that windows are made of."""
+    block = frames.block
+    spans: list[tuple[int, int]] = []
+    for start in starts.tolist():
+        begin = start // block * block
+        end = min(-(-(start + length) // block) * block, frames.shape[0])
+        if spans and begin <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((begin, end))
+    return spans
+
+
+def _batches(spans: list[tuple[int, int]], batch: int) -> Iterator[tuple[int, int]]:
+    for begin, end in spans:
+        for start in range(begin, end, batch):
+            yield start, min(start + batch, end)
+
+
 class _Recent:
-    """The frames read last, from which windows are cut, in one reused buffer.
+    """The frames read last, from which windows are cut, in one reused buffer."""
 
-    Frames from `needed_from` on are kept; earlier ones make room when the next
-    block does not fit any more. The buffer holds two windows and a block, so a
-    frame is moved at most once on average.
-    """
-
-    def __init__(self, frames: FrameSource, length: int) -> None:
-        self.frames = frames
-        room = min(2 * length + frames.block, frames.shape[0])
-        self.buffer = np.empty((room, *frames.shape[1:]), frames.dtype)
+    def __init__(self, source: FrameSource, length: int) -> None:
+        # Frames of a window, those of a batch, and as many again: then frames
+        # are moved to the front of the buffer at most once on average.
+        room = min(2 * length + source.batch, source.shape[0])
+        self._buffer = np.empty((room, *source.shape[1:]), source.dtype)
         self.begin = 0  # number of the frame that the buffer starts with
         self.end = 0  # number of the frame after the last one read
-        self.needed_from = 0
 
-    def __getitem__(self, span: slice) -> NDArray[Any]:
-        frames: NDArray[Any] = self.buffer[span.start - self.begin : span.stop - self.begin]
-        return frames
+    @property
+    def frames(self) -> NDArray[Any]:
+        """The frames from `begin` to `end`."""
+        return self._buffer[: self.end - self.begin]
 
-    def skip_to(self, frame: int) -> None:
-        """Go on reading at `frame`, unless reading is beyond it already."""
-        if frame > self.end:
-            self.begin = self.end = frame
-
-    def read_block(self) -> NDArray[Any]:
-        """Read up to the next block boundary and return what was read."""
-        block = self.frames.block
-        stop = min((self.end // block + 1) * block, self.frames.shape[0])
-        if stop - self.begin > len(self.buffer):
-            self._make_room()
-        fresh = self.buffer[self.end - self.begin : stop - self.begin]
-        self.frames.read(self.end, stop, fresh)
+    def make_room(self, start: int, stop: int, needed_from: int) -> NDArray[Any]:
+        """Return where frames from start to stop are to go; keep those that are needed."""
+        if start > self.end or needed_from >= self.end:
+            self.begin = self.end = start
+        if stop - self.begin > len(self._buffer):
+            kept = self.frames[needed_from - self.begin :]
+            self._buffer[: len(kept)] = kept
+            self.begin = needed_from
         self.end = stop
-        return fresh
-
-    def _make_room(self) -> None:
-        keep_from = min(self.needed_from, self.end)
-        kept = self[keep_from : self.end]
-        self.buffer[: len(kept)] = kept
-        self.begin = keep_from
+        return self._buffer[start - self.begin : stop - self.begin]

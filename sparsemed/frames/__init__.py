@@ -1,13 +1,22 @@
 """Where frames come from: one narrow interface, `FrameSource`, and who provides it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+Read = Callable[[int, int, NDArray[Any]], Iterator[tuple[int, int]]]
+"""``read(start, stop, out)`` fills `out`, of shape ``(stop - start, H, W)``, with frames.
+
+It yields ``(begin, end)`` of the frames that are there, piece by piece and in order, while others
+are still on their way.
+"""
+
 
 class FrameSource(Protocol):
-    """Frames that can be read in blocks, front to back."""
+    """Frames that can be read in batches, front to back."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -15,11 +24,15 @@ class FrameSource(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """What `read` delivers: native uint8 or uint16."""
+        """What is read: native uint8 or uint16."""
 
     @property
     def block(self) -> int:
-        """Frames that are best read together; such blocks start at its multiples."""
+        """Frames that are stored together; reads had better begin and end at its multiples."""
 
-    def read(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Fill `out`, of shape ``(stop - start, H, W)``, with the frames from start to stop."""
+    @property
+    def batch(self) -> int:
+        """Frames that are best read at once; a multiple of `block`."""
+
+    def reading(self) -> AbstractContextManager[Read]:
+        """Hold what reading takes (files, threads), and provide the function that reads."""

@@ -1,12 +1,16 @@
 """Frames of anything that has a shape, a dtype and slicing."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_BYTES = 8 * 1024**2
-"""Weight of the blocks in which frames are read."""
+from sparsemed.frames import FrameSource, Read
+
+BATCH_BYTES = 8 * 1024**2
+"""Weight of the frames that are read at once."""
 
 
 class ArrayFrames:
@@ -29,7 +33,7 @@ class ArrayFrames:
     """
 
     def __init__(self, images: Any, label: str = "images") -> None:
-        if not all(hasattr(images, name) for name in ("shape", "dtype", "__getitem__")):
+        if not all(hasattr(images, name) for name in ("shape", "__getitem__")):
             raise TypeError(
                 f"{label}: expected an array of shape (N, H, W), got {type(images).__name__}; "
                 "make one array of it, for example with numpy.stack(images)"
@@ -42,15 +46,29 @@ class ArrayFrames:
         self.label = label
         count, height, width = images.shape
         self.shape = (int(count), int(height), int(width))
-        self.dtype = _frame_dtype(np.dtype(images.dtype), label)
-        self.block = _block_length(images, self.dtype)
+        # dcnum's mapped datasets have no dtype
+        stored = images.dtype if hasattr(images, "dtype") else np.asarray(images[:1]).dtype
+        self.dtype = _frame_dtype(np.dtype(stored), label)
+        self.block = _chunk_length(images)
+        frame_bytes = height * width * self.dtype.itemsize
+        self.batch = max(1, BATCH_BYTES // frame_bytes // self.block) * self.block
 
-    def read(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Fill `out` with the frames from `start` to `stop`."""
-        frames = np.asarray(self.images[start:stop])
+    @contextmanager
+    def reading(self) -> Iterator[Read]:
+        """Provide the function that reads; see `FrameSource`."""
+        yield self._read
+
+    def _read(self, start: int, stop: int, out: NDArray[Any]) -> Iterator[tuple[int, int]]:
+        try:
+            frames = np.asarray(self.images[start:stop])
+        except OSError as error:
+            raise OSError(
+                f"{self.label}: frames {start} to {stop - 1} cannot be read ({error})"
+            ) from error
         if frames.dtype.kind == "f":
             self._require_bytes(frames, start)
         np.copyto(out, frames, casting="unsafe")
+        yield start, stop
 
     def _require_bytes(self, frames: NDArray[Any], start: int) -> None:
         fits = (frames >= 0) & (frames <= 255) & (frames == np.floor(frames))
@@ -68,7 +86,7 @@ class PickedFrames:
 
     Parameters
     ----------
-    source : ArrayFrames
+    source : FrameSource
         Where the frames are.
     picks : ndarray of int64, shape (N,)
         For each frame, its index in `source`.
@@ -79,30 +97,40 @@ class PickedFrames:
         If nothing is picked.
     """
 
-    def __init__(self, source: ArrayFrames, picks: NDArray[np.int64]) -> None:
+    def __init__(self, source: FrameSource, picks: NDArray[np.int64]) -> None:
         if not len(picks):
-            raise ValueError(f"{source.label}: there are no frames; the mapping is empty")
+            raise ValueError("there are no frames; the mapping is empty")
         self.source = source
         self.picks = picks
         self.shape = (len(picks), source.shape[1], source.shape[2])
         self.dtype = source.dtype
-        self.block = source.block
+        self.block = 1
+        self.batch = source.batch
 
-    def read(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Fill `out` with the picked frames from `start` to `stop`."""
+    @contextmanager
+    def reading(self) -> Iterator[Read]:
+        """Provide the function that reads; see `FrameSource`."""
+        with self.source.reading() as read:
+            yield lambda start, stop, out: self._pick(read, start, stop, out)
+
+    def _pick(
+        self, read: Read, start: int, stop: int, out: NDArray[Any]
+    ) -> Iterator[tuple[int, int]]:
         picks = self.picks[start:stop]
         order = np.argsort(picks, kind="stable")
         ranked = picks[order]
         done = 0
-        # Picks may lie far apart: never hold more than a block of the source.
+        # Picks may lie far apart: never hold more than a batch of the source.
         while done < len(ranked):
             first = int(ranked[done])
-            end = int(np.searchsorted(ranked, first + self.block))
+            end = int(np.searchsorted(ranked, first + self.batch))
             last = int(ranked[end - 1])
             piece = np.empty((last - first + 1, *self.shape[1:]), self.dtype)
-            self.source.read(first, last + 1, piece)
+            for _ in read(first, last + 1, piece):
+                pass
             out[order[done:end]] = piece[ranked[done:end] - first]
             done = end
+        yield start, stop
 
 
 def _frame_dtype(dtype: np.dtype[Any], label: str) -> np.dtype[Any]:
@@ -117,10 +145,7 @@ def _frame_dtype(dtype: np.dtype[Any], label: str) -> np.dtype[Any]:
     )
 
 
-def _block_length(images: Any, dtype: np.dtype[Any]) -> int:
-    """Frames that make up about BLOCK_BYTES: whole chunks where the images have chunks."""
-    frame_bytes = int(np.prod(images.shape[1:])) * dtype.itemsize
-    frames = BLOCK_BYTES // frame_bytes
+def _chunk_length(images: Any) -> int:
+    """Frames that are stored together, where the images say so."""
     chunks = getattr(images, "chunks", None)
-    chunk = chunks[0] if chunks and isinstance(chunks[0], int) else 1
-    return max(chunk, frames // chunk * chunk)
+    return int(chunks[0]) if chunks and isinstance(chunks[0], int) else 1

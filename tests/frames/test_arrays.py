@@ -16,7 +16,10 @@ def numbered(count, height=5, width=6, dtype=np.uint8):
 def read(frames, start=0, stop=None):
     stop = frames.shape[0] if stop is None else stop
     out = np.empty((stop - start, *frames.shape[1:]), frames.dtype)
-    frames.read(start, stop, out)
+    with frames.reading() as reading:
+        spans = list(reading(start, stop, out))
+    assert [spans[0][0], *(end for _, end in spans)] == [*(begin for begin, _ in spans), stop]
+    assert spans[0][0] == start
     return out
 
 
@@ -137,43 +140,59 @@ def test_no_frames_are_refused(shape):
     assert str(caught.value).endswith(str(shape))
 
 
-# Blocks
+def test_what_cannot_be_read_is_named(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        dataset = h5.create_dataset("image", data=numbered(9), chunks=(3, 5, 6), fletcher32=True)
+        dataset.id.write_direct_chunk((3, 0, 0), bytes(94)[:-1] + b"1")
+    with h5py.File(tmp_path / "a.h5") as h5:
+        frames = ArrayFrames(h5["image"], label="here")
+        read(frames, 0, 3)
+        with pytest.raises(OSError, match=r"^here: frames 2 to 6 cannot be read \(.+\)$"):
+            read(frames, 2, 7)
+
+
+# Blocks and batches
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("chunk", [1, 7, 10, 1000])
-def test_blocks_are_whole_chunks_of_limited_weight(file, chunk, dtype):
+def test_batches_are_whole_chunks_of_limited_weight(file, chunk, dtype):
     dataset = file.create_dataset("image", (100_000, 80, 320), dtype, chunks=(chunk, 80, 320))
     frames = ArrayFrames(dataset)
-    weight = frames.block * 80 * 320 * np.dtype(dtype).itemsize
+    weight = frames.batch * 80 * 320 * np.dtype(dtype).itemsize
     chunk_weight = chunk * 80 * 320 * np.dtype(dtype).itemsize
-    assert frames.block % chunk == 0
-    if chunk_weight <= arrays.BLOCK_BYTES:
-        assert arrays.BLOCK_BYTES - chunk_weight < weight <= arrays.BLOCK_BYTES
+    assert frames.block == chunk
+    assert frames.batch % chunk == 0
+    if chunk_weight <= arrays.BATCH_BYTES:
+        assert arrays.BATCH_BYTES - chunk_weight < weight <= arrays.BATCH_BYTES
     else:
-        assert frames.block == chunk
+        assert frames.batch == chunk
 
 
 @pytest.mark.parametrize(("height", "expected"), [(1, 8192), (8, 1024), (3, 2730), (9000, 1)])
-def test_blocks_without_chunks(height, expected):
-    images = np.broadcast_to(np.uint8(0), (3, height, 1024))
-    assert ArrayFrames(images).block == expected
+def test_batches_without_chunks(height, expected):
+    frames = ArrayFrames(np.broadcast_to(np.uint8(0), (3, height, 1024)))
+    assert frames.block == 1
+    assert frames.batch == expected
 
 
 # Picked frames
 
 
 class WatchedFrames(ArrayFrames):
-    """Frames in blocks of a chosen length that note what is read."""
+    """Frames in batches of a chosen length that note what is read, and yield in pieces."""
 
-    def __init__(self, images, block):
+    def __init__(self, images, batch):
         super().__init__(images)
-        self.block = block
+        self.block = self.batch = batch
         self.reads = []
 
-    def read(self, start, stop, out):
+    def _read(self, start, stop, out):
         self.reads.append((start, stop))
-        super().read(start, stop, out)
+        out[:] = 0
+        for begin in range(start, stop, 3):
+            end = min(begin + 3, stop)
+            yield from super()._read(begin, end, out[begin - start : end - start])
 
 
 @settings(deadline=None, max_examples=200)
@@ -184,31 +203,32 @@ def test_picked_frames_equal_fancy_indexing(data):
     picks = np.array(data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=70)))
     start = data.draw(st.integers(0, len(picks) - 1))
     stop = data.draw(st.integers(start + 1, len(picks)))
-    source = WatchedFrames(images, block=data.draw(st.integers(1, 20)))
+    source = WatchedFrames(images, batch=data.draw(st.integers(1, 20)))
 
     frames = PickedFrames(source, picks)
     assert frames.shape == (len(picks), 2, 3)
-    assert frames.block == source.block
+    assert frames.block == 1
+    assert frames.batch == source.batch
     expected = images[picks[start:stop]]
     np.testing.assert_array_equal(read(frames, start, stop), expected, strict=True)
 
     assert source.reads == sorted(source.reads)
     wanted = set(picks[start:stop].tolist())
     for begin, end in source.reads:
-        assert end - begin <= source.block
+        assert end - begin <= source.batch
         assert {begin, end - 1} <= wanted
     everything = [i for span in source.reads for i in range(*span)]
     assert len(everything) == len(set(everything))
 
 
 def test_frames_far_apart_are_not_read_as_one():
-    source = WatchedFrames(numbered(1000), block=10)
+    source = WatchedFrames(numbered(1000), batch=10)
     read(PickedFrames(source, np.array([999, 3, 500, 0, 3, 509])))
     assert source.reads == [(0, 4), (500, 510), (999, 1000)]
 
 
 def test_frames_picked_in_order_are_read_at_once():
-    source = WatchedFrames(numbered(30), block=10)
+    source = WatchedFrames(numbered(30), batch=10)
     read(PickedFrames(source, np.arange(30)), 10, 20)
     assert source.reads == [(10, 20)]
 
@@ -223,6 +243,5 @@ def test_floats_of_picked_frames():
 
 
 def test_picking_nothing_is_refused():
-    message = "^here: there are no frames; the mapping is empty$"
-    with pytest.raises(ValueError, match=message):
-        PickedFrames(ArrayFrames(numbered(3), label="here"), np.array([], np.int64))
+    with pytest.raises(ValueError, match=r"^there are no frames; the mapping is empty$"):
+        PickedFrames(ArrayFrames(numbered(3)), np.array([], np.int64))

@@ -1,0 +1,37 @@
+"""Which reader suits the images at hand."""
+
+import logging
+from typing import Any
+
+import h5py
+
+from sparsemed.frames import FrameSource
+from sparsemed.frames.arrays import ArrayFrames
+from sparsemed.frames.chunks import ChunkFrames, obstacle
+
+logger = logging.getLogger(__name__)
+
+
+def open_frames(images: Any, num_cpus: int, label: str = "images") -> FrameSource:
+    """Return the frames of an array-like; those of HDF5 datasets past HDF5 where that can be.
+
+    Parameters
+    ----------
+    images : array-like, shape (N, H, W)
+    num_cpus : int
+        Threads that read and decode.
+    label : str
+        What errors call the images.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `ArrayFrames`.
+    """
+    frames = ArrayFrames(images, label)
+    if not isinstance(images, h5py.Dataset):
+        return frames
+    if (reason := obstacle(images)) is not None:
+        logger.info("%s is read by HDF5: %s", label, reason)
+        return frames
+    return ChunkFrames(images, num_cpus, label)

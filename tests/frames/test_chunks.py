@@ -1,0 +1,705 @@
+import logging
+import os
+import shutil
+import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from imagecodecs import h5checksum_fletcher32
+
+import sparsemed
+from sparsemed.frames import chunks
+from sparsemed.frames.chunks import ChunkFrames, obstacle
+
+FILTERS = {
+    "none": {},
+    "shuffle": {"shuffle": True},
+    "checksum": {"fletcher32": True},
+    "gzip": {"compression": "gzip", "shuffle": True},
+    "gzip, checksum": {"compression": "gzip", "fletcher32": True},
+    "lzf": {"compression": "lzf", "shuffle": True, "fletcher32": True},
+    "zstd": {**hdf5plugin.Zstd(clevel=5), "fletcher32": True},
+    "lz4": hdf5plugin.LZ4(),
+    "blosc": hdf5plugin.Blosc(),
+}
+
+
+def grainy(shape, dtype="u1", seed=1):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, np.iinfo(dtype).max, shape, endpoint=True).astype(dtype)
+
+
+@contextmanager
+def stored(path, images, **options):
+    """Write images, and open the file again for reading."""
+    with h5py.File(path, "w") as h5:
+        h5.create_dataset("events/image", data=images, **options)
+    with h5py.File(path) as h5:
+        yield h5["events/image"]
+
+
+def read(frames, *spans):
+    """Read spans of frames, one after the other, and check that all of them arrive in order."""
+    found = []
+    with frames.reading() as reading:
+        for start, stop in spans or [(0, frames.shape[0])]:
+            out = np.full((stop - start, *frames.shape[1:]), 171, frames.dtype)
+            arrived = start
+            for begin, end in reading(start, stop, out):
+                assert begin == arrived < end <= stop
+                arrived = end
+                found.append(out[begin - start : end - start].copy())
+            assert arrived == stop
+            np.testing.assert_array_equal(np.concatenate(found[-1:]), out[begin - start :])
+    return np.concatenate(found)
+
+
+def flip(path, byte, bit=0):
+    """Flip a bit of a file."""
+    with open(path, "r+b") as file:
+        file.seek(byte)
+        value = file.read(1)[0]
+        file.seek(byte)
+        file.write(bytes([value ^ 1 << bit]))
+
+
+# What has to be read by HDF5
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2"])
+@pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_nothing_is_in_the_way(tmp_path, libver, filters, dtype):
+    images = grainy((10, 6, 7), dtype)
+    with h5py.File(tmp_path / "a.h5", "w", libver=libver) as h5:
+        h5.create_dataset("image", data=images, chunks=(4, 6, 7), **filters)
+        h5.create_dataset("growing", data=images, chunks=(20, 4, 9), maxshape=(None,) * 3)
+        shrunk = h5.create_dataset("less", data=images, chunks=(2, 4, 4), maxshape=(None,) * 3)
+        shrunk.resize((5, 4, 6))
+    with h5py.File(tmp_path / "a.h5") as h5:
+        for name in ("image", "growing", "less"):
+            assert obstacle(h5[name]) is None
+            np.testing.assert_array_equal(read(ChunkFrames(h5[name], 2, name)), h5[name][:])
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "u4", "u8", "f2", "f4", "f8", "?"])
+def test_other_dtypes(tmp_path, dtype):
+    with stored(tmp_path / "a.h5", np.ones((4, 5, 6), dtype), chunks=(2, 5, 6)) as dataset:
+        assert obstacle(dataset) == f"its dtype is {np.dtype(dtype)}"
+
+
+def low_level(h5, kind, plist, shape=(4, 5, 6)):
+    """Make a dataset as h5py's `create_dataset` cannot, and write it."""
+    space = h5py.h5s.create_simple(shape)
+    dataset = h5py.Dataset(h5py.h5d.create(h5.id, b"image", kind, space, plist))
+    dataset[:] = grainy(shape, "u1")
+    return dataset
+
+
+@pytest.mark.parametrize(("size", "bits", "shift"), [(1, 4, 2), (1, 7, 0), (2, 12, 4), (2, 12, 0)])
+def test_integers_of_some_bits_only(tmp_path, size, bits, shift):
+    kind = (h5py.h5t.STD_U8LE if size == 1 else h5py.h5t.STD_U16LE).copy()
+    kind.set_precision(bits)
+    kind.set_offset(shift)
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((2, 5, 6))
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        low_level(h5, kind, plist)
+    with h5py.File(tmp_path / "a.h5") as h5:
+        assert obstacle(h5["image"]) == "its values are not stored as plain integers"
+
+
+def test_named_values(tmp_path):
+    kind = h5py.enum_dtype({"dark": 0, "bright": 1}, "u1")
+    with stored(tmp_path / "a.h5", np.ones((4, 5, 6), kind), chunks=(2, 5, 6)) as dataset:
+        assert obstacle(dataset) == "its values are not stored as plain integers"
+
+
+def test_not_stored_in_chunks(tmp_path):
+    images = grainy((4, 5, 6))
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        h5["contiguous"] = images
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_layout(h5py.h5d.COMPACT)
+        low_level(h5, h5py.h5t.STD_U8LE, plist)
+        outside = [(str(tmp_path / "raw"), 0, h5py.h5f.UNLIMITED)]
+        h5.create_dataset("external", data=images, external=outside)
+        layout = h5py.VirtualLayout((4, 5, 6), "u1")
+        layout[:] = h5py.VirtualSource(h5["contiguous"])
+        h5.create_virtual_dataset("virtual", layout)
+    with h5py.File(tmp_path / "a.h5") as h5:
+        for name in ("contiguous", "image", "external", "virtual"):
+            assert obstacle(h5[name]) == "it is not stored in chunks"
+            np.testing.assert_array_equal(h5[name][:], images)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Return the path of a file with chunks."""
+    with stored(tmp_path / "a.h5", grainy((10, 6, 7)), chunks=(4, 6, 7)):
+        pass
+    return tmp_path / "a.h5"
+
+
+@pytest.mark.parametrize("driver", ["core", "stdio", "split"])
+def test_other_drivers(tmp_path, driver):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", driver=driver if driver == "split" else None) as h5:
+        h5.create_dataset("image", data=grainy((4, 5, 6)), chunks=(2, 5, 6))
+    with h5py.File(path, driver=driver) as h5:
+        found = obstacle(h5["image"])
+    assert found is not None
+    assert found.startswith("its file is opened through the driver '")
+
+
+def test_file_objects(path):
+    with open(path, "rb") as file, h5py.File(file) as h5:
+        reason = "its file is opened through the driver 'fileobj'"
+        assert obstacle(h5["events/image"]) == reason
+
+
+@pytest.mark.parametrize("mode", ["r+", "a"])
+def test_open_for_writing(path, mode):
+    with h5py.File(path, mode) as h5:
+        assert obstacle(h5["events/image"]) == "its file is open for writing"
+        with h5py.File(path, "r") as again:
+            assert obstacle(again["events/image"]) == "its file is open for writing"
+
+
+def test_being_written_by_others(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as h5:
+        h5.create_dataset("image", data=grainy((4, 5, 6)), chunks=(2, 5, 6))
+    with h5py.File(tmp_path / "a.h5", libver="latest", swmr=True) as h5:
+        assert obstacle(h5["image"]) == "its file is open for writing"
+
+
+def test_user_blocks(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=512) as h5:
+        h5.create_dataset("image", data=grainy((4, 5, 6)), chunks=(2, 5, 6))
+    with h5py.File(tmp_path / "a.h5") as h5:
+        assert obstacle(h5["image"]) == "its file begins with a user block"
+
+
+@pytest.mark.parametrize(
+    ("options", "number"),
+    [
+        ({"scaleoffset": 0}, 6),
+        (dict(hdf5plugin.Bitshuffle()), 32008),
+        (dict(hdf5plugin.Blosc2()), 32026),
+        (dict(hdf5plugin.BZip2()), 307),
+        ({"compression": "szip"}, 4),
+        ("nbit", 5),
+    ],
+    ids=lambda value: str(value) if isinstance(value, int) else "",
+)
+def test_unknown_filters(tmp_path, options, number):
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        if options == "nbit":
+            plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            plist.set_chunk((2, 5, 6))
+            plist.set_filter(h5py.h5z.FILTER_NBIT, h5py.h5z.FLAG_OPTIONAL, ())
+            low_level(h5, h5py.h5t.STD_U8LE, plist)
+        elif number == 4 and not h5py.h5z.filter_avail(4):
+            pytest.skip("this HDF5 cannot write szip")
+        else:
+            h5.create_dataset("image", data=grainy((4, 5, 6)), chunks=(2, 5, 6), **options)
+    with h5py.File(tmp_path / "a.h5") as h5:
+        reason = f"of its filters, those of number [{number}] are not known here"
+        assert obstacle(h5["image"]) == reason
+
+
+@pytest.mark.parametrize("written", [[], [0], [1], [0, 2]])
+def test_missing_chunks(tmp_path, written):
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        dataset = h5.create_dataset("image", (12, 5, 6), "u1", chunks=(4, 5, 6), fillvalue=9)
+        for number in written:
+            dataset[4 * number] = 1
+    with h5py.File(tmp_path / "a.h5") as h5:
+        assert obstacle(h5["image"]) == "some of its chunks were never written"
+
+
+def test_no_frames_are_refused_before_chunks_are_looked_for(tmp_path):
+    empty = np.empty((0, 5, 6), np.uint8)
+    with stored(tmp_path / "a.rtdc", empty, chunks=(4, 5, 6), maxshape=(None, 5, 6)):
+        pass
+    with pytest.raises(ValueError, match="events"):
+        sparsemed.compute_background(tmp_path / "a.rtdc")
+
+
+# The same frames as HDF5 reads
+
+
+@st.composite
+def cases(draw):
+    shape = draw(st.tuples(st.integers(1, 30), st.integers(1, 9), st.integers(1, 9)))
+    chunk = tuple(draw(st.integers(1, length)) for length in shape)
+    if draw(st.booleans()):
+        chunk = (chunk[0], *shape[1:])
+    spans = []
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, shape[0] - 1))
+        spans.append((start, draw(st.integers(start + 1, shape[0]))))
+    return shape, chunk, spans
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    cases(),
+    st.sampled_from(["u1", "<u2", ">u2"]),
+    st.sampled_from(list(FILTERS)),
+    st.integers(1, 4),
+    st.sampled_from(["earliest", "latest"]),
+)
+@example(((7, 5, 5), (3, 2, 2), [(0, 7), (1, 6), (4, 5)]), ">u2", "zstd", 3, "latest")
+@example(((7, 5, 5), (3, 5, 5), [(2, 4), (0, 7)]), "u1", "none", 4, "earliest")
+def test_equals_hdf5(tmp_path_factory, case, dtype, filters, num_cpus, libver):
+    shape, chunk, spans = case
+    path = tmp_path_factory.getbasetemp() / "chunks.h5"
+    images = grainy(shape, dtype, seed=sum(shape))
+    with h5py.File(path, "w", libver=libver) as h5:
+        h5.create_dataset("image", data=images, chunks=chunk, **FILTERS[filters])
+    with h5py.File(path) as h5:
+        dataset = h5["image"]
+        assert obstacle(dataset) is None
+        frames = ChunkFrames(dataset, num_cpus, "here")
+        assert frames.shape == shape
+        assert frames.dtype == np.dtype(dtype).newbyteorder("=")
+        assert frames.dtype.isnative
+        assert frames.block == chunk[0]
+        assert frames.batch % frames.block == 0
+        found = read(frames, *spans)
+        expected = np.concatenate([dataset[start:stop] for start, stop in spans])
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        expected, np.concatenate([images[start:stop] for start, stop in spans])
+    )
+
+
+def test_chunks_in_any_order_in_the_file(tmp_path):
+    images = grainy((20, 5, 6))
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        dataset = h5.create_dataset("image", images.shape, "u1", chunks=(4, 5, 6))
+        for start in (8, 0, 16, 12, 4):
+            dataset.id.write_direct_chunk((start, 0, 0), images[start : start + 4].tobytes())
+    with h5py.File(tmp_path / "a.h5") as h5:
+        np.testing.assert_array_equal(read(ChunkFrames(h5["image"], 2, "here")), images)
+
+
+def test_nothing_is_written_beyond_the_frames_asked_for(tmp_path):
+    images = grainy((20, 5, 6))
+    for chunk in [(4, 5, 6), (7, 2, 4)]:
+        with stored(tmp_path / "a.h5", images, chunks=chunk) as dataset:
+            around = np.full((20, 5, 6), 171, np.uint8)
+            with ChunkFrames(dataset, 2, "here").reading() as reading:
+                list(reading(5, 13, around[5:13]))
+            np.testing.assert_array_equal(around[5:13], images[5:13])
+            assert (around[:5] == 171).all()
+            assert (around[13:] == 171).all()
+
+
+def test_frames_are_there_when_they_are_said_to_be(tmp_path, monkeypatch):
+    # The first chunk is the last one to arrive.
+    others = threading.Semaphore(0)
+    original = ChunkFrames._read_chunk
+
+    def late(self, own, start, stop, out, chunk):
+        if chunk.chunk_offset[0] == 0:
+            for _ in range(4):
+                assert others.acquire(timeout=20)
+        original(self, own, start, stop, out, chunk)
+        others.release()
+
+    monkeypatch.setattr(ChunkFrames, "_read_chunk", late)
+    images = grainy((20, 5, 6))
+    with stored(tmp_path / "a.h5", images, chunks=(4, 5, 6)) as dataset:
+        np.testing.assert_array_equal(read(ChunkFrames(dataset, 2, "here")), images)
+
+
+@pytest.mark.parametrize("num_cpus", [1, 8, 100])
+def test_more_threads_than_chunks(tmp_path, num_cpus):
+    images = grainy((3, 5, 6))
+    with stored(tmp_path / "a.h5", images, chunks=(2, 5, 6)) as dataset:
+        np.testing.assert_array_equal(read(ChunkFrames(dataset, num_cpus, "here")), images)
+
+
+def test_several_readers_at_once(tmp_path):
+    images = grainy((60, 5, 6))
+    with stored(tmp_path / "a.h5", images, chunks=(4, 5, 6), compression="gzip") as dataset:
+        frames = ChunkFrames(dataset, 2, "here")
+        with ThreadPoolExecutor(4) as pool:
+            for found in pool.map(lambda _: read(frames), range(8)):
+                np.testing.assert_array_equal(found, images)
+
+
+@pytest.mark.parametrize("num_cpus", [1, 2, 4, 1000])
+@pytest.mark.parametrize("chunk", [1, 10, 1000])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_batches_are_whole_chunks_of_limited_weight(tmp_path, dtype, chunk, num_cpus, monkeypatch):
+    # A file that claims many frames must not be written here: every limit is 1000 times smaller.
+    monkeypatch.setattr(chunks, "BATCH_BYTES_PER_CORE", 8 * 1024**2 // 1000)
+    monkeypatch.setattr(chunks, "LARGEST_BATCH", 256 * 1024**2 // 1000)
+    with stored(tmp_path / "a.h5", grainy((1000, 8, 32), dtype), chunks=(chunk, 8, 32)) as dataset:
+        frames = ChunkFrames(dataset, num_cpus, "here")
+    chunk_weight = chunk * 8 * 32 * np.dtype(dtype).itemsize
+    weight = frames.batch // chunk * chunk_weight
+    limit = min(num_cpus * chunks.BATCH_BYTES_PER_CORE, chunks.LARGEST_BATCH)
+    assert frames.block == chunk
+    assert frames.batch % chunk == 0
+    if chunk_weight <= limit:
+        assert limit - chunk_weight < weight <= limit
+    else:
+        assert frames.batch == chunk
+
+
+# Filter masks, and what HDF5 is asked for
+
+
+@pytest.mark.parametrize("mask", range(4))
+def test_chunks_that_some_filters_were_left_out_for(tmp_path, mask):
+    images = grainy((8, 5, 6), "u2")
+    options = {"chunks": (4, 5, 6), "shuffle": True, "fletcher32": True}
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        plain = images[:4]
+        usual = h5.create_dataset("usual", data=plain, **options)
+        _, as_stored = usual.id.read_direct_chunk((0, 0, 0))
+        shuffled, checksum = as_stored[:-4], as_stored[-4:]
+        if mask == 1:  # the checksum of what is not shuffled is another
+            checksum = h5checksum_fletcher32(plain.tobytes()).to_bytes(4, "little")
+        data = (plain.tobytes() if mask & 1 else shuffled) + (b"" if mask & 2 else checksum)
+        dataset = h5.create_dataset("image", (8, 5, 6), "u2", **options)
+        dataset.id.write_direct_chunk((0, 0, 0), data, filter_mask=mask)
+        dataset[4:] = images[4:]
+    with h5py.File(tmp_path / "a.h5") as h5:
+        np.testing.assert_array_equal(h5["image"][:], images)
+        assert h5["image"].id.get_chunk_info(0).filter_mask == mask
+        frames = never_asks_hdf5(ChunkFrames(h5["image"], 2, "here"))
+        np.testing.assert_array_equal(read(frames), images)
+
+
+def never_asks_hdf5(frames):
+    """Let frames fail where they would ask HDF5."""
+
+    def refuse(here, reason):
+        raise AssertionError(f"{here}: {reason}")
+
+    frames._ask_hdf5 = refuse
+    return frames
+
+
+@pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
+def test_hdf5_is_not_asked_without_need(tmp_path, filters):
+    images = grainy((9, 5, 6), ">u2")
+    with stored(tmp_path / "a.h5", images, chunks=(4, 3, 6), **filters) as dataset:
+        found = read(never_asks_hdf5(ChunkFrames(dataset, 2, "here")), (0, 9), (2, 5))
+    np.testing.assert_array_equal(found, np.concatenate([images, images[2:5]]))
+
+
+def test_what_cannot_be_decoded_is_asked_of_hdf5(tmp_path, monkeypatch):
+    # Two compressions, one upon the other, are not decoded here.
+    images = np.zeros((11, 50, 60), "u1")
+    images[5, 3, 4] = 7
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((4, 30, 60))
+    plist.set_deflate(1)
+    plist.set_filter(32000, h5py.h5z.FLAG_OPTIONAL, ())
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        low_level(h5, h5py.h5t.STD_U8LE, plist, images.shape)[:] = images
+    with h5py.File(tmp_path / "a.h5") as h5:
+        frames = ChunkFrames(h5["image"], 3, "here")
+        np.testing.assert_array_equal(
+            read(frames, (0, 11), (3, 9)), np.concatenate([images, images[3:9]])
+        )
+        asked = []
+        monkeypatch.setattr(frames, "_ask_hdf5", lambda here, _: asked.append(here) or 0)
+        read(frames, (4, 6))
+        assert asked
+
+
+# Damaged and missing files
+
+
+@pytest.mark.parametrize("filters", ["checksum", "gzip, checksum", "zstd", "lzf"])
+@pytest.mark.parametrize("bit", [0, 3, 7])
+def test_damage_is_told(tmp_path, filters, bit):
+    path = tmp_path / "a.rtdc"
+    options = {"chunks": (4, 5, 6), **FILTERS[filters]}
+    with stored(path, grainy((12, 5, 6)), **options) as dataset:
+        info = dataset.id.get_chunk_info(1)
+        assert info.chunk_offset == (4, 0, 0)
+    flip(path, info.byte_offset + info.size // 2, bit)
+    with h5py.File(path) as h5:
+        frames = ChunkFrames(h5["events/image"], 2, f"{path}: events/image")
+        for span, told in [((0, 12), "4 to 7"), ((5, 7), "5 to 6"), ((7, 8), "7 to 7")]:
+            with pytest.raises(OSError, match=r"is damaged \(.+; HDF5: .+\)$") as caught:
+                read(frames, span)
+            start = f"{path}: events/image: frames {told} cannot be read"
+            assert str(caught.value).startswith(start)
+            with pytest.raises(OSError, match="read"):
+                h5["events/image"][slice(*span)]
+        np.testing.assert_array_equal(read(frames, (0, 4)), h5["events/image"][:4])
+        np.testing.assert_array_equal(read(frames, (8, 12)), h5["events/image"][8:])
+    with pytest.raises(OSError, match=r"events/image: frames 4 to 7 cannot be read"):
+        sparsemed.compute_background(path)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from(list(FILTERS)), st.integers(0, 2**24), st.integers(0, 7))
+def test_what_hdf5_refuses_is_refused_and_what_it_reads_is_read(
+    tmp_path_factory, filters, where, bit
+):
+    path = tmp_path_factory.getbasetemp() / "flipped.h5"
+    images = grainy((12, 5, 6), "u2") // 64
+    with stored(path, images, chunks=(4, 5, 6), **FILTERS[filters]) as dataset:
+        count = dataset.id.get_num_chunks()
+        info = dataset.id.get_chunk_info(where % count)
+    flip(path, info.byte_offset + where // count % info.size, bit)
+    with h5py.File(path) as h5:
+        frames = ChunkFrames(h5["events/image"], 2, "here")
+        try:
+            expected = h5["events/image"][:]
+        except OSError:
+            with pytest.raises(OSError, match=r"^here: frames \d+ to \d+ cannot be read"):
+                read(frames)
+        else:
+            assert not FILTERS[filters].get("fletcher32")
+            np.testing.assert_array_equal(read(frames), expected)
+
+
+@pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
+def test_files_cut_short(tmp_path, filters):
+    path, cut = tmp_path / "a.rtdc", tmp_path / "cut.rtdc"
+    with stored(path, grainy((12, 5, 6)), chunks=(4, 5, 6), **filters) as dataset:
+        info = dataset.id.get_chunk_info(1)
+    shutil.copy(path, cut)
+    os.truncate(cut, info.byte_offset + info.size // 2)
+    with pytest.raises(OSError, match=str(cut)):
+        sparsemed.compute_background(cut)
+
+
+needs_posix = pytest.mark.skipif(
+    not hasattr(os, "preadv"), reason="Windows does not let go of open files"
+)
+
+
+@needs_posix
+@pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
+def test_files_that_get_shorter_while_they_are_read(tmp_path, filters):
+    path = tmp_path / "a.h5"
+    with stored(path, grainy((12, 5, 6)), chunks=(4, 5, 6), **filters) as dataset:
+        frames = ChunkFrames(dataset, 2, f"{path}: events/image")
+        info = max(map(dataset.id.get_chunk_info, range(3)), key=lambda info: info.byte_offset)
+        first = info.chunk_offset[0]
+        os.truncate(path, info.byte_offset + info.size // 2)
+        with pytest.raises(OSError, match=rf"frames {first} to {first + 3} cannot be read"):
+            read(frames)
+
+
+@needs_posix
+def test_files_that_are_gone(path):
+    with h5py.File(path) as h5:
+        frames = ChunkFrames(h5["events/image"], 2, "here")
+        path.unlink()
+        np.testing.assert_array_equal(read(frames), grainy((10, 6, 7)))
+
+
+@needs_posix
+@pytest.mark.parametrize("filters", ["none", "gzip", "zstd"])
+def test_files_that_are_replaced(tmp_path, filters):
+    # HDF5 still has the old file, and knows where its chunks are: not those of the new one.
+    images = grainy((12, 5, 6))
+    options = {"chunks": (4, 5, 6), **FILTERS[filters]}
+    with stored(tmp_path / "new.h5", images[::-1], **options):
+        pass
+    with stored(tmp_path / "a.h5", images, **options) as dataset:
+        frames = ChunkFrames(dataset, 2, "here")
+        os.replace(tmp_path / "new.h5", tmp_path / "a.h5")
+        np.testing.assert_array_equal(read(frames), images)
+
+
+def test_the_working_directory_may_change(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    with h5py.File(path.name) as h5:
+        frames = ChunkFrames(h5["events/image"], 2, "here")
+        monkeypatch.chdir("/")
+        np.testing.assert_array_equal(read(frames), h5["events/image"][:])
+
+
+@pytest.mark.parametrize("byte", [0, 2, 7, 8, 9, 12, 15, 16, 18, 24, 27, 40, 41])
+@pytest.mark.parametrize("bit", [0, 3, 7])
+def test_a_damaged_index_of_chunks(tmp_path, byte, bit):
+    # The older kind of index has no checksum.
+    path = tmp_path / "a.h5"
+    with stored(path, grainy((12, 5, 6)), chunks=(4, 5, 6)):
+        pass
+    entry = struct.pack("<II4Q", 120, 0, 4, 0, 0, 0)  # size, mask, and where the chunk begins
+    flip(path, path.read_bytes().index(entry) + byte, bit)
+    with h5py.File(path) as h5:
+        dataset = h5["events/image"]
+        try:
+            expected = dataset[:]
+        except OSError:
+            expected = None
+        try:
+            if obstacle(dataset) is not None:
+                return
+            found = read(ChunkFrames(dataset, 2, "here"))
+        except OSError:
+            return
+        np.testing.assert_array_equal(found, expected)
+
+
+# Threads and open files
+
+
+def open_files(path):
+    """Count the handles that this process has on a file."""
+    handles = Path("/proc/self/fd")
+    if not handles.exists():
+        pytest.skip("this system does not tell what files are open")
+    found = 0
+    for handle in handles.iterdir():
+        try:
+            found += os.readlink(handle) == str(path)
+        except OSError:  # that of the listing itself
+            continue
+    return found
+
+
+@pytest.fixture(params=["preadv", "seek"])
+def way_to_read(request, monkeypatch):
+    """Let files be read as on this system, and as on one without `os.preadv`."""
+    if request.param == "seek":
+        monkeypatch.delattr(os, "preadv", raising=False)
+
+
+def test_frames_are_the_same_either_way(tmp_path, way_to_read):
+    images = grainy((40, 5, 6))
+    with stored(tmp_path / "a.h5", images, chunks=(2, 3, 6), compression="gzip") as dataset:
+        np.testing.assert_array_equal(read(ChunkFrames(dataset, 4, "here")), images)
+
+
+def test_a_file_that_got_shorter_is_refused_either_way(tmp_path, way_to_read):
+    path = tmp_path / "a.h5"
+    with stored(path, grainy((4, 5, 6)), chunks=(2, 5, 6)) as dataset:
+        frames = ChunkFrames(dataset, 2, "here")
+        os.truncate(path, dataset.id.get_chunk_info(1).byte_offset + 7)
+        with pytest.raises(OSError, match=r"^here: frames 2 to 3 cannot be read"):
+            read(frames)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_threads_and_files_are_gone_after_reading(tmp_path, fails, way_to_read):
+    path = (tmp_path / "a.h5").resolve()
+    images = grainy((40, 5, 6))
+    with stored(path, images, chunks=(2, 5, 6), fletcher32=True) as dataset:
+        info = dataset.id.get_chunk_info(7)
+    if fails:
+        flip(path, info.byte_offset)
+    with h5py.File(path) as h5:
+        before = set(threading.enumerate()), open_files(path)
+        frames = ChunkFrames(h5["events/image"], 3, "here")
+        for _ in range(50):
+            out = np.empty_like(images)
+            try:
+                with frames.reading() as reading:
+                    for _ in reading(0, 40, out):
+                        assert threading.active_count() > len(before[0])
+                assert not fails
+            except OSError:
+                assert fails
+            assert (set(threading.enumerate()), open_files(path)) == before
+
+
+def test_reading_may_be_given_up(tmp_path):
+    path = (tmp_path / "a.h5").resolve()
+    with stored(path, grainy((40, 5, 6)), chunks=(2, 5, 6)) as dataset:
+        before = set(threading.enumerate()), open_files(path)
+        frames = ChunkFrames(dataset, 3, "here")
+        with frames.reading() as reading:
+            next(reading(0, 40, np.empty((40, 5, 6), np.uint8)))
+        assert (set(threading.enumerate()), open_files(path)) == before
+
+
+# Which way is taken
+
+
+def refuse(*_):
+    raise RuntimeError("this way must not be taken")
+
+
+@pytest.fixture
+def measurement(tmp_path):
+    """Return a function that writes a measurement, and its frames."""
+    images = grainy((30, 24, 8)) // 8
+
+    def write(userblock_size=0, **options):
+        with h5py.File(tmp_path / "a.rtdc", "w", userblock_size=userblock_size) as h5:
+            h5.create_dataset("events/image", data=images, **options)
+        return tmp_path / "a.rtdc", images
+
+    return write
+
+
+SETTINGS = {"time": np.arange(30) / 10, "kernel_size": 8}
+
+
+def same(found, images):
+    expected = sparsemed.compute_background(images, **SETTINGS)
+    np.testing.assert_array_equal(found.series, expected.series)
+    np.testing.assert_array_equal(found.offsets, expected.offsets)
+
+
+@pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
+def test_chunks_are_read_past_hdf5(measurement, filters, monkeypatch, caplog):
+    path, images = measurement(chunks=(7, 24, 8), **filters)
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO, "sparsemed"):
+        patch.setattr(h5py.Dataset, "__getitem__", refuse)
+        found = sparsemed.compute_background(path, **SETTINGS, num_cpus=2)
+    assert "read by HDF5" not in caplog.text
+    same(found, images)
+    monkeypatch.setattr(ChunkFrames, "reading", refuse)
+    with pytest.raises(RuntimeError, match="must not be taken"):
+        sparsemed.compute_background(path, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({}, "it is not stored in chunks"),
+        ({"chunks": (7, 24, 8), "userblock_size": 512}, "its file begins with a user block"),
+        (
+            {"chunks": (7, 24, 8), "scaleoffset": 0},
+            "of its filters, those of number [6] are not known here",
+        ),
+    ],
+    ids=["contiguous", "user block", "unknown filter"],
+)
+def test_hdf5_reads_the_rest_and_the_log_says_why(
+    measurement, options, reason, monkeypatch, caplog
+):
+    path, images = measurement(**options)
+    monkeypatch.setattr(ChunkFrames, "reading", refuse)
+    with caplog.at_level(logging.INFO, "sparsemed"):
+        found = sparsemed.compute_background(path, **SETTINGS)
+    told = [record for record in caplog.records if "read by HDF5" in record.message]
+    assert [record.message for record in told] == [
+        f"{path}: events/image is read by HDF5: {reason}"
+    ]
+    assert told[0].levelno == logging.INFO
+    same(found, images)
+
+
+def test_datasets_of_files_in_memory(monkeypatch):
+    images = grainy((30, 24, 8)) // 8
+    monkeypatch.setattr(ChunkFrames, "reading", refuse)
+    with h5py.File("memory.h5", "w", driver="core", backing_store=False) as h5:
+        dataset = h5.create_dataset("image", data=images, chunks=(7, 24, 8))
+        same(sparsemed.compute_background(dataset, **SETTINGS), images)
