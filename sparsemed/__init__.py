@@ -17,7 +17,7 @@ __all__ = [
     "median_image",
 ]
 
-_ROOMS = {
+_MODULES = {
     "BackgroundSparseMed": "sparsemed.job",
     "SparseBackground": "sparsemed.background",
     "compute_background": "sparsemed.background",
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'sparsemed' has no attribute {name!r}")
-    value = getattr(import_module(_ROOMS[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

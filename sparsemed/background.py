@@ -14,9 +14,10 @@ from sparsemed.brightness import band_means, offsets
 from sparsemed.cleansing import cleanse
 from sparsemed.cores import check_num_cpus
 from sparsemed.frames import FrameSource
-from sparsemed.frames.arrays import ArrayFrames, PickedFrames
+from sparsemed.frames.arrays import PickedFrames
+from sparsemed.frames.opening import open_frames
 from sparsemed.parameters import Parameters
-from sparsemed.rtdc.measurement import Measurement
+from sparsemed.rtdc.measurement import Measurement, naming_damage
 from sparsemed.rtdc.output import write_background
 from sparsemed.scan import scan
 from sparsemed.timeline import assign_frames, step_times, time_axis, window_starts
@@ -55,7 +56,7 @@ def compute_background(
     time : array-like, shape (N,), seconds, optional
         Time of each frame. For a measurement the default is its own time axis.
     frame_rate : float, Hz, optional
-        If the time is unknown: the rate of the camera. As measurements hold
+        Rate of the camera. It counts only where the time is unknown. As measurements hold
         only frames with events, they are taken to last 1.5 times as long as
         their frames; for gapless frames give ``time=numpy.arange(N) / rate``.
     kernel_size : int
@@ -105,37 +106,43 @@ def compute_background(
         kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction
     )
     num_cpus = check_num_cpus(num_cpus)
-    frames: FrameSource
     if not isinstance(images, (str, PathLike)):
-        frames = ArrayFrames(images)
+        frames = open_frames(images, num_cpus)
         axis = time_axis(frames.shape[0], time=time, frame_rate=frame_rate)
         return compute(frames, axis, parameters, num_cpus, progress)
     with Measurement(images) as measurement:
-        frames = measurement_frames(measurement)
-        if time is None and frame_rate is None:
-            axis = measurement_time(measurement)
+        frames = measurement_frames(measurement, num_cpus)
+        if time is None:
+            axis = measurement_time(measurement, frame_rate)
         else:
-            axis = time_axis(frames.shape[0], time=time, frame_rate=frame_rate)
+            axis = time_axis(frames.shape[0], time=time)
         return compute(frames, axis, parameters, num_cpus, progress, measurement.path)
 
 
-def measurement_frames(measurement: Measurement) -> FrameSource:
-    """Return the frames of a measurement."""
+def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
+    """Return the frames of a measurement, as its images or their mapping have them."""
     image = measurement.image
-    frames = ArrayFrames(image.dataset, label=image.label)
-    return frames if image.mapping is None else PickedFrames(frames, image.mapping)
+    frames = open_frames(image.dataset, num_cpus, image.label)
+    if image.mapping is None:
+        return frames
+    with naming_damage(measurement.path):
+        return PickedFrames(frames, image.mapping)
 
 
-def measurement_time(measurement: Measurement) -> NDArray[Any]:
-    """Return the time axis of a measurement, from the best that it holds."""
+def measurement_time(measurement: Measurement, frame_rate: float | None = None) -> NDArray[Any]:
+    """Return the time axis of a measurement, from the best that it holds.
+
+    A given `frame_rate` stands in for that of the measurement.
+    """
     count = len(measurement.image)
-    if (time := measurement.feature("time")) is not None:
-        return time_axis(count, time=time.read(), label=time.label)
-    rate = measurement.frame_rate
-    frame = measurement.feature("frame") if rate is not None else None
-    if frame is not None:
-        return time_axis(count, frame=frame.read(), frame_rate=rate, label=frame.label)
-    return time_axis(count, frame_rate=rate)
+    with naming_damage(measurement.path):
+        if (time := measurement.feature("time")) is not None:
+            return time_axis(count, time=time.read(), label=time.label)
+        rate = measurement.frame_rate if frame_rate is None else frame_rate
+        frame = measurement.feature("frame") if rate is not None else None
+        if frame is not None:
+            return time_axis(count, frame=frame.read(), frame_rate=rate, label=frame.label)
+        return time_axis(count, frame_rate=rate)
 
 
 def compute(
@@ -228,7 +235,7 @@ class SparseBackground:
     score : ndarray of float64, shape (M,)
         Score of each image of `series`; large where cells are left.
     threshold : float
-        The largest score that was kept; infinite when cleansing was off.
+        Images with a score up to this are kept; infinite when cleansing was off.
     parameters : Parameters
         What the background was computed with.
     source : Path or None

@@ -28,7 +28,7 @@ class Cleansing(NamedTuple):
     score : ndarray of float64, shape (M,)
         How far the range of grey values is off; large where cells are left.
     threshold : float
-        Largest score that is kept; infinite when nothing is to be dropped.
+        Scores up to this are kept; infinite when nothing is to be dropped.
     """
 
     kept: NDArray[np.bool_]

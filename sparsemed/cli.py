@@ -61,9 +61,9 @@ def compute(
     to its name. If OUT exists, the background is added to it; it may be IN
     itself. Either way, the file changes wholly or not at all.
     """
-    if output_path is None:
-        output_path = input_path.with_name(f"{input_path.stem}_bg{input_path.suffix}")
     with _one_line_errors():
+        if output_path is None:
+            output_path = input_path.with_name(f"{input_path.stem}_bg{input_path.suffix}")
         parameters = _parse_settings(settings)
         from sparsemed.job import BackgroundSparseMed
 

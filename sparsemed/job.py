@@ -18,7 +18,7 @@ from sparsemed.background import (
 )
 from sparsemed.cores import check_num_cpus
 from sparsemed.frames import FrameSource
-from sparsemed.frames.arrays import ArrayFrames
+from sparsemed.frames.opening import open_frames
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import check_output, write_background
@@ -64,7 +64,7 @@ class BackgroundSparseMed:
     kwargs : dict
         The parameters as they enter the PPID.
     input_data : h5py.Dataset or array-like
-        The images.
+        The images, one for each frame.
     output_path : Path
         Where the background goes.
     image_count, image_shape : int, tuple of int
@@ -127,7 +127,7 @@ class BackgroundSparseMed:
         try:
             self._open(input_data)
             self.time = self._read_time()
-            check_output(self.output_path, self.image_count)
+            check_output(self.output_path, self.image_count, self._source)
         except BaseException:
             self._close()
             raise
@@ -222,17 +222,19 @@ class BackgroundSparseMed:
         # Nothing may hold the output open while it changes: it can be the
         # measurement itself, or one of its basins.
         self._close()
-        write_background(
-            self.output_path,
-            images=background.images,
-            frame_index=background.frame_index,
-            offsets=background.offsets,
-            parameters=self._parameters,
-            source=self._source,
-            compress=self._compress,
-        )
-        if self._source is not None:
-            self._open(self._source)
+        try:
+            write_background(
+                self.output_path,
+                images=background.images,
+                frame_index=background.frame_index,
+                offsets=background.offsets,
+                parameters=self._parameters,
+                source=self._source,
+                compress=self._compress,
+            )
+        finally:
+            if self._source is not None:
+                self._open(self._source)
         self._progress = 1.0
         self.logger.info("Background computed in %.1f s", time.perf_counter() - began)
 
@@ -244,6 +246,10 @@ class BackgroundSparseMed:
         SparseBackground
             Also kept as the attribute `background`.
         """
+        if self._source is not None and self._measurement is None:
+            raise ValueError(
+                f"{self._source}: the job is over and its input closed; make a new one"
+            )
         background = compute(
             self._frames,
             self.time,
@@ -263,12 +269,13 @@ class BackgroundSparseMed:
     def _open(self, input_data: Any) -> None:
         self._frames: FrameSource
         if self._source is None:
-            self._frames = ArrayFrames(input_data)
+            self._frames = open_frames(input_data, self.num_cpus)
             self.input_data = input_data
         else:
             self._measurement = Measurement(self._source)
-            self._frames = measurement_frames(self._measurement)
-            self.input_data = self._measurement.image.dataset
+            self._frames = measurement_frames(self._measurement, self.num_cpus)
+            image = self._measurement.image
+            self.input_data = image.dataset if image.mapping is None else image
 
     def _read_time(self) -> NDArray[Any]:
         if self._measurement is None:

@@ -70,7 +70,11 @@ def time_axis(
         logger.info("The frame rate suggests a duration of about %.1f min", duration / 60)
     else:
         duration = count / GUESSED_FRAME_RATE * STRETCH
-        logger.info("No time is known; the duration is guessed as %.1f min", duration / 60)
+        logger.warning(
+            "No time is known; %d frames per second are assumed, so a duration of %.1f min",
+            GUESSED_FRAME_RATE / STRETCH,
+            duration / 60,
+        )
     return np.linspace(0, duration, count)
 
 
@@ -108,7 +112,13 @@ def step_times(time: NDArray[Any], split_time: float) -> NDArray[Any]:
     >>> step_times(np.array([0.0, 0.5, 2.5]), split_time=1.0)
     array([0., 1., 2.])
     """
-    steps = np.arange(0, time[-1] - time[0], split_time)
+    duration = time[-1] - time[0]
+    try:
+        steps = np.arange(0, duration, split_time)
+    except (MemoryError, ValueError) as error:
+        raise ValueError(
+            f"split_time {split_time} s is too small for a duration of {duration} s: {error}"
+        ) from error
     return steps if steps.size else np.zeros(1, dtype=steps.dtype)
 
 

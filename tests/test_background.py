@@ -219,7 +219,7 @@ def test_a_kernel_larger_than_the_measurement_shrinks_with_a_warning(caplog):
     for image in found.series:
         np.testing.assert_array_equal(image, np.sort(images, axis=0)[25])
     assert found.parameters.kernel_size == 51
-    assert caplog.messages == ["kernel_size 51 is more than the 50 frames there are"]
+    assert caplog.messages == ["kernel_size 51 is more than the 50 frames there are: all are used"]
     caplog.clear()
     compute_background(images, np.arange(50) / 10, kernel_size=50)
     assert not caplog.messages

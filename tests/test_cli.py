@@ -60,10 +60,11 @@ def test_in_place(path):
         (["compute", "{in}", "-k", "kernel_size=3.5"], "kernel_size: cannot read '3.5' as int"),
         (["compute", "{in}", "-k", "offset_correction=maybe"], "cannot read 'maybe' as bool"),
         (["compute", "{in}", "-k", "split_time=0"], "split_time must be a number above 0"),
-        (["compute", "{in}", "-k", "split_time=1e-12"], "Unable to allocate"),
+        (["compute", "{in}", "-k", "split_time=1e-12"], "split_time 1e-12 s is too small"),
         (["compute", "{in}", "--num-cpus", "0"], "num_cpus must be a whole number from 1 up"),
         (["compute", "{folder}/gone.rtdc"], "gone.rtdc: there is no such file"),
         (["compute", "{folder}"], "is not a file"),
+        (["compute", "."], "has an empty name"),
         (["compute", "{in}", "{folder}/gone/out.rtdc"], "out.rtdc: the folder does not exist"),
     ],
 )

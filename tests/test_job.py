@@ -4,6 +4,8 @@ import os
 import h5py
 import numpy as np
 import pytest
+from dcnum.read import get_mapped_object
+from dcnum.write import HDF5Writer
 from parity.compare import differences
 
 import sparsemed
@@ -85,7 +87,7 @@ def test_an_interrupted_run_changes_nothing(path, monkeypatch, error):
         raise error
 
     with BackgroundSparseMed(path, path) as job:
-        monkeypatch.setattr("sparsemed.scan.median_into", interrupt)
+        monkeypatch.setattr("sparsemed.scan.median_images", interrupt)
         with pytest.raises(error):
             job.process()
         assert job.get_progress() < 1
@@ -146,3 +148,52 @@ def test_images_of_the_wrong_rank(tmp_path, shape):
         h5["events/image"] = np.zeros(shape, np.uint8)
     with pytest.raises(ValueError, match=r"in\.rtdc: events/image: shape must be \(N, H, W\)"):
         BackgroundSparseMed(tmp_path / "in.rtdc", tmp_path / "out.rtdc")
+
+
+def test_a_job_can_be_tried_again(path, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError("full")
+
+    output = tmp_path / "out.rtdc"
+    with BackgroundSparseMed(path, output) as job:
+        with monkeypatch.context() as patch:
+            patch.setattr("sparsemed.job.write_background", fail)
+            with pytest.raises(OSError, match="full"):
+                job.process()
+        assert not output.exists()
+        np.testing.assert_array_equal(job.input_data[:], images())
+        job.process()
+    assert output.exists()
+    with pytest.raises(ValueError, match=r"in\.rtdc: the job is over"):
+        job.process()
+
+
+def test_mapped_images_are_seen_through_the_mapping(tmp_path):
+    mapping = np.arange(40)[::-1].copy()
+    with HDF5Writer(tmp_path / "in.rtdc", mode="w") as writer:
+        writer.store_basin("frames", internal_data={"image": images()}, mapping=mapping)
+    with BackgroundSparseMed(tmp_path / "in.rtdc", tmp_path / "out.rtdc") as job:
+        assert job.input_data.shape == (40, 24, 16)
+        np.testing.assert_array_equal(job.input_data[3:7], images()[mapping][3:7])
+
+
+def test_the_frame_rate_counts_only_where_time_is_unknown(path, tmp_path):
+    known = sparsemed.compute_background(path, frame_rate=1.0)
+    np.testing.assert_array_equal(known.time, np.arange(40.0))
+    with h5py.File(path, "a") as h5:
+        del h5["events/time"]
+        h5["events/frame"] = np.arange(40) * 3
+    guessed = sparsemed.compute_background(path, frame_rate=2.0)
+    np.testing.assert_array_equal(guessed.time, np.arange(40) * 1.5)
+    with h5py.File(path, "a") as h5:
+        h5.attrs["imaging:frame rate"] = "fast"
+    with pytest.raises(ValueError, match=r"in\.rtdc: frame rate must be a number .* got 'fast'"):
+        BackgroundSparseMed(path, tmp_path / "out.rtdc")
+
+
+def test_dcnum_s_mapped_datasets_are_arrays(path):
+    with h5py.File(path) as h5:
+        mapped = get_mapped_object(h5["events/image"], np.arange(40)[::-1].copy())
+        found = sparsemed.compute_background(mapped, np.arange(40.0))
+    expected = sparsemed.compute_background(images()[::-1], np.arange(40.0))
+    np.testing.assert_array_equal(found.series, expected.series)

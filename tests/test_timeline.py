@@ -269,7 +269,10 @@ def test_otherwise_the_duration_is_guessed(frame, caplog):
     count = 432000
     axis = time_axis(count, frame=frame)
     np.testing.assert_array_equal(axis, np.linspace(0, count / 3600 * 1.5, count), strict=True)
-    assert caplog.messages == ["No time is known; the duration is guessed as 3.0 min"]
+    (message,) = caplog.messages
+    assert message.startswith("No time is known; 2400 frames per second are assumed")
+    assert message.endswith("a duration of 3.0 min")
+    assert caplog.records[0].levelname == "WARNING"
 
 
 def test_a_known_time_is_not_logged(caplog):

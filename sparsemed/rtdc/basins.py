@@ -9,6 +9,7 @@ its index within the basin.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ class Basin(NamedTuple):
         return self.record.get("type") == "file"
 
     @property
-    def paths(self) -> list[str]:
+    def paths(self) -> list[Any]:
         """Files (any one will do), or the group of an internal basin."""
         return list(self.record.get("paths") or [])
 
@@ -68,33 +69,53 @@ class Basin(NamedTuple):
 
 
 def read_basins(h5: h5py.File) -> list[Basin]:
-    """Return the basins of a file in the order in which they are searched.
-
-    Internal basins come first, then those of files; each sorted by name.
+    """Return the basins of a file, in the order of their keys.
 
     Raises
     ------
     ValueError
-        If a record is not a JSON object.
+        If a record is not a JSON object, or not that of a basin.
     """
     basins = []
-    for key, dataset in h5.get("basins", {}).items():
+    for key, dataset in members(h5, "basins"):
         try:
             record = json.loads("\n".join(line.decode() for line in dataset[:].tolist()))
         except (ValueError, AttributeError, TypeError) as error:
             raise ValueError(f"{h5.filename}: basins/{key} is not valid JSON: {error}") from error
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or not all(
+            isinstance(record.get(name, []), list) for name in ("paths", "features")
+        ):
             raise ValueError(f"{h5.filename}: basins/{key} is not a basin record: {record!r}")
         basins.append(Basin(key, record))
+    return basins
+
+
+def search_order(basins: list[Basin]) -> list[Basin]:
+    """Return basins as they are searched: internal ones, then those of files; each by name."""
     return sorted(basins, key=lambda basin: (not basin.is_internal, basin.name))
 
 
-def locate_file(paths: list[str], folder: Path) -> Path | None:
+def members(h5: h5py.File, name: str) -> list[tuple[str, Any]]:
+    """Return names and entries of a group of a file; there are none if it has no such group.
+
+    Raises
+    ------
+    ValueError
+        If that is not a group.
+    """
+    group = h5.get(name, {})
+    if isinstance(group, h5py.Dataset):
+        raise ValueError(f"{h5.filename}: {name} is not a group")
+    return list(group.items())
+
+
+def locate_file(paths: list[Any], folder: Path) -> Path | None:
     """Return the first of the paths that exists, absolute or below `folder`."""
     for path in paths:
-        # joined to an absolute path, the folder has no effect
-        if (candidate := folder / path).exists():
-            return candidate
+        # os.path.exists takes whatever a record may say; joined to an absolute
+        # path, the folder has no effect
+        if isinstance(path, str) and os.path.exists(folder / path):
+            return folder / path
     return None
 
 
@@ -182,6 +203,6 @@ def free_mapping(h5: h5py.File, mapping: NDArray[np.int64]) -> str:
         if name not in events or np.array_equal(events[name][:], mapping):
             return name
     raise ValueError(
-        f"{h5.filename}: events/{MAPPINGS[0]} to {MAPPINGS[-1]} are all taken by other basins; "
-        "write the background to a new file instead"
+        f"{h5.filename}: events/{MAPPINGS[0]} to {MAPPINGS[-1]} are all in use; "
+        "there can be no more than ten mapped basins, remove one first"
     )

@@ -1,5 +1,7 @@
 """A measurement file: its images, features and metadata, own or through basins."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -11,7 +13,13 @@ import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compr
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.rtdc.basins import Basin, locate_file, measurement_identifier, read_basins
+from sparsemed.rtdc.basins import (
+    Basin,
+    locate_file,
+    measurement_identifier,
+    read_basins,
+    search_order,
+)
 from sparsemed.rtdc.commit import recover
 
 
@@ -35,6 +43,26 @@ class Feature:
 
     def __len__(self) -> int:
         return int(len(self.dataset) if self.mapping is None else len(self.mapping))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of frames, and shape of the data of one."""
+        return (len(self), *self.dataset.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the data."""
+        return self.dataset.dtype  # type: ignore[no-any-return]
+
+    def __getitem__(self, frames: int | slice | NDArray[Any]) -> NDArray[Any]:
+        if self.mapping is None:
+            data: NDArray[Any] = self.dataset[frames]
+            return data
+        wanted = self.mapping[frames]
+        # h5py takes lists of indices only if they ascend
+        distinct, place = np.unique(wanted, return_inverse=True)
+        picked: NDArray[Any] = self.dataset[distinct][place.reshape(np.shape(wanted))]
+        return picked
 
     def read(self) -> NDArray[Any]:
         """Return the data of all frames (for features that are small)."""
@@ -60,13 +88,13 @@ class Measurement:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
-        recover(self.path)
         self._h5 = open_hdf5(self.path)
         self._basin_files: dict[str, h5py.File] = {}
         try:
-            if not isinstance(self._h5.get("events"), h5py.Group):
-                raise ValueError(f"{self.path}: has no group 'events'; is it a measurement?")
-            self._basins = read_basins(self._h5)
+            with naming_damage(self.path):
+                if not isinstance(self._h5.get("events"), h5py.Group):
+                    raise ValueError(f"{self.path}: has no group 'events'; is it a measurement?")
+                self._basins = search_order(read_basins(self._h5))
         except BaseException:
             self.close()
             raise
@@ -124,11 +152,13 @@ class Measurement:
             If that basin belongs to another measurement, or its mapping does
             not fit.
         """
-        if name in self._h5["events"]:
-            return Feature(_dataset(self._h5["events"], name), None, f"{self.path}: events/{name}")
-        for basin in self._basins:
-            if (feature := self._from_basin(basin, name)) is not None:
-                return feature
+        with naming_damage(self.path):
+            if name in self._h5["events"]:
+                dataset = _dataset(self._h5["events"], name)
+                return Feature(dataset, None, f"{self.path}: events/{name}")
+            for basin in self._basins:
+                if (feature := self._from_basin(basin, name)) is not None:
+                    return feature
         return None
 
     def _from_basin(self, basin: Basin, name: str) -> Feature | None:
@@ -186,8 +216,22 @@ class Measurement:
         return index
 
 
+@contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Turn what h5py raises on damaged files into an OSError that names the file."""
+    try:
+        yield
+    except (KeyError, RuntimeError) as error:
+        raise OSError(f"{path}: is damaged, or no RT-DC file ({error})") from error
+    except (OSError, ValueError, TypeError) as error:
+        if str(path) in str(error):
+            raise
+        (kind,) = (k for k in (OSError, ValueError, TypeError) if isinstance(error, k))
+        raise kind(f"{path}: {error}") from error
+
+
 def open_hdf5(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading.
+    """Open an HDF5 file for reading, after undoing a change that was interrupted.
 
     Raises
     ------
@@ -198,6 +242,7 @@ def open_hdf5(path: Path) -> h5py.File:
         raise FileNotFoundError(f"{path}: there is no such file")
     if not path.is_file():
         raise OSError(f"{path}: is not a file")
+    recover(path)
     try:
         return h5py.File(path, "r")
     except PermissionError as error:

@@ -27,11 +27,12 @@ from sparsemed.rtdc.basins import (
     free_mapping,
     internal_record,
     measurement_identifier,
+    members,
     read_basins,
     store_record,
 )
 from sparsemed.rtdc.commit import changed_file, new_file
-from sparsemed.rtdc.measurement import open_hdf5
+from sparsemed.rtdc.measurement import naming_damage, open_hdf5
 from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ CHUNK_BYTES = 1024**2
 WRITER = f"sparsemed {__version__}"
 
 
-def check_output(path: str | PathLike[str], count: int) -> None:
+def check_output(path: str | PathLike[str], count: int, source: Path | None = None) -> None:
     """Check that a background of `count` frames can be written to a file.
 
     Parameters
@@ -51,6 +52,8 @@ def check_output(path: str | PathLike[str], count: int) -> None:
         The file; it need not exist.
     count : int
         Number of frames.
+    source : Path, optional
+        The measurement.
 
     Raises
     ------
@@ -58,7 +61,8 @@ def check_output(path: str | PathLike[str], count: int) -> None:
         If the folder is missing or read-only, or if the file exists and is
         read-only or not HDF5.
     ValueError
-        If the file exists and holds another number of frames.
+        If the file exists and holds another number of frames, or belongs to
+        another measurement.
     """
     path = Path(path)
     folder = path.parent
@@ -66,17 +70,30 @@ def check_output(path: str | PathLike[str], count: int) -> None:
         raise FileNotFoundError(f"{path}: the folder does not exist; create it first")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{path}: the folder is read-only")
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError(f"{path}: is a link to a file that does not exist")
     if not path.exists():
         return
     if not os.access(path, os.W_OK):
         raise PermissionError(f"{path}: the file is read-only")
-    with open_hdf5(path) as h5:
-        for name, entry in h5.get("events", {}).items():
+    with open_hdf5(path) as h5, naming_damage(path):
+        for name, entry in members(h5, "events"):
             if isinstance(entry, h5py.Dataset) and entry.ndim and len(entry) != count:
                 raise ValueError(
                     f"{path}: events/{name} has {len(entry)} entries, but the background is of "
-                    f"{count} frames; choose another output file"
+                    f"{count} frames; write to another file"
                 )
+        members(h5, "basin_events")
+        read_basins(h5)
+        ours = measurement_identifier(h5.attrs)
+    if source is not None and ours is not None:
+        with open_hdf5(source) as h5:
+            theirs = measurement_identifier(h5.attrs)
+        if theirs not in (None, ours):
+            raise ValueError(
+                f"{path}: belongs to another measurement ('{ours}') than {source} ('{theirs}'); "
+                "write to another file"
+            )
 
 
 def write_background(
@@ -114,7 +131,7 @@ def write_background(
         See `check_output`.
     """
     path = Path(path)
-    check_output(path, len(frame_index))
+    check_output(path, len(frame_index), source)
     is_new = not path.exists()
     with new_file(path) if is_new else changed_file(path) as h5:
         h5.require_group("events")
@@ -214,16 +231,16 @@ def _unused_mappings(stale: list[Basin], basins: list[Basin]) -> set[str]:
 def _refer_to(h5: h5py.File, source: Path, path: Path) -> None:
     """Give a new file the metadata of its measurement, its basins, and itself as a basin."""
     filters = _filters(True)
-    with open_hdf5(source) as measurement:
-        for name, value in measurement.attrs.items():
-            h5.attrs[name] = value
+    with open_hdf5(source) as measurement, naming_damage(source):
+        for name in measurement.attrs:
+            _copy_attribute(h5, measurement, name)
         for topic in ("logs", "tables"):
-            for name, entry in measurement.get(topic, {}).items():
+            for name, entry in members(measurement, topic):
                 _copy_metadata(h5, f"{topic}/{name}", entry, filters)
         for basin in read_basins(measurement):
             if not basin.is_internal:
                 _copy_basin(h5, basin, measurement, filters)
-        features = [*measurement["events"], *measurement.get("basin_events", {})]
+        features = [*measurement["events"], *dict(members(measurement, "basin_events"))]
         record = file_record(
             name=source.name,
             description=f"Created by {WRITER}",
@@ -234,20 +251,39 @@ def _refer_to(h5: h5py.File, source: Path, path: Path) -> None:
         store_record(h5, record, filters)
 
 
+def _copy_attribute(h5: h5py.File, measurement: h5py.File, name: str) -> None:
+    try:
+        value = measurement.attrs[name]
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:  # text that is not UTF-8: keep its bytes
+                value = np.bytes_(value.encode(errors="surrogateescape"))
+        h5.attrs[name] = value
+    except (OSError, ValueError, TypeError) as error:
+        logger.warning("%s: attribute '%s' is not copied: %s", measurement.filename, name, error)
+
+
 def _copy_metadata(h5: h5py.File, name: str, entry: Any, filters: Mapping[str, Any]) -> None:
     """Copy a log or table, with text in lines of fixed length, and note who copied it."""
     if not isinstance(entry, h5py.Dataset) or not entry.size:
         return
-    data = entry[()]
     if not entry.ndim:
         entry.file.copy(entry, h5, name=name)
         return
-    if data.dtype == np.dtype("O"):
-        data = np.asarray(data, dtype=f"S{max(len(line) for line in data)}")
-    copy = h5.create_dataset(name, data=data, **filters)
+    try:
+        data = entry[()]
+        if data.dtype == np.dtype("O"):
+            data = np.asarray(data, dtype=f"S{max(len(line) for line in data)}")
+        copy = h5.create_dataset(name, data=data, **filters)
+    except (ValueError, TypeError) as error:  # such as references
+        logger.warning("%s: %s is not copied: %s", entry.file.filename, name, error)
+        return
     copy.attrs.update(entry.attrs)
-    earlier = [str(copy.attrs["software"])] if "software" in copy.attrs else []
-    copy.attrs["software"] = " | ".join([*earlier, WRITER])
+    earlier = copy.attrs.get("software")
+    if isinstance(earlier, bytes):
+        earlier = earlier.decode(errors="replace")
+    copy.attrs["software"] = WRITER if earlier is None else f"{earlier} | {WRITER}"
 
 
 def _copy_basin(

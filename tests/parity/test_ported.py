@@ -6,7 +6,9 @@ import h5py
 import numpy as np
 import pytest
 from dcnum.read import HDF5Data, concatenated_hdf5_data
-from dcnum.write import create_with_basins
+from dcnum.write import HDF5Writer, create_with_basins
+from parity.compare import differences
+from parity.oracle import dcnum_background
 
 from sparsemed import BackgroundSparseMed
 
@@ -168,6 +170,22 @@ def test_basins_of_the_input_are_passed_on(tmp_path):
     with HDF5Data(output) as data:
         assert "image" in data
         assert "image_bg" in data
+
+
+def test_mapped_basins_of_the_input_are_passed_on_in_the_same_order(tmp_path):
+    path = tmp_path / "in.rtdc"
+    rng = np.random.default_rng(0)
+    with HDF5Writer(path, mode="w") as writer:
+        writer.h5["events/image"] = np.zeros((30, 5, 7), np.uint8)
+        for name in "zyxw":
+            writer.store_basin(
+                name, paths=["gone.rtdc"], features=[name], mapping=rng.permutation(30)
+            )
+    with dcnum_background(path, tmp_path / "dcnum.rtdc") as job:
+        job.process()
+    with BackgroundSparseMed(path, tmp_path / "ours.rtdc") as job:
+        job.process()
+    assert differences(tmp_path / "dcnum.rtdc", tmp_path / "ours.rtdc") == []
 
 
 @pytest.mark.parametrize("name", ["in.h5", "out.h5"])

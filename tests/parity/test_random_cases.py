@@ -10,11 +10,26 @@ from parity.oracle import dcnum_background
 
 import sparsemed
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::dcnum.write.writer.CreatingFileWithoutBasinWarning"),
+    pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning"),
+]
 
-@pytest.mark.filterwarnings("ignore::dcnum.write.writer.CreatingFileWithoutBasinWarning")
-@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+
 @pytest.mark.parametrize("seed", range(112))
 def test_same_as_dcnum(seed, tmp_path):
+    compare(seed, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(0, 112, 3))
+def test_same_as_dcnum_if_hdf5_reads(seed, tmp_path, monkeypatch):
+    monkeypatch.setattr("sparsemed.frames.opening.obstacle", lambda _: "by order of the test")
+    monkeypatch.setattr("sparsemed.frames.chunks.ChunkFrames.reading", None)
+    compare(seed, tmp_path)
+
+
+def compare(seed, tmp_path):
+    """Compute and write a case with both, and compare all there is to see."""
     case = draw_case(seed)
     logging.getLogger(__name__).info(case.description)
     inputs = make_inputs(case, tmp_path / "input")

@@ -13,6 +13,7 @@ from sparsemed.rtdc.basins import (
     locate_file,
     measurement_identifier,
     read_basins,
+    search_order,
     store_record,
 )
 
@@ -50,11 +51,13 @@ def test_internal_basins_are_searched_first_then_by_name(h5):
     for name in ("zoo", "ant"):
         store_record(h5, file_record(name, None, ["a.rtdc"], None, None), {})
         store_record(h5, internal_record(name, "", ["image_bg"], "basinmap0"), {})
-    found = [(basin.is_internal, basin.name) for basin in read_basins(h5)]
+    found = [(basin.is_internal, basin.name) for basin in search_order(read_basins(h5))]
     assert found == [(True, "ant"), (True, "zoo"), (False, "ant"), (False, "zoo")]
 
 
-@pytest.mark.parametrize("text", ["{", "[1, 2]", "3", "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["{", "[1, 2]", "3", "\udcff", '{"paths": "a.rtdc"}', '{"features": "image"}']
+)
 def test_broken_records_are_named(h5, text):
     line = text.encode("utf-8", "surrogateescape")
     h5.create_dataset("basins/broken", data=np.array([line]))
@@ -74,6 +77,7 @@ def test_files_are_found_by_absolute_and_relative_paths(tmp_path):
     for paths in (["gone.rtdc", "here.rtdc"], [absolute], ["/gone/here.rtdc", absolute]):
         assert locate_file(paths, tmp_path) == tmp_path / "here.rtdc"
     assert locate_file(["gone.rtdc", "/gone/here.rtdc"], tmp_path) is None
+    assert locate_file([3, None, "x" * 300, "nul\0"], tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -109,5 +113,7 @@ def test_no_mapping_is_left(h5):
     for number in range(10):
         h5[f"events/basinmap{number}"] = np.full(3, number)
     assert free_mapping(h5, np.full(3, 9)) == "basinmap9"
-    with pytest.raises(ValueError, match=r"file\.rtdc: events/basinmap0 to basinmap9 are all"):
+    with pytest.raises(
+        ValueError, match=r"file\.rtdc: events/basinmap0 to basinmap9 are all in use"
+    ):
         free_mapping(h5, np.arange(3))

@@ -179,3 +179,43 @@ def test_files_are_closed(tmp_path, raw):
     for path in (raw, tmp_path / "in.rtdc"):
         with h5py.File(path, "a"):
             pass
+
+
+def test_a_mapped_feature_is_indexed_like_an_array(tmp_path, raw):
+    mapping = np.array([4, 0, 0, 2, 3, 3, 1])
+    path = refer(tmp_path / "in.rtdc", raw, mapping=mapping)
+    with Measurement(path) as measurement:
+        image = measurement.image
+        assert image.shape == (7, 4, 3)
+        assert image.dtype == np.uint8
+        for frames in (0, 2, -1, slice(1, 6), slice(None, None, -2), np.array([6, 0, 0])):
+            np.testing.assert_array_equal(image[frames], IMAGES[mapping][frames])
+
+
+def test_a_basin_with_an_interrupted_change_is_restored_first(tmp_path, raw, monkeypatch):
+    asked = []
+    monkeypatch.setattr("sparsemed.rtdc.measurement.recover", asked.append)
+    path = refer(tmp_path / "in.rtdc", raw)
+    assert read(path).shape == IMAGES.shape
+    assert asked == [path, raw]
+
+
+@pytest.mark.parametrize("name", ["basins", "events"])
+def test_a_dataset_in_place_of_a_group(tmp_path, name):
+    with h5py.File(tmp_path / "in.rtdc", "w") as h5:
+        h5["events/image" if name == "basins" else "image"] = IMAGES
+        h5[name] = 3
+    with pytest.raises(ValueError, match=rf"in\.rtdc: .*{name}"):
+        Measurement(tmp_path / "in.rtdc")
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("x"), OSError("x")])
+def test_errors_of_hdf5_name_the_file(tmp_path, raw, monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("sparsemed.rtdc.measurement.read_basins", fail)
+    with pytest.raises(OSError, match=r"raw\.rtdc: .*x"):
+        Measurement(raw)
+    with h5py.File(raw, "a"):  # it was closed again
+        pass

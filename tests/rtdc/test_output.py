@@ -86,7 +86,7 @@ def test_a_failed_run_in_place_changes_nothing(raw):
         for number in range(10):
             h5[f"events/basinmap{number}"] = np.full(3, 10 + number)
     before = raw.read_bytes()
-    with pytest.raises(ValueError, match="all taken"):
+    with pytest.raises(ValueError, match="all in use"):
         write(raw)
     assert raw.read_bytes() == before
     assert os.listdir(raw.parent) == [raw.name]
@@ -171,3 +171,43 @@ def test_read_only_folder_and_file(tmp_path, raw):
     tmp_path.chmod(0o555)
     with pytest.raises(PermissionError, match=r"out\.rtdc: the folder is read-only"):
         check_output(tmp_path / "out.rtdc", 3)
+
+
+def test_another_measurement(tmp_path, raw):
+    other = tmp_path / "other.rtdc"
+    for path, identifier in ((raw, "me"), (other, "you")):
+        with h5py.File(path, "a") as h5:
+            h5.attrs["experiment:run identifier"] = identifier
+    message = r"other\.rtdc: belongs to another measurement \('you'\) than .*raw\.rtdc \('me'\)"
+    with pytest.raises(ValueError, match=message):
+        write(other, source=raw)
+    write(raw, source=raw)
+
+
+def test_a_link_that_leads_nowhere(tmp_path):
+    (tmp_path / "out.rtdc").symlink_to(tmp_path / "gone.rtdc")
+    with pytest.raises(FileNotFoundError, match=r"out\.rtdc: is a link to a file that does not"):
+        check_output(tmp_path / "out.rtdc", 3)
+
+
+def test_a_dataset_in_place_of_a_group(raw):
+    with h5py.File(raw, "a") as h5:
+        h5["basin_events"] = 3
+    with pytest.raises(ValueError, match=r"raw\.rtdc: basin_events is not a group"):
+        check_output(raw, 3)
+
+
+def test_text_that_is_not_utf8_keeps_its_bytes(tmp_path, raw, caplog):
+    with h5py.File(raw, "a") as h5:
+        text = h5py.string_dtype()
+        h5.attrs.create("experiment:sample", "25 °C".encode("latin-1"), dtype=text)
+        h5.attrs["odd"] = np.array([h5["events"].ref], dtype=h5py.ref_dtype)
+        h5.create_dataset("logs/references", data=[h5["events"].ref], dtype=h5py.ref_dtype)
+        h5["logs/text"] = np.array([b"one"])
+        h5["logs/text"].attrs["software"] = np.bytes_("ShapeIn 2")
+    write(tmp_path / "out.rtdc", source=raw)
+    with h5py.File(tmp_path / "out.rtdc") as h5:
+        assert bytes(h5.attrs["experiment:sample"]) == "25 °C".encode("latin-1")
+        assert h5["logs/text"].attrs["software"].startswith("ShapeIn 2 | sparsemed ")
+        assert "references" not in h5["logs"]
+    assert "logs/references is not copied" in caplog.text
