@@ -1,82 +1,84 @@
-"""Time dcnum and sparsemed on the same measurement, as whole processes, in turn.
+"""``python -m benchmarks``: measure, and write results, figure and table."""
 
-``python -m benchmarks`` prints the median time of each, and the median of the
-ratios of the pairs: times vary from minute to minute on a busy machine, but
-both of a pair see the same minute.
-"""
-
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import click
-import h5py
-import hdf5plugin  # noqa: F401  (lets HDF5 read Zstandard)
-import numpy as np
 
-from benchmarks.measurements import cache_folder, generate_measurement
+import sparsemed
+from benchmarks import end_to_end, growth, kernel
+from benchmarks.figure import draw, table, write_table
+from sparsemed.cores import available_cores
 
-CONTENDERS = {
-    "dcnum": "dcnum.feat.feat_background.bg_sparse_median",
-    "sparsemed": "sparsemed",
+RESULTS = Path(__file__).resolve().parent / "results"
+
+PARTS = ("end-to-end", "kernel", "growth")
+
+FULL: dict[str, dict[str, Any]] = {
+    "end-to-end": {"frames": 20_000, "many": 100_000, "rounds": 5, "rounds_many": 3},
+    "kernel": {"frames": 20_000, "rounds": 15},
+    "growth": {"frames": 20_000, "counts": (1_000, 3_000, 10_000, 30_000, 100_000), "rounds": 3},
 }
 
-PROGRAM = """
-import sys
-from {module} import BackgroundSparseMed
-if __name__ == "__main__":
-    with BackgroundSparseMed(sys.argv[1], sys.argv[2]) as job:
-        job.process()
-"""
+QUICK: dict[str, dict[str, Any]] = {
+    "end-to-end": {"frames": 4_000, "many": 8_000, "rounds": 1, "rounds_many": 1},
+    "kernel": {"frames": 4_000, "rounds": 3},
+    "growth": {"frames": 4_000, "counts": (1_000, 2_000, 4_000, 8_000), "rounds": 1},
+}
+
+PACKAGES = ("dcnum", "numpy", "numba", "h5py", "imagecodecs", "bottleneck", "torch")
 
 
-def run_once(name: str, measurement: Path, folder: Path) -> tuple[float, Path]:
-    """Run a contender in a process of its own; return the seconds it took and its output."""
-    program = folder / f"run_{name}.py"  # "dcnum.py" would hide dcnum
-    program.write_text(PROGRAM.format(module=CONTENDERS[name]))
-    output = folder / f"{name}.rtdc"
-    output.unlink(missing_ok=True)
-    began = time.perf_counter()
-    subprocess.run([sys.executable, program, measurement, output], check=True)
-    return time.perf_counter() - began, output
+def machine_name() -> str:
+    """Return a short name of the kind of machine; it says nothing of whose it is."""
+    return f"{platform.system()}-{platform.machine()}-{available_cores()}-cores".lower()
 
 
-def same_background(one: Path, other: Path) -> bool:
-    """Whether two files hold the same background, bit for bit."""
-    with h5py.File(one) as a, h5py.File(other) as b:
-        return all(
-            np.array_equal(a[name][:], b[name][:])
-            for name in ("basin_events/image_bg", "events/basinmap0", "events/bg_off")
-        )
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that take part, where installed."""
+    found = {"python": platform.python_version(), "sparsemed": sparsemed.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 @click.command()
-@click.option("--frames", default=20_000, show_default=True, help="Frames of the measurement.")
-@click.option("--rate", default=1000.0, show_default=True, help="Frames per second.")
-@click.option("--repeats", default=5, show_default=True, help="Runs of each contender.")
-def main(frames: int, rate: float, repeats: int) -> None:
-    """Time dcnum and sparsemed side by side on a measurement made of real frames."""
-    measurement = cache_folder() / f"generated-{frames}-{rate:g}.rtdc"
-    if not measurement.exists():
-        click.echo(f"Generating {measurement} …")
-        generate_measurement(measurement, frames, rate)
-    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    with tempfile.TemporaryDirectory() as scratch:
-        for repeat in range(repeats + 1):
-            outputs = {}
-            for name, taken in seconds.items():
-                elapsed, outputs[name] = run_once(name, measurement, Path(scratch))
-                if repeat:  # the first round warms up caches, of files and of compiled code
-                    taken.append(elapsed)
-            if not same_background(*outputs.values()):
-                raise click.ClickException("the backgrounds differ")
-    for name, taken in seconds.items():
-        click.echo(f"{name:<10} {statistics.median(taken):6.2f} s  (best {min(taken):.2f} s)")
-    ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
-    click.echo(f"sparsemed is {statistics.median(ratios):.1f} times as fast; same bits")
+@click.argument("part", type=click.Choice([*PARTS, "all"]), default="all")
+@click.option("--quick", is_flag=True, help="Small measurements, few rounds: minutes at most.")
+@click.option("--name", default=None, help="Name of the results. [default: kind of the machine]")
+@click.option("--readme", type=Path, help="Write the table into this file, between its markers.")
+def main(part: str, quick: bool, name: str | None, readme: Path | None) -> None:
+    """Measure one PART, or all; write it into benchmarks/results.
+
+    Results of the other parts, from earlier runs under the same name, are kept.
+    """
+    name = (name or machine_name()) + ("-quick" if quick else "")
+    path = RESULTS / f"{name}.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    results |= {"machine": name, "cores": available_cores(), "versions": versions()}
+    sizes = QUICK if quick else FULL
+    measure = {
+        "end-to-end": end_to_end.measure,
+        "kernel": kernel.measure,
+        "growth": growth.measure,
+    }
+    for each in PARTS if part == "all" else (part,):
+        results[each] = measure[each](**sizes[each])
+        RESULTS.mkdir(exist_ok=True)
+        path.write_text(json.dumps(results, indent=1) + "\n")
+    if missing := [each for each in PARTS if each not in results]:
+        click.echo(f"No figure and no table yet; still to run: {', '.join(missing)}", err=True)
+        return
+    draw(results, path.with_suffix(".png"))
+    click.echo(table(results))
+    if readme:
+        write_table(readme, results)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,21 @@ def _fetch(folder: Path) -> None:
             complete.rename(folder)
 
 
+def generated_measurement(count: int, frames_per_second: float, compression: str = "zstd") -> Path:
+    """Return the path of a measurement made by `generate_measurement`; made if it is not there.
+
+    Parameters
+    ----------
+    count, frames_per_second, compression
+        As for `generate_measurement`.
+    """
+    path = cache_folder() / f"generated-{count}-{frames_per_second:g}-{compression}.rtdc"
+    if not path.exists():
+        print(f"generating {path.name} …", file=sys.stderr)
+        generate_measurement(path, count, frames_per_second, compression)
+    return path
+
+
 def generate_measurement(
     path: Path, count: int, frames_per_second: float, compression: str = "zstd", seed: int = 0
 ) -> None:
@@ -118,7 +133,7 @@ def generate_measurement(
         real = h5["events/image"][:].astype(np.int16)
         attributes = dict(h5.attrs)
     noise = rng.integers(-1, 2, size=(64, *real.shape[1:]), dtype=np.int16)
-    chunk = 32
+    chunk = min(32, count)
     part = path.with_suffix(".part")
     with h5py.File(part, "w", libver="latest") as h5:
         h5.attrs.update(attributes)

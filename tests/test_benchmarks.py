@@ -1,0 +1,212 @@
+"""What the benchmarks are made of. Nothing here is timed."""
+
+import platform
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="the benchmarks need matplotlib")
+pytest.importorskip("psutil", reason="the benchmarks need psutil")
+
+import click
+
+from benchmarks import decode_floor, end_to_end, kernel
+from benchmarks.__main__ import machine_name
+from benchmarks.figure import BEGIN, END, draw, table, write_table
+from benchmarks.growth import slope
+from benchmarks.measurements import NotAvailableError, generate_measurement
+
+
+def contender(seconds, peak=2**20):
+    return {
+        "seconds": seconds,
+        "seconds_inside": [each / 2 for each in seconds],
+        "peak_bytes": peak,
+        "peak_bytes_with_workers": 3 * peak,
+    }
+
+
+def points(counts, seconds):
+    return [
+        {"count": count, "seconds": [each], "peak_bytes": 2**20}
+        for count, each in zip(counts, seconds, strict=True)
+    ]
+
+
+@pytest.fixture
+def results():
+    """Return small results of all parts."""
+    # The ratios of the rounds are 4, 4 and 2; that of the medians is 3.
+    measurement = {
+        "frames": 20_000,
+        "rate": 1000,
+        "compression": "zstd",
+        "contenders": {
+            "dcnum": contender([4.0, 8.0, 6.0], 100 * 2**20),
+            "sparsemed": contender([1.0, 2.0, 3.0], 50 * 2**20),
+            "decode floor": contender([0.5, 1.0, 1.0]),
+        },
+    }
+    return {
+        "machine": "small",
+        "cores": 2,
+        "versions": {"dcnum": "0.31.0"},
+        "end-to-end": {
+            "start-up": {
+                "import": [0.01],
+                "first result": [0.5],
+                "first result, compiling": [5.0],
+            },
+            "measurements": [measurement, measurement | {"compression": "gzip"}],
+        },
+        "kernel": {
+            "window": {
+                kernel.COPY: [2e-4, 4e-4],
+                "np.partition": [0.05, 0.07],
+                "sparsemed, 1 thread": [1e-3, 1e-3],
+            },
+            "overlaps": [
+                {"overlap": 0, "threads": 2, "seconds": [6e-4]},
+                {"overlap": 0.975, "threads": 2, "seconds": [1e-4]},
+            ],
+        },
+        "growth": {
+            "frames_of_windows_and_cores": 20_000,
+            "frames": points([1000, 10_000], [0.3, 1.2]),
+            "windows": points([20, 400], [1.0, 1.5]),
+            "cores": points([1, 2], [2.0, 1.0]),
+            "seconds_of_few_frames": [0.2],
+            "slope": 1.0,
+        },
+    }
+
+
+def test_table_shows_the_median_of_the_ratios_of_rounds(results):
+    rows = table(results).splitlines()
+    (row,) = [row for row in rows if row.startswith("| 20,000 frames at 1000/s, gzip")]
+    assert "| 6.00 s | 2.00 s | 1.00 s | 1.00 s | **4.0×** | 2.0× |" in row
+    assert "| 100 MiB (300 MiB) | 50 MiB |" in row
+    assert "| **sparsemed, 1 thread** | 1.00 ms | 60× | 3.8× |" in rows
+    assert "| 97.5 % | 2 | 100 µs |" in rows
+
+
+def test_write_table_replaces_what_is_between_the_markers(results, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n", encoding="utf-8")
+    write_table(readme, results)
+    once = readme.read_text(encoding="utf-8")
+    write_table(readme, results)
+    assert readme.read_text(encoding="utf-8") == once
+    assert once.startswith(f"before\n\n{BEGIN}\n\n")
+    assert once.endswith(f"\n\n{END}\n\nafter\n")
+    assert table(results) in once
+    assert "old" not in once
+
+
+@pytest.mark.parametrize("text", ["no markers", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}"])
+def test_write_table_without_markers(results, tmp_path, text):
+    readme = tmp_path / "README.md"
+    readme.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"README\.md: the table goes between"):
+        write_table(readme, results)
+    assert readme.read_text(encoding="utf-8") == text
+
+
+def test_draw_writes_a_picture(results, tmp_path):
+    draw(results, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_slope_is_the_exponent_of_growth():
+    counts = [1000, 3000, 10_000]
+    seconds = [0.2 + 1e-7 * count**1.5 for count in counts]
+    assert slope(points(counts, seconds), 0.2) == pytest.approx(1.5)
+
+
+@pytest.fixture(params=["zstd", "gzip"])
+def small_file(request, tmp_path):
+    """Return a file of 70 random images in chunks of 32."""
+    compression = {"zstd": dict(hdf5plugin.Zstd()), "gzip": {"compression": "gzip"}}[request.param]
+    images = np.random.default_rng(0).integers(0, 9, size=(70, 8, 12), dtype=np.uint8)
+    path = tmp_path / "small.rtdc"
+    with h5py.File(path, "w", libver="latest") as h5:
+        h5.create_dataset(
+            "events/image", data=images, chunks=(32, 8, 12), fletcher32=True, **compression
+        )
+    return path
+
+
+def test_decode_floor_decodes_what_hdf5_does(small_file):
+    with h5py.File(small_file) as h5:
+        images = h5["events/image"][:]
+    seen = np.zeros_like(images)
+    with decode_floor.open_chunks(small_file) as (chunks, decode):
+        for chunk in chunks:
+            first = chunk.chunk_offset[0]
+            frames = decode(chunk)
+            seen[first : first + 32] = frames[: len(images) - first]
+    np.testing.assert_array_equal(seen, images)
+
+
+def test_decode_floor_notices_damage(small_file):
+    with decode_floor.open_chunks(small_file) as (chunks, decode):
+        with small_file.open("r+b") as file:
+            file.seek(chunks[0].byte_offset + 20)
+            (byte,) = file.read(1)
+            file.seek(-1, 1)
+            file.write(bytes([byte ^ 1]))
+        with pytest.raises(OSError, match="wrong checksum"):
+            decode(chunks[0])
+
+
+def test_generate_measurement_is_the_same_for_a_seed(tmp_path):
+    def images_of(name, seed):
+        try:
+            generate_measurement(tmp_path / name, 40, 1000, seed=seed)
+        except NotAvailableError as reason:
+            pytest.skip(f"{reason}")
+        with h5py.File(tmp_path / name) as h5:
+            return h5["events/image"][:]
+
+    images = images_of("one", 0)
+    assert images.shape == (40, 80, 400)
+    np.testing.assert_array_equal(images, images_of("same", 0))
+    assert not np.array_equal(images, images_of("other", 1))
+
+
+def test_kernel_contenders_agree():
+    window = np.random.default_rng(0).integers(0, 256, size=(20, 6, 10), dtype=np.uint8)
+    contenders = kernel.window_contenders(window)
+    kernel.require_same_medians(contenders)
+    contenders["wrong"] = lambda: window[0]
+    with pytest.raises(click.ClickException, match="wrong finds other medians"):
+        kernel.require_same_medians(contenders)
+
+
+def test_backgrounds_that_differ_stop_the_benchmark(tmp_path):
+    for name, value in (("one", 1), ("same", 1), ("other", 2)):
+        with h5py.File(tmp_path / name, "w") as h5:
+            h5["basin_events/image_bg"] = np.zeros((2, 3, 4), np.uint8)
+            h5["events/basinmap0"] = np.zeros(5, np.uint64)
+            h5["events/bg_off"] = np.full(5, value / 2)
+    end_to_end.require_same_background(tmp_path / "one", tmp_path / "same")
+    with pytest.raises(click.ClickException, match=r"differ in events/bg_off"):
+        end_to_end.require_same_background(tmp_path / "one", tmp_path / "other")
+
+
+def test_run_program():
+    run = end_to_end.run_program("-c", "import time; time.sleep(0.2); print('said', 1.5)")
+    assert run.inside == 1.5
+    assert run.peak > 0
+    with pytest.raises(click.ClickException, match="failed"):
+        end_to_end.run_program("-c", "raise SystemExit(3)")
+
+
+def test_machine_name_tells_nothing_of_its_owner(monkeypatch):
+    monkeypatch.setattr(platform, "node", lambda: "somebodys-laptop")
+    for variable in ("USER", "LOGNAME", "USERNAME", "HOSTNAME"):
+        monkeypatch.setenv(variable, "somebody")
+    assert "somebody" not in machine_name()
+    assert machine_name().endswith("-cores")
