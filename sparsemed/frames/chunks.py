@@ -70,6 +70,11 @@ def obstacle(dataset: h5py.Dataset) -> str | None:
     steps = [range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True)]
     if [chunk.chunk_offset for chunk in chunks] != list(product(*steps)):
         return "some of its chunks were never written"
+    # No filter makes a chunk twice as large: such sizes, of which buffers would
+    # be made, are those of a damaged index.
+    plain = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
+    if max(chunk.size for chunk in chunks) > 2 * plain + 65536:
+        return "some of its chunks are larger than they can be"
     return None
 
 
