@@ -82,7 +82,7 @@ def _select_medians(frames, starts, length, bits, chunk, images):  # type: ignor
     like that: then it has left these values, and is searched for as above. The
     result is the same either way; only the time differs.
 
-    Loops are written out, as array expressions double the time to compile.
+    Loops are written out, as array expressions take longer to compile.
 
     Parameters
     ----------

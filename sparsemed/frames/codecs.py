@@ -1,8 +1,8 @@
 """HDF5 filters undone without HDF5, so that many threads can do it at once.
 
 HDF5 holds one lock while it decodes. imagecodecs has all the codecs that occur
-in measurements, releases Python's lock, and is as fast as the specialised
-packages. What this module does not know, or finds wrong, HDF5 has to judge.
+in measurements, and releases Python's lock. What this module does not know, or
+finds wrong, HDF5 has to judge.
 """
 
 from collections.abc import Callable
