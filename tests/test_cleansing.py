@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from sparsemed import cleansing
 from sparsemed.cleansing import cleanse
@@ -75,6 +76,15 @@ def test_equals_the_method_by_hand(series, thresh_cleansing, frac_cleansing):
     assert found.threshold == threshold
     assert type(found.threshold) is float
     assert found.kept.any()
+
+
+@pytest.mark.parametrize("count", [*range(1, 25), 500])
+def test_the_usual_range_is_that_of_scipys_median_filter(count):
+    rng = np.random.default_rng(count)
+    for course in (rng.normal(size=count), rng.integers(0, 3, count) / 4, np.zeros(count)):
+        # As a column: in one dimension SciPy 1.17 reads beyond the end of just four values.
+        column = ndimage.median_filter(course[:, np.newaxis], size=(10, 1))
+        np.testing.assert_array_equal(cleansing._running_median(course), column[:, 0], strict=True)
 
 
 def streaky(count, height, rows, images, size=200):
