@@ -6,6 +6,7 @@ aborts when two Python threads start a parallel function at once, and
 dealt with here, once, for every kernel of the package.
 """
 
+import functools
 import os
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from numbers import Integral
 from pathlib import Path
 
 import numba
+
+WISHES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Variables by which a user may say how OpenMP's threads are to wait."""
 
 _one_launch = threading.Lock()
 
@@ -66,9 +70,26 @@ def kernel_threads(num_cpus: int | None = None) -> Iterator[None]:
     """
     wanted = min(check_num_cpus(num_cpus), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     with _one_launch:
+        _start_threads()
         before = numba.get_num_threads()
         numba.set_num_threads(wanted)
         try:
             yield
         finally:
             numba.set_num_threads(before)
+
+
+@functools.cache
+def _start_threads() -> None:
+    """Have Numba start its threads, and have them sleep while there is nothing to do.
+
+    OpenMP's threads would go on spinning for a while after each kernel, on the cores that are to
+    decode frames by then. OpenMP reads what is wanted from the environment, when it starts.
+    """
+    if any(name in os.environ for name in WISHES):
+        return
+    os.environ["OMP_WAIT_POLICY"] = "passive"
+    try:
+        numba.get_num_threads()
+    finally:
+        del os.environ["OMP_WAIT_POLICY"]

@@ -1,4 +1,7 @@
 import os
+import re
+import subprocess
+import sys
 import threading
 
 import numba
@@ -111,3 +114,33 @@ def test_one_python_thread_at_a_time():
         second.start()
     second.join()
     assert entered.is_set()
+
+
+LAUNCH = """
+import os
+from sparsemed.cores import kernel_threads
+before = dict(os.environ)
+with kernel_threads():
+    pass
+assert dict(os.environ) == before
+"""
+
+
+@pytest.mark.parametrize(
+    ("wish", "spins"),
+    [
+        ({}, "0"),
+        ({"OMP_WAIT_POLICY": "active"}, "[1-9][0-9]{5,}"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+    ],
+)
+def test_threads_of_openmp_sleep_unless_somebody_wants_otherwise(wish, spins):
+    # GNU's OpenMP itself says what it has understood.
+    environment = {name: value for name, value in os.environ.items() if name not in cores.WISHES}
+    environment |= {"OMP_DISPLAY_ENV": "verbose", "NUMBA_THREADING_LAYER": "omp"} | wish
+    run = subprocess.run([sys.executable, "-c", LAUNCH], env=environment, capture_output=True)
+    said = run.stderr.decode()
+    if "GOMP_SPINCOUNT" not in said:
+        pytest.skip("Numba does not use GNU's OpenMP here")
+    assert run.returncode == 0, said
+    assert re.search(rf"GOMP_SPINCOUNT = '{spins}'", said)
