@@ -115,12 +115,13 @@ def time_overlaps(frames: np.ndarray, rounds: int) -> list[dict[str, Any]]:
     """Time windows that overlap; return the seconds of a window for each overlap."""
     contenders = {}
     windows = {}
+    rows = np.arange(len(frames))
     for overlap in OVERLAPS:
         starts = np.arange(0, len(frames) - LENGTH + 1, round(LENGTH * (1 - overlap)))
         images = np.empty((len(starts), *frames.shape[1:]), frames.dtype)
         for count in sorted({1, available_cores()}):
             contenders[overlap, count] = lambda s=starts, i=images, c=count: median_images(
-                frames, s, LENGTH, i, c
+                frames, rows, s, LENGTH, i, c
             )
             windows[overlap, count] = len(starts)
     return [

@@ -30,8 +30,8 @@ NEAR = 4
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
-def _count_below(frames, first, last, lo, hi, limit, few, below):  # type: ignore[no-untyped-def]
-    """Count, for pixels lo to hi, the frames from first to last that are below `limit`.
+def _count_below(frames, rows, lo, hi, limit, few, below):  # type: ignore[no-untyped-def]
+    """Count, for pixels lo to hi, the frames in `rows` that are below `limit`.
 
     The inner loops run along pixels, which are contiguous, and count in bytes,
     which makes them a handful of vector instructions; the bytes are emptied
@@ -40,16 +40,16 @@ def _count_below(frames, first, last, lo, hi, limit, few, below):  # type: ignor
     width = hi - lo
     for j in range(width):
         below[j] = 0
-    for begin in range(first, last, 248):
-        end = min(begin + 248, last)
+    for begin in range(0, len(rows), 248):
+        end = min(begin + 248, len(rows))
         for j in range(width):
             few[j] = 0
         k = begin
         while k + 8 <= end:
-            a, b = frames[k, lo:hi], frames[k + 1, lo:hi]
-            c, d = frames[k + 2, lo:hi], frames[k + 3, lo:hi]
-            e, f = frames[k + 4, lo:hi], frames[k + 5, lo:hi]
-            g, h = frames[k + 6, lo:hi], frames[k + 7, lo:hi]
+            a, b = frames[rows[k], lo:hi], frames[rows[k + 1], lo:hi]
+            c, d = frames[rows[k + 2], lo:hi], frames[rows[k + 3], lo:hi]
+            e, f = frames[rows[k + 4], lo:hi], frames[rows[k + 5], lo:hi]
+            g, h = frames[rows[k + 6], lo:hi], frames[rows[k + 7], lo:hi]
             for j in range(width):
                 v = limit[j]
                 few[j] += (
@@ -58,7 +58,7 @@ def _count_below(frames, first, last, lo, hi, limit, few, below):  # type: ignor
                 )  # fmt: skip
             k += 8
         while k < end:
-            a = frames[k, lo:hi]
+            a = frames[rows[k], lo:hi]
             for j in range(width):
                 few[j] += a[j] < limit[j]
             k += 1
@@ -67,7 +67,7 @@ def _count_below(frames, first, last, lo, hi, limit, few, below):  # type: ignor
 
 
 @njit(parallel=True, nogil=True, cache=True)  # type: ignore[untyped-decorator,unused-ignore]
-def _select_medians(frames, starts, length, bits, chunk, images):  # type: ignore[no-untyped-def]
+def _select_medians(frames, rows, starts, length, bits, chunk, images):  # type: ignore[no-untyped-def]
     """Write the median of each window into `images`.
 
     *One window.* The bits of the value at rank ``r`` can be tried one by one,
@@ -87,6 +87,8 @@ def _select_medians(frames, starts, length, bits, chunk, images):  # type: ignor
     Parameters
     ----------
     frames : array, shape (n, P), unsigned integers
+    rows : array of int
+        For each frame, which row of `frames` it is in.
     starts : array of int, shape (m,), ascending
         First frame of each window.
     length : int
@@ -116,19 +118,21 @@ def _select_medians(frames, starts, length, bits, chunk, images):  # type: ignor
         lasted = 2  # windows for which counts were of use
         for w in range(len(starts)):
             start = starts[w]
+            window = rows[start : start + length]
 
             is_found = is_counted
             if is_counted:
-                went = starts[w - 1]
+                last = starts[w - 1]
+                went, came = rows[last:start], rows[last + length : start + length]
                 for j in range(width):
                     passed[j] = 0
                 for level in range(LEVELS):
                     for j in range(width):
                         limit[j] = lowest[j] + level
-                    _count_below(frames, went + length, start + length, lo, hi, limit, few, below)
+                    _count_below(frames, came, lo, hi, limit, few, below)
                     for j in range(width):
                         counts[level, j] += below[j]
-                    _count_below(frames, went, start, lo, hi, limit, few, below)
+                    _count_below(frames, went, lo, hi, limit, few, below)
                     for j in range(width):
                         counts[level, j] -= below[j]
                         passed[j] += counts[level, j] <= rank
@@ -143,7 +147,7 @@ def _select_medians(frames, starts, length, bits, chunk, images):  # type: ignor
                 for bit in bits:
                     for j in range(width):
                         limit[j] = value[j] | bit
-                    _count_below(frames, start, start + length, lo, hi, limit, few, below)
+                    _count_below(frames, window, lo, hi, limit, few, below)
                     for j in range(width):
                         if below[j] <= rank:
                             value[j] = limit[j]
@@ -164,7 +168,7 @@ def _select_medians(frames, starts, length, bits, chunk, images):  # type: ignor
                     for level in range(LEVELS):
                         for j in range(width):
                             limit[j] = lowest[j] + level
-                        _count_below(frames, start, start + length, lo, hi, limit, few, below)
+                        _count_below(frames, window, lo, hi, limit, few, below)
                         for j in range(width):
                             counts[level, j] = below[j]
             else:
@@ -215,26 +219,30 @@ def median_image(stack: ArrayLike, num_cpus: int | None = None) -> NDArray[Any]:
     native = np.ascontiguousarray(frames, dtype=frames.dtype.newbyteorder("="))
     images = np.empty((1, *native.shape[1:]), dtype=native.dtype)
     if images.size:
-        median_images(native, np.zeros(1, np.intp), len(native), images, num_cpus)
+        rows, starts = np.arange(len(native)), np.zeros(1, np.intp)
+        median_images(native, rows, starts, len(native), images, num_cpus)
     image: NDArray[Any] = images[0]
     return image
 
 
 def median_images(
     frames: NDArray[Any],
+    rows: NDArray[np.intp],
     starts: NDArray[np.intp],
     length: int,
     images: NDArray[Any],
     num_cpus: int | None,
 ) -> None:
-    """Write the median image of each window of `frames` into `images`.
+    """Write the median image of each window of frames into `images`.
 
     Parameters
     ----------
     frames : ndarray, shape (n, H, W), uint8 or uint16, native and C-contiguous
+    rows : ndarray of int, shape (N,)
+        Where in `frames` each frame is; those of no window are not looked at.
     starts : ndarray of int, shape (m,), ascending
-        First frame of each window. Windows that overlap by three quarters or
-        more cost in proportion to the frames that are new.
+        First frame of each window, as an index into `rows`. Windows that overlap
+        by three quarters or more cost in proportion to the frames that are new.
     length : int
         Frames in a window.
     images : ndarray, shape (m, H, W), of the same dtype
@@ -248,7 +256,7 @@ def median_images(
         share = -(-flat.shape[1] // numba.get_num_threads())
         chunk = min(share, max(512, CACHE_BYTES // (flat.itemsize * length)))
         _select_medians(
-            flat, starts, length, _bits(flat.dtype), chunk, images.reshape(len(images), -1)
+            flat, rows, starts, length, _bits(flat.dtype), chunk, images.reshape(len(images), -1)
         )
 
 

@@ -1,6 +1,8 @@
 """One pass over the frames: each is read once, and feeds every window it is part of."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +11,9 @@ from numpy.typing import NDArray
 from sparsemed.brightness import band_means
 from sparsemed.frames import FrameSource
 from sparsemed.median import median_images
+
+HELD_BYTES = 64 * 1024**2
+"""Weight of the frames that are held for windows, before their medians are computed together."""
 
 
 class Scan(NamedTuple):
@@ -38,8 +43,10 @@ def scan(
     """Compute the median image of each window, and the band mean of each frame.
 
     Windows are visited in the order of the file, whatever the order of `starts`,
-    and equal windows are computed once. Memory holds the frames of a window and
-    those that were read with them, however long the measurement is.
+    and equal windows are computed once. While threads read batches of frames
+    into the free places of a buffer, those that no window needs are let go.
+    When all places are taken, or all is read, the medians of all windows that are
+    complete are computed in one launch; reading and computing take turns.
 
     Parameters
     ----------
@@ -66,24 +73,92 @@ def scan(
     means = np.empty(count) if with_bands else None
     spans = [(0, count)] if with_bands else _needed_spans(distinct, length, frames)
 
-    recent = _Recent(frames, length)
-    done = 0
-    with frames.reading() as read:
-        for start, stop in _batches(spans, frames.batch):
-            needed_from = int(distinct[done]) if done < len(distinct) else stop
-            fresh = recent.make_room(start, stop, needed_from)
-            for begin, end in read(start, stop, fresh):
-                if means is not None:
-                    means[begin:end] = band_means(fresh[begin - start : end - start])
-            complete = int(np.searchsorted(distinct, stop - length, side="right"))
-            if complete > done:
-                within = distinct[done:complete] - recent.begin
-                median_images(recent.frames, within, length, images[done:complete], num_cpus)
-                done = complete
-            report(stop / count)
+    affordable = HELD_BYTES // (frames.batch * height * width * frames.dtype.itemsize)
+    ahead = max(1, min(2 * frames.threads, affordable))
+    of_a_window = -(-length // frames.batch) + 1
+    room = _Room(frames, max(affordable, of_a_window) + ahead)
+    todo = _batches(spans, frames.batch)
+    following = next(todo, None)
+    under_way: deque[tuple[int, int, Future[None]]] = deque()
+    held: list[tuple[int, int]] = []
+    done = 0  # windows whose median is known
+
+    def is_needed(start: int, stop: int) -> bool:
+        first = max(done, int(np.searchsorted(distinct, start - length, side="right")))
+        return first < len(distinct) and bool(distinct[first] < stop)
+
+    with frames.reading() as read, ThreadPoolExecutor(frames.threads) as pool:
+
+        def fetch(start: int, stop: int, out: NDArray[Any]) -> None:
+            read(start, stop, out)
+            if means is not None:
+                means[start:stop] = band_means(out)
+
+        try:
+            while following or under_way or done < len(distinct):
+                while following and room.free and len(under_way) < ahead:
+                    arrival = pool.submit(fetch, *following, room.take(*following))
+                    under_way.append((*following, arrival))
+                    following = next(todo, None)
+                if under_way:
+                    start, stop, arrival = under_way.popleft()
+                    arrival.result()
+                    if is_needed(start, stop):
+                        held.append((start, stop))
+                    else:
+                        room.give_back(start)
+                    report(stop / count)
+                else:
+                    last = held[-1][1] - length
+                    complete = int(np.searchsorted(distinct, last, side="right"))
+                    part = slice(done, complete)
+                    median_images(
+                        room.buffer, room.row, distinct[part], length, images[part], num_cpus
+                    )
+                    done = complete
+                    for batch in held:
+                        if not is_needed(*batch):
+                            room.give_back(batch[0])
+                    held = [batch for batch in held if is_needed(*batch)]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
     once_each = np.array_equal(window_of_step, np.arange(len(distinct)))
     return Scan(images if once_each else images[window_of_step], means)
+
+
+class _Room:
+    """Room for batches of frames, which lie in it in no order.
+
+    Attributes
+    ----------
+    buffer : ndarray, shape (n, H, W)
+        The frames.
+    row : ndarray of int, shape (N,)
+        For each frame that is held, its row in `buffer`.
+    free : list of int
+        First rows of the places for batches that are free; the last one that
+        became free is taken first, as a cache may still hold it.
+    """
+
+    def __init__(self, frames: FrameSource, places: int) -> None:
+        count, height, width = frames.shape
+        size = min(frames.batch, count)
+        self.free = list(range(0, places * size, size))
+        self.buffer = np.empty((places * size, height, width), frames.dtype)
+        self.row = np.zeros(count, np.intp)
+
+    def take(self, start: int, stop: int) -> NDArray[Any]:
+        """Return where the frames from start to stop are to go."""
+        first = self.free.pop()
+        end = first + stop - start
+        self.row[start:stop] = np.arange(first, end)
+        return self.buffer[first:end]
+
+    def give_back(self, start: int) -> None:
+        """Free the place of the batch that begins with frame `start`."""
+        self.free.append(int(self.row[start]))
 
 
 def _needed_spans(
@@ -106,31 +181,3 @@ def _batches(spans: list[tuple[int, int]], batch: int) -> Iterator[tuple[int, in
     for begin, end in spans:
         for start in range(begin, end, batch):
             yield start, min(start + batch, end)
-
-
-class _Recent:
-    """The frames read last, from which windows are cut, in one reused buffer."""
-
-    def __init__(self, source: FrameSource, length: int) -> None:
-        # Frames of a window, those of a batch, and as many again: then frames
-        # are moved to the front of the buffer at most once on average.
-        room = min(2 * length + source.batch, source.shape[0])
-        self._buffer = np.empty((room, *source.shape[1:]), source.dtype)
-        self.begin = 0  # number of the frame that the buffer starts with
-        self.end = 0  # number of the frame after the last one read
-
-    @property
-    def frames(self) -> NDArray[Any]:
-        """The frames from `begin` to `end`."""
-        return self._buffer[: self.end - self.begin]
-
-    def make_room(self, start: int, stop: int, needed_from: int) -> NDArray[Any]:
-        """Return where frames from start to stop are to go; keep those that are needed."""
-        if start > self.end or needed_from >= self.end:
-            self.begin = self.end = start
-        if stop - self.begin > len(self._buffer):
-            kept = self.frames[needed_from - self.begin :]
-            self._buffer[: len(kept)] = kept
-            self.begin = needed_from
-        self.end = stop
-        return self._buffer[start - self.begin : stop - self.begin]

@@ -112,7 +112,7 @@ def test_leaves_a_buffer_alone():
     buffer = random_stack((9, 6, 5), np.uint8)
     before = buffer.tobytes()
     images = np.empty((2, 6, 5), np.uint8)
-    median_images(buffer, np.array([0, 2]), 7, images, None)
+    median_images(buffer, np.arange(9), np.array([0, 2]), 7, images, None)
     assert buffer.tobytes() == before
     assert buffer.flags.writeable
     np.testing.assert_array_equal(images, [by_sorting(buffer[:7]), by_sorting(buffer[2:])])
@@ -208,13 +208,20 @@ def of_each_window(frames, starts, length):
 
 
 def of_windows(frames, starts, length, chunk):
-    """Median image of each window, by one call of the kernel."""
-    flat = frames.reshape(len(frames), -1)
+    """Median image of each window, by one call of the kernel; frames lie in no order."""
+    rows = np.random.default_rng(len(frames)).permutation(len(frames))
+    flat = frames.reshape(len(frames), -1)[np.argsort(rows)]
     flat.flags.writeable = False
     images = np.empty((len(starts), *frames.shape[1:]), frames.dtype)
     with kernel_threads(None):
         median._select_medians(
-            flat, starts, length, median._bits(frames.dtype), chunk, images.reshape(len(starts), -1)
+            flat,
+            rows,
+            starts,
+            length,
+            median._bits(frames.dtype),
+            chunk,
+            images.reshape(len(starts), -1),
         )
     return images
 
@@ -291,7 +298,7 @@ def test_windows_that_overlap(case, chunk):
 def test_many_windows_are_as_one_at_a_time(case, num_cpus):
     frames, starts, length = case
     found = np.empty((len(starts), *frames.shape[1:]), frames.dtype)
-    median_images(frames, starts, length, found, num_cpus)
+    median_images(frames, np.arange(len(frames)), starts, length, found, num_cpus)
     alone = [median_image(frames[start : start + length]) for start in starts.tolist()]
     np.testing.assert_array_equal(found, np.array(alone), strict=True)
 
@@ -343,7 +350,7 @@ def test_overlapping_windows_in_several_chunks(dtype, num_cpus):
     frames[:, :, 1030:1040] = film(["anything"] * 10, rng, 850, dtype)
     starts = np.array([0, 1, 2, 2, 30, 50])
     found = np.empty((len(starts), *frames.shape[1:]), dtype)
-    median_images(frames, starts, 800, found, num_cpus)
+    median_images(frames, np.arange(len(frames)), starts, 800, found, num_cpus)
     np.testing.assert_array_equal(found, of_each_window(frames, starts, 800), strict=True)
 
 
@@ -353,10 +360,9 @@ class WatchedCounting:
     def __init__(self):
         self.frames = []
 
-    def __call__(self, frames, first, last, lo, hi, limit, _few, below):
-        assert 0 <= first <= last <= len(frames)
-        self.frames.append(int(last - first))
-        below[:] = (frames[first:last, lo:hi] < limit).sum(axis=0)
+    def __call__(self, frames, rows, lo, hi, limit, _few, below):
+        self.frames.append(len(rows))
+        below[:] = (frames[rows, lo:hi] < limit).sum(axis=0)
 
 
 @pytest.fixture
@@ -369,7 +375,13 @@ def plain(monkeypatch):
         images = np.empty((len(starts), frames.shape[2]), frames.dtype)
         with np.errstate(over="ignore"):  # compiled integers wrap without a word
             median._select_medians.py_func(
-                frames[:, 0], starts, length, median._bits(frames.dtype), chunk, images
+                frames[:, 0],
+                np.arange(len(frames)),
+                starts,
+                length,
+                median._bits(frames.dtype),
+                chunk,
+                images,
             )
         return images[:, np.newaxis]
 

@@ -1,3 +1,4 @@
+import threading
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,41 +11,48 @@ from sparsemed.scan import scan
 
 
 class WatchedFrames:
-    """Frames that refuse to be read twice, back to front, or across a block boundary."""
+    """Frames that refuse to be read twice, or across a block boundary."""
 
-    def __init__(self, images, block, blocks_at_once=1, piece=None):
+    def __init__(self, images, block, blocks_at_once=1, threads=1):
         self.images = images
         self.shape = images.shape
         self.dtype = images.dtype
         self.block = block
         self.batch = block * blocks_at_once
-        self.piece = piece or self.batch
+        self.threads = threads
         self.is_open = False
+        self.at_once = 0
         self.reads = []
         self.buffers = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def reading(self):
         assert not self.is_open
         self.is_open = True
-        yield self._read
-        self.is_open = False
+        try:
+            yield self._read
+        finally:
+            self.is_open = False
+            assert self.at_once == 0
 
     def _read(self, start, stop, out):
         assert self.is_open
         assert 0 <= start < stop <= len(self.images)
         assert stop - start == len(out) <= self.batch
-        assert not self.reads or self.reads[-1][1] <= start
         assert start % self.block == 0
         assert stop % self.block == 0 or stop == len(self.images)
-        self.reads.append((start, stop))
-        buffer = out if out.base is None else out.base
-        self.buffers[id(buffer)] = len(buffer)
+        with self._lock:
+            assert all(stop <= begin or end <= start for begin, end in self.reads)
+            self.reads.append((start, stop))
+            buffer = out if out.base is None else out.base
+            self.buffers[id(buffer)] = len(buffer)
+            self.at_once += 1
+            assert self.at_once <= self.threads
         out[:] = 77  # until they arrive
-        for begin in range(start, stop, self.piece):
-            end = min(begin + self.piece, stop)
-            out[begin - start : end - start] = self.images[begin:end]
-            yield begin, end
+        out[:] = self.images[start:stop]
+        with self._lock:
+            self.at_once -= 1
 
 
 def numbered(count, height=3, width=4, dtype=np.uint8):
@@ -61,14 +69,28 @@ def cases(draw):
         starts.sort()
     dtype = draw(st.sampled_from([np.uint8, np.uint16]))
     block = draw(st.integers(1, count + 5))
-    at_once, piece = draw(st.integers(1, 4)), draw(st.integers(1, 20))
-    frames = WatchedFrames(numbered(count, dtype=dtype), block, at_once, piece)
-    return frames, np.array(starts), length, draw(st.booleans())
+    at_once, threads = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    frames = WatchedFrames(numbered(count, dtype=dtype), block, at_once, threads)
+    held = draw(st.integers(0, 120))
+    return frames, np.array(starts), length, draw(st.booleans()), held
 
 
-def case(count, starts, length, block, with_bands, blocks_at_once=1):
-    frames = WatchedFrames(numbered(count), block, blocks_at_once)
-    return frames, np.array(starts), length, with_bands
+def case(count, starts, length, block, with_bands, blocks_at_once=1, threads=1, held=0):
+    frames = WatchedFrames(numbered(count), block, blocks_at_once, threads)
+    return frames, np.array(starts), length, with_bands, held
+
+
+def largest_room(frames, length, held):
+    """Frames that may be in memory: those held or of a window, and those being read."""
+    held_batches = held // frames.batch
+    ahead = max(1, min(2 * frames.threads, held_batches))
+    return (max(held_batches, -(-length // frames.batch) + 1) + ahead) * frames.batch
+
+
+def hold(monkeypatch, frames, held):
+    """Have room for a number of frames, where windows need no more."""
+    frame_bytes = frames.images[0].nbytes
+    monkeypatch.setattr(scan_module, "HELD_BYTES", held * frame_bytes)
 
 
 @settings(deadline=None, max_examples=300)
@@ -81,10 +103,14 @@ def case(count, starts, length, block, with_bands, blocks_at_once=1):
 @example(case(80, [0, 1, 2, 3, 41, 60], 20, 3, False, blocks_at_once=3))
 @example(case(80, [0, 30, 60], 3, 1, False, blocks_at_once=50))
 def test_equals_brute_force(case):
-    frames, starts, length, with_bands = case
+    frames, starts, length, with_bands, held = case
     images = frames.images
     reports = []
-    found = scan(frames, starts, length, with_bands=with_bands, num_cpus=1, report=reports.append)
+    with pytest.MonkeyPatch.context() as patch:
+        hold(patch, frames, held)
+        found = scan(
+            frames, starts, length, with_bands=with_bands, num_cpus=1, report=reports.append
+        )
     series = [np.sort(images[start : start + length], axis=0)[length // 2] for start in starts]
     np.testing.assert_array_equal(found.series, np.array(series), strict=True)
     if with_bands:
@@ -101,41 +127,44 @@ def test_equals_brute_force(case):
         assert needed <= read
         assert {i // frames.block for i in read} == {i // frames.block for i in needed}
 
-    assert reports == [stop / len(images) for _, stop in frames.reads]
-    assert reports == sorted(reports)
+    assert reports == sorted(stop / len(images) for _, stop in frames.reads)
     assert reports[-1] == 1 or not with_bands
 
     (room,) = frames.buffers.values()
-    assert room <= 2 * length + frames.batch
+    assert room <= largest_room(frames, length, held)
     assert not frames.is_open
 
 
 @pytest.mark.parametrize("with_bands", [True, False])
-def test_memory_does_not_grow_with_the_measurement(with_bands):
-    frames = WatchedFrames(numbered(5000), block=16, blocks_at_once=3)
+@pytest.mark.parametrize(("threads", "held"), [(1, 0), (1, 480), (4, 480)])
+def test_memory_does_not_grow_with_the_measurement(with_bands, threads, held, monkeypatch):
+    frames = WatchedFrames(numbered(5000), block=16, blocks_at_once=3, threads=threads)
+    hold(monkeypatch, frames, held)
     starts = np.arange(0, 4900, 37)
     scan(frames, starts, 100, with_bands=with_bands, num_cpus=1, report=lambda _: None)
     (room,) = frames.buffers.values()
-    assert room <= 248
+    assert room == largest_room(frames, 100, held) < 900
 
 
-@pytest.mark.parametrize("blocks_at_once", [1, 4])
-@pytest.mark.parametrize("block", [1, 8, 64])
-def test_frames_are_moved_once_at_most_on_average(monkeypatch, block, blocks_at_once):
-    moved = 0
+def test_frames_are_read_at_the_same_time(monkeypatch):
+    together = threading.Barrier(3, timeout=20)
 
-    class Watched(scan_module._Recent):
-        def make_room(self, start, stop, needed_from):
-            nonlocal moved
-            begin, end = self.begin, self.end
-            room = super().make_room(start, stop, needed_from)
-            moved += max(0, end - self.begin) if self.begin != begin else 0
-            return room
+    class Patient(WatchedFrames):
+        def _read(self, start, stop, out):
+            super()._read(start, stop, out)
+            with self._lock:
+                self.at_once += 1
+            together.wait()  # for two others
+            with self._lock:
+                self.at_once -= 1
 
-    monkeypatch.setattr(scan_module, "_Recent", Watched)
-    frames = WatchedFrames(numbered(2000), block, blocks_at_once)
-    scan(frames, np.arange(1950), 50, with_bands=True, num_cpus=1, report=lambda _: None)
-    assert 0 < moved <= 2000
+    frames = Patient(numbered(120), block=10, threads=3)
+    hold(monkeypatch, frames, 60)
+    starts = np.arange(0, 111)
+    found = scan(frames, starts, 10, with_bands=True, num_cpus=3, report=lambda _: None)
+    np.testing.assert_array_equal(
+        found.series, [np.sort(frames.images[s : s + 10], axis=0)[5] for s in starts]
+    )
 
 
 @pytest.mark.parametrize("with_bands", [True, False])
@@ -162,7 +191,8 @@ def test_blocks_are_read_together():
     assert frames.reads == [(10, 30), (80, 100)]
 
 
-def test_frames_are_no_longer_held_after_an_error():
+@pytest.mark.parametrize("threads", [1, 3])
+def test_files_and_threads_are_gone_after_an_error(threads):
     class Broken(WatchedFrames):
         closed = False
 
@@ -177,12 +207,14 @@ def test_frames_are_no_longer_held_after_an_error():
         def _read(self, start, stop, out):
             if start >= 20:
                 raise OSError("broken")
-            return super()._read(start, stop, out)
+            super()._read(start, stop, out)
 
-    frames = Broken(numbered(40), block=10)
+    frames = Broken(numbered(40), block=10, threads=threads)
+    before = threading.active_count()
     with pytest.raises(OSError, match=r"^broken$"):
         scan(frames, np.arange(30), 5, with_bands=True, num_cpus=1, report=lambda _: None)
     assert frames.closed
+    assert threading.active_count() == before
 
 
 @pytest.fixture
@@ -190,12 +222,12 @@ def kernel_calls(monkeypatch):
     """Replace the kernel by one that takes the first frame of each window; list its calls."""
     calls = []
 
-    def first_frames(frames, starts, length, images, num_cpus):
+    def first_frames(frames, rows, starts, length, images, num_cpus):
         assert num_cpus == 3
         assert len(starts) == len(images) > 0
-        assert 0 <= starts[0] <= starts[-1] <= len(frames) - length
+        assert 0 <= starts[0] <= starts[-1] <= len(rows) - length
         calls.append(len(starts))
-        images[:] = frames[starts]
+        images[:] = frames[rows[starts]]
 
     monkeypatch.setattr(scan_module, "median_images", first_frames)
     return calls
@@ -211,22 +243,27 @@ def test_equal_windows_are_computed_once(kernel_calls):
         num_cpus=3,
         report=lambda _: None,
     )
-    assert kernel_calls == [1, 1, 1]  # they are complete at 16, 24 and 32
+    assert kernel_calls == [3]
     np.testing.assert_array_equal(found.series, images[[5, 20, 5, 5, 20, 7]])
 
 
 @pytest.mark.parametrize("with_bands", [True, False])
-def test_the_kernel_is_called_once_a_batch(kernel_calls, with_bands):
-    images = numbered(100)
+def test_windows_are_computed_together_when_there_is_no_more_room(
+    kernel_calls, with_bands, monkeypatch
+):
+    frames = WatchedFrames(numbered(100), block=5)
+    hold(monkeypatch, frames, 40)
     starts = np.concatenate([np.arange(0, 60), np.arange(88, 91)])
-    found = scan(
-        WatchedFrames(images, block=5, blocks_at_once=5, piece=3),
-        starts,
-        10,
-        with_bands=with_bands,
-        num_cpus=3,
-        report=lambda _: None,
-    )
-    # Batches end at 25, 50, 75 and 100; windows begin 10 frames before at the latest.
-    assert kernel_calls == [16, 25, 19, 3]
-    np.testing.assert_array_equal(found.series, images[starts])
+    found = scan(frames, starts, 10, with_bands=with_bands, num_cpus=3, report=lambda _: None)
+    # There is room for 50 frames, those being read among them. At first it is full with the
+    # frames before 50; those from 40 on stay, as windows begin at 41 to 49.
+    assert kernel_calls == [41, 22]
+    np.testing.assert_array_equal(found.series, frames.images[starts])
+
+
+def test_frames_of_no_window_take_no_room(kernel_calls, monkeypatch):
+    frames = WatchedFrames(numbered(1000), block=5)
+    hold(monkeypatch, frames, 40)
+    starts = np.arange(3, 1000, 250)  # each is in two blocks
+    scan(frames, starts, 5, with_bands=True, num_cpus=3, report=lambda _: None)
+    assert kernel_calls == [4]

@@ -1,18 +1,14 @@
 """Where frames come from: one narrow interface, `FrameSource`, and who provides it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Read = Callable[[int, int, NDArray[Any]], Iterator[tuple[int, int]]]
-"""``read(start, stop, out)`` fills `out`, of shape ``(stop - start, H, W)``, with frames.
-
-It yields ``(begin, end)`` of the frames that are there, piece by piece and in order, while others
-are still on their way.
-"""
+Read = Callable[[int, int, NDArray[Any]], None]
+"""``read(start, stop, out)`` fills `out`, of shape ``(stop - start, H, W)``, with frames."""
 
 
 class FrameSource(Protocol):
@@ -33,6 +29,10 @@ class FrameSource(Protocol):
     @property
     def batch(self) -> int:
         """Frames that are best read at once; a multiple of `block`."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads may read at the same time."""
 
     def reading(self) -> AbstractContextManager[Read]:
         """Hold what reading takes (files, threads), and provide the function that reads."""

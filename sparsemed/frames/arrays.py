@@ -52,13 +52,14 @@ class ArrayFrames:
         self.block = _chunk_length(images)
         frame_bytes = height * width * self.dtype.itemsize
         self.batch = max(1, BATCH_BYTES // frame_bytes // self.block) * self.block
+        self.threads = 1
 
     @contextmanager
     def reading(self) -> Iterator[Read]:
         """Provide the function that reads; see `FrameSource`."""
         yield self._read
 
-    def _read(self, start: int, stop: int, out: NDArray[Any]) -> Iterator[tuple[int, int]]:
+    def _read(self, start: int, stop: int, out: NDArray[Any]) -> None:
         try:
             frames = np.asarray(self.images[start:stop])
         except OSError as error:
@@ -68,7 +69,6 @@ class ArrayFrames:
         if frames.dtype.kind == "f":
             self._require_bytes(frames, start)
         np.copyto(out, frames, casting="unsafe")
-        yield start, stop
 
     def _require_bytes(self, frames: NDArray[Any], start: int) -> None:
         fits = (frames >= 0) & (frames <= 255) & (frames == np.floor(frames))
@@ -105,7 +105,10 @@ class PickedFrames:
         self.shape = (len(picks), source.shape[1], source.shape[2])
         self.dtype = source.dtype
         self.block = 1
-        self.batch = source.batch
+        # Picks of two batches may be of one block, which is read for each of them.
+        frame_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
+        self.batch = max(source.batch, BATCH_BYTES // frame_bytes)
+        self.threads = source.threads
 
     @contextmanager
     def reading(self) -> Iterator[Read]:
@@ -113,9 +116,7 @@ class PickedFrames:
         with self.source.reading() as read:
             yield lambda start, stop, out: self._pick(read, start, stop, out)
 
-    def _pick(
-        self, read: Read, start: int, stop: int, out: NDArray[Any]
-    ) -> Iterator[tuple[int, int]]:
+    def _pick(self, read: Read, start: int, stop: int, out: NDArray[Any]) -> None:
         picks = self.picks[start:stop]
         order = np.argsort(picks, kind="stable")
         ranked = picks[order]
@@ -123,14 +124,13 @@ class PickedFrames:
         # Picks may lie far apart: never hold more than a batch of the source.
         while done < len(ranked):
             first = int(ranked[done])
-            end = int(np.searchsorted(ranked, first + self.batch))
+            batch = first // self.source.batch
+            end = int(np.searchsorted(ranked, (batch + 1) * self.source.batch))
             last = int(ranked[end - 1])
             piece = np.empty((last - first + 1, *self.shape[1:]), self.dtype)
-            for _ in read(first, last + 1, piece):
-                pass
+            read(first, last + 1, piece)
             out[order[done:end]] = piece[ranked[done:end] - first]
             done = end
-        yield start, stop
 
 
 def _frame_dtype(dtype: np.dtype[Any], label: str) -> np.dtype[Any]:

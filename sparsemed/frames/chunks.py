@@ -7,7 +7,6 @@ decoding, which needs no HDF5 and hence waits for none of its locks.
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import product
@@ -20,11 +19,8 @@ from numpy.typing import NDArray
 from sparsemed.frames import Read
 from sparsemed.frames.codecs import KNOWN, Pipeline, UndecodableError
 
-BATCH_BYTES_PER_CORE = 8 * 1024**2
-"""Weight of the frames that are read at once, for each core: enough to keep it busy a while."""
-
-LARGEST_BATCH = 256 * 1024**2
-"""Weight that a batch should not exceed, however many cores there are."""
+BATCH_BYTES = 1024**2
+"""Weight of the frames that a thread reads at once, if chunks are no heavier."""
 
 
 def obstacle(dataset: h5py.Dataset) -> str | None:
@@ -104,15 +100,14 @@ class ChunkFrames:
 
     def __init__(self, dataset: h5py.Dataset, num_cpus: int, label: str) -> None:
         self.dataset = dataset
-        self.num_cpus = num_cpus
         self.label = label
         count, height, width = dataset.shape
         self.shape = (int(count), int(height), int(width))
         self.dtype = dataset.dtype.newbyteorder("=")
         self.block = int(dataset.chunks[0])
         block_bytes = self.block * height * width * self.dtype.itemsize
-        wanted = min(num_cpus * BATCH_BYTES_PER_CORE, LARGEST_BATCH)
-        self.batch = self.block * max(1, wanted // block_bytes)
+        self.batch = self.block * max(1, BATCH_BYTES // block_bytes)
+        self.threads = num_cpus
 
         self._pipeline = Pipeline(
             _filters(dataset),
@@ -126,21 +121,14 @@ class ChunkFrames:
     @contextmanager
     def reading(self) -> Iterator[Read]:
         """Provide the function that reads; see `sparsemed.frames.FrameSource`."""
-        with ExitStack() as files, ThreadPoolExecutor(self.num_cpus) as pool:
+        with ExitStack() as files:
             largest = max(chunk.size for chunk in self._chunks)
-            own = _OfThread(self.dataset.file, largest, files)
-            yield partial(self._read, pool, own)
+            yield partial(self._read, _OfThread(self.dataset.file, largest, files))
 
-    def _read(
-        self, pool: ThreadPoolExecutor, own: "_OfThread", start: int, stop: int, out: NDArray[Any]
-    ) -> Iterator[tuple[int, int]]:
-        rows = range(start // self.block, -(-stop // self.block))
-        chunks = self._chunks[rows.start * self._per_row : rows.stop * self._per_row]
-        arriving = pool.map(partial(self._read_chunk, own, start, stop, out), chunks)
-        for row in rows:
-            for _ in range(self._per_row):
-                next(arriving)
-            yield max(row * self.block, start), min((row + 1) * self.block, stop)
+    def _read(self, own: "_OfThread", start: int, stop: int, out: NDArray[Any]) -> None:
+        first, last = start // self.block, -(-stop // self.block)
+        for chunk in self._chunks[first * self._per_row : last * self._per_row]:
+            self._read_chunk(own, start, stop, out, chunk)
 
     def _read_chunk(
         self, own: "_OfThread", start: int, stop: int, out: NDArray[Any], chunk: Any
