@@ -50,11 +50,14 @@ def compute_background(
     Parameters
     ----------
     images : array-like of shape (N, H, W), or str or path
-        Frames: an array, an ``h5py.Dataset``, or anything with ``shape``,
-        ``dtype`` and slicing; or the path of a measurement (``.rtdc``). uint8
-        or uint16; floats if every value is whole and from 0 to 255.
+        Frames: a NumPy, Dask or Zarr array, an ``h5py.Dataset``, or anything
+        with ``shape``, ``dtype`` and slicing; or the path of a measurement
+        (``.rtdc``). uint8 or uint16; floats if every value is whole and from 0
+        to 255. An array that is stored in blocks is read block by block, each
+        block once.
     time : array-like, shape (N,), seconds, optional
-        Time of each frame. For a measurement the default is its own time axis.
+        Time of each frame. For a measurement the default is its own time axis;
+        for an array it is a guess from the number of frames, which is logged.
     frame_rate : float, Hz, optional
         Rate of the camera. It counts only where the time is unknown. As measurements hold
         only frames with events, they are taken to last 1.5 times as long as
@@ -82,10 +85,11 @@ def compute_background(
     Raises
     ------
     ValueError
-        If there are no frames, if a time axis does not fit them or is not
-        finite, or if a parameter is out of its range.
+        If there are no frames, or their number changes while they are read; if
+        a time axis does not fit them or is not finite; or if a parameter is out
+        of its range.
     TypeError
-        If the images are of a dtype that cannot be used.
+        If the images are no array, or of a dtype that cannot be used.
     OSError
         If a measurement cannot be read.
 

@@ -1,7 +1,9 @@
 """Frames of anything that has a shape, a dtype and slicing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,11 @@ BATCH_BYTES = 8 * 1024**2
 
 
 class ArrayFrames:
-    """The frames of an array-like: NumPy, memmap, h5py dataset and the like.
+    """The frames of an array-like: NumPy, memmap, HDF5, Zarr, Dask and the like.
+
+    An array that is made of blocks is read in whole blocks, each once as long as the reading
+    goes forward: as many at a time as weigh no more than `BATCH_BYTES`, or a single one. Only
+    those are held.
 
     Parameters
     ----------
@@ -29,56 +35,119 @@ class ArrayFrames:
     TypeError
         If the dtype is none of these, or `images` is no array.
     ValueError
-        If the images are not of rank 3, or there is none.
+        If the images are not of rank 3, if there is none, or if their number is unknown.
     """
 
     def __init__(self, images: Any, label: str = "images") -> None:
         if not all(hasattr(images, name) for name in ("shape", "__getitem__")):
             raise TypeError(
-                f"{label}: expected an array of shape (N, H, W), got {type(images).__name__}; "
-                "make one array of it, for example with numpy.stack(images)"
+                f"{label}: expected an array of shape (N, H, W), got {type(images).__name__}"
+                f"{_how_to_stack(images)}"
             )
-        if len(images.shape) != 3:
-            raise ValueError(f"{label}: shape must be (N, H, W), got {tuple(images.shape)}")
-        if 0 in images.shape:
-            raise ValueError(f"{label}: there are no frames; the shape is {tuple(images.shape)}")
+        shape = tuple(images.shape or ())
+        if len(shape) != 3:
+            raise ValueError(f"{label}: shape must be (N, H, W), got {shape}")
+        if 0 in shape:
+            raise ValueError(f"{label}: there are no frames; the shape is {shape}")
+        if not all(isinstance(length, Integral) for length in shape):
+            raise ValueError(
+                f"{label}: the shape {shape} is not known; "
+                "find it out first, for Dask with images.compute_chunk_sizes()"
+            )
         self.images = images
         self.label = label
-        count, height, width = images.shape
+        count, height, width = shape
         self.shape = (int(count), int(height), int(width))
         # dcnum's mapped datasets have no dtype
         stored = images.dtype if hasattr(images, "dtype") else np.asarray(images[:1]).dtype
-        self.dtype = _frame_dtype(np.dtype(stored), label)
-        self.block = _chunk_length(images)
-        frame_bytes = height * width * self.dtype.itemsize
-        self.batch = max(1, BATCH_BYTES // frame_bytes // self.block) * self.block
+        self.dtype = _frame_dtype(stored, label)
+        self._edges = _block_edges(images, self.shape[0])
+        at_once = max(1, BATCH_BYTES // (height * width * self.dtype.itemsize))
+        lengths = np.diff(self._edges)
+        # Blocks that weigh too much are held and handed out in parts, and so are those at the
+        # ends of batches that blocks of different lengths do not fill.
+        is_regular = (lengths[:-1] == lengths[0]).all() and lengths[-1] <= lengths[0] <= at_once
+        self.block = int(lengths[0]) if is_regular else 1
+        self.batch = at_once // self.block * self.block
         self.threads = 1
 
     @contextmanager
     def reading(self) -> Iterator[Read]:
-        """Provide the function that reads; see `FrameSource`."""
-        yield self._read
+        """Provide the function that reads; see `FrameSource`.
 
-    def _read(self, start: int, stop: int, out: NDArray[Any]) -> None:
+        Raises
+        ------
+        ValueError
+            If the images have become more or fewer meanwhile.
+        """
+        yield partial(self._read, _Held())
+        if tuple(self.images.shape) != self.shape:
+            raise ValueError(
+                f"{self.label}: the shape was {self.shape} and is {tuple(self.images.shape)} now; "
+                "the images must not change while they are read"
+            )
+
+    def _read(self, held: "_Held", start: int, stop: int, out: NDArray[Any]) -> None:
+        at = start
+        while at < stop:
+            if not 0 <= at - held.begin < len(held.frames):
+                held.frames = ()  # first, lest two blocks be held
+                held.begin, end = self._whole_blocks(at, stop)
+                held.frames = self._frames(held.begin, end)
+            end = min(stop, held.begin + len(held.frames))
+            self._convert(
+                held.frames[at - held.begin : end - held.begin], at, out[at - start : end - start]
+            )
+            at = end
+
+    def _whole_blocks(self, at: int, stop: int) -> tuple[int, int]:
+        """Return begin and end of the blocks to read now: the first is that of frame `at`."""
+        first = int(np.searchsorted(self._edges, at, side="right")) - 1
+        heavy = int(np.searchsorted(self._edges, self._edges[first] + self.batch, side="right"))
+        needed = int(np.searchsorted(self._edges, stop))
+        last = max(first + 1, min(heavy - 1, needed))
+        return int(self._edges[first]), int(self._edges[last])
+
+    def _frames(self, start: int, stop: int) -> NDArray[Any]:
         try:
             frames = np.asarray(self.images[start:stop])
         except OSError as error:
             raise OSError(
                 f"{self.label}: frames {start} to {stop - 1} cannot be read ({error})"
             ) from error
-        if frames.dtype.kind == "f":
-            self._require_bytes(frames, start)
+        except Exception as error:
+            # whatever a Dask task or a codec of Zarr may raise
+            error.add_note(f"{self.label}: frames {start} to {stop - 1} were being read")
+            raise
+        if frames.shape != (stop - start, *self.shape[1:]):
+            raise ValueError(
+                f"{self.label}: frames {start} to {stop - 1} came in the shape {frames.shape}; "
+                "the images must not change while they are read"
+            )
+        return frames
+
+    def _convert(self, frames: NDArray[Any], start: int, out: NDArray[Any]) -> None:
+        if frames.dtype.newbyteorder("=") != self.dtype:
+            self._require_fit(frames, start)
         np.copyto(out, frames, casting="unsafe")
 
-    def _require_bytes(self, frames: NDArray[Any], start: int) -> None:
-        fits = (frames >= 0) & (frames <= 255) & (frames == np.floor(frames))
+    def _require_fit(self, frames: NDArray[Any], start: int) -> None:
+        largest = np.iinfo(self.dtype).max
+        fits = (frames >= 0) & (frames <= largest) & (frames == np.floor(frames))
         if not fits.all():
             where = np.unravel_index(int(np.argmin(fits)), frames.shape)
             raise TypeError(
                 f"{self.label}: frame {start + int(where[0])} holds {frames[where]}; "
-                f"images of dtype {frames.dtype} must be whole numbers from 0 to 255 "
+                f"images of dtype {frames.dtype} must be whole numbers from 0 to {largest} "
                 "(scale and round them, then convert with .astype(numpy.uint8) or numpy.uint16)"
             )
+
+
+class _Held:
+    """The frames read last, which may be more than were asked for."""
+
+    begin = 0
+    frames: Any = ()
 
 
 class PickedFrames:
@@ -133,19 +202,44 @@ class PickedFrames:
             done = end
 
 
-def _frame_dtype(dtype: np.dtype[Any], label: str) -> np.dtype[Any]:
+def _frame_dtype(stored: Any, label: str) -> np.dtype[Any]:
     """Return the native dtype in which images of a dtype are computed."""
-    if dtype.kind == "u" and dtype.itemsize <= 2:
-        return dtype.newbyteorder("=")
-    if dtype.kind == "f":
-        return np.dtype(np.uint8)
+    try:
+        dtype: np.dtype[Any] = np.dtype(stored)
+        if dtype.kind == "u" and dtype.itemsize <= 2:
+            return dtype.newbyteorder("=")
+        if dtype.kind == "f":
+            return np.dtype(np.uint8)
+    except TypeError:  # the dtype of some other library
+        dtype = stored
     raise TypeError(
         f"{label}: images of dtype {dtype} are not supported; "
         "convert them with .astype(numpy.uint8) or .astype(numpy.uint16) if their values fit"
     )
 
 
-def _chunk_length(images: Any) -> int:
-    """Frames that are stored together, where the images say so."""
-    chunks = getattr(images, "chunks", None)
-    return int(chunks[0]) if chunks and isinstance(chunks[0], int) else 1
+def _block_edges(images: Any, count: int) -> NDArray[np.int64]:
+    """Return where the blocks of frames that are stored together begin, and the last one ends.
+
+    Arrays tell by ``chunks``: HDF5 and Zarr with the length that all blocks have, Dask with the
+    length of each.
+    """
+    try:
+        chunks = getattr(images, "chunks", None)
+    except NotImplementedError:  # Zarr, where chunks are not all of the same shape
+        chunks = None
+    along = chunks[0] if isinstance(chunks, tuple) and chunks else 1
+    if isinstance(along, tuple):
+        edges = np.unique(np.cumsum([0, *along]))  # some may be empty
+        if edges[-1] == count:
+            return edges
+    length = int(along) if isinstance(along, Integral) else 1
+    return np.append(np.arange(0, count, length), count)
+
+
+def _how_to_stack(images: Any) -> str:
+    """Say how several images become one array, where that is what they are."""
+    if isinstance(images, Mapping) or not isinstance(images, Iterable):
+        return ""
+    some = "list(images)" if isinstance(images, Iterator) else "images"
+    return f"; make one array of it with numpy.stack({some})"
