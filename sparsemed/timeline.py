@@ -67,13 +67,13 @@ def time_axis(
         return _from_zero(_checked(np.asarray(frame), count, label) / frame_rate)
     if frame_rate is not None:
         duration = count / frame_rate * STRETCH
-        logger.info("The frame rate suggests a duration of about %.1f min", duration / 60)
+        logger.info("The frame rate suggests a duration of about %.1f s", duration)
     else:
         duration = count / GUESSED_FRAME_RATE * STRETCH
         logger.warning(
-            "No time is known; %d frames per second are assumed, so a duration of %.1f min",
+            "No time is known; %d frames per second are assumed, so a duration of %.1f s",
             GUESSED_FRAME_RATE / STRETCH,
-            duration / 60,
+            duration,
         )
     return np.linspace(0, duration, count)
 

@@ -186,6 +186,37 @@ def test_frame_rate_makes_a_time_axis():
     np.testing.assert_array_equal(given_time.time, np.arange(120) / 10)
 
 
+@pytest.mark.parametrize(
+    ("options", "level", "message"),
+    [
+        (
+            {},
+            logging.WARNING,
+            "No time is known; 2400 frames per second are assumed, so a duration of 0.5 s",
+        ),
+        (
+            {"frame_rate": 10},
+            logging.INFO,
+            "The frame rate suggests a duration of about 180.0 s",
+        ),
+        ({"time": np.arange(1200) / 400}, None, None),
+        ({"time": np.arange(1200) / 400, "frame_rate": 10}, None, None),
+    ],
+    ids=["nothing", "rate", "time", "time and rate"],
+)
+def test_a_guess_at_the_time_is_logged(options, level, message, caplog):
+    caplog.set_level(logging.INFO, "sparsemed.timeline")
+    images = measure(count=1200)
+    found = compute_background(images, **options)
+    if message is None:
+        assert not [record for record in caplog.records if record.name == "sparsemed.timeline"]
+        np.testing.assert_array_equal(found.time, options["time"])
+        return
+    assert ("sparsemed.timeline", level, message) in caplog.record_tuples
+    duration = 1200 / options.get("frame_rate", 3600) * 1.5
+    np.testing.assert_array_equal(found.time, np.linspace(0, duration, 1200))
+
+
 def test_frames_are_left_alone():
     images = measure()
     before = images.tobytes()

@@ -12,6 +12,10 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
     [
         ("image_stack", "the darkest pixel is in frame 500"),
         ("drop_in", "sparsemed:k=200^s=0.5^t=0"),
+        (
+            "dask_zarr",
+            "the darkest pixel is in frame 700\nthe right half has the same background\n",
+        ),
     ],
 )
 def test_examples_run(tmp_path, name, says):
@@ -23,4 +27,5 @@ def test_examples_run(tmp_path, name, says):
 
 
 def test_each_example_is_run():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"image_stack", "drop_in"}
+    names = {"image_stack", "drop_in", "dask_zarr"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == names

@@ -254,7 +254,7 @@ def test_frame_rate_alone_suggests_a_duration(rate, caplog):
     caplog.set_level(logging.INFO)
     axis = time_axis(24000, frame_rate=rate)
     np.testing.assert_array_equal(axis, np.linspace(0, 24000 / 200 * 1.5, 24000), strict=True)
-    assert caplog.messages == ["The frame rate suggests a duration of about 3.0 min"]
+    assert caplog.messages == ["The frame rate suggests a duration of about 180.0 s"]
 
 
 def test_frame_rate_keeps_its_rounding():
@@ -271,7 +271,7 @@ def test_otherwise_the_duration_is_guessed(frame, caplog):
     np.testing.assert_array_equal(axis, np.linspace(0, count / 3600 * 1.5, count), strict=True)
     (message,) = caplog.messages
     assert message.startswith("No time is known; 2400 frames per second are assumed")
-    assert message.endswith("a duration of 3.0 min")
+    assert message.endswith("a duration of 180.0 s")
     assert caplog.records[0].levelname == "WARNING"
 
 
