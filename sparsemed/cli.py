@@ -1,5 +1,6 @@
 """The command ``sparsemed``."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,10 +30,10 @@ class Failure(click.ClickException):
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Show what is wrong with input or output as one line instead of a traceback."""
+    """Show what is wrong with input, output or installation as one line, not a traceback."""
     try:
         yield
-    except (OSError, ValueError, TypeError, MemoryError) as error:
+    except (OSError, ValueError, TypeError, MemoryError, ImportError) as error:
         raise Failure(" ".join(str(error).split())) from error
 
 
@@ -44,6 +45,7 @@ def main() -> None:
     \b
     sparsemed demo                        see what it does, on made-up data
     sparsemed compute in.rtdc out.rtdc    compute the background of in.rtdc
+    sparsemed chipstream in.rtdc          run ChipStream with this background
     """
 
 
@@ -90,6 +92,37 @@ def demo(folder: Path) -> None:
     """
     with _one_line_errors():
         _run_demo(folder)
+
+
+class _Verbatim(click.Command):
+    """A command that takes all that follows it as it is, ``--help`` and ``--`` included."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.args = args
+        return args
+
+
+@main.command(cls=_Verbatim, options_metavar="ARGS…")
+@click.pass_context
+def chipstream(context: click.Context) -> None:
+    """Run ChipStream's command line, with sparsemed computing the background.
+
+    All arguments are those of chipstream-cli: sparsemed chipstream --help
+    """
+    with _one_line_errors():
+        # ChipStream comes before anything that imports Numba: it asks for one thread per
+        # process, which Numba must know before it starts any. Frames are still decoded by all.
+        try:
+            from chipstream.cli import main as chipstream_main
+        except ImportError as error:
+            raise ImportError(
+                f'ChipStream cannot be imported ({error}): pip install "sparsemed[chipstream]"'
+            ) from error
+        from sparsemed.dcnum import register
+
+        register()
+    sys.argv = ["chipstream-cli", *context.args]
+    chipstream_main()
 
 
 def _run_demo(folder: Path) -> None:

@@ -46,6 +46,7 @@ FLOORS = [
     {"rtdc.output"},
     {"background"},
     {"job", "plotting", "demo"},
+    {"dcnum"},
     {"cli"},
 ]
 
@@ -63,6 +64,18 @@ def test_rooms_only_call_rooms_below():
                    if words[:1] == ["from"] and words[1].startswith("sparsemed.")}  # fmt: skip
         for imported in imports:
             assert floor_of[imported] < floor_of[room], f"{room} must not import {imported}"
+
+
+def test_dcnum_and_chipstream_are_imported_in_one_place_each():
+    root = Path(sparsemed.__file__).parent
+    lines = [
+        (path.stem, line.split()[1].partition(".")[0])
+        for path in root.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.lstrip().startswith(("import ", "from "))
+    ]
+    assert {room for room, imported in lines if imported == "dcnum"} == {"dcnum"}
+    assert {room for room, imported in lines if imported == "chipstream"} == {"cli"}
 
 
 def test_the_pure_rooms_know_no_files():
