@@ -1,6 +1,5 @@
 """The command ``sparsemed``."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,7 +112,7 @@ def chipstream(context: click.Context) -> None:
         # ChipStream comes before anything that imports Numba: it asks for one thread per
         # process, which Numba must know before it starts any. Frames are still decoded by all.
         try:
-            from chipstream.cli import main as chipstream_main
+            from chipstream.cli.cli_main import chipstream_cli
         except ImportError as error:
             raise ImportError(
                 f'ChipStream cannot be imported ({error}): pip install "sparsemed[chipstream]"'
@@ -121,8 +120,7 @@ def chipstream(context: click.Context) -> None:
         from sparsemed.dcnum import register
 
         register()
-    sys.argv = ["chipstream-cli", *context.args]
-    chipstream_main()
+    chipstream_cli(context.args, prog_name="chipstream-cli")
 
 
 def _run_demo(folder: Path) -> None:

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from benchmarks.measurements import NotAvailableError, real_measurement
+from benchmarks.measurements import NotAvailableError, generate_measurement, real_measurement
 
 
 @pytest.fixture
@@ -21,3 +21,14 @@ def real(tmp_path):
         return copy
 
     return copy_of
+
+
+@pytest.fixture(scope="session")
+def measurement(tmp_path_factory):
+    """Return a measurement made from real frames; it is shared, so do not write to it."""
+    path = tmp_path_factory.mktemp("measurement") / "in.rtdc"
+    try:
+        generate_measurement(path, 250, 50)
+    except NotAvailableError as reason:
+        pytest.skip(f"{reason}")
+    return path

@@ -1,9 +1,13 @@
 import os
+import shutil
+import subprocess
+import sys
 
 import click.testing
 import h5py
 import numpy as np
 import pytest
+from parity.compare import differences_of_runs
 
 import sparsemed
 from sparsemed.cli import main
@@ -110,3 +114,102 @@ def test_version_and_help():
     parameters = sparsemed.BackgroundSparseMed.check_user_kwargs.__kwdefaults__
     for name in parameters:
         assert name in invoke("compute", "-h").output
+
+
+# ChipStream: in processes of its own, as it sets environment variables for its workers ----------
+
+OURS = (sys.executable, "-m", "sparsemed", "chipstream")
+THEIRS = (shutil.which("chipstream-cli", path=os.path.dirname(sys.executable)),)
+
+
+def run(command, *arguments):
+    command = [*command, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
+
+
+def test_chipstream_gives_the_same(measurement, tmp_path):
+    """With worker processes, in recursive mode, and with a parameter of the background."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    shutil.copy(measurement, tmp_path / "in" / "deep")
+    said, outputs = [], []
+    for name, command in (("theirs", THEIRS), ("ours", OURS)):
+        options = ["-r", "-kb", "kernel_size=20", "--num-cpus", 2, "--verbose"]
+        done = run(command, *options, tmp_path / "in", tmp_path / name)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said.append(
+            [line for line in done.stdout.splitlines() if not line.startswith("Processing")]
+        )
+        outputs.append(tmp_path / name / "deep" / "in_dcn.rtdc")
+        assert (f"This is sparsemed {sparsemed.__version__}" in done.stderr) == (name == "ours")
+    assert said[0] == said[1]
+    assert "Background ID:\tsparsemed:k=20^s=1^t=0^f=0.8^o=1" in said[0]
+    with h5py.File(outputs[1]) as h5:
+        assert {"mask", "deform", "tex_asm_avg", "bg_off"} <= set(h5["events"])
+        assert f"Pipeline hash:\t{h5.attrs['pipeline:dcnum hash']}" in said[0]
+    assert differences_of_runs(*outputs) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        ([], 2),
+        (["gone.rtdc"], 2),
+        (["--", "--help"], 2),
+        (["."], 1),
+        (["in.rtdc", "-kb", "kernel=5"], 1),
+    ],
+    ids=str,
+)
+def test_chipstream_takes_arguments_as_they_are(path, monkeypatch, arguments, code):
+    monkeypatch.chdir(path.parent)
+    ours, theirs = run(OURS, *arguments), run(THEIRS, *arguments)
+    assert (ours.returncode, ours.stdout) == (code, theirs.stdout)
+    assert theirs.returncode == code
+    assert ours.stderr.splitlines()[-1:] == theirs.stderr.splitlines()[-1:]
+
+
+def test_ctrl_c_during_the_background_in_chipstream(measurement, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import os, signal, sys, time
+from unittest import mock
+
+def press_ctrl_c(*arguments):
+    time.sleep(1)  # ChipStream looks at the progress from time to time
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    from sparsemed.cli import main
+    with mock.patch("sparsemed.median.median_images", press_ctrl_c):
+        main(["chipstream", {os.fspath(measurement)!r}, "out/out.rtdc"])
+""")
+    done = subprocess.run(
+        [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 1
+    assert "Aborted!" in done.stderr
+    assert "(background)" in done.stdout
+    assert os.listdir(tmp_path / "out") == ["out.log"]
+
+
+@pytest.mark.parametrize("missing", ["chipstream", "dcnum"])
+def test_chipstream_that_is_not_installed(missing):
+    code = f"""
+import sys
+
+class Missing:
+    def find_spec(name, *_):
+        if name == {missing!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing)
+from sparsemed.cli import main
+main(["chipstream", "in.rtdc"])
+"""
+    done = run([sys.executable, "-c", code])
+    assert done.returncode == 2
+    what = f"ChipStream cannot be imported (No module named '{missing}')"
+    assert done.stderr == f'Error: {what}: pip install "sparsemed[chipstream]"\n'

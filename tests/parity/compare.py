@@ -22,6 +22,18 @@ def differences(one, other):
         return list(_compare_groups(a, b, "/"))
 
 
+def differences_of_runs(one, other):
+    """Return what differs between two outputs of dcnum's pipeline, but for its own logs.
+
+    These tell of times and places, and are removed from the files.
+    """
+    for path in (one, other):
+        with h5py.File(path, "a") as h5:
+            for name in [name for name in h5["logs"] if name.startswith("dcnum-")]:
+                del h5["logs"][name]
+    return differences(one, other)
+
+
 def _compare_groups(a, b, name):
     yield from _compare_attributes(a, b, name)
     if name == "/basins":
