@@ -44,7 +44,8 @@ except ImportError as error:
     ) from error
 
 
-# Below dcnum's own method, it is a `Background`, but not one that the registry finds.
+# The registry finds only direct subclasses of `Background`. So the class begins below dcnum's own
+# method, out of its sight, and `register` moves it up; even an emptied cache then finds it.
 class BackgroundSparseMed(Ours, Theirs):  # type: ignore[misc]
     """sparsemed's `BackgroundSparseMed` as a subclass of dcnum's `Background`.
 
