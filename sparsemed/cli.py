@@ -110,7 +110,7 @@ def chipstream(context: click.Context) -> None:
     """
     with _one_line_errors():
         # ChipStream comes before anything that imports Numba: it asks for one thread per
-        # process, which Numba must know before it starts any. Frames are still decoded by all.
+        # process, which Numba must know before it starts any. Decoding frames is not affected.
         try:
             from chipstream.cli.cli_main import chipstream_cli
         except ImportError as error:
