@@ -146,7 +146,7 @@ def test_progress(measurement, tmp_path, monkeypatch):
         done.append(runner._progress_bg.value)
         assert job.get_progress() == done[-1]
 
-    monkeypatch.setattr("sparsemed.frames.chunks.BATCH_BYTES_PER_CORE", 1)  # chunk by chunk
+    monkeypatch.setattr("sparsemed.frames.chunks.BATCH_BYTES", 1)  # chunk by chunk
     note = sparsemed.dcnum.BackgroundSparseMed._note_progress
     monkeypatch.setattr("sparsemed.dcnum.BackgroundSparseMed._note_progress", note_and_look)
     with runner:
