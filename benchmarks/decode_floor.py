@@ -64,13 +64,18 @@ def open_chunks(path: Path) -> Iterator[tuple[list[Any], Callable[[Any], np.ndar
         yield chunks, decode
 
 
-def main() -> None:
-    began = time.perf_counter()
+def decode_all(path: Path) -> None:
+    """Read and decode all chunks, on all cores."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count()
-    with open_chunks(Path(sys.argv[1])) as (chunks, decode), ThreadPoolExecutor(cores) as pool:
+    with open_chunks(path) as (chunks, decode), ThreadPoolExecutor(cores) as pool:
         for _ in pool.map(decode, chunks):
             pass
+
+
+def main() -> None:
+    began = time.perf_counter()
+    decode_all(Path(sys.argv[1]))
     print(time.perf_counter() - began)
 
 

@@ -148,6 +148,20 @@ class _Watch:
                     self.peak_with_workers = max(self.peak_with_workers, held)
 
 
+def run_warm(measurement: Path, rounds: int) -> dict[str, list[float]]:
+    """Run all contenders in one process, in turn; return the seconds of each, after imports."""
+    click.echo(f"{measurement.stem}, {rounds} rounds in one process", err=True)
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
+    said = subprocess.run(
+        [sys.executable, HERE / "warm.py", measurement, str(rounds)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    seconds: dict[str, list[float]] = json.loads(said.splitlines()[-1])
+    return seconds
+
+
 def run_contender(
     name: str,
     measurement: Path,
@@ -250,6 +264,7 @@ def measure(frames: int, many: int, rounds: int, rounds_many: int) -> dict[str, 
                 "rate": rate,
                 "compression": compression,
                 "contenders": compare(measurement, repeats),
+                "warm": run_warm(measurement, repeats),
             }
         )
     return results

@@ -1,5 +1,6 @@
 """One pass over the frames: each is read once, and feeds every window it is part of."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,9 @@ from sparsemed.median import median_images
 
 HELD_BYTES = 64 * 1024**2
 """Weight of the frames that are held for windows, before their medians are computed together."""
+
+AHEAD_BYTES = 128 * 1024**2
+"""Weight of the frames that may be on their way, however many threads read."""
 
 
 class Scan(NamedTuple):
@@ -73,19 +77,20 @@ def scan(
     means = np.empty(count) if with_bands else None
     spans = [(0, count)] if with_bands else _needed_spans(distinct, length, frames)
 
-    affordable = HELD_BYTES // (frames.batch * height * width * frames.dtype.itemsize)
-    ahead = max(1, min(2 * frames.threads, affordable))
+    batch_bytes = frames.batch * height * width * frames.dtype.itemsize
+    ahead = max(1, min(2 * frames.threads, AHEAD_BYTES // batch_bytes))
     of_a_window = -(-length // frames.batch) + 1
-    room = _Room(frames, max(affordable, of_a_window) + ahead)
+    room = _Room(frames, max(HELD_BYTES // batch_bytes, of_a_window) + ahead)
     todo = _batches(spans, frames.batch)
     following = next(todo, None)
     under_way: deque[tuple[int, int, Future[None]]] = deque()
     held: list[tuple[int, int]] = []
+    windows = distinct.tolist()
     done = 0  # windows whose median is known
 
     def is_needed(start: int, stop: int) -> bool:
-        first = max(done, int(np.searchsorted(distinct, start - length, side="right")))
-        return first < len(distinct) and bool(distinct[first] < stop)
+        first = max(done, bisect_right(windows, start - length))
+        return first < len(windows) and windows[first] < stop
 
     with frames.reading() as read, ThreadPoolExecutor(frames.threads) as pool:
 
@@ -95,7 +100,7 @@ def scan(
                 means[start:stop] = band_means(out)
 
         try:
-            while following or under_way or done < len(distinct):
+            while following or under_way or done < len(windows):
                 while following and room.free and len(under_way) < ahead:
                     arrival = pool.submit(fetch, *following, room.take(*following))
                     under_way.append((*following, arrival))
@@ -109,8 +114,7 @@ def scan(
                         room.give_back(start)
                     report(stop / count)
                 else:
-                    last = held[-1][1] - length
-                    complete = int(np.searchsorted(distinct, last, side="right"))
+                    complete = bisect_right(windows, held[-1][1] - length)
                     part = slice(done, complete)
                     median_images(
                         room.buffer, room.row, distinct[part], length, images[part], num_cpus

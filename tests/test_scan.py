@@ -82,9 +82,8 @@ def case(count, starts, length, block, with_bands, blocks_at_once=1, threads=1, 
 
 def largest_room(frames, length, held):
     """Frames that may be in memory: those held or of a window, and those being read."""
-    held_batches = held // frames.batch
-    ahead = max(1, min(2 * frames.threads, held_batches))
-    return (max(held_batches, -(-length // frames.batch) + 1) + ahead) * frames.batch
+    ahead = 2 * frames.threads
+    return (max(held // frames.batch, -(-length // frames.batch) + 1) + ahead) * frames.batch
 
 
 def hold(monkeypatch, frames, held):
@@ -165,6 +164,14 @@ def test_frames_are_read_at_the_same_time(monkeypatch):
     np.testing.assert_array_equal(
         found.series, [np.sort(frames.images[s : s + 10], axis=0)[5] for s in starts]
     )
+
+
+def test_heavy_batches_are_read_by_fewer_threads(monkeypatch):
+    frames = WatchedFrames(numbered(400), block=10, threads=8)
+    monkeypatch.setattr(scan_module, "AHEAD_BYTES", 35 * frames.images[0].nbytes)
+    hold(monkeypatch, frames, 60)
+    scan(frames, np.arange(0, 390, 9), 10, with_bands=True, num_cpus=8, report=lambda _: None)
+    assert frames.buffers.popitem()[1] == 60 + 3 * 10
 
 
 @pytest.mark.parametrize("with_bands", [True, False])

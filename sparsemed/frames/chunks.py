@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sparsemed.frames import Read
 from sparsemed.frames.codecs import KNOWN, Pipeline, UndecodableError
 
-BATCH_BYTES = 1024**2
+BATCH_BYTES = 2 * 1024**2
 """Weight of the frames that a thread reads at once, if chunks are no heavier."""
 
 

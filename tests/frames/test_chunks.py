@@ -321,7 +321,7 @@ def test_several_readers_at_once(tmp_path):
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
 def test_batches_are_whole_chunks_of_limited_weight(tmp_path, dtype, chunk, monkeypatch):
     # A file that claims many frames must not be written here: the limit is 100 times smaller.
-    monkeypatch.setattr(chunks, "BATCH_BYTES", 1024**2 // 100)
+    monkeypatch.setattr(chunks, "BATCH_BYTES", 2 * 1024**2 // 100)
     with stored(tmp_path / "a.h5", grainy((1000, 8, 32), dtype), chunks=(chunk, 8, 32)) as dataset:
         frames = ChunkFrames(dataset, 7, "here")
     chunk_weight = chunk * 8 * 32 * np.dtype(dtype).itemsize
