@@ -48,7 +48,7 @@ FLOORS = [
     {"rtdc.pipeline_id", "rtdc.measurement", "scan"},
     {"rtdc.output"},
     {"background"},
-    {"job", "plotting", "demo"},
+    {"job", "plotting", "demo", "info", "selection"},
     {"dcnum"},
     {"cli"},
 ]
