@@ -159,13 +159,8 @@ def compute(
     source: Path | None = None,
 ) -> "SparseBackground":
     """Compute a background from frames and their time axis: the method itself."""
-    count = frames.shape[0]
     steps = step_times(time, parameters.split_time)
-    if time[-1] > time[0]:
-        length = window_length(parameters.kernel_size, count)
-    else:
-        logger.warning("The time axis spans no time; all frames make one background image")
-        length = count
+    length = window_length(parameters.kernel_size, time)
     starts = window_starts(time, steps, length)
 
     report(0.0)
@@ -199,8 +194,12 @@ def compute(
     )
 
 
-def window_length(kernel_size: int, count: int) -> int:
-    """Return the frames in a window: `kernel_size`, or all frames where there are fewer."""
+def window_length(kernel_size: int, time: NDArray[Any]) -> int:
+    """Return the frames in a window: `kernel_size`, or all where they are fewer or span no time."""
+    count = len(time)
+    if time[-1] <= time[0]:
+        logger.warning("The time axis spans no time; all frames make one background image")
+        return count
     if kernel_size > count:
         logger.warning(
             "kernel_size %d is more than the %d frames there are: all are used", kernel_size, count
