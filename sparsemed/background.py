@@ -1,7 +1,6 @@
 """The whole method on one page: from frames to a background image for each of them."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -17,15 +16,13 @@ from sparsemed.frames import FrameSource
 from sparsemed.frames.arrays import PickedFrames
 from sparsemed.frames.opening import open_frames
 from sparsemed.parameters import Parameters
+from sparsemed.progress import Progress, following, ignore
 from sparsemed.rtdc.measurement import Measurement, naming_damage
 from sparsemed.rtdc.output import write_background
 from sparsemed.scan import scan
 from sparsemed.timeline import assign_frames, step_times, time_axis, window_starts
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[float], None]
-"""Called with a fraction from 0 to 1."""
 
 
 def compute_background(
@@ -39,7 +36,7 @@ def compute_background(
     frac_cleansing: float = 0.8,
     offset_correction: bool = True,
     num_cpus: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> "SparseBackground":
     """Compute a background image for every frame.
 
@@ -75,8 +72,9 @@ def compute_background(
         Whether to compute a brightness offset for each frame.
     num_cpus : int, optional
         Largest number of threads. Default: all cores available.
-    progress : callable, optional
-        Called with the fraction done, a float from 0 to 1.
+    progress : True or callable, optional
+        True shows a bar, in a terminal or a notebook. A callable gets the
+        fraction done, a float: first 0, last 1, at most 20 a second.
 
     Returns
     -------
@@ -89,7 +87,8 @@ def compute_background(
         a time axis does not fit them or is not finite; or if a parameter is out
         of its range.
     TypeError
-        If the images are no array, or of a dtype that cannot be used.
+        If the images are no array, or of a dtype that cannot be used, or if
+        `progress` is none of the above.
     OSError
         If a measurement cannot be read.
 
@@ -113,14 +112,16 @@ def compute_background(
     if not isinstance(images, (str, PathLike)):
         frames = open_frames(images, num_cpus)
         axis = time_axis(frames.shape[0], time=time, frame_rate=frame_rate)
-        return compute(frames, axis, parameters, num_cpus, progress)
+        with following(progress, frames.shape[0]) as report:
+            return compute(frames, axis, parameters, num_cpus, report)
     with Measurement(images) as measurement:
         frames = measurement_frames(measurement, num_cpus)
         if time is None:
             axis = measurement_time(measurement, frame_rate)
         else:
             axis = time_axis(frames.shape[0], time=time)
-        return compute(frames, axis, parameters, num_cpus, progress, measurement.path)
+        with following(progress, frames.shape[0]) as report:
+            return compute(frames, axis, parameters, num_cpus, report, measurement.path)
 
 
 def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
@@ -154,20 +155,14 @@ def compute(
     time: NDArray[Any],
     parameters: Parameters,
     num_cpus: int | None = None,
-    progress: Progress | None = None,
+    report: Progress = ignore,
     source: Path | None = None,
 ) -> "SparseBackground":
     """Compute a background from frames and their time axis: the method itself."""
-    count = frames.shape[0]
     steps = step_times(time, parameters.split_time)
-    if time[-1] > time[0]:
-        length = window_length(parameters.kernel_size, count)
-    else:
-        logger.warning("The time axis spans no time; all frames make one background image")
-        length = count
+    length = window_length(parameters.kernel_size, time)
     starts = window_starts(time, steps, length)
 
-    report = progress or _ignore
     report(0.0)
     series, frame_means = scan(
         frames,
@@ -199,12 +194,12 @@ def compute(
     )
 
 
-def _ignore(fraction: float) -> None:
-    """Take a progress report that nobody asked for."""
-
-
-def window_length(kernel_size: int, count: int) -> int:
-    """Return the frames in a window: `kernel_size`, or all frames where there are fewer."""
+def window_length(kernel_size: int, time: NDArray[Any]) -> int:
+    """Return the frames in a window: `kernel_size`, or all where they are fewer or span no time."""
+    count = len(time)
+    if time[-1] <= time[0]:
+        logger.warning("The time axis spans no time; all frames make one background image")
+        return count
     if kernel_size > count:
         logger.warning(
             "kernel_size %d is more than the %d frames there are: all are used", kernel_size, count

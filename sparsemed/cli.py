@@ -1,81 +1,248 @@
 """The command ``sparsemed``."""
 
+import json
+import logging
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import fields
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import sparsemed
 
-PARAMETER_HELP = """\b
+if TYPE_CHECKING:
+    from sparsemed.info import Info
+    from sparsemed.parameters import Parameters
+    from sparsemed.selection import Run
+
+# What takes long to import is imported where it is used: help and completion must come at once.
+
+COMPUTE_HELP = """\b
 Parameters (-k KEY=VALUE):
   kernel_size        frames in the window of the median      [200]
   split_time         seconds between background images       [1.0]
   thresh_cleansing   larger drops more background images     [0]
   frac_cleansing     fraction of them to keep                [0.8]
   offset_correction  a brightness offset for each frame      [true]
+
+\b
+Examples:
+  sparsemed compute in.rtdc                    writes in_bg.rtdc
+  sparsemed compute in.rtdc -o out.rtdc        writes out.rtdc
+  sparsemed compute in.rtdc --in-place         writes into in.rtdc
+  sparsemed compute *.rtdc -k split_time=0.5   each next to its measurement
+  sparsemed compute -r data -o results         all below data, into results
+  sparsemed compute -r data --dry-run          only says what it would do
+
+\b
+Exit status:
+  0    all is done
+  1    some measurements failed; the others are done
+  2    the command line makes no sense; nothing is done
+  130  stopped with Ctrl-C; what is done is whole, the rest untouched
+"""
+
+MAIN_HELP = """\b
+Examples:
+  sparsemed demo               show what it does, on made-up data
+  sparsemed info in.rtdc       tell what a file holds, and whether it will do
+  sparsemed compute in.rtdc    compute its background: writes in_bg.rtdc
+  sparsemed compute -r data    the same for all measurements below data
+  sparsemed chipstream in.rtdc out.rtdc
+                               run ChipStream with this background
+
+sparsemed COMMAND --help explains a command.
+
+\b
+Completion with the Tab key, for good:
+  bash (~/.bashrc)  eval "$(_SPARSEMED_COMPLETE=bash_source sparsemed)"
+  zsh (~/.zshrc)    eval "$(_SPARSEMED_COMPLETE=zsh_source sparsemed)"
+  fish (~/.config/fish/completions/sparsemed.fish)
+                    _SPARSEMED_COMPLETE=fish_source sparsemed | source
 """
 
 
 class Failure(click.ClickException):
-    """An error of the user's: one line, and exit status 2."""
+    """What was asked for cannot be done: one line, and exit status 1."""
+
+    exit_code = 1
+
+
+class Mistake(Failure):
+    """It makes no sense, or cannot even begin: one line, and exit status 2."""
 
     exit_code = 2
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _one_line_errors(kind: type[Failure] = Failure) -> Iterator[None]:
     """Show what is wrong with input, output or installation as one line, not a traceback."""
     try:
         yield
     except (OSError, ValueError, TypeError, MemoryError, ImportError) as error:
-        raise Failure(" ".join(str(error).split())) from error
+        raise kind(" ".join(str(error).split()) or repr(error)) from error
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Manual(click.Group):
+    """Lists commands in the order in which one needs them, and takes Ctrl-C calmly."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's)
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted: no file is half written", err=True)
+            ctx.exit(130)
+
+
+@click.group(
+    cls=_Manual, context_settings={"help_option_names": ["-h", "--help"]}, epilog=MAIN_HELP
+)
 @click.version_option(sparsemed.__version__, prog_name="sparsemed")
 def main() -> None:
-    r"""Background images for imaging cytometry (RT-DC) measurements.
+    """Background images for imaging cytometry (RT-DC) measurements.
 
-    \b
-    sparsemed demo                        see what it does, on made-up data
-    sparsemed compute in.rtdc out.rtdc    compute the background of in.rtdc
-    sparsemed chipstream in.rtdc          run ChipStream with this background
+    The background of a frame is the median of the frames around it, as the
+    method "sparse median" of dcnum computes it. It is written to a new file
+    that refers to the measurement; the measurement itself stays as it is.
     """
 
 
-@main.command(epilog=PARAMETER_HELP)
-@click.argument("input_path", metavar="IN", type=click.Path(path_type=Path))
-@click.argument("output_path", metavar="[OUT]", required=False, type=click.Path(path_type=Path))
+@main.command(epilog=COMPUTE_HELP)
+@click.argument(
+    "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Where results go: a file, if it ends in .rtdc, .h5 or .hdf5, "
+    "otherwise a folder, which is made.",
+)
+@click.option("--in-place", is_flag=True, help="Write into the measurements themselves.")
+@click.option("-r", "--recursive", is_flag=True, help="Take folders within folders, too.")
 @click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
 @click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a measurement.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
+@click.option("-v", "--verbose", is_flag=True, help="Print what is going on, too.")
 def compute(
-    input_path: Path, output_path: Path | None, settings: tuple[str, ...], num_cpus: int | None
+    paths: tuple[Path, ...],
+    output: Path | None,
+    in_place: bool,
+    recursive: bool,
+    settings: tuple[str, ...],
+    num_cpus: int | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
-    """Compute the background of the measurement IN and write it to OUT.
+    """Compute the backgrounds of measurements.
 
-    Without OUT the result is a new file next to the measurement, with _bg added
-    to its name. If OUT exists, the background is added to it; it may be IN
-    itself. Either way, the file changes wholly or not at all.
+    Each PATH is a measurement, or a folder of measurements (*.rtdc that hold
+    images, themselves or through basins). Results of earlier runs are skipped:
+    files *_bg.rtdc without images of their own.
+
+    The result is a new file next to each measurement, with _bg added to its
+    name, unless --output or --in-place says otherwise. If that file exists, the
+    background is added to it, in place of an earlier one; but a file that holds
+    images of its own changes only with --in-place. Files change wholly or not
+    at all.
+
+    Prints a line for each measurement; MB/s are those of its frames,
+    uncompressed. A bar shows the progress if this is a terminal.
     """
-    with _one_line_errors():
-        if output_path is None:
-            output_path = input_path.with_name(f"{input_path.stem}_bg{input_path.suffix}")
-        parameters = _parse_settings(settings)
-        from sparsemed.job import BackgroundSparseMed
+    with _one_line_errors(Mistake):
+        if quiet and verbose:
+            raise ValueError("there can be only one of --quiet and --verbose")
+        from sparsemed.cores import check_num_cpus
+        from sparsemed.parameters import Parameters
+        from sparsemed.rtdc.pipeline_id import to_ppid
+        from sparsemed.selection import choose_runs
 
-        began = time.perf_counter()
-        with BackgroundSparseMed(input_path, output_path, num_cpus=num_cpus, **parameters) as job:
-            job.process()
-            result = job.background
-    click.echo(f"{output_path}: {result}, {time.perf_counter() - began:.2f} s")
+        parameters = Parameters(**_parse_settings(settings))
+        num_cpus = check_num_cpus(num_cpus)
+        level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
+        with _log_lines(level):
+            runs = choose_runs(paths, recursive=recursive, output=output, in_place=in_place)
+
+    show_bar = sys.stderr.isatty() and not quiet
+    if dry_run and not as_json and not quiet:
+        click.echo(f"pipeline identifier: {to_ppid(asdict(parameters))}")
+    failed = 0
+    for number, run in enumerate(runs, 1):
+        name = run.source.name if len(runs) == 1 else f"{number}/{len(runs)} {run.source.name}"
+        row = {"input": str(run.source), "output": str(run.output)}
+        try:
+            with _one_line_errors(), _log_lines(level, run.source):
+                run.check()
+                if dry_run:
+                    row |= _plan(run, parameters)
+                else:
+                    row |= _compute(run, parameters, num_cpus, name if show_bar else None)
+                row["ppid"] = to_ppid(asdict(parameters))
+        except Failure as failure:
+            failed += 1
+            message = failure.message
+            if row["input"] not in message:
+                message = f"{row['input']}: {message}"
+            Failure(message).show()
+            row |= {"status": "failed", "error": message}
+        if as_json:
+            click.echo(json.dumps(row))
+        elif "error" not in row and not quiet:
+            click.echo(PLAN.format(**row) if dry_run else SUMMARY.format(**row))
+    if failed:
+        if len(runs) > 1:
+            click.echo(f"{failed} of {len(runs)} measurements failed", err=True)
+        click.get_current_context().exit(1)
 
 
-@main.command()
+@main.command(name="info")
+@click.argument(
+    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a file.")
+def tell(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Tell what measurement files hold.
+
+    Where the images and the time axis come from, which backgrounds there are,
+    and whether the frames can be read on the fast path: past HDF5, by all cores.
+    The exit status is 1 if a file cannot be opened as a measurement.
+    """
+    with _one_line_errors(Mistake):
+        from sparsemed.info import info
+    failed = False
+    for number, path in enumerate(paths):
+        try:
+            with _one_line_errors(), _log_lines(logging.ERROR):
+                facts = info(path)
+        except Failure as failure:
+            failed = True
+            failure.show()
+            if as_json:
+                click.echo(json.dumps({"path": str(path), "error": failure.message}))
+            continue
+        if as_json:
+            click.echo(json.dumps(asdict(facts)))
+        else:
+            rows = list(_rows_of(facts))
+            width = max(len(title) for title, _ in rows)
+            lines = [f"{title:<{width}}  {text}".rstrip() for title, text in rows]
+            click.echo("\n".join([*([""] if number else []), *lines]))
+    if failed:
+        click.get_current_context().exit(1)
+
+
+@main.command(short_help="Show what it does, on made-up data.")
 @click.option(
     "--out",
     "folder",
@@ -101,14 +268,16 @@ class _Verbatim(click.Command):
         return args
 
 
-@main.command(cls=_Verbatim, options_metavar="ARGS…")
+@main.command(
+    cls=_Verbatim, short_help="Run ChipStream with this background.", options_metavar="ARGS…"
+)
 @click.pass_context
 def chipstream(context: click.Context) -> None:
     """Run ChipStream's command line, with sparsemed computing the background.
 
     All arguments are those of chipstream-cli: sparsemed chipstream --help
     """
-    with _one_line_errors():
+    with _one_line_errors(Mistake):
         # ChipStream comes before anything that imports Numba: it asks for one thread per
         # process, which Numba must know before it starts any. Decoding frames is not affected.
         try:
@@ -178,6 +347,154 @@ def _draw_demo(result: "sparsemed.SparseBackground", measurement: Path, picture:
     corrected = result.subtract(frames, start=number)
     plot_frame(frames[0], result[number], corrected[0]).savefig(picture, dpi=150)
     return str(picture)
+
+
+PLAN = (
+    "{input}: {frames:,} frames of {height} × {width}, {windows:,} windows "
+    "of {window:,} frames -> {output} ({change})"
+)
+
+SUMMARY = (
+    "{input}: {frames:,} frames, {windows:,} windows, {kept:,} kept, {seconds:.2f} s, "
+    "{megabytes_per_second:,.0f} MB/s -> {output}"
+)
+
+
+def _plan(run: "Run", parameters: "Parameters") -> dict[str, Any]:
+    """Say what `_compute` would do, after the checks that come before its work."""
+    from sparsemed.background import measurement_frames, measurement_time, window_length
+    from sparsemed.rtdc.measurement import Measurement
+    from sparsemed.rtdc.output import check_output
+    from sparsemed.timeline import step_times
+
+    with Measurement(run.source) as measurement:
+        frames, height, width = measurement_frames(measurement, 1).shape
+        axis = measurement_time(measurement)
+    if run.output.parent.is_dir() or not run.folder_is_made:
+        check_output(run.output, frames, run.source)
+    change = "into the file that is there" if run.output.exists() else "new file"
+    if run.in_place:
+        change = "into the measurement itself"
+    return {
+        "status": "planned",
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "windows": len(step_times(axis, parameters.split_time)),
+        "window": window_length(parameters.kernel_size, axis),
+        "change": change,
+    }
+
+
+def _compute(
+    run: "Run", parameters: "Parameters", num_cpus: int, name: str | None
+) -> dict[str, Any]:
+    """Compute and write a background, with a bar of that name."""
+    from sparsemed.job import BackgroundSparseMed
+    from sparsemed.progress import bar
+
+    if run.folder_is_made:
+        run.output.parent.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    job = BackgroundSparseMed(run.source, run.output, num_cpus=num_cpus, **asdict(parameters))
+    with job, bar(job.image_count, name, keep=False) if name else nullcontext() as progress:
+        job.process(progress)
+    seconds = time.perf_counter() - began
+    result = job.background
+    assert result is not None
+    height, width = job.image_shape
+    size = len(result) * height * width * result.images.itemsize
+    return {
+        "status": "done",
+        "frames": len(result),
+        "height": height,
+        "width": width,
+        "windows": len(result.series),
+        "kept": len(result.images),
+        "seconds": round(seconds, 3),
+        "megabytes_per_second": round(size / seconds / 1e6, 1),
+    }
+
+
+@contextmanager
+def _log_lines(level: int, about: Path | None = None) -> Iterator[None]:
+    """Show what the package logs from some level on, as lines that say what they are about."""
+    logger = logging.getLogger("sparsemed")
+    before = logger.level
+    handler = _LogLines(about)
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+
+
+class _LogLines(logging.Handler):
+    """Writes to the terminal, above the bar if there is one."""
+
+    def __init__(self, about: Path | None) -> None:
+        super().__init__()
+        self.about = None if about is None else str(about)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        message = record.getMessage()
+        if self.about is not None and self.about not in message:
+            message = f"{self.about}: {message}"
+        tqdm.write(f"{record.levelname.capitalize()}: {message}", file=sys.stderr)
+
+
+def _rows_of(facts: "Info") -> Iterator[tuple[str, str]]:
+    """Yield what `sparsemed info` prints: titles and texts."""
+    yield "measurement", f"{facts.path} ({_size(facts.size)})"
+    if (images := facts.images) is not None:
+        count, height, width = images.count, images.height, images.width
+        yield "images", f"{count:,} frames of {height} × {width} pixels, {images.dtype}"
+        yield "", _place(facts.path, images.source, images.dataset, images.mapped)
+        chunks = "not in chunks"
+        if images.chunks is not None:
+            chunks = f"chunks of {' × '.join(map(str, images.chunks))}"
+        filters = ", ".join(images.filters) or "no filters"
+        yield "stored as", f"{chunks}, {filters}, {_size(images.stored_bytes)}"
+        slow = f"no, HDF5 has to read the frames: {images.obstacle}"
+        yield "fast path", "yes" if images.obstacle is None else slow
+    else:
+        yield "images", "none"
+    if (axis := facts.time) is not None:
+        yield "time", f"{axis.span:,.3f} s from first to last frame"
+        yield "", f"from {axis.text.replace(f'{facts.path}: ', '')}"
+        if not axis.ascends:
+            yield "", "it falls from some frames to the next"
+        if axis.frame_rate is not None:
+            yield "frame rate", f"{axis.frame_rate:g} Hz"
+    for number, each in enumerate(facts.backgrounds):
+        title = "background" if number == 0 else "hidden background"
+        offsets = "with" if each.offsets else "without"
+        identifier = each.ppid or "unknown pipeline"
+        yield title, f"{identifier}, {each.count:,} images, {offsets} offsets"
+        yield "", _place(facts.path, each.source, each.dataset, each.mapped)
+    if not facts.backgrounds:
+        yield "background", "none"
+    for basin in facts.basins:
+        features = "whatever it has" if basin.features is None else ", ".join(basin.features)
+        mapped = f", mapped by {basin.mapping}" if basin.mapping else ""
+        yield "basin", f"'{basin.name}' ({basin.kind}): {features}{mapped}"
+        problem = f": {basin.problem}" if basin.problem else ""
+        yield "", f"{basin.target}{problem}"
+    for problem in facts.problems:
+        yield "problem", problem
+
+
+def _place(path: str, source: str, dataset: str, mapped: bool) -> str:
+    within = dataset.removeprefix(f"{path}: ")
+    return f"{source}{', mapped' if mapped else ''}: {within}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
 
 
 def _parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import numpy as np
 from sparsemed import __version__
 from sparsemed.job import BackgroundSparseMed as Ours
 from sparsemed.parameters import Parameters
+from sparsemed.progress import Progress
 from sparsemed.rtdc.output import write_background
 from sparsemed.rtdc.pipeline_id import CODE, GENERATION, to_ppid
 
@@ -61,9 +62,9 @@ class BackgroundSparseMed(Ours, Theirs):  # type: ignore[misc]
     def image_proc(self) -> Any:  # noqa: D102 (see the class)
         return multiprocessing.get_context("spawn").Value("d", 0.0)
 
-    def process(self) -> None:  # noqa: D102 (inherited)
+    def process(self, progress: Progress | bool | None = None) -> None:  # noqa: D102 (inherited)
         self.logger.info("This is sparsemed %s, in the place of dcnum's class", __version__)
-        super().process()
+        super().process(progress)
         self.image_proc.value = self.get_progress()
 
     def _note_progress(self, fraction: float) -> None:

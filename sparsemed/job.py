@@ -20,6 +20,7 @@ from sparsemed.cores import check_num_cpus
 from sparsemed.frames import FrameSource
 from sparsemed.frames.opening import open_frames
 from sparsemed.parameters import Parameters
+from sparsemed.progress import Progress, following, ignore
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import check_output, write_background
 from sparsemed.rtdc.pipeline_id import CODE, from_ppid, to_ppid
@@ -121,6 +122,7 @@ class BackgroundSparseMed:
         self.output_path = Path(output_path)
         self._compress = compress
         self._progress = 0.0
+        self._report: Progress = ignore
         self._measurement: Measurement | None = None
         self._source = Path(input_data) if isinstance(input_data, (str, PathLike)) else None
         self.background: SparseBackground | None = None
@@ -206,10 +208,15 @@ class BackgroundSparseMed:
         """Return the fraction done, from 0 to 1."""
         return self._progress
 
-    def process(self) -> None:
+    def process(self, progress: Progress | bool | None = None) -> None:
         """Compute the background and write it to `output_path`.
 
         An earlier background in that file is replaced.
+
+        Parameters
+        ----------
+        progress : True or callable, optional
+            See `sparsemed.compute_background`; here, 1 means that it is written.
 
         Raises
         ------
@@ -218,6 +225,14 @@ class BackgroundSparseMed:
             file is then what it was before.
         """
         began = time.perf_counter()
+        with following(progress, self.image_count) as self._report:
+            try:
+                self._process()
+            finally:
+                self._report = ignore
+        self.logger.info("Background computed in %.1f s", time.perf_counter() - began)
+
+    def _process(self) -> None:
         background = self.process_approach()
         # Nothing may hold the output open while it changes: it can be the
         # measurement itself, or one of its basins.
@@ -236,7 +251,6 @@ class BackgroundSparseMed:
             if self._source is not None:
                 self._open(self._source)
         self._progress = 1.0
-        self.logger.info("Background computed in %.1f s", time.perf_counter() - began)
 
     def process_approach(self) -> SparseBackground:
         """Compute the background without writing it.
@@ -265,6 +279,7 @@ class BackgroundSparseMed:
     def _note_progress(self, fraction: float) -> None:
         # The last bit is writing.
         self._progress = 0.99 * fraction
+        self._report(self._progress)
 
     def _open(self, input_data: Any) -> None:
         self._frames: FrameSource

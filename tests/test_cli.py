@@ -1,4 +1,8 @@
+import contextlib
+import json
+import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,50 +36,163 @@ def ppid(path):
         return h5["basin_events/image_bg"].attrs["dcnum ppid background"]
 
 
-def test_without_out_the_result_is_next_to_the_measurement(path):
+def test_the_result_is_next_to_the_measurement(path):
     before = path.read_bytes()
-    result = invoke("compute", path)
-    assert result.exit_code == 0, result.output
-    output = path.with_name("in_bg.rtdc")
-    assert f"{output}: SparseBackground(40 frames of 24 × 16" in result.output
-    assert ppid(output) == "sparsemed:k=200^s=1^t=0^f=0.8^o=1"
-    assert path.read_bytes() == before
+    for _ in range(2):  # the second time, the result is replaced
+        result = invoke("compute", path)
+        assert result.exit_code == 0, result.output
+        output = path.with_name("in_bg.rtdc")
+        assert re.fullmatch(
+            rf"{path}: 40 frames, 39 windows, 39 kept, [0-9.]+ s, [0-9]+ MB/s -> {output}\n",
+            result.stdout,
+        )
+        assert "Warning: " in result.stderr
+        assert f"{path}: kernel_size 200 is more than the 40 frames" in result.stderr
+        assert ppid(output) == "sparsemed:k=200^s=1^t=0^f=0.8^o=1"
+        assert path.read_bytes() == before
+        assert sorted(os.listdir(path.parent)) == ["in.rtdc", "in_bg.rtdc"]
 
 
 def test_parameters(path, tmp_path):
     settings = ["-k", "kernel_size=10", "-k", "split_time=0.5", "-k", "thresh_cleansing = 2"]
     settings += ["-k", "frac_cleansing=1", "-k", "offset_correction=no", "--num-cpus", 1]
-    result = invoke("compute", path, tmp_path / "out.rtdc", *settings)
+    result = invoke("compute", path, "-o", tmp_path / "out.rtdc", *settings)
     assert result.exit_code == 0, result.output
+    assert result.stderr == ""
     assert ppid(tmp_path / "out.rtdc") == "sparsemed:k=10^s=0.5^t=2^f=1^o=0"
 
 
 def test_in_place(path):
-    assert invoke("compute", path, path).exit_code == 0
+    assert invoke("compute", path, "--in-place").exit_code == 0
     assert ppid(path)
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_folders_and_files_with_one_that_fails(path, tmp_path):
+    folder = tmp_path / "data"
+    (folder / "deep").mkdir(parents=True)
+    shutil.copy(path, folder / "a.rtdc")
+    shutil.copy(path, folder / "deep" / "c.rtdc")
+    (folder / "b.rtdc").write_text("broken")
+    results = tmp_path / "results"
+    result = invoke("compute", "-r", folder, path, "-o", results, "-k", "kernel_size=9")
+    assert result.exit_code == 1
+    assert [line.rpartition(" -> ")[2] for line in result.stdout.splitlines()] == [
+        f"{results / name}" for name in ("a_bg.rtdc", "deep/c_bg.rtdc", "in_bg.rtdc")
+    ]
+    error, last = result.stderr.splitlines()
+    assert error.startswith(f"Error: {folder / 'b.rtdc'}: cannot be read as an HDF5 file")
+    assert last == "1 of 4 measurements failed"
+    assert ppid(results / "deep" / "c_bg.rtdc") == "sparsemed:k=9^s=1^t=0^f=0.8^o=1"
+
+
+def test_json(path, tmp_path):
+    (tmp_path / "z.rtdc").write_text("broken")
+    result = invoke("compute", tmp_path, "--json", "-k", "kernel_size=9", "-q")
+    assert result.exit_code == 1
+    done, failed = map(json.loads, result.stdout.splitlines())
+    assert done.pop("seconds") > 0
+    assert done.pop("megabytes_per_second") > 0
+    assert done == {
+        "input": f"{path}", "output": f"{tmp_path / 'in_bg.rtdc'}", "status": "done",
+        "frames": 40, "height": 24, "width": 16, "windows": 39, "kept": 31,
+        "ppid": "sparsemed:k=9^s=1^t=0^f=0.8^o=1",
+    }  # fmt: skip
+    assert failed["status"] == "failed"
+    assert failed["input"] == f"{tmp_path / 'z.rtdc'}"
+    assert failed["error"] in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output", "change"),
+    [
+        ([], "in_bg.rtdc", "new file"),
+        (["--in-place"], "in.rtdc", "into the measurement itself"),
+        (["-o", "{folder}/old.h5"], "old.h5", "into the file that is there"),
+        (["-o", "{folder}/results"], "results/in_bg.rtdc", "new file"),
+    ],
+)
+def test_dry_run_does_nothing(path, arguments, output, change):
+    with h5py.File(path.with_name("old.h5"), "w") as h5:
+        h5.create_group("events")
+    before = {each: each.read_bytes() for each in path.parent.iterdir()}
+    arguments = [a.format(folder=path.parent) for a in arguments]
+    options = [path, *arguments, "--dry-run", "-k", "kernel_size=7"]
+    result = invoke("compute", *options)
+    assert result.exit_code == 0, result.output
+    assert result.output == (
+        "pipeline identifier: sparsemed:k=7^s=1^t=0^f=0.8^o=1\n"
+        f"{path}: 40 frames of 24 × 16, 39 windows of 7 frames "
+        f"-> {path.parent / output} ({change})\n"
+    )
+    plan = json.loads(invoke("compute", *options, "--json").stdout)
+    assert (plan["status"], plan["ppid"]) == ("planned", "sparsemed:k=7^s=1^t=0^f=0.8^o=1")
+    assert {each: each.read_bytes() for each in path.parent.iterdir()} == before
+
+
+def test_dry_run_finds_what_would_fail(path):
+    missing = path.parent / "gone" / "out.rtdc"
+    result = invoke("compute", path, "-o", missing, "-n")
+    assert result.exit_code == 1
+    assert "out.rtdc: the folder does not exist" in result.stderr
+
+
+def test_the_plan_is_what_is_done(path):
+    with h5py.File(path, "a") as h5:
+        h5["events/time"][:] = 3.0
+    planned = json.loads(invoke("compute", path, "-n", "--json", "-q").stdout)
+    done = json.loads(invoke("compute", path, "--json", "-q").stdout)
+    assert (planned["windows"], planned["window"]) == (1, 40)
+    same = ("input", "output", "frames", "height", "width", "windows", "ppid")
+    assert [planned[name] for name in same] == [done[name] for name in same]
+
+
+def test_quiet_and_verbose(path):
+    quiet = invoke("compute", path, "--quiet")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    verbose = invoke("compute", path, "--verbose")
+    assert f"Info: {path}: Cleansing keeps 39 of 39 background images" in verbose.stderr
+    assert logging.getLogger("sparsemed").handlers == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["compute", "{in}", "-k", "kernel_size"], "-k kernel_size: expected KEY=VALUE"),
-        (["compute", "{in}", "-k", "kernel=3"], "unknown parameter 'kernel'; known are"),
-        (["compute", "{in}", "-k", "kernel_size=3.5"], "kernel_size: cannot read '3.5' as int"),
-        (["compute", "{in}", "-k", "offset_correction=maybe"], "cannot read 'maybe' as bool"),
-        (["compute", "{in}", "-k", "split_time=0"], "split_time must be a number above 0"),
-        (["compute", "{in}", "-k", "split_time=1e-12"], "split_time 1e-12 s is too small"),
-        (["compute", "{in}", "--num-cpus", "0"], "num_cpus must be a whole number from 1 up"),
-        (["compute", "{folder}/gone.rtdc"], "gone.rtdc: there is no such file"),
-        (["compute", "{folder}"], "is not a file"),
-        (["compute", "."], "has an empty name"),
-        (["compute", "{in}", "{folder}/gone/out.rtdc"], "out.rtdc: the folder does not exist"),
+        (["{in}", "-k", "kernel_size"], "-k kernel_size: expected KEY=VALUE"),
+        (["{in}", "-k", "kernel=3"], "unknown parameter 'kernel'; known are"),
+        (["{in}", "-k", "kernel_size=3.5"], "kernel_size: cannot read '3.5' as int"),
+        (["{in}", "-k", "offset_correction=maybe"], "cannot read 'maybe' as bool"),
+        (["{in}", "-k", "split_time=0"], "split_time must be a number above 0"),
+        (["{in}", "--num-cpus", "0"], "num_cpus must be a whole number from 1 up"),
+        (["{in}", "-q", "-v"], "only one of --quiet and --verbose"),
+        (["{in}", "--in-place", "-o", "out.rtdc"], "only one of --output and --in-place"),
+        (["{folder}/gone.rtdc"], "gone.rtdc: there is no such file"),
+        (["{in}", "{folder}/out.rtdc"], "where results go is said by --output"),
+        (["{in}", "{in}"], "is given twice; to add the background to the measurement itself"),
     ],
 )
-def test_errors_are_one_line_and_change_nothing(path, arguments, message):
+def test_mistakes_are_one_line_and_nothing_is_done(path, arguments, message):
+    check_error(path, arguments, message, status=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{in}", "-k", "split_time=1e-12"], "split_time 1e-12 s is too small"),
+        (["{in}", "-o", "{folder}/gone/out.rtdc"], "out.rtdc: the folder does not exist"),
+        (["{in}", "-o", "{in}"], "in.rtdc: holds images of its own, and is not changed"),
+        (["{in}", "-o", "{in}/results"], "Not a directory"),
+    ],
+)
+def test_failures_are_one_line_and_change_nothing(path, arguments, message):
+    check_error(path, arguments, message, status=1)
+
+
+def check_error(path, arguments, message, status):
     before = path.read_bytes()
-    result = invoke(*(a.format(**{"in": path, "folder": path.parent}) for a in arguments))
-    assert result.exit_code == 2
+    arguments = [a.format(**{"in": path, "folder": path.parent}) for a in arguments]
+    result = invoke("compute", "-k", "kernel_size=9", *arguments)
+    assert result.exit_code == status
     assert result.output.startswith("Error: ")
     assert message in result.output
     assert result.output.count("\n") == 1
@@ -98,7 +215,7 @@ def test_measurements_that_cannot_be_used(tmp_path, name, contents, message):
     with h5py.File(path, "w") as h5:
         h5[name] = contents
     result = invoke("compute", path)
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert message in result.output
     assert str(path) in result.output
     assert result.output.count("\n") == 1
@@ -107,13 +224,126 @@ def test_measurements_that_cannot_be_used(tmp_path, name, contents, message):
 
 def test_version_and_help():
     assert sparsemed.__version__ in invoke("--version").output
-    for arguments in (["-h"], ["compute", "-h"], ["demo", "-h"]):
+    for command in ("compute", "info", "demo", "chipstream"):
+        assert f"  {command} " in invoke("--help").output
+    for arguments in (["-h"], ["compute", "-h"], ["info", "-h"], ["demo", "-h"]):
         result = invoke(*arguments)
         assert result.exit_code == 0
         assert "Usage: " in result.output
+        assert max(map(len, result.output.splitlines())) <= 80
     parameters = sparsemed.BackgroundSparseMed.check_user_kwargs.__kwdefaults__
     for name in parameters:
         assert name in invoke("compute", "-h").output
+
+
+def test_examples_of_the_help_are_understood(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    (path.parent / "data").mkdir()
+    shutil.copy(path, "data")
+    said = invoke("compute", "--help").output
+    examples = re.findall(r"^ +sparsemed (compute .*?)   ", said, re.MULTILINE)
+    assert len(examples) >= 6
+    for example in examples:
+        arguments = example.replace("*", "in").split()
+        result = invoke(*arguments, "--dry-run")
+        assert result.exit_code == 0, result.output
+        assert "-> " in result.output
+
+
+def test_info_in_words_and_for_machines(path):
+    assert invoke("compute", path, "-q").exit_code == 0
+    output = path.with_name("in_bg.rtdc")
+    result = invoke("info", path, output)
+    assert result.exit_code == 0, result.output
+    raw, computed = result.output.split("\n\n")
+    assert "images       40 frames of 24 × 16 pixels, uint8\n             this file: events/" in raw
+    assert "fast path    no, HDF5 has to read the frames: it is not stored in chunks" in raw
+    assert "time         39.000 s from first to last frame" in raw
+    assert "background   none" in raw
+    assert f"file basin: {path}: events/image" in computed
+    assert "sparsemed:k=200^s=1^t=0^f=0.8^o=1, 39 images, with offsets" in computed
+    lines = invoke("info", "--json", path, output).output.splitlines()
+    assert [json.loads(line)["path"] for line in lines] == [f"{path}", f"{output}"]
+    assert json.loads(lines[1])["backgrounds"][0]["count"] == 39
+
+
+def test_info_of_what_is_no_measurement(path):
+    path.with_name("notes.rtdc").write_text("precious")
+    result = invoke("info", path.with_name("notes.rtdc"), path, "--json")
+    assert result.exit_code == 1
+    assert "notes.rtdc: cannot be read as an HDF5 file" in result.stderr
+    broken, fine = map(json.loads, result.stdout.splitlines())
+    assert "error" in broken
+    assert fine["images"]["count"] == 40
+
+
+def run_in_terminal(*arguments):
+    """Run the command with a terminal as stderr; return status, stdout and what it showed."""
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    command = [sys.executable, "-m", "sparsemed", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the terminal is closed
+            while part := os.read(ours, 65536):
+                shown += part
+        os.close(ours)
+        said = process.stdout.read().decode()
+    return process.returncode, said, shown.decode()
+
+
+def test_the_bar_is_for_terminals(path):
+    status, said, shown = run_in_terminal("compute", path, "-k", "kernel_size=9")
+    assert status == 0
+    assert "40 frames, 39 windows" in said
+    assert "in.rtdc:   0%|" in shown
+    assert "40.0/40.0 [" in shown
+    assert "frames/s]" in shown
+    assert shown.rstrip("\r").endswith(" ")  # the bar is gone
+    assert run_in_terminal("compute", path, "--quiet") == (0, "", "")
+    assert "%|" not in run(OURS[:-1], "compute", path).stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c(path, tmp_path):
+    code = """
+import os, signal, sys
+from unittest import mock
+from sparsemed.cli import main
+
+def press_ctrl_c(*arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+
+with mock.patch("sparsemed.scan.median_images", press_ctrl_c):
+    main()
+"""
+    before = path.read_bytes()
+    done = run([sys.executable, "-c", code], "compute", path, "--in-place", "-k", "kernel_size=9")
+    assert done.returncode == 130
+    assert done.stderr == "Interrupted: no file is half written\n"
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_completion_in_bash():
+    bash = shutil.which("bash") or pytest.skip("there is no bash")
+    script = """
+eval "$(_SPARSEMED_COMPLETE=bash_source sparsemed)"
+complete -p sparsemed
+for words in "sparsemed com" "sparsemed compute --dry"; do
+    COMP_WORDS=($words); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=()
+    _sparsemed_completion sparsemed
+    echo "${COMPREPLY[@]}"
+done
+"""
+    commands = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    done = subprocess.run(
+        [bash, "-c", script], env=os.environ | {"PATH": commands}, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[1:] == ["compute", "--dry-run"], done.stderr
+    assert "-F _sparsemed_completion sparsemed" in done.stdout
 
 
 # ChipStream: in processes of its own, as it sets environment variables for its workers ----------

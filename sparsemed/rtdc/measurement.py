@@ -78,6 +78,13 @@ class Measurement:
     path : str or path
         The file.
 
+    Attributes
+    ----------
+    path : Path
+        The file.
+    basins : list of Basin
+        Its basins, in the order in which they are searched.
+
     Raises
     ------
     OSError
@@ -94,7 +101,7 @@ class Measurement:
             with naming_damage(self.path):
                 if not isinstance(self._h5.get("events"), h5py.Group):
                     raise ValueError(f"{self.path}: has no group 'events'; is it a measurement?")
-                self._basins = search_order(read_basins(self._h5))
+                self.basins = search_order(read_basins(self._h5))
         except BaseException:
             self.close()
             raise
@@ -134,7 +141,7 @@ class Measurement:
             return image
         missing = [
             f"'{path}'"
-            for basin in self._basins
+            for basin in self.basins
             if basin.is_file and locate_file(basin.paths, self.path.parent) is None
             for path in basin.paths[:1]
         ]
@@ -153,15 +160,21 @@ class Measurement:
             not fit.
         """
         with naming_damage(self.path):
-            if name in self._h5["events"]:
-                dataset = _dataset(self._h5["events"], name)
-                return Feature(dataset, None, f"{self.path}: events/{name}")
-            for basin in self._basins:
-                if (feature := self._from_basin(basin, name)) is not None:
+            if (own := self.own(name)) is not None:
+                return own
+            for basin in self.basins:
+                if (feature := self.from_basin(basin, name)) is not None:
                     return feature
         return None
 
-    def _from_basin(self, basin: Basin, name: str) -> Feature | None:
+    def own(self, name: str) -> Feature | None:
+        """Return a feature that the file itself has, basins aside."""
+        if name not in self._h5["events"]:
+            return None
+        return Feature(_dataset(self._h5["events"], name), None, f"{self.path}: events/{name}")
+
+    def from_basin(self, basin: Basin, name: str) -> Feature | None:
+        """Return a feature that a basin of the file has; see `feature`."""
         mapped = basin.mapping is not None
         if mapped and basin.mapping not in self._h5["events"]:
             return None
@@ -190,14 +203,15 @@ class Measurement:
                 h5 = open_hdf5(path)
             except OSError as error:
                 raise OSError(f"{self.path}: basin '{basin.name}': {error}") from error
-            self._basin_files[basin.key] = h5
             expected = basin.record.get("identifier")
             found = measurement_identifier(h5.attrs)
             if expected is not None and found != expected:
+                h5.close()
                 raise ValueError(
                     f"{self.path}: basin '{basin.name}' leads to {path}, which is another "
                     f"measurement: expected identifier '{expected}', found '{found}'"
                 )
+            self._basin_files[basin.key] = h5
         return self._basin_files[basin.key].get("events")
 
     def _read_mapping(self, name: str, size: int, label: str) -> NDArray[np.int64]:

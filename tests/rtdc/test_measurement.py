@@ -219,3 +219,11 @@ def test_errors_of_hdf5_name_the_file(tmp_path, raw, monkeypatch, error):
         Measurement(raw)
     with h5py.File(raw, "a"):  # it was closed again
         pass
+
+
+def test_a_basin_of_another_measurement_never_becomes_ours(tmp_path, raw):
+    path = refer(tmp_path / "in.rtdc", raw.name, identifier="you")
+    with Measurement(path) as measurement:
+        for _ in range(2):
+            with pytest.raises(ValueError, match="which is another measurement"):
+                measurement.feature("image")

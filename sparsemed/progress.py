@@ -1,0 +1,98 @@
+"""How far long work has come: a bar of tqdm's, or whatever the caller does with a fraction."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+Progress = Callable[[float], None]
+"""Called with a fraction from 0 to 1."""
+
+PAUSE = 1 / 19
+"""Seconds between two reports; the last one never waits, and so is the twentieth in a second."""
+
+
+@contextmanager
+def following(progress: Progress | bool | None, count: int) -> Iterator[Progress]:
+    """Provide the function to which work tells how far it has come, as often as it likes.
+
+    Of these fractions, no more than 20 a second are passed on. The first one
+    passed on is always 0, and the last one 1, when the work has succeeded.
+
+    Parameters
+    ----------
+    progress : callable, bool or None
+        Where fractions are passed on to. True stands for a bar of tqdm's, which
+        suits a terminal or a notebook, whichever this is. None and False: nowhere.
+    count : int
+        Number of frames, for the bar.
+
+    Raises
+    ------
+    TypeError
+        If `progress` is none of these.
+
+    Examples
+    --------
+    >>> with following(print, count=1000) as report:
+    ...     for number in range(1000):
+    ...         report(number / 1000)
+    0.0
+    1.0
+    """
+    if progress is None or progress is False:
+        yield ignore
+    elif progress is True:
+        with bar(count) as shown, following(shown, count) as report:
+            yield report
+    elif callable(progress):
+        progress(0.0)
+        yield _paced(progress)
+        progress(1.0)
+    else:
+        raise TypeError(
+            f"progress must be True, None, or a callable that takes a fraction, got {progress!r}"
+        )
+
+
+@contextmanager
+def bar(count: int, text: str | None = None, *, keep: bool = True) -> Iterator[Progress]:
+    """Show a bar of tqdm's with frames per second and the time that remains.
+
+    Parameters
+    ----------
+    count : int
+        Number of frames.
+    text : str, optional
+        What stands before the bar.
+    keep : bool
+        Whether the bar stays when the work is over.
+    """
+    from tqdm.auto import tqdm  # tells a notebook from a terminal; takes a moment to import
+
+    with tqdm(
+        total=count, desc=text, leave=keep, unit=" frames", unit_scale=True,
+        mininterval=0, miniters=1, dynamic_ncols=True,
+    ) as shown:  # fmt: skip
+
+        def show(fraction: float) -> None:
+            shown.update(round(fraction * count) - shown.n)
+
+        yield show
+
+
+def ignore(fraction: float) -> None:
+    """Take a report that nobody asked for."""
+
+
+def _paced(progress: Progress) -> Progress:
+    """Return a function that passes on what comes a while after the last, but neither end."""
+    last = perf_counter()
+
+    def report(fraction: float) -> None:
+        nonlocal last
+        now = perf_counter()
+        if now - last >= PAUSE and 0 < fraction < 1:
+            last = now
+            progress(fraction)
+
+    return report
