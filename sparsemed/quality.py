@@ -596,8 +596,9 @@ def _follow_faster(background: "SparseBackground") -> str:
 
 def _percent(share: float) -> str:
     percent = 100 * share
-    digits = ".0f" if abs(percent) >= 10 or abs(percent) < 0.005 else ".2g"
-    return f"{percent + 0:{digits}} %".replace("-", "−")
+    if abs(percent) < 0.005:
+        return "0 %"
+    return f"{percent:{'.0f' if abs(percent) >= 10 else '.2g'}} %".replace("-", "−")
 
 
 def _spread(length: int, count: int) -> NDArray[np.intp]:

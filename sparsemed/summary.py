@@ -50,7 +50,7 @@ def html_table(background: "SparseBackground") -> str:
     )
     return (
         f'<table><caption style="text-align:left">SparseBackground</caption>{cells}'
-        f'<tr><td colspan="2">{_thumbnails(background)}</td></tr></table>'
+        f'<tr><td colspan="2" style="text-align:left">{_thumbnails(background)}</td></tr></table>'
     )
 
 

@@ -200,6 +200,7 @@ def test_drift():
     jumping = (images * np.where(light // 0.1 % 2, 1, 1.2)[:, None, None]).astype(np.uint8)
     assert judged(background_of(jumping), jumping)["drift"].is_good
     assert judged(background_of(images), images)["drift"].is_good
+    assert judged(background_of(images[:1].repeat(300, 0)))["drift"].text.startswith("0 %")
 
 
 def test_flicker_is_what_dcnum_calls_flicker():
