@@ -46,9 +46,10 @@ FLOORS = [
     {"frames.opening"},
     {"median", "timeline", "cleansing", "brightness", "rtdc.commit", "rtdc.basins"},
     {"rtdc.pipeline_id", "rtdc.measurement", "scan"},
-    {"rtdc.output"},
+    {"rtdc.output", "quality"},
+    {"plotting", "summary"},
     {"background"},
-    {"job", "plotting", "demo", "info", "selection"},
+    {"job", "demo", "info", "selection"},
     {"dcnum"},
     {"cli"},
 ]
