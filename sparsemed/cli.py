@@ -44,6 +44,7 @@ def main() -> None:
     \b
     sparsemed demo                        see what it does, on made-up data
     sparsemed compute in.rtdc out.rtdc    compute the background of in.rtdc
+    sparsemed report in.rtdc              see on a page whether it is good
     sparsemed chipstream in.rtdc          run ChipStream with this background
     """
 
@@ -73,6 +74,38 @@ def compute(
             job.process()
             result = job.background
     click.echo(f"{output_path}: {result}, {time.perf_counter() - began:.2f} s")
+
+
+@main.command(epilog=PARAMETER_HELP)
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "page",
+    metavar="PAGE",
+    type=click.Path(path_type=Path),
+    help="The page.  [next to FILE, with _report.html]",
+)
+@click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
+@click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
+def report(path: Path, page: Path | None, settings: tuple[str, ...], num_cpus: int | None) -> None:
+    """Show on an HTML page whether the background of the measurement FILE is good.
+
+    The background is computed for the page, and FILE stays as it is. Parameters
+    are those of the background that FILE holds, if there is one, but for what -k
+    sets. The page is one file, which can be sent and needs no network.
+    """
+    with _one_line_errors():
+        if page is None:
+            page = path.with_name(f"{path.stem}_report.html")
+        from sparsemed.background import compute_background
+        from sparsemed.report import check_report, stored_parameters, write_report
+
+        check_report(page)
+        parameters = stored_parameters(path) | _parse_settings(settings)
+        background = compute_background(path, num_cpus=num_cpus, **parameters)
+        write_report(background, page)
+    click.echo(f"{page}: {background}")
 
 
 @main.command()

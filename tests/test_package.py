@@ -47,7 +47,7 @@ FLOORS = [
     {"plotting"},
     {"background"},
     {"job", "demo"},
-    {"dcnum"},
+    {"dcnum", "report"},
     {"cli"},
 ]
 
