@@ -259,7 +259,7 @@ def _page(background: SparseBackground, sample: Sample | None, facts: _Facts) ->
         summary=_text(_summary(background)),
         ppid=_text(to_ppid(asdict(background.parameters))),
         sections="\n".join(sections),
-        footer=_text(f"Made by sparsemed {__version__} on {made}. Nothing on this page is loaded."),
+        footer=_text(f"Made by sparsemed {__version__} on {made}. It is one file and loads nothing."),
     )
 
 
@@ -287,7 +287,7 @@ def _summary(background: SparseBackground) -> str:
 
 def _findings(findings: list[Finding], source: Path | None) -> str:
     poor = "".join(
-        f'<li class="look"><h3>{_text(finding.title)} <span class="verdict">▲ look here</span></h3>'
+        f'<li class="look"><h3><span class="verdict">▲ look here</span> {_text(finding.title)}</h3>'
         f'<p class="value">{_text(finding.text)}</p>'
         f'<p class="explanation">{_text(finding.explanation)}</p>'
         f'<p class="advice"><b>What to do:</b> {_text(finding.advice)}</p></li>'
@@ -295,8 +295,8 @@ def _findings(findings: list[Finding], source: Path | None) -> str:
         if not finding.is_good
     )
     good = "".join(
-        f'<li class="good"><details><summary><b>{_text(finding.title)}</b> '
-        f'<span class="verdict">✓ good</span><br>{_text(finding.text)}</summary>'
+        f'<li class="good"><details><summary><span class="verdict">✓ good</span> '
+        f"<b>{_text(finding.title)}</b><br>{_text(finding.text)}</summary>"
         f'<p class="explanation">{_text(finding.explanation)}</p></details></li>'
         for finding in findings
         if finding.is_good
@@ -360,7 +360,7 @@ def _frames(background: SparseBackground, sample: Sample | None) -> str:
             caption += f": brightness offset {offset}"
         shots = [
             ("raw", _img(raw[place], low, high, shrink, f"Frame {number + 1}, raw")),
-            ("background", _img(below[place], low, high, shrink, f"Its background")),
+            ("background", _img(below[place], low, high, shrink, "Its background")),
             (
                 "corrected",
                 _img(
