@@ -312,10 +312,10 @@ def _movement(background: "SparseBackground") -> Finding | None:
     """Share of pixels in which the background moves from one kept image to the next.
 
     With ``d = B median(A) / median(B) - A`` the difference of two kept images that follow
-    each other under the same light, a pixel moves if ``abs(d)`` is above ``max(3, 5 s)``
-    grey values. ``s`` is the noise of the background images: 1.48 times the median
-    of ``abs(d)``, and of that the median over all pairs. Look here above 2 % of
-    the pixels, on average over pairs.
+    each other under the same light, a pixel moves if ``abs(d)`` is above ``max(3 q, 5 s)``
+    grey values. ``q`` is the least step of grey values (mostly 1), and ``s`` the noise of the
+    background images: 1.48 times the median of ``abs(d)``, and of that the median over
+    pairs. Look here above 2 % of the pixels, on average over pairs.
     """
     images = background.images
     if len(images) < 3:
@@ -457,7 +457,7 @@ def _drift(background: "SparseBackground") -> Finding:
         "drift",
         "Drift of brightness",
         value,
-        f"{'+' if value > 0 else ''}{_percent(value)} of the brightness of the wall",
+        f"{'+' if value > 5e-5 else ''}{_percent(value)} of the brightness of the wall",
         "How much the light of the wall changed over the measurement, slowly.",
         advice,
     )
@@ -561,10 +561,12 @@ def _moved(image: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _limit(images: NDArray[Any]) -> float:
-    """Return how far noise can move a pixel from one background image to the next."""
+    """Return how far noise and rounding can move a pixel from one background image to the next."""
     pairs = _spread(len(images) - 1, NEIGHBOURS)
     noise = [1.4826 * np.median(_moved(images[i], images[i + 1])) for i in pairs]
-    return max(3.0, 5 * float(np.median(noise))) if noise else 3.0
+    # cameras of 10 to 14 bits may write their values times a power of two
+    step = max(1, int(np.gcd.reduce(images[0].ravel() - images[0].min())))
+    return max(3.0 * step, 5 * float(np.median(noise)))
 
 
 def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
@@ -593,7 +595,8 @@ def _follow_faster(background: "SparseBackground") -> str:
 
 def _percent(share: float) -> str:
     percent = 100 * share
-    return f"{percent:.0f} %" if abs(percent) >= 10 or percent == 0 else f"{percent:.2g} %"
+    digits = ".0f" if abs(percent) >= 10 or abs(percent) < 0.005 else ".2g"
+    return f"{percent + 0:{digits}} %".replace("-", "−")
 
 
 def _spread(length: int, count: int) -> NDArray[np.intp]:
