@@ -45,8 +45,8 @@ logger = logging.getLogger(__name__)
 _SERIES = 60  # images of the series
 _FRAMES = 10  # frames before and after
 _PIXELS = 100_000  # of one image; larger ones are shrunk
-_SERIES_PIXELS = 2_400_000  # of all images of the series together
-_FRAMES_PIXELS = 1_200_000  # of all frames together
+_SERIES_PIXELS = 1_800_000  # of all images of the series together
+_FRAMES_PIXELS = 900_000  # of all frames together
 _VALUE_LENGTH = 300  # characters of one value of the metadata
 
 _DOTS_PER_INCH = 150
@@ -221,7 +221,9 @@ def _compare_stored(
     count = len(sample.numbers)
     if equal == count:
         return f"{name}: computed anew for this page, and equal in all {count} frames compared"
-    return f"{name}: computed anew for this page, and different in {count - equal} of {count} frames"
+    return (
+        f"{name}: computed anew for this page, and different in {count - equal} of {count} frames"
+    )
 
 
 # The page ---------------------------------------------------------------------------------------
@@ -259,7 +261,9 @@ def _page(background: SparseBackground, sample: Sample | None, facts: _Facts) ->
         summary=_text(_summary(background)),
         ppid=_text(to_ppid(asdict(background.parameters))),
         sections="\n".join(sections),
-        footer=_text(f"Made by sparsemed {__version__} on {made}. It is one file and loads nothing."),
+        footer=_text(
+            f"Made by sparsemed {__version__} on {made}. One file; it loads nothing."
+        ),
     )
 
 
@@ -279,8 +283,9 @@ def _headline(findings: list[Finding]) -> str:
 
 def _summary(background: SparseBackground) -> str:
     _, height, width = background.images.shape
+    duration = _seconds(background.time[-1])
     return (
-        f"{len(background):,} frames of {height} × {width} pixels in {_seconds(background.time[-1])}; "
+        f"{len(background):,} frames of {height} × {width} pixels in {duration}; "
         f"{len(background.images):,} of {len(background.series):,} background images kept."
     )
 
@@ -354,18 +359,16 @@ def _frames(background: SparseBackground, sample: Sample | None) -> str:
     reach = max(1.0, float(np.quantile(np.abs(corrected), 0.999)))
     slides = []
     for place, number in enumerate(numbers.tolist()):
-        caption = f"Frame {number + 1} of {len(background)}, at {_seconds(background.time[number])}"
+        caption = f"Frame {number}, at {_seconds(background.time[number])}"
         if background.offsets is not None:
             offset = f"{background.offsets[number]:+.2f}".replace("-", "−")
             caption += f": brightness offset {offset}"
         shots = [
-            ("raw", _img(raw[place], low, high, shrink, f"Frame {number + 1}, raw")),
-            ("background", _img(below[place], low, high, shrink, "Its background")),
+            ("raw", _img(raw[place], low, high, shrink, f"Frame {number}, raw")),
+            ("background", _img(below[place], low, high, shrink, f"Background of frame {number}")),
             (
                 "corrected",
-                _img(
-                    corrected[place], -reach, reach, shrink, f"Frame {number + 1} less background"
-                ),
+                _img(corrected[place], -reach, reach, shrink, f"Frame {number} less background"),
             ),
         ]
         content = "".join(
@@ -382,25 +385,38 @@ def _frames(background: SparseBackground, sample: Sample | None) -> str:
 
 
 def _pictures(background: SparseBackground, sample: Sample | None) -> str:
+    # their titles are within the pictures
     figures = "".join(
-        f'<figure><figcaption>{_text(title)}</figcaption><div class="wide" tabindex="0" '
-        f'role="region" aria-label="{_text(title)}">{_figure(figure, title)}</div></figure>'
-        for title, figure in _panels(background, sample)
+        f'<div class="wide" tabindex="0" role="region" aria-label="{_text(label)}">'
+        f"{_figure(figure, label)}</div>"
+        for label, figure in _panels(background, sample)
     )
     return _section("pictures", "Pictures", f'<div class="pictures">{figures}</div>')
 
 
-def _panels(
-    background: SparseBackground, sample: Sample | None
-) -> Iterator[tuple[str, "Figure"]]:
+def _panels(background: SparseBackground, sample: Sample | None) -> Iterator[tuple[str, "Figure"]]:
     from sparsemed import plotting
 
-    yield "The series along time; dropped images are marked", plotting.plot_series(background)
-    yield "The cleansing score and its threshold", plotting.plot_score(background)
+    count, dropped = len(background.kept), int(np.count_nonzero(~background.kept))
+    yield (
+        f"Background images in the order of time: {count}, of which {dropped} are dropped",
+        plotting.plot_series(background),
+    )
+    yield (
+        f"Cleansing score of each background image, and the threshold, {background.threshold:.3g}",
+        plotting.plot_score(background),
+    )
     if background.offsets is not None:
-        yield "The brightness offset over time", plotting.plot_offsets(background)
+        low, high = background.offsets.min(), background.offsets.max()
+        yield (
+            f"Brightness offset of each frame over time, from {low:.3g} to {high:.3g} grey values",
+            plotting.plot_offsets(background),
+        )
     if sample is not None:
-        yield "The noise before and after", plotting.plot_noise(background, sample)
+        yield (
+            "Noise of the channel wall over time, before and after the background is subtracted",
+            plotting.plot_noise(background, sample),
+        )
 
 
 _MEANING = {
@@ -424,7 +440,9 @@ def _parameters(background: SparseBackground, source: Path | None) -> str:
     table = f'<table class="parameters"><tbody>{"".join(rows)}</tbody></table>'
     command = ""
     if source is not None:
-        command = f"<p>To write it to a file: <code>{_text(_command(background, source))}</code></p>"
+        command = (
+            f"<p>To write it to a file: <code>{_text(_command(background, source))}</code></p>"
+        )
     return _section("parameters", "Parameters", f"{table}{command}")
 
 
@@ -532,7 +550,7 @@ def _img(image: NDArray[Any], low: float, high: float, shrink: int, label: str) 
     small = _shrunken(image, shrink)
     grey = np.clip(np.rint((small - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
     height, width = grey.shape
-    return _png(imagecodecs.png_encode(grey, level=9), width, height, label)
+    return _png(bytes(imagecodecs.png_encode(grey, level=9)), width, height, label)
 
 
 def _figure(figure: "Figure", label: str) -> str:
