@@ -336,6 +336,7 @@ class SparseBackground:
         tuple of Finding
             Each has a ``title``, the number in words (``text``), a ``verdict`` (``"good"``
             or ``"look here"``) and, where it is not good, an ``advice``: what to change.
+            ``str(finding)`` says it all.
 
         Raises
         ------
@@ -350,11 +351,9 @@ class SparseBackground:
         >>> images[::3] += 8  # the lamp flickers
         >>> background = sparsemed.compute_background(
         ...     images, time=np.arange(400) / 100, offset_correction=False)
-        >>> for finding in background.quality(images):
-        ...     if finding.key == "flicker":
-        ...         print(finding.verdict, "-", finding.text, "-", finding.advice)
-        look here - 16 of 48 frames (33 %) - The lamp flickers and nothing corrects it:
-        offset_correction=True.
+        >>> print(background.quality(images)[0])
+        look here: Flicker of the lamp: 16 of 48 frames (33 %)
+          → The lamp flickers and nothing corrects it: offset_correction=True.
         """
         return assess(self, take_sample(self, images))
 
@@ -371,8 +370,7 @@ class SparseBackground:
         Returns
         -------
         matplotlib.figure.Figure
-            Not known to pyplot: a notebook shows it as the last line of a cell;
-            ``savefig`` writes it to a file.
+            A notebook shows it as the last line of a cell; ``savefig`` writes it to a file.
 
         Raises
         ------

@@ -6,6 +6,7 @@ does a shape or a word. No picture touches the state of pyplot.
 """
 
 import textwrap
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,15 @@ TEXT: dict[str, Any] = {"fontsize": 9}
 SMALL: dict[str, Any] = {"fontsize": 8}
 
 
+class Picture(Figure):
+    """A figure that a notebook shows, though pyplot does not know it."""
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def plot(background: "SparseBackground", sample: Sample | None = None) -> Figure:
     """Draw one page: verdicts, series, cleansing, offsets, a frame, and noise.
 
@@ -57,14 +67,13 @@ def plot(background: "SparseBackground", sample: Sample | None = None) -> Figure
     Returns
     -------
     matplotlib.figure.Figure
-        Figures made here are not known to pyplot: show them as the last line of a notebook
-        cell, or save them with ``savefig``.
+        A notebook shows it as the last line of a cell; ``savefig`` writes it to a file.
     """
     lines = _verdict_lines(assess(background, sample))
     heights = [0.175 * len(lines) + 0.6, _series_height(background), COURSE_HEIGHT, COURSE_HEIGHT]
     if sample is not None:
         heights += [_frame_height(*sample.images.shape[1:]) + 0.3, COURSE_HEIGHT]
-    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    figure = Picture(figsize=(WIDTH, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     _draw_verdicts(parts[0], background, lines)
     _draw_series(parts[1], background)
@@ -96,7 +105,7 @@ def plot_series(background: "SparseBackground") -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = Figure(figsize=(WIDTH, _series_height(background)), layout="constrained")
+    figure = Picture(figsize=(WIDTH, _series_height(background)), layout="constrained")
     _draw_series(figure, background)
     return figure
 
@@ -112,7 +121,7 @@ def plot_score(background: "SparseBackground") -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = Figure(figsize=(WIDTH, COURSE_HEIGHT), layout="constrained")
+    figure = Picture(figsize=(WIDTH, COURSE_HEIGHT), layout="constrained")
     _draw_score(figure, background)
     return figure
 
@@ -128,7 +137,7 @@ def plot_offsets(background: "SparseBackground") -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = Figure(figsize=(WIDTH, COURSE_HEIGHT), layout="constrained")
+    figure = Picture(figsize=(WIDTH, COURSE_HEIGHT), layout="constrained")
     _draw_offsets(figure, background)
     return figure
 
@@ -146,7 +155,7 @@ def plot_noise(background: "SparseBackground", sample: Sample) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = Figure(figsize=(WIDTH, COURSE_HEIGHT), layout="constrained")
+    figure = Picture(figsize=(WIDTH, COURSE_HEIGHT), layout="constrained")
     _draw_noise(figure, background, sample)
     return figure
 
@@ -165,7 +174,7 @@ def plot_frame(frame: NDArray[Any], background: NDArray[Any], corrected: NDArray
     -------
     matplotlib.figure.Figure
     """
-    figure = Figure(figsize=(WIDTH, _frame_height(*frame.shape)), layout="constrained")
+    figure = Picture(figsize=(WIDTH, _frame_height(*frame.shape)), layout="constrained")
     _draw_frame(figure, frame, background, corrected)
     return figure
 

@@ -6,7 +6,6 @@ Grey values are those of 8-bit images; see `grey_scale` for others.
 
 import logging
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -72,6 +71,10 @@ class Finding(NamedTuple):
     def is_good(self) -> bool:
         """Whether there is nothing to look at."""
         return self.verdict == GOOD
+
+    def __str__(self) -> str:
+        line = f"{self.verdict}: {self.title}: {self.text}"
+        return line if self.is_good else f"{line}\n  → {self.advice}"
 
 
 class Sample(NamedTuple):
@@ -159,23 +162,22 @@ def assess(background: "SparseBackground", sample: Sample | None = None) -> tupl
     >>> images = np.full((100, 40, 60), 90, dtype=np.uint8)
     >>> background = sparsemed.compute_background(images, time=np.arange(100) / 10)
     >>> [finding.key for finding in assess(background)]
-    ['streaks', 'movement', 'dropped', 'drift', 'flicker', 'saturation']
+    ['flicker', 'drift', 'streaks', 'movement', 'dropped', 'saturation']
     >>> all(finding.is_good for finding in assess(background, take_sample(background, images)))
     True
     """
+    # The lamp comes first, as it may be the cause of what follows.
     findings = [
+        _flicker(background, sample),
+        _drift(background),
         _streaks(background, sample),
         _movement(background),
         _dropped(background, sample),
         _noise(background, sample),
         _channel(background, sample),
-        _flicker(background, sample),
-        _drift(background),
         _saturation(background),
     ]
-    order = ("streaks", "movement", "dropped", "noise", "channel", "drift", "flicker", "saturation")
-    found = {finding.key: finding for finding in findings if finding is not None}
-    return tuple(found[key] for key in order if key in found)
+    return tuple(finding for finding in findings if finding is not None)
 
 
 def grey_scale(background: "SparseBackground") -> float:
@@ -602,8 +604,3 @@ def _percent(share: float) -> str:
 def _spread(length: int, count: int) -> NDArray[np.intp]:
     """Return at most `count` indices from 0 to ``length - 1``, evenly spaced."""
     return np.unique(np.linspace(0, length - 1, min(length, count)).round().astype(np.intp))
-
-
-def look_here(findings: tuple[Finding, ...]) -> Iterator[Finding]:
-    """Return the findings that are not good."""
-    return (finding for finding in findings if not finding.is_good)
