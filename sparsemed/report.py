@@ -500,7 +500,8 @@ def _note(text: str) -> str:
 
 def _table(rows: Iterable[tuple[str, object]]) -> str:
     lines = [
-        f'<tr><th scope="row">{_text(name)}</th><td>{_text(_plain(value))}</td></tr>'
+        f'<tr><th scope="row">{_text(_plain(name)).replace(":", ":<wbr>")}</th>'
+        f"<td>{_text(_plain(value))}</td></tr>"
         for name, value in rows
     ]
     return f"<table><tbody>{''.join(lines)}</tbody></table>"
