@@ -328,8 +328,7 @@ def _movement(background: "SparseBackground") -> Finding | None:
     advice = ""
     if value > 0.02:
         advice = (
-            "If cells come and go, the median needs more frames to forget them: "
-            f"{_more_frames(background)}. If the channel itself moves, follow it with "
+            f"If cells come and go: {_more_frames(background)}. If the channel itself moves: "
             f"split_time={background.parameters.split_time / 2:g}."
         )
     return _finding(

@@ -261,9 +261,7 @@ def _page(background: SparseBackground, sample: Sample | None, facts: _Facts) ->
         summary=_text(_summary(background)),
         ppid=_text(to_ppid(asdict(background.parameters))),
         sections="\n".join(sections),
-        footer=_text(
-            f"Made by sparsemed {__version__} on {made}. One file; it loads nothing."
-        ),
+        footer=_text(f"Made by sparsemed {__version__} on {made}. One file; it loads nothing."),
     )
 
 

@@ -49,7 +49,7 @@ def html_table(background: "SparseBackground") -> str:
         for name, text in rows
     )
     return (
-        f"<table><caption>SparseBackground</caption>{cells}"
+        f'<table><caption style="text-align:left">SparseBackground</caption>{cells}'
         f'<tr><td colspan="2">{_thumbnails(background)}</td></tr></table>'
     )
 

@@ -1,4 +1,6 @@
+import dataclasses
 import logging
+import sys
 from dataclasses import FrozenInstanceError, fields
 
 import h5py
@@ -406,3 +408,21 @@ def test_result_is_frozen(background):
 
 def test_result_is_a_public_name(background):
     assert type(background) is sparsemed.SparseBackground
+
+
+def test_quality_and_pictures_take_the_frames_from_the_measurement(real):
+    background = compute_background(real("2023"), kernel_size=15, split_time=0.25)
+    assert "noise" in [finding.key for finding in background.quality()]
+    from_array = dataclasses.replace(background, source=None)
+    assert "noise" not in [finding.key for finding in from_array.quality()]
+    with h5py.File(background.source) as h5:
+        assert from_array.quality(h5["events/image"]) == background.quality()
+        pages = [background.plot(), from_array.plot(h5["events/image"])]
+    assert len({len(page.axes) for page in pages}) == 1
+    assert len(from_array.plot().axes) < len(pages[0].axes)
+
+
+def test_pictures_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sparsemed.plotting", None)
+    with pytest.raises(ImportError, match=r'pip install "sparsemed\[plot\]"'):
+        compute_background(np.zeros((3, 40, 60), np.uint8)).plot()

@@ -30,6 +30,36 @@ def test_the_measurement_has_walls_cells_and_flicker(measurement):
     assert (cells < -25).all()  # each event shows a cell
 
 
+def test_there_are_slow_cells_and_an_unsteady_lamp(tmp_path):
+    images = {}
+    for case in ("plain", "cells", "flicker"):
+        make_measurement(tmp_path / f"{case}.rtdc", count=400, case=case)
+        with dclab.new_dataset(tmp_path / f"{case}.rtdc") as data:
+            images[case] = np.asarray(data["image"][:]).astype(float)
+    # the median of 200 frames is of an empty channel, or still shows dark rims of cells
+    empty = np.median(images["plain"], axis=0)
+    left = np.median(images["cells"][:200], axis=0) - empty
+    assert (left < -20).sum() > 100
+    assert (np.median(images["plain"][:200], axis=0) - empty).min() > -5
+    walls = {case: frames[:, :15].mean(axis=(1, 2)) for case, frames in images.items()}
+    assert np.ptp(np.quantile(walls["plain"], [0.1, 0.9])) < 1
+    assert np.ptp(np.quantile(walls["flicker"], [0.1, 0.9])) > 15
+    with pytest.raises(ValueError, match="case must be one of plain, cells, flicker, got 'x'"):
+        make_measurement(tmp_path / "x.rtdc", case="x")
+
+
+def test_the_command_says_what_is_wrong_and_what_to_change(tmp_path):
+    said = {}
+    for case in ("cells", "flicker"):
+        arguments = ["demo", "--out", str(tmp_path), "--case", case]
+        result = click.testing.CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, result.output
+        said[case] = result.output
+    assert re.search("look here: Streaks in the background.*\n.*kernel_size=600", said["cells"])
+    assert re.search("look here: Flicker of the lamp.*\n.*lamp is unsteady", said["flicker"])
+    assert (tmp_path / "demo-flicker.png").exists()
+
+
 def test_the_check_finds_each_kind_of_fault(measurement):
     result = compute_background(measurement, kernel_size=50, split_time=0.5)
     assert differences_from_definition(result, measurement) == 0
@@ -46,6 +76,8 @@ def test_the_command_shows_what_it_did(tmp_path):
         assert result.exit_code == 0, result.output
     assert re.search(r"differences from the definition +0\n", result.output)
     assert "sparsemed:k=200^s=1^t=0^f=0.8^o=1" in result.output
+    assert "The background is good, by all 8 numbers" in result.output
+    assert "look here" not in result.output
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "demo.rtdc", "demo_bg.rtdc", "demo.png"
     }  # fmt: skip

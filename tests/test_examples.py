@@ -1,10 +1,13 @@
+import copy
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -31,4 +34,25 @@ def test_examples_run(tmp_path, name):
 
 
 def test_each_example_is_run():
-    assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} == set(SAYS)
+    files = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
+    assert files == {*SAYS, "quickstart.ipynb"}
+
+
+def test_the_notebook_is_short_and_stored_with_what_it_gives(tmp_path):
+    stored = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
+    assert len(stored.cells) < 10
+    again = copy.deepcopy(stored)
+    NotebookClient(again, resources={"metadata": {"path": str(tmp_path)}}, timeout=300).execute()
+    for before, after in zip(stored.cells, again.cells, strict=True):
+        assert contents(before) == contents(after)
+    shown = [kind for cell in stored.cells for output in contents(cell) for kind in output]
+    assert {"text/html", "image/png", "text"} <= set(shown)
+
+
+def contents(cell):
+    """Return what a cell gave, but for the bytes of pictures."""
+    found = []
+    for output in cell.get("outputs", []):
+        kinds = {"text": output.text} if output.output_type == "stream" else dict(output.data)
+        found.append({kind: "" if kind == "image/png" else text for kind, text in kinds.items()})
+    return found

@@ -1,0 +1,296 @@
+import dataclasses
+from itertools import pairwise
+
+import h5py
+import numpy as np
+import pytest
+
+from sparsemed import compute_background
+from sparsemed.demo import CASES, make_measurement
+from sparsemed.quality import Sample, assess, flicker_events, grey_scale, take_sample, wall_noise
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Return a function that gives a demo measurement by its case; do not write to it."""
+    folder = tmp_path_factory.mktemp("demo")
+    for case in CASES:
+        make_measurement(folder / f"{case}.rtdc", case=case)
+    return lambda case: folder / f"{case}.rtdc"
+
+
+def channel(count=300, height=44, width=50, dtype=np.uint8, seed=0):
+    """Return frames of an empty channel with some structure and noise."""
+    rng = np.random.default_rng(seed)
+    structure = rng.integers(80, 120, (height, width))
+    return (structure + rng.normal(0, 1.5, (count, height, width))).round().astype(dtype)
+
+
+def background_of(images, **parameters):
+    settings = {"kernel_size": 30, "split_time": 0.2} | parameters
+    return compute_background(images, time=np.arange(len(images)) / 100, **settings)
+
+
+def judged(background, images=None):
+    return {finding.key: finding for finding in background.quality(images)}
+
+
+def bad(background, images=None):
+    return {key for key, finding in judged(background, images).items() if not finding.is_good}
+
+
+# What people see: measurements that are good, and bad ones with the cause by name
+
+
+def test_the_plain_demo_is_good(demo):
+    findings = judged(compute_background(demo("plain")))
+    assert len(findings) == 8
+    assert not [finding for finding in findings.values() if not finding.is_good]
+    assert "corrected by bg_off" in findings["flicker"].text
+
+
+def test_slow_cells_are_named_and_the_advice_mends_them(demo):
+    findings = judged(compute_background(demo("cells")))
+    assert bad(compute_background(demo("cells"))) == {"streaks", "movement"}
+    assert "kernel_size=600" in findings["streaks"].advice
+    assert bad(compute_background(demo("cells"), kernel_size=600)) == set()
+
+
+def test_an_unsteady_lamp_is_named_first_and_the_advice_helps(demo):
+    background = compute_background(demo("flicker"))
+    first = background.quality()[0]
+    assert (first.key, first.verdict) == ("flicker", "look here")
+    assert "lamp is unsteady" in first.advice
+    assert "kernel_size=50, split_time=0.25" in first.advice
+    before = judged(background)
+    assert "Cells" not in before["streaks"].advice
+    after = judged(compute_background(demo("flicker"), kernel_size=50, split_time=0.25))
+    assert after["streaks"].is_good
+    assert after["channel"].value < 0.7 * before["channel"].value
+    assert after["flicker"].value < 0.7 * before["flicker"].value
+
+
+@pytest.mark.parametrize("name", ["2023", "2024", "legacy", "variable-length-logs"])
+def test_real_measurements_are_good(real, name):
+    assert bad(compute_background(real(name))) == set()
+
+
+def test_a_measurement_in_many_steps_is_good(real, measurement):
+    assert bad(compute_background(real("2023"), kernel_size=15, split_time=0.25)) == set()
+    assert bad(compute_background(measurement, kernel_size=50, split_time=0.25)) == set()
+
+
+# Each finding, and its formula
+
+
+def test_noise_of_the_wall():
+    images = channel()
+    background = background_of(images)
+    sample = take_sample(background, images, count=5)
+    found = wall_noise(background, sample)
+    for place, number in enumerate(sample.numbers):
+        band = images[number, :20].astype(float)
+        left = band - background[number][:20] - background.offsets[number]
+        assert found.before[place] == pytest.approx(band.std())
+        assert found.after[place] == pytest.approx(np.sqrt((left**2).mean()))
+    steps = [(images[i, :20].astype(float) - images[j, :20]).std()
+             for i, j in pairwise(sample.numbers)]  # fmt: skip
+    assert found.floor == pytest.approx(np.median(steps) / np.sqrt(2))
+    assert found.floor == pytest.approx(1.5, rel=0.05)
+
+
+def test_frames_that_repeat_do_not_count_for_the_noise_of_the_camera():
+    images = np.repeat(channel(100), 3, axis=0)
+    background = background_of(images)
+    found = wall_noise(background, take_sample(background, images, count=300))
+    assert found.floor == pytest.approx(1.5, rel=0.05)
+
+
+def test_a_wall_that_moves_is_noise():
+    images = np.stack([np.roll(frame, number // 60, axis=1)
+                       for number, frame in enumerate(channel())])  # fmt: skip
+    findings = judged(background_of(images, kernel_size=200, split_time=1), images)
+    assert "kernel_size=50, split_time=0.25" in findings["noise"].advice
+    steady = judged(background_of(channel(), kernel_size=200, split_time=1), channel())
+    assert steady["noise"].is_good
+
+
+def test_brightness_left_in_the_channel():
+    images = channel()
+    images[::3, 20:] += 9  # the wall does not see it
+    background = background_of(images)
+    sample = take_sample(background, images)
+    left = [np.median(images[i, 20:].astype(float) - background[i][20:] - background.offsets[i])
+            for i in sample.numbers]  # fmt: skip
+    finding = judged(background, images)["channel"]
+    assert finding.value == pytest.approx(np.quantile(np.abs(left), 0.9))
+    assert not finding.is_good
+
+
+def test_movement():
+    images = channel()
+    images[150:, 5:9, 10:30] += 40
+    background = background_of(images, frac_cleansing=1)
+    kept = background.images.astype(float)
+    shares = []
+    for a, b in pairwise(kept):
+        d = b * np.median(a) / np.median(b) - a
+        shares.append(np.mean(abs(d) > 3))  # noise is less
+    finding = judged(background, images)["movement"]
+    assert 0 < finding.value == pytest.approx(np.mean(shares))
+    assert finding.is_good  # once
+    for start in range(0, 300, 40):
+        images[start : start + 20, 5:9, 10:30] += 40
+    assert "movement" in bad(background_of(images, frac_cleansing=1, kernel_size=10))
+
+
+def test_movement_and_streaks_take_no_change_of_light_for_their_own():
+    light = np.linspace(1, 1.3, 300)[:, None, None]
+    images = (channel() * light).round().astype(np.uint8)
+    findings = judged(background_of(images), images)
+    assert findings["movement"].is_good
+    assert findings["streaks"].is_good
+
+
+def test_streaks():
+    images = channel()
+    for begin in (60, 180):
+        images[begin : begin + 40, 22:30, 5:45] -= 30
+    background = background_of(images, frac_cleansing=1)
+    finding = judged(background, images)["streaks"]
+    with_streaks = [(image[22:30, 5:45] < 90).mean() > 0.8 for image in background.series]
+    assert any(with_streaks)
+    assert finding.value == pytest.approx(np.mean(with_streaks))
+    assert "kernel_size=90, or drop more images with frac_cleansing=0." in finding.advice
+    value = float(finding.advice.partition("frac_cleansing=")[2][:3])
+    assert judged(background_of(images, frac_cleansing=value), images)["streaks"].is_good
+
+
+def test_images_in_steps_of_many_grey_values_are_judged_by_these():
+    images = channel().astype(np.uint16) * 16  # 12 bits in 16
+    assert bad(background_of(images), images) == set()
+    images[140:180, 22:30, 5:45] -= 500
+    assert "streaks" in bad(background_of(images, frac_cleansing=1), images)
+
+
+def test_dropped_images_in_a_row():
+    background = background_of(channel())
+    count = len(background.series)
+    for run, expected in [(1, True), (3, True), (6, False)]:
+        kept = np.ones(count, bool)
+        kept[4 : 4 + run] = False
+        changed = dataclasses.replace(background, kept=kept, images=background.series[kept])
+        finding = judged(changed)["dropped"]
+        assert finding.value == pytest.approx(run / count)
+        assert finding.is_good == expected
+    assert "6 of them in a row, from 0.8 to 1.8 s" in finding.text
+    assert "kernel_size=90" in finding.advice
+
+
+def test_drift():
+    images = channel(600)
+    light = np.linspace(1, 1.3, 600)
+    bright = (images * light[:, None, None]).round().astype(np.uint8)
+    finding = judged(background_of(bright), bright)["drift"]
+    walls = background_of(bright).series[:, :20].mean(axis=(1, 2))
+    line = np.polynomial.Polynomial.fit(background_of(bright).step_times, walls, 1)
+    expected = (line(background_of(bright).step_times[-1]) - line(0)) / walls.mean()
+    assert finding.value == pytest.approx(expected)
+    assert "split_time=0.1" in finding.advice
+    jumping = (images * np.where(light // 0.1 % 2, 1, 1.2)[:, None, None]).astype(np.uint8)
+    assert judged(background_of(jumping), jumping)["drift"].is_good
+    assert judged(background_of(images), images)["drift"].is_good
+
+
+def test_flicker_is_what_dcnum_calls_flicker():
+    from dcnum.read import detect_flickering
+
+    for events in (4, 5):
+        images = channel(1000)
+        for number in range(events):
+            images[100 * number + 7] += 4
+        background = background_of(images, offset_correction=False)
+        finding = judged(background, images)
+        assert detect_flickering(images) == (events == 5)
+        with_offsets = background_of(images)
+        assert flicker_events(with_offsets).sum() == events
+        assert ("corrected" in judged(with_offsets)["flicker"].text) == (events == 5)
+        assert flicker_events(background) is None
+        assert finding["flicker"].text.endswith("%)")
+
+
+def test_flicker_without_offsets_is_seen_in_the_sample():
+    images = channel()
+    images[::4] += 8
+    background = background_of(images, offset_correction=False)
+    assert "flicker" not in judged(background)
+    finding = judged(background, images)["flicker"]
+    assert finding.advice == "The lamp flickers and nothing corrects it: offset_correction=True."
+    assert {"noise", "channel"}.isdisjoint(bad(background_of(images), images))
+
+
+def test_saturation():
+    images = channel()
+    images[:, 30:34, 5:20] = 255
+    finding = judged(background_of(images), images)["saturation"]
+    assert finding.value == pytest.approx(4 * 15 / (44 * 50))
+    assert not finding.is_good
+    twelve_bits = images.astype(np.uint16) * 16 + (images == 255) * np.uint16(15)
+    assert not judged(background_of(twelve_bits), twelve_bits)["saturation"].is_good
+
+
+# Samples
+
+
+def test_a_sample_is_of_the_first_to_the_last_frame(demo):
+    background = compute_background(demo("plain"))
+    numbers, images = take_sample(background, count=7)
+    assert numbers.tolist() == [0, 333, 666, 1000, 1333, 1666, 1999]
+    with h5py.File(demo("plain")) as h5:
+        np.testing.assert_array_equal(images, h5["events/image"][numbers])
+    assert len(take_sample(background, images=np.zeros((2000, 80, 320))).numbers) == 48
+
+
+def test_a_sample_of_mapped_images(real, tmp_path):
+    background = compute_background(real("2023"), kernel_size=10)
+    background.save(tmp_path / "out.rtdc")
+    again = compute_background(tmp_path / "out.rtdc", kernel_size=10)
+    found, expected = take_sample(again), take_sample(background)
+    np.testing.assert_array_equal(found.images, expected.images)
+
+
+def test_no_sample_without_frames(demo, tmp_path, caplog):
+    images = channel()
+    background = background_of(images)
+    assert take_sample(background) is None
+    gone = dataclasses.replace(background, source=tmp_path / "gone.rtdc")
+    assert take_sample(gone) is None
+    assert "gone.rtdc" in caplog.text
+    assert {"noise", "channel"}.isdisjoint(judged(gone))
+    with pytest.raises(ValueError, match=r"images: the background is of \(300, 44, 50\) frames"):
+        take_sample(background, images[1:])
+
+
+def test_of_few_images_and_frames_what_can_be_told_is_told():
+    images = np.full((1, 12, 30), 7, dtype=np.uint8)
+    background = compute_background(images)
+    sample = Sample(np.array([0]), images)
+    assert {finding.key for finding in assess(background, sample)} == {
+        "flicker", "drift", "dropped", "noise", "saturation"
+    }  # fmt: skip
+    assert bad(background, images) == set()
+
+
+def test_grey_scale():
+    assert grey_scale(background_of(channel())) == 1
+    bright = channel().astype(np.uint16) * 100
+    assert grey_scale(background_of(bright)) == pytest.approx(np.median(bright) / 128, rel=0.01)
+    assert grey_scale(background_of(channel().astype(np.uint16))) == 1
+
+
+def test_a_finding_says_all_in_words(demo):
+    good, *_ = compute_background(demo("plain")).quality()
+    assert f"{good}" == f"good: {good.title}: {good.text}"
+    first, *_ = compute_background(demo("flicker")).quality()
+    assert f"{first}".startswith("look here: Flicker of the lamp")
+    assert f"{first}".endswith(f"\n  → {first.advice}")
