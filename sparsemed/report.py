@@ -1,8 +1,9 @@
 """One HTML page on a background: whether it is good, and how it looks. Needs matplotlib.
 
-The page is a single file that loads nothing. It is put together from `report.html`,
-`report.css` and `report.js`; all text passes through `_text`, so that nothing a measurement
-holds can become markup, and none of it gets into the script.
+The page is a single file that loads nothing. It is put together from `report.html` (a
+`string.Template`), `report.css` and `report.js`; all text passes through `_text`, so that nothing
+a measurement holds can become markup, and none of it gets into the script. Should that fail, the
+page's content security policy still runs no other script.
 """
 
 import base64
