@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 # What takes long to import is imported where it is used: help and completion must come at once.
 
-COMPUTE_HELP = """\b
+PARAMETER_HELP = """\b
 Parameters (-k KEY=VALUE):
   kernel_size        frames in the window of the median      [200]
   split_time         seconds between background images       [1.0]
   thresh_cleansing   larger drops more background images     [0]
   frac_cleansing     fraction of them to keep                [0.8]
   offset_correction  a brightness offset for each frame      [true]
+"""
 
+COMPUTE_HELP = f"""{PARAMETER_HELP}
 \b
 Examples:
   sparsemed compute in.rtdc                    writes in_bg.rtdc
@@ -52,6 +54,7 @@ Examples:
   sparsemed info in.rtdc       tell what a file holds, and whether it will do
   sparsemed compute in.rtdc    compute its background: writes in_bg.rtdc
   sparsemed compute -r data    the same for all measurements below data
+  sparsemed report in.rtdc     see on a page whether it is good
   sparsemed chipstream in.rtdc out.rtdc
                                run ChipStream with this background
 
@@ -240,6 +243,40 @@ def tell(paths: tuple[Path, ...], as_json: bool) -> None:
             click.echo("\n".join([*([""] if number else []), *lines]))
     if failed:
         click.get_current_context().exit(1)
+
+
+@main.command(epilog=PARAMETER_HELP)
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "page",
+    metavar="PAGE",
+    type=click.Path(path_type=Path),
+    help="The page.  [next to FILE, with _report.html]",
+)
+@click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
+@click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
+def report(path: Path, page: Path | None, settings: tuple[str, ...], num_cpus: int | None) -> None:
+    """Show on an HTML page whether the background of the measurement FILE is good.
+
+    The background is computed for the page, and FILE stays as it is. Parameters
+    are those of the background that FILE holds, if there is one, but for what -k
+    sets. The page is one file, which can be sent and needs no network.
+    """
+    with _one_line_errors():
+        if page is None:
+            page = path.with_name(f"{path.stem}_report.html")
+        from sparsemed.background import compute_background
+        from sparsemed.report import check_report, stored_parameters, write_report
+
+        check_report(page)
+        parameters = stored_parameters(path) | _parse_settings(settings)
+        background = compute_background(
+            path, num_cpus=num_cpus, progress=sys.stderr.isatty() or None, **parameters
+        )
+        write_report(background, page)
+    click.echo(f"{page}: {background}")
 
 
 @main.command(short_help="Show what it does, on made-up data.")

@@ -50,7 +50,7 @@ FLOORS = [
     {"plotting", "summary"},
     {"background"},
     {"job", "demo", "info", "selection"},
-    {"dcnum"},
+    {"dcnum", "report"},
     {"cli"},
 ]
 

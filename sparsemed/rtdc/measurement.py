@@ -124,6 +124,12 @@ class Measurement:
         self._h5.close()
 
     @property
+    def metadata(self) -> dict[str, Any]:
+        """The metadata of the file: who measured what, how and when."""
+        with naming_damage(self.path):
+            return dict(self._h5.attrs)
+
+    @property
     def frame_rate(self) -> Any:
         """Rate of the camera in Hz, or None."""
         return self._h5.attrs.get("imaging:frame rate")
