@@ -1,5 +1,6 @@
 """A small made-up measurement, and its background checked against the definition."""
 
+from itertools import cycle
 from pathlib import Path
 
 import h5py
@@ -13,7 +14,11 @@ from sparsemed.rtdc.commit import new_file
 FRAMES_PER_SECOND = 100.0
 
 
-def make_measurement(path: Path, count: int = 2000, seed: int = 0) -> None:
+CASES = ("plain", "cells", "flicker")
+"""Kinds of measurements: one that is good, and two that are not."""
+
+
+def make_measurement(path: Path, count: int = 2000, seed: int = 0, case: str = "plain") -> None:
     """Write a measurement of a channel with walls, passing cells and a flickering lamp.
 
     Parameters
@@ -24,15 +29,30 @@ def make_measurement(path: Path, count: int = 2000, seed: int = 0) -> None:
         Number of frames, of 80 × 320 pixels.
     seed : int
         Seed of the random numbers.
+    case : str
+        ``"plain"``; ``"cells"``: some cells are so slow that the median keeps them;
+        ``"flicker"``: the lamp is unsteady.
+
+    Raises
+    ------
+    ValueError
+        If there is no such case.
     """
+    if case not in CASES:
+        raise ValueError(f"case must be one of {', '.join(CASES)}, got {case!r}")
     rng = np.random.default_rng(seed)
     channel = _draw_channel(rng)
     cell = _draw_cell(radius=9)
     grain = rng.normal(0, 1.5, size=(32, *channel.shape))
     lamp = np.where(rng.random(count) < 0.05, rng.normal(0, 6, size=count), 0)
+    dimmed = _unsteady_lamp(count, rng) if case == "flicker" else np.ones(count)
+    slow = _slow_cells(count, cell, rng) if case == "cells" else []
     frames = np.empty((count, *channel.shape), dtype=np.uint8)
     for number in range(count):
-        frame = channel + grain[rng.integers(32)] + lamp[number]
+        frame = dimmed[number] * channel + grain[rng.integers(32)] + lamp[number]
+        for begin, end, row, column in slow:
+            if begin <= number < end:
+                frame[row : row + len(cell), column : column + len(cell)] += cell
         for _ in range(rng.integers(1, 4)):
             top = rng.integers(24, 56 - len(cell))
             left = rng.integers(0, channel.shape[1] - len(cell))
@@ -88,6 +108,36 @@ def _draw_cell(radius: int) -> NDArray[np.float64]:
     rim = -45 * np.exp(-(((distance - radius) / 2) ** 2))
     middle: NDArray[np.float64] = 15 * np.exp(-((distance / (0.6 * radius)) ** 2))
     return rim + middle
+
+
+def _slow_cells(
+    count: int, cell: NDArray[np.float64], rng: np.random.Generator
+) -> list[tuple[int, int, int, int]]:
+    """Return first frame, end, top and left of cells that stay where they are for a while."""
+    # One place after the other, so that a longer window sees each of them empty for long enough.
+    places = cycle(rng.permutation(np.arange(0, 320 - len(cell), len(cell) + 2)).tolist())
+    free_from = [-100, -40]
+    slow = []
+    while min(free_from) < count:
+        begin = min(free_from)
+        end = begin + int(rng.integers(105, 145))
+        slow.append((begin, end, int(rng.integers(24, 56 - len(cell))), next(places)))
+        free_from[free_from.index(begin)] = end
+    return slow
+
+
+def _unsteady_lamp(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the light of a lamp with a bad contact: two levels, and many flashes in between."""
+    light = np.ones(count)
+    number = 0
+    while number < count:
+        number += int(rng.integers(200, 500))
+        dim = int(rng.integers(200, 500))
+        light[number : number + dim] = 0.8
+        number += dim
+    flash = rng.random(count) < 0.3
+    light[flash] *= rng.normal(1, 0.06, size=np.count_nonzero(flash))
+    return light
 
 
 def differences_from_definition(background: SparseBackground, measurement: Path) -> int:

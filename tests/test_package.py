@@ -43,9 +43,10 @@ FLOORS = [
     {"frames.opening"},
     {"median", "timeline", "cleansing", "brightness", "rtdc.commit", "rtdc.basins"},
     {"rtdc.pipeline_id", "rtdc.measurement", "scan"},
-    {"rtdc.output"},
+    {"rtdc.output", "quality"},
+    {"plotting"},
     {"background"},
-    {"job", "plotting", "demo"},
+    {"job", "demo"},
     {"dcnum"},
     {"cli"},
 ]
