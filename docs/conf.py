@@ -1,12 +1,15 @@
 """How the documentation is built: ``sphinx-build -W docs build/docs``."""
 
+import inspect
 import sys
+import tempfile
 from pathlib import Path
 
 import click
 
 import sparsemed
 import sparsemed.cli
+from sparsemed import demo, quality
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -17,28 +20,27 @@ copyright = f"2026, {author}"
 version = release = sparsemed.__version__
 
 extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser"]
-exclude_patterns = ["made"]
+exclude_patterns = ["made", "templates"]
 default_role = "py:obj"
-nitpicky = False  # names in single backticks may be parameters, which lead nowhere
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the text says it, in words
 numpydoc_show_class_members = False  # api.rst lists them
 
 myst_heading_anchors = 3
-suppress_warnings = []
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"sparsemed {version}"
 html_theme_options = {
+    "navbar_center": [],
     "navbar_end": ["theme-switcher"],
-    "header_links_before_dropdown": 8,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_prev_next": True,
 }
-html_sidebars = {"**": []}
+html_sidebars = {"**": ["pages.html"]}
+templates_path = ["templates"]
 html_show_sourcelink = False
 html_copy_source = False
 
@@ -59,13 +61,39 @@ def describe_commands(folder: Path) -> None:
     (folder / "commands.md").write_text("\n".join(page), encoding="utf-8")
 
 
+def describe_findings(folder: Path) -> None:
+    """Write what each finding is, with its formula, and what it says of the demo measurements."""
+    found = {}
+    for case in demo.CASES:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "demo.rtdc"
+            demo.make_measurement(path, case=case)
+            background = sparsemed.compute_background(path)
+            found[case] = quality.assess(background, quality.take_sample(background))
+    page = []
+    for findings in zip(*found.values(), strict=True):
+        formula = inspect.getdoc(getattr(quality, f"_{findings[0].key}"))
+        page += [
+            f"### {findings[0].title}",
+            findings[0].explanation,
+            f"```{{eval-rst}}\n{formula}\n```",
+            "| demo measurement | number | verdict |\n| --- | --- | --- |",
+        ]
+        page[-1] += "".join(
+            f"\n| {case} | {finding.text} | **{finding.verdict}** {finding.advice} |"
+            for case, finding in zip(found, findings, strict=True)
+        )
+    (folder / "findings.md").write_text("\n\n".join(page), encoding="utf-8")
+
+
 def make_parts(_: object) -> None:
-    """Make what the pages include: the pictures, and the help of the commands."""
+    """Make what the pages include: pictures, help of the commands, and findings."""
     from pictures import save_pictures
 
     folder = HERE / "made"
     folder.mkdir(exist_ok=True)
     describe_commands(folder)
+    describe_findings(folder)
     save_pictures(folder)
 
 
