@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,10 +17,14 @@ from sparsemed.frames import FrameSource
 from sparsemed.frames.arrays import PickedFrames
 from sparsemed.frames.opening import open_frames
 from sparsemed.parameters import Parameters
+from sparsemed.quality import Finding, assess, take_sample
 from sparsemed.rtdc.measurement import Measurement, naming_damage
 from sparsemed.rtdc.output import write_background
 from sparsemed.scan import scan
 from sparsemed.timeline import assign_frames, step_times, time_axis, window_starts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -316,6 +320,75 @@ class SparseBackground:
         if self.offsets is not None:
             difference = difference - self.offsets[start:stop, np.newaxis, np.newaxis]
         return difference
+
+    def quality(self, images: Any = None) -> tuple[Finding, ...]:
+        """Say what is good about this background, and where to look.
+
+        Parameters
+        ----------
+        images : array-like, shape (N, H, W), optional
+            The frames that the background was computed from; a few are compared with it.
+            Default: those of the measurement `source`. Without frames, what needs them is
+            left out.
+
+        Returns
+        -------
+        tuple of Finding
+            Each has a ``title``, the number in words (``text``), a ``verdict`` (``"good"``
+            or ``"look here"``) and, where it is not good, an ``advice``: what to change.
+            ``str(finding)`` says it all.
+
+        Raises
+        ------
+        ValueError
+            If the images do not fit the background.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import sparsemed
+        >>> images = np.full((400, 40, 60), 90, dtype=np.uint8)
+        >>> images[::3] += 8  # the lamp flickers
+        >>> background = sparsemed.compute_background(
+        ...     images, time=np.arange(400) / 100, offset_correction=False)
+        >>> print(background.quality(images)[0])
+        look here: Flicker of the lamp: 16 of 48 frames (33 %)
+          → The lamp flickers and nothing corrects it: offset_correction=True.
+        """
+        return assess(self, take_sample(self, images))
+
+    def plot(self, images: Any = None) -> "Figure":
+        """Draw a page of pictures: verdicts, series, cleansing, offsets, a frame, and noise.
+
+        Needs matplotlib (``pip install sparsemed[plot]``).
+
+        Parameters
+        ----------
+        images : array-like, shape (N, H, W), optional
+            As for `quality`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it as the last line of a cell; ``savefig`` writes it to a file.
+
+        Raises
+        ------
+        ValueError
+            If the images do not fit the background.
+        ImportError
+            If matplotlib is missing.
+        """
+        try:
+            from sparsemed.plotting import plot
+        except ModuleNotFoundError as error:
+            raise ImportError(f'{error}: pip install "sparsemed[plot]"') from error
+        return plot(self, take_sample(self, images))
+
+    def _repr_html_(self) -> str:
+        from sparsemed.summary import html_table
+
+        return html_table(self)
 
     def save(self, path: str | PathLike[str], *, compress: bool = True) -> None:
         """Write the background to a measurement file, as dcnum does.

@@ -84,13 +84,20 @@ def compute(
     show_default=True,
     help="Folder for the files that are made.",
 )
-def demo(folder: Path) -> None:
-    """Make a small measurement, compute its background, check it, and draw it.
+@click.option(
+    "--case",
+    type=click.Choice(["plain", "cells", "flicker"]),
+    default="plain",
+    show_default=True,
+    help="A good measurement, one with slow cells, or one with an unsteady lamp.",
+)
+def demo(folder: Path, case: str) -> None:
+    """Make a small measurement, compute its background, check it, judge it, and draw it.
 
     Nothing is downloaded. Files of an earlier demo are replaced.
     """
     with _one_line_errors():
-        _run_demo(folder)
+        _run_demo(folder, case)
 
 
 class _Verbatim(click.Command):
@@ -123,19 +130,20 @@ def chipstream(context: click.Context) -> None:
     chipstream_cli(context.args, prog_name="chipstream-cli")
 
 
-def _run_demo(folder: Path) -> None:
+def _run_demo(folder: Path, case: str) -> None:
     from sparsemed.demo import differences_from_definition, make_measurement
     from sparsemed.job import BackgroundSparseMed
 
     folder.mkdir(parents=True, exist_ok=True)
-    measurement = folder / "demo.rtdc"
-    output = folder / "demo_bg.rtdc"
-    picture = folder / "demo.png"
+    name = "demo" if case == "plain" else f"demo-{case}"
+    measurement = folder / f"{name}.rtdc"
+    output = folder / f"{name}_bg.rtdc"
+    picture = folder / f"{name}.png"
     for path in (measurement, output, picture):
         path.unlink(missing_ok=True)
 
     click.echo("Making a measurement …")
-    make_measurement(measurement)
+    make_measurement(measurement, case=case)
     click.echo("Computing its background (the first time also compiles, a few seconds) …")
     seconds = []
     for _ in range(2):
@@ -156,27 +164,26 @@ def _run_demo(folder: Path) -> None:
         ("background images", f"{len(result.series)}, of which {len(result.images)} were kept"),
         ("time", f"{seconds[1]:.2f} s (first time {seconds[0]:.2f} s)"),
         ("differences from the definition", f"{wrong}"),
-        ("picture", _draw_demo(result, measurement, picture)),
+        ("picture", _draw_demo(result, picture)),
     ]
-    width = max(len(name) for name, _ in rows)
-    click.echo("\n".join(["", *(f"{name:<{width}}  {value}" for name, value in rows)]))
+    width = max(len(title) for title, _ in rows)
+    click.echo("\n".join(["", *(f"{title:<{width}}  {text}" for title, text in rows), ""]))
+    findings = result.quality()
+    for finding in findings:
+        if not finding.is_good:
+            click.echo(f"{finding}")
+    if all(finding.is_good for finding in findings):
+        click.echo(f"The background is good, by all {len(findings)} numbers that were looked at.")
     if wrong:
         raise ValueError("the background is not what it is defined to be; please report this")
 
 
-def _draw_demo(result: "sparsemed.SparseBackground", measurement: Path, picture: Path) -> str:
-    """Save a picture of one frame and return its path, or why there is none."""
+def _draw_demo(result: "sparsemed.SparseBackground", picture: Path) -> str:
+    """Save the page of pictures and return its path, or why there is none."""
     try:
-        from sparsemed.plotting import plot_frame
+        result.plot().savefig(picture, dpi=150)
     except ImportError:
         return 'skipped; matplotlib is missing: pip install "sparsemed[plot]"'
-    import h5py
-
-    number = len(result) // 2
-    with h5py.File(measurement, "r") as h5:
-        frames = h5["events/image"][number : number + 1]
-    corrected = result.subtract(frames, start=number)
-    plot_frame(frames[0], result[number], corrected[0]).savefig(picture, dpi=150)
     return str(picture)
 
 

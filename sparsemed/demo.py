@@ -15,7 +15,6 @@ FRAMES_PER_SECOND = 100.0
 
 
 CASES = ("plain", "cells", "flicker")
-"""Kinds of measurements: one that is good, and two that are not."""
 
 
 def make_measurement(path: Path, count: int = 2000, seed: int = 0, case: str = "plain") -> None:

@@ -6,7 +6,6 @@ Grey values are those of 8-bit images; see `grey_scale` for others.
 
 import logging
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -72,6 +71,10 @@ class Finding(NamedTuple):
     def is_good(self) -> bool:
         """Whether there is nothing to look at."""
         return self.verdict == GOOD
+
+    def __str__(self) -> str:
+        line = f"{self.verdict}: {self.title}: {self.text}"
+        return line if self.is_good else f"{line}\n  → {self.advice}"
 
 
 class Sample(NamedTuple):
@@ -159,23 +162,22 @@ def assess(background: "SparseBackground", sample: Sample | None = None) -> tupl
     >>> images = np.full((100, 40, 60), 90, dtype=np.uint8)
     >>> background = sparsemed.compute_background(images, time=np.arange(100) / 10)
     >>> [finding.key for finding in assess(background)]
-    ['streaks', 'movement', 'dropped', 'drift', 'flicker', 'saturation']
+    ['flicker', 'drift', 'streaks', 'movement', 'dropped', 'saturation']
     >>> all(finding.is_good for finding in assess(background, take_sample(background, images)))
     True
     """
+    # The lamp comes first, as it may be the cause of what follows.
     findings = [
+        _flicker(background, sample),
+        _drift(background),
         _streaks(background, sample),
         _movement(background),
         _dropped(background, sample),
         _noise(background, sample),
         _channel(background, sample),
-        _flicker(background, sample),
-        _drift(background),
         _saturation(background),
     ]
-    order = ("streaks", "movement", "dropped", "noise", "channel", "drift", "flicker", "saturation")
-    found = {finding.key: finding for finding in findings if finding is not None}
-    return tuple(found[key] for key in order if key in found)
+    return tuple(finding for finding in findings if finding is not None)
 
 
 def grey_scale(background: "SparseBackground") -> float:
@@ -312,10 +314,10 @@ def _movement(background: "SparseBackground") -> Finding | None:
     """Share of pixels in which the background moves from one kept image to the next.
 
     With ``d = B median(A) / median(B) - A`` the difference of two kept images that follow
-    each other under the same light, a pixel moves if ``abs(d)`` is above ``max(3, 5 s)``
-    grey values. ``s`` is the noise of the background images: 1.48 times the median
-    of ``abs(d)``, and of that the median over all pairs. Look here above 2 % of
-    the pixels, on average over pairs.
+    each other under the same light, a pixel moves if ``abs(d)`` is above ``max(3 q, 5 s)``
+    grey values. ``q`` is the least step of grey values (mostly 1), and ``s`` the noise of the
+    background images: 1.48 times the median of ``abs(d)``, and of that the median over
+    pairs. Look here above 2 % of the pixels, on average over pairs.
     """
     images = background.images
     if len(images) < 3:
@@ -457,7 +459,7 @@ def _drift(background: "SparseBackground") -> Finding:
         "drift",
         "Drift of brightness",
         value,
-        f"{'+' if value > 0 else ''}{_percent(value)} of the brightness of the wall",
+        f"{'+' if value > 5e-5 else ''}{_percent(value)} of the brightness of the wall",
         "How much the light of the wall changed over the measurement, slowly.",
         advice,
     )
@@ -561,10 +563,12 @@ def _moved(image: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _limit(images: NDArray[Any]) -> float:
-    """Return how far noise can move a pixel from one background image to the next."""
+    """Return how far noise and rounding can move a pixel from one background image to the next."""
     pairs = _spread(len(images) - 1, NEIGHBOURS)
     noise = [1.4826 * np.median(_moved(images[i], images[i + 1])) for i in pairs]
-    return max(3.0, 5 * float(np.median(noise))) if noise else 3.0
+    # cameras of 10 to 14 bits may write their values times a power of two
+    step = max(1, int(np.gcd.reduce(images[0].ravel() - images[0].min())))
+    return max(3.0 * step, 5 * float(np.median(noise)))
 
 
 def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
@@ -593,14 +597,10 @@ def _follow_faster(background: "SparseBackground") -> str:
 
 def _percent(share: float) -> str:
     percent = 100 * share
-    return f"{percent:.0f} %" if abs(percent) >= 10 or percent == 0 else f"{percent:.2g} %"
+    digits = ".0f" if abs(percent) >= 10 or abs(percent) < 0.005 else ".2g"
+    return f"{percent + 0:{digits}} %".replace("-", "−")
 
 
 def _spread(length: int, count: int) -> NDArray[np.intp]:
     """Return at most `count` indices from 0 to ``length - 1``, evenly spaced."""
     return np.unique(np.linspace(0, length - 1, min(length, count)).round().astype(np.intp))
-
-
-def look_here(findings: tuple[Finding, ...]) -> Iterator[Finding]:
-    """Return the findings that are not good."""
-    return (finding for finding in findings if not finding.is_good)

@@ -44,7 +44,7 @@ FLOORS = [
     {"median", "timeline", "cleansing", "brightness", "rtdc.commit", "rtdc.basins"},
     {"rtdc.pipeline_id", "rtdc.measurement", "scan"},
     {"rtdc.output", "quality"},
-    {"plotting"},
+    {"plotting", "summary"},
     {"background"},
     {"job", "demo"},
     {"dcnum"},
