@@ -1,6 +1,7 @@
 """How the documentation is built: ``sphinx-build -W docs build/docs``."""
 
 import inspect
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +21,7 @@ copyright = f"2026, {author}"
 version = release = sparsemed.__version__
 
 extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser"]
-exclude_patterns = ["made", "templates"]
+exclude_patterns = ["made", "templates", "static"]
 default_role = "py:obj"
 
 autodoc_member_order = "bysource"
@@ -41,6 +42,8 @@ html_theme_options = {
 }
 html_sidebars = {"**": ["pages.html"]}
 templates_path = ["templates"]
+html_static_path = ["static"]
+html_css_files = ["page.css"]
 html_show_sourcelink = False
 html_copy_source = False
 
@@ -69,20 +72,27 @@ def describe_findings(folder: Path) -> None:
             path = Path(scratch) / "demo.rtdc"
             demo.make_measurement(path, case=case)
             background = sparsemed.compute_background(path)
-            found[case] = quality.assess(background, quality.take_sample(background))
+            found[case] = background.quality()
+            background.plot().savefig(folder / f"plot-{case}.png", dpi=150)
+    titles = {finding.key: finding.title for finding in found["plain"]}
+
+    def formula(key: str) -> str:
+        text = inspect.getdoc(getattr(quality, f"_{key}"))
+        return re.sub(r"`_(\w+)`", lambda name: f"*{titles[name[1]]}*", text)
+
     page = []
     for findings in zip(*found.values(), strict=True):
-        formula = inspect.getdoc(getattr(quality, f"_{findings[0].key}"))
-        page += [
-            f"### {findings[0].title}",
-            findings[0].explanation,
-            f"```{{eval-rst}}\n{formula}\n```",
-            "| demo measurement | number | verdict |\n| --- | --- | --- |",
-        ]
-        page[-1] += "".join(
-            f"\n| {case} | {finding.text} | **{finding.verdict}** {finding.advice} |"
+        key, title = findings[0].key, findings[0].title
+        rows = [
+            f"| {case} | {finding.text} | **{finding.verdict}**{': ' * (not finding.is_good)}"
+            f"{finding.advice} |"
             for case, finding in zip(found, findings, strict=True)
-        )
+        ]
+        page += [
+            f"### {title}",
+            f"```{{eval-rst}}\n{formula(key)}\n```",
+            "\n".join(["| measurement | number | verdict |", "| --- | --- | --- |", *rows]),
+        ]
     (folder / "findings.md").write_text("\n\n".join(page), encoding="utf-8")
 
 
