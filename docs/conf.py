@@ -52,15 +52,12 @@ def describe_commands(folder: Path) -> None:
     """Write what the commands say about themselves, as one page to be included."""
     group = sparsemed.cli.main
     context = click.Context(group, info_name="sparsemed", terminal_width=80, max_content_width=80)
-    parts = [group.get_help(context)]
-    parts += [
-        command.get_help(click.Context(command, context, name))
-        for name, command in sorted(group.commands.items())
-        if name != "chipstream"  # hands all its arguments on
-    ]
-    names = ["sparsemed", *(f"sparsemed {name}" for name in sorted(group.commands))]
-    names = [name for name in names if name != "sparsemed chipstream"]
-    page = [f"## {name}\n\n```text\n{text}\n```\n" for name, text in zip(names, parts, strict=True)]
+    helps = {"sparsemed": group.get_help(context)}
+    for name in group.list_commands(context):
+        if name != "chipstream":  # hands all its arguments on
+            command = click.Context(group.commands[name], context, name)
+            helps[command.command_path] = command.command.get_help(command)
+    page = [f"## {title}\n\n```text\n{text}\n```\n" for title, text in helps.items()]
     (folder / "commands.md").write_text("\n".join(page), encoding="utf-8")
 
 
