@@ -75,7 +75,8 @@ def describe_findings(folder: Path) -> None:
 
     def formula(key: str) -> str:
         text = inspect.getdoc(getattr(quality, f"_{key}"))
-        return re.sub(r"`_(\w+)`", lambda name: f"*{titles[name[1]]}*", text)
+        text = re.sub(r"`_(\w+)`", lambda name: f"*{titles[name[1]]}*", text)
+        return re.sub(r"(?<!`)`(\w+)`(?!`)", r"`~sparsemed.quality.\1`", text)
 
     page = []
     for findings in zip(*found.values(), strict=True):
