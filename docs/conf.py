@@ -1,0 +1,110 @@
+"""How the documentation is built: ``sphinx-build -W docs build/docs``."""
+
+import inspect
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+import sparsemed
+import sparsemed.cli
+from sparsemed import demo, quality
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+project = "sparsemed"
+author = "The sparsemed maintainers"
+copyright = f"2026, {author}"
+version = release = sparsemed.__version__
+
+extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser"]
+exclude_patterns = ["made", "templates", "static"]
+default_role = "py:obj"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the text says it, in words
+numpydoc_show_class_members = False  # api.rst lists them
+
+myst_heading_anchors = 3
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"sparsemed {version}"
+html_theme_options = {
+    "navbar_center": [],
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "show_prev_next": True,
+}
+html_sidebars = {"**": ["pages.html"]}
+templates_path = ["templates"]
+html_static_path = ["static"]
+html_css_files = ["page.css"]
+html_show_sourcelink = False
+html_copy_source = False
+
+
+def describe_commands(folder: Path) -> None:
+    """Write what the commands say about themselves, as one page to be included."""
+    group = sparsemed.cli.main
+    context = click.Context(group, info_name="sparsemed", terminal_width=80, max_content_width=80)
+    helps = {"sparsemed": group.get_help(context)}
+    for name in group.list_commands(context):
+        if name != "chipstream":  # hands all its arguments on
+            command = click.Context(group.commands[name], context, name)
+            helps[command.command_path] = command.command.get_help(command)
+    page = [f"## {title}\n\n```text\n{text}\n```\n" for title, text in helps.items()]
+    (folder / "commands.md").write_text("\n".join(page), encoding="utf-8")
+
+
+def describe_findings(folder: Path) -> None:
+    """Write what each finding is, with its formula, and what it says of the demo measurements."""
+    found = {}
+    for case in demo.CASES:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "demo.rtdc"
+            demo.make_measurement(path, case=case)
+            background = sparsemed.compute_background(path)
+            found[case] = background.quality()
+            background.plot().savefig(folder / f"plot-{case}.png", dpi=150)
+    titles = {finding.key: finding.title for finding in found["plain"]}
+
+    def formula(key: str) -> str:
+        text = inspect.getdoc(getattr(quality, f"_{key}"))
+        text = re.sub(r"`_(\w+)`", lambda name: f"*{titles[name[1]]}*", text)
+        return re.sub(r"(?<!`)`(\w+)`(?!`)", r"`~sparsemed.quality.\1`", text)
+
+    page = []
+    for findings in zip(*found.values(), strict=True):
+        key, title = findings[0].key, findings[0].title
+        rows = [
+            f"| {case} | {finding.text} | **{finding.verdict}**{': ' * (not finding.is_good)}"
+            f"{finding.advice} |"
+            for case, finding in zip(found, findings, strict=True)
+        ]
+        page += [
+            f"### {title}",
+            f"```{{eval-rst}}\n{formula(key)}\n```",
+            "\n".join(["| measurement | number | verdict |", "| --- | --- | --- |", *rows]),
+        ]
+    (folder / "findings.md").write_text("\n\n".join(page), encoding="utf-8")
+
+
+def make_parts(_: object) -> None:
+    """Make what the pages include: pictures, help of the commands, and findings."""
+    from pictures import save_pictures
+
+    folder = HERE / "made"
+    folder.mkdir(exist_ok=True)
+    describe_commands(folder)
+    describe_findings(folder)
+    save_pictures(folder)
+
+
+def setup(app: object) -> None:
+    """Have the parts made before the pages are read."""
+    app.connect("builder-inited", make_parts)
