@@ -102,7 +102,7 @@ def _running_median(course: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the upper median of each value's neighbourhood; the course is mirrored at its ends.
 
     These are the bits of ``scipy.ndimage.median_filter``, without the time that it
-    takes to import that: as long as decoding thousands of frames.
+    takes to import that.
     """
     before = BASELINE_LENGTH // 2
     mirrored = np.pad(course, (before, BASELINE_LENGTH - before - 1), mode="symmetric")

@@ -224,6 +224,24 @@ def test_files_and_threads_are_gone_after_an_error(threads):
     assert threading.active_count() == before
 
 
+def test_reads_that_wait_are_given_up_after_an_error():
+    may_end = threading.Event()
+
+    class Slow(WatchedFrames):
+        def _read(self, start, stop, out):
+            if start == 0:
+                raise OSError("broken")
+            super()._read(start, stop, out)
+            may_end.wait(20)
+
+    frames = Slow(numbered(100), block=10, threads=2)
+    threading.Timer(1, may_end.set).start()  # well after the error
+    with pytest.raises(OSError, match=r"^broken$"):
+        scan(frames, np.arange(90), 5, with_bands=True, num_cpus=2, report=lambda _: None)
+    # Four are under way: one broken, two being read, and one that waits for its turn.
+    assert sorted(frames.reads) == [(10, 20), (20, 30)]
+
+
 @pytest.fixture
 def kernel_calls(monkeypatch):
     """Replace the kernel by one that takes the first frame of each window; list its calls."""

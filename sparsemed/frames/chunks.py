@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from typing import Any
 
@@ -114,9 +114,16 @@ class ChunkFrames:
             self.dtype.itemsize,
             int(np.prod(dataset.chunks)) * self.dtype.itemsize,
         )
-        self._chunks = _index_of_chunks(dataset)
-        # as no chunk is missing, each row of chunks has as many
-        self._per_row = len(self._chunks) // -(-count // self.block)
+
+    @cached_property
+    def _chunks(self) -> list[Any]:
+        """Where the chunks are; read when frames are, as a job reopens its input at the end."""
+        return _index_of_chunks(self.dataset)
+
+    @property
+    def _per_row(self) -> int:
+        """Chunks of a row of them; as none is missing, each row has as many."""
+        return len(self._chunks) // -(-self.shape[0] // self.block)
 
     @contextmanager
     def reading(self) -> Iterator[Read]:
