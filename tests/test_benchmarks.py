@@ -12,7 +12,7 @@ pytest.importorskip("psutil", reason="the benchmarks need psutil")
 
 import click
 
-from benchmarks import decode_floor, end_to_end, kernel
+from benchmarks import commit, decode_floor, end_to_end, kernel
 from benchmarks.__main__ import machine_name
 from benchmarks.figure import BEGIN, END, draw, table, write_table
 from benchmarks.growth import slope
@@ -221,6 +221,51 @@ def test_contenders_in_one_process(tmp_path):
     seconds = end_to_end.run_warm(tmp_path / "small.rtdc", 2)
     assert set(seconds) == set(end_to_end.CONTENDERS)
     assert all(len(of) == 2 and min(of) > 0 for of in seconds.values())
+
+
+def test_commit_and_plain_h5py_write_the_same(tmp_path):
+    paths = [tmp_path / "commit.rtdc", tmp_path / "plain.rtdc"]
+    for path in paths:
+        with h5py.File(path, "w") as h5:
+            h5["events/image"] = np.resize(np.arange(251, dtype=np.uint8), (300, 6, 8))
+            h5["events/time"] = np.arange(300.0)
+        job = commit.run_job(path)
+    commit.write_again(paths[0], job)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commit.output, "changed_file", commit.plain_h5py)
+        patch.delattr("sparsemed.rtdc.commit._commit")
+        commit.write_again(paths[1], job)
+    end_to_end.require_same_background(*paths)
+
+
+def test_patch_of(tmp_path):
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as h5:
+        h5["first"], h5["middle"], h5["last"] = 1, np.zeros(20_000), 3
+    old = path.read_bytes()
+
+    def change():
+        with commit.commit.changed_file(path) as h5:
+            h5["first"][()] = 5
+            h5["last"][()] = 4
+            h5["new"] = np.ones(30_000)
+
+    patch = commit.patch_of(change, path)
+    new = path.read_bytes()
+    differs = [i for i in range(len(old)) if old[i] != new[i]]
+    assert patch.writes == 2
+    assert len(differs) <= patch.size < 10_000
+    assert 0 < patch.seconds < 10
+
+
+def test_table_of_two_contenders():
+    rows = commit.table("Job", {"ours": [1.0, 2.0, 3.0], "theirs": [1.0, 1.0, 2.0]}).splitlines()
+    assert rows == [
+        "Job, median of 3 rounds (smallest to largest):",
+        "  ours                   2000.0 ms (1000.0 to 3000.0)",
+        "  theirs                 1000.0 ms (1000.0 to 2000.0)",
+        "  ratio                  1.500 (1.000 to 2.000)",
+    ]
 
 
 def test_machine_name_tells_nothing_of_its_owner(monkeypatch):

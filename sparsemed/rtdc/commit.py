@@ -15,7 +15,9 @@ import json
 import os
 import secrets
 import signal
+import stat
 import threading
+import time
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -30,10 +32,13 @@ from numpy.typing import NDArray
 # "latest" alone means the format of the installed library: what HDF5 2 writes, HDF5 1 cannot read
 _LIBVER = ("v110", "latest")
 _PAGE = 4096
-_NEAR = 64  # changed bytes closer than this are patched together
+_PIECE = 1024**2  # what is written at once; no signal is heeded meanwhile
+_NEAR = 4096  # what changes closer than this is one write; the system writes whole pages anyway
+_LONGEST = 143  # bytes of a file name that every file system takes; most take 255
+_FRESH = 60  # seconds for which a journal counts as in use where files cannot be locked
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAGIC = b"sparsemed journal 1 "
-_UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
+UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
 
 _Change = tuple[int, bytes, bytes]  # offset, old bytes, new bytes
 
@@ -61,28 +66,17 @@ def new_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
     OSError
         If the folder is missing, or the file cannot be written.
     """
-    path = Path(path)
+    path = Path(path).absolute()  # the body may change the working directory
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder does not exist; create it first")
     _check_absent(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    failed = "could not be created; make room or choose another folder, and run again"
-    try:
-        with _naming(path, failed):
-            handle = open(temporary, "xb", buffering=0)  # noqa: SIM115
-        with handle:
-            overlay = _Overlay(handle, path)
-            with _hdf5_on(overlay, "w") as h5:
-                yield h5
-            with _naming(path, failed):
-                _write(handle, 0, overlay.tail)
-                _sync(handle)
-        with _naming(path, failed):
-            _publish(temporary, path)
-            _sync_folder(path.parent)
-    finally:
-        # after an error this is the file, after success its second name
-        temporary.unlink(missing_ok=True)
+    recover(path)  # raises if there is a journal of a file that is gone: it would come in here
+    with open(os.devnull, "rb", buffering=0) as nothing:
+        overlay = _Overlay(nothing, path)
+        with _hdf5_on(overlay, "w") as h5:
+            yield h5
+    with _naming(path, "could not be created; make room or choose another folder, and run again"):
+        _create(path, overlay.tail)
 
 
 @contextlib.contextmanager
@@ -112,8 +106,8 @@ def changed_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
     """
     path = Path(os.path.realpath(path))  # a journal lies beside the file, not beside a link to it
     recover(path)
-    with _open_for_writing(path) as handle:
-        state = _state(path)
+    with _open_for_writing(path, "or choose another output file") as handle:
+        state = file_state(handle.fileno())
         overlay = _Overlay(handle, path)
         with _hdf5_on(overlay, "r+") as h5:
             yield h5
@@ -138,22 +132,40 @@ def recover(path: str | PathLike[str]) -> bool:
     PermissionError
         If there is something to undo, but the file or its folder is read-only.
     OSError
-        If another process is writing the file, or if the journal does not fit
-        the file. The journal then stays where it is.
+        If another process is writing the file, or may be where files cannot be
+        locked; or if the journal is damaged or does not fit the file. The
+        journal then stays where it is.
     """
     path = Path(os.path.realpath(path))
     journal = _journal(path)
-    if not journal.exists():
+    if not interrupted(path):
         return False
+    _check_journal(path, journal)
     if not path.exists():
         raise OSError(
             f"{path}: is missing, but its journal {journal.name} is there; "
             "put the file back, or delete the journal"
         )
     failed = _naming(path, f"could not be restored; keep {journal.name} and try again")
-    with _open_for_writing(path) as handle, _locked(handle, path), failed:
-        # whoever held the lock may just have finished
-        return journal.exists() and _roll_back(path, handle)
+    with (
+        _open_for_writing(path, "as an interrupted change has to be undone") as handle,
+        _locked(handle, path) as is_locked,
+        failed,
+    ):
+        if not journal.exists():  # whoever held the lock has just finished
+            return False
+        if not is_locked and abs(time.time() - journal.stat().st_mtime) < _FRESH:
+            raise OSError(
+                f"{path}: may be being written by another process, as there is {journal.name} and "
+                f"files cannot be locked here; try again in {_FRESH} seconds"
+            )
+        _roll_back(path, handle)
+        return True
+
+
+def interrupted(path: str | PathLike[str]) -> bool:
+    """Return whether a change of a file was interrupted, and is still to be undone."""
+    return os.path.lexists(_journal(Path(os.path.realpath(path))))
 
 
 class _Overlay:
@@ -311,10 +323,10 @@ def _hdf5_on(overlay: _Overlay, mode: str) -> Iterator[h5py.File]:
 
 @contextlib.contextmanager
 def _signals_put_off() -> Iterator[None]:
-    """Let no signal handler, such as that of Ctrl-C, run within a method of the overlay.
+    """Let no signal handler, such as that of Ctrl-C, run while HDF5 works.
 
-    What it raises there goes to HDF5, and shows up as a crash or not at all. So
-    the signal is sent again a little later.
+    What it raises in a method of the overlay, or when h5py lets go of something, goes to HDF5,
+    and shows up as a crash or not at all. So the signal is sent again a little later.
     """
     if threading.current_thread() is not threading.main_thread():  # no handlers run here
         yield
@@ -322,11 +334,17 @@ def _signals_put_off() -> Iterator[None]:
     found = {number: signal.getsignal(number) for number in signal.valid_signals()}
     handlers: dict[int, Any] = {number: value for number, value in found.items() if callable(value)}
 
+    timers: list[threading.Timer] = []
+
     def handle(number: int, frame: FrameType | None) -> None:
         caller = frame
         while caller is not None:
-            if caller.f_code in _OVERLAY_CODE:
-                threading.Timer(0.01, signal.raise_signal, [number]).start()
+            module = caller.f_globals.get("__name__", "")
+            if caller.f_code in _OVERLAY_CODE or module.startswith("h5py."):
+                _put_off.append(number)
+                timer = threading.Timer(0.01, let_signals_in)
+                timer.start()
+                timers.append(timer)
                 return
             caller = caller.f_back
         handlers[number](number, frame)
@@ -339,6 +357,19 @@ def _signals_put_off() -> Iterator[None]:
         for number, handler in handlers.items():
             if signal.getsignal(number) is handle:
                 signal.signal(number, handler)
+        for timer in timers:
+            timer.cancel()
+            timer.join()
+        let_signals_in()
+
+
+_put_off: list[int] = []
+
+
+def let_signals_in() -> None:
+    """Send signals that were put off again: to be called between long calls of HDF5."""
+    while _put_off:
+        signal.raise_signal(_put_off.pop())
 
 
 _OVERLAY_CODE = {method.__code__ for method in vars(_Overlay).values() if callable(method)}
@@ -346,24 +377,26 @@ _OVERLAY_CODE = {method.__code__ for method in vars(_Overlay).values() if callab
 
 def _commit(path: Path, handle: io.FileIO, overlay: _Overlay, state: tuple[int, ...]) -> None:
     journal = _journal(path)
+    meanwhile = f"{path}: was changed by another program in the meantime; run again"
     with _locked(handle, path):
-        if _state(path) != state or journal.exists():
-            raise OSError(f"{path}: was changed by another program in the meantime; run again")
+        if file_state(path) != state or journal.exists():
+            raise OSError(meanwhile)
         try:
             with _naming(path, "could not be changed and is as before; make room and run again"):
                 changes = overlay.changes()
                 if not changes and not overlay.tail:
                     return
-                with open(journal, "xb", buffering=0) as note:
-                    _write(note, 0, _pack(overlay.old_size, len(overlay.tail), changes))
-                    _sync(note)
-                _sync_folder(path.parent)
+                _create(journal, _pack(overlay.old_size, len(overlay.tail), changes))
                 _write(handle, overlay.old_size, overlay.tail)
                 _sync(handle)
+                # Fails if the journal is gone: without locks, others may have rolled back.
+                os.utime(journal)
                 for offset, _, new in changes:
                     _write(handle, offset, new)
                 _sync(handle)
                 _remove(journal)
+        except FileExistsError as error:  # the journal of another process, without locks
+            raise OSError(meanwhile) from error
         except BaseException:
             if journal.exists():  # otherwise nothing has changed yet, or everything
                 with _naming(path, f"could not be restored; keep {journal.name} and run again"):
@@ -373,29 +406,32 @@ def _commit(path: Path, handle: io.FileIO, overlay: _Overlay, state: tuple[int, 
             _sync_folder(path.parent)
 
 
-def _roll_back(path: Path, handle: io.FileIO) -> bool:
-    """Restore the old state, remove the journal, and return whether it was complete."""
+def _roll_back(path: Path, handle: io.FileIO) -> None:
+    """Restore the old state and remove the journal."""
     journal = _journal(path)
     content = _unpack(journal.read_bytes())
-    if content is not None:  # otherwise it was cut short, and nothing had changed yet
-        old_size, tail_size, changes = content
-        found = [_read(handle, offset, offset + len(old)) for offset, old, _ in changes]
-        if not old_size <= _size(handle) <= old_size + tail_size or not all(
-            np.all((_array(now) == _array(old)) | (_array(now) == _array(new)))
-            for now, (_, old, new) in zip(found, changes, strict=True)
-        ):
-            raise OSError(
-                f"{path}: was changed after an interrupted change, which cannot be undone any "
-                f"more; if the file is as it should be, delete {journal.name}"
-            )
-        for now, (offset, old, _) in zip(found, changes, strict=True):
-            if now != old:
-                _write(handle, offset, old)
-        _truncate(handle, old_size)
-        _sync(handle)
+    if content is None:
+        raise OSError(
+            f"{path}: cannot be restored, as {journal.name} is damaged; "
+            f"if the file is as it should be, delete {journal.name}"
+        )
+    old_size, tail_size, changes = content
+    found = [_read(handle, offset, offset + len(old)) for offset, old, _ in changes]
+    if not old_size <= _size(handle) <= old_size + tail_size or not all(
+        np.all((_array(now) == _array(old)) | (_array(now) == _array(new)))
+        for now, (_, old, new) in zip(found, changes, strict=True)
+    ):
+        raise OSError(
+            f"{path}: was changed after an interrupted change, which cannot be undone any "
+            f"more; if the file is as it should be, delete {journal.name}"
+        )
+    # What reads like the old bytes is written, too: after a failed sync, the disk may hold others.
+    for offset, old, _ in reversed(changes):
+        _write(handle, offset, old)
+    _truncate(handle, old_size)
+    _sync(handle)
     _remove(journal)
     _sync_folder(path.parent)
-    return content is not None
 
 
 def _pack(old_size: int, tail_size: int, changes: list[_Change]) -> bytes:
@@ -414,22 +450,44 @@ def _unpack(journal: bytes) -> tuple[int, int, list[_Change]] | None:
 
 
 def _journal(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sparsemed-journal")
+    journal = path.with_name(f"{path.name}.sparsemed-journal")
+    if len(os.fsencode(journal.name)) <= _LONGEST:
+        return journal
+    return path.with_name(hashlib.sha256(os.fsencode(path.name)).hexdigest() + journal.suffix)
 
 
-def _state(path: Path) -> tuple[int, ...]:
+def _check_journal(path: Path, journal: Path) -> None:
+    """Check that a journal is one: it says what to write into the file."""
+    try:
+        note = os.lstat(journal)
+    except FileNotFoundError:  # somebody else has just finished with it
+        return
+    if not stat.S_ISREG(note.st_mode):
+        raise OSError(f"{path}: its journal {journal.name} is no regular file; delete it")
+    # where all may write, but none replace what others have, none may change it by a journal either
+    if os.name == "posix" and path.exists() and os.stat(path.parent).st_mode & stat.S_ISVTX:
+        owners = {os.geteuid(), os.stat(path).st_uid}
+        if note.st_uid not in owners:
+            raise PermissionError(
+                f"{path}: its journal {journal.name} belongs to somebody else, in a folder where "
+                "that is not to be trusted; let its owner run: sparsemed recover"
+            )
+
+
+def file_state(file: Path | int) -> tuple[int, ...]:
     """Return what differs once another program has changed, replaced or removed the file."""
-    if not path.exists():
+    try:
+        found = os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
         return ()
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _open_for_writing(path: Path) -> io.FileIO:
+def _open_for_writing(path: Path, reason: str) -> io.FileIO:
     if path.exists() and not os.access(path.parent, os.W_OK):
         raise PermissionError(
-            f"{path}: the folder is read-only, but needs a journal during a change; "
-            "make it writable, or choose another output file"
+            f"{path}: the folder is read-only, but a change needs a journal in it; "
+            f"make it writable, {reason}"
         )
     try:
         return open(path, "r+b", buffering=0)
@@ -437,13 +495,16 @@ def _open_for_writing(path: Path) -> io.FileIO:
         raise FileNotFoundError(f"{path}: there is no such file") from error
     except PermissionError as error:
         raise PermissionError(
-            f"{path}: the file is read-only; make it writable, or choose another output file"
+            f"{path}: the file is read-only; make it writable, {reason}"
         ) from error
 
 
 @contextlib.contextmanager
-def _locked(handle: io.FileIO, path: Path) -> Iterator[None]:
-    """Keep others out of the file: `recover`, and HDF5, which locks what it has open."""
+def _locked(handle: io.FileIO, path: Path) -> Iterator[bool]:
+    """Keep others out of the file: `recover`, and HDF5, which locks what it has open.
+
+    Yields whether that was possible: some file systems know no locks.
+    """
     is_locked = True
     try:
         portalocker.lock(handle, portalocker.LOCK_EX | portalocker.LOCK_NB)
@@ -454,10 +515,10 @@ def _locked(handle: io.FileIO, path: Path) -> Iterator[None]:
         ) from error
     except portalocker.LockException as error:
         is_locked = False
-        if getattr(error.__cause__, "errno", None) not in _UNSUPPORTED:
+        if getattr(error.__cause__, "errno", None) not in UNSUPPORTED:
             raise OSError(f"{path}: cannot be locked ({error}); run again") from error
     try:
-        yield
+        yield is_locked
     finally:
         if is_locked:  # closing is not enough: forked processes may hold the handle, too
             portalocker.unlock(handle)
@@ -479,13 +540,46 @@ def _check_absent(path: Path) -> None:
         raise FileExistsError(f"{path}: exists already; choose another name, or delete it")
 
 
-def _publish(temporary: Path, path: Path) -> None:
-    """Give a file its name, if that is still free."""
+def _create(path: Path, data: bytes | bytearray) -> None:
+    """Write a file that appears under its name, if that is still free, when it is complete."""
+    if not _create_nameless(path, data):
+        temporary = path.with_name(f".sparsemed-{secrets.token_hex(8)}.tmp")
+        try:
+            with open(temporary, "xb", buffering=0) as handle:
+                _write(handle, 0, data)
+                _sync(handle)
+            try:
+                os.link(temporary, path)  # unlike a rename, this replaces nothing
+            except OSError:
+                _check_absent(path)
+                os.rename(temporary, path)  # a file system without hard links
+        finally:
+            # after an error this is the file, after success its second name
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                temporary.unlink()
+    _sync_folder(path.parent)
+
+
+def _create_nameless(path: Path, data: bytes | bytearray) -> bool:
+    """Do so with a file that has no name until then, and leaves nothing if the process is killed.
+
+    Returns whether the system can do that, which is Linux on most file systems.
+    """
     try:
-        os.link(temporary, path)  # unlike a rename, this replaces nothing
-    except OSError:
-        _check_absent(path)
-        os.rename(temporary, path)  # a file system without hard links
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except (AttributeError, OSError):
+        return False
+    with open(descriptor, "r+b", buffering=0) as handle:
+        _write(handle, 0, data)
+        _sync(handle)
+        try:
+            # with src_dir_fd, though it counts for relative paths only, links are really followed
+            link = f"/proc/self/fd/{descriptor}"
+            os.link(link, path, src_dir_fd=descriptor, follow_symlinks=True)
+        except OSError:
+            _check_absent(path)
+            return False
+    return True
 
 
 # Everything that goes to the disk goes through these; tests stop at each of them.
@@ -504,8 +598,8 @@ def _read(handle: io.FileIO, start: int, stop: int) -> bytearray:
 def _write(handle: io.FileIO, offset: int, data: bytes | bytearray) -> None:
     handle.seek(offset)
     done = 0
-    while done < len(data):
-        done += handle.write(memoryview(data)[done:])
+    while done < len(data):  # piece by piece: the system heeds no signal meanwhile
+        done += handle.write(memoryview(data)[done : done + _PIECE])
 
 
 def _truncate(handle: io.FileIO, size: int) -> None:
@@ -525,7 +619,7 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+        if error.errno not in UNSUPPORTED:
             raise
     finally:
         os.close(descriptor)
