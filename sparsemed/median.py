@@ -6,18 +6,15 @@ here is counting how many frames are below some value.
 """
 
 import functools
-import logging
 from typing import Any
 
 import numba
 import numpy as np
 from numba import njit, prange
-from numba.core.event import Listener, install_listener
 from numpy.typing import ArrayLike, NDArray
 
-from sparsemed.cores import kernel_threads
-
-logger = logging.getLogger(__name__)
+from sparsemed.compiling import call, kernel
+from sparsemed.cores import check_num_cpus, kernel_threads, share_out
 
 CACHE_BYTES = 400_000
 """What one chunk of pixels may weigh, over the frames of a window: a core's cache holds it."""
@@ -52,8 +49,8 @@ def _count_below(frames, rows, lo, hi, limit, few, below):  # type: ignore[no-un
             g, h = frames[rows[k + 6], lo:hi], frames[rows[k + 7], lo:hi]
             for j in range(width):
                 v = limit[j]
-                few[j] += (
-                    (a[j] < v) + (b[j] < v) + (c[j] < v) + (d[j] < v)
+                few[j] += (  # 0 makes it a number, where Python runs this without Numba, too
+                    0 + (a[j] < v) + (b[j] < v) + (c[j] < v) + (d[j] < v)
                     + (e[j] < v) + (f[j] < v) + (g[j] < v) + (h[j] < v)
                 )  # fmt: skip
             k += 8
@@ -66,9 +63,9 @@ def _count_below(frames, rows, lo, hi, limit, few, below):  # type: ignore[no-un
             below[j] += few[j]
 
 
-@njit(parallel=True, nogil=True, cache=True)  # type: ignore[untyped-decorator,unused-ignore]
-def _select_medians(frames, rows, starts, length, bits, chunk, images):  # type: ignore[no-untyped-def]
-    """Write the median of each window into `images`.
+@njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
+def _select_in_chunk(frames, rows, starts, length, bits, lo, hi, images):  # type: ignore[no-untyped-def]
+    """Write the median of each window into `images`, for pixels lo to hi.
 
     *One window.* The bits of the value at rank ``r`` can be tried one by one,
     the most significant first: set the bit, count the frames below the
@@ -95,84 +92,96 @@ def _select_medians(frames, rows, starts, length, bits, chunk, images):  # type:
         Frames in a window.
     bits : array of the frames' dtype
         The powers of two of that dtype, the largest first.
-    chunk : int
-        Pixels that one thread handles at a time.
+    lo, hi : int
+        First pixel, and the one after the last.
     images : array, shape (m, P), of the frames' dtype
         Receives the result.
     """
-    pixels = frames.shape[1]
     rank = length // 2
     top = bits[0] - 1 + bits[0]
-    for number in prange(-(-pixels // chunk)):
-        lo = number * chunk
-        hi = min(lo + chunk, pixels)
-        width = hi - lo
-        value = np.empty(width, frames.dtype)
-        limit = np.empty(width, frames.dtype)
-        few = np.empty(width, np.uint8)
-        below = np.empty(width, np.int32)
-        lowest = np.empty(width, frames.dtype)
-        counts = np.empty((LEVELS, width), np.int32)
-        passed = np.empty(width, np.uint8)
-        is_counted = False
-        lasted = 2  # windows for which counts were of use
-        for w in range(len(starts)):
-            start = starts[w]
-            window = rows[start : start + length]
+    width = hi - lo
+    value = np.empty(width, frames.dtype)
+    limit = np.empty(width, frames.dtype)
+    few = np.empty(width, np.uint8)
+    below = np.empty(width, np.int32)
+    lowest = np.empty(width, frames.dtype)
+    counts = np.empty((LEVELS, width), np.int32)
+    passed = np.empty(width, np.uint8)
+    is_counted = False
+    lasted = 2  # windows for which counts were of use
+    for w in range(len(starts)):
+        start = starts[w]
+        window = rows[start : start + length]
 
-            is_found = is_counted
-            if is_counted:
-                last = starts[w - 1]
-                went, came = rows[last:start], rows[last + length : start + length]
+        is_found = is_counted
+        if is_counted:
+            last = starts[w - 1]
+            went, came = rows[last:start], rows[last + length : start + length]
+            for j in range(width):
+                passed[j] = 0
+            for level in range(LEVELS):
                 for j in range(width):
-                    passed[j] = 0
+                    limit[j] = lowest[j] + level
+                _count_below(frames, came, lo, hi, limit, few, below)
+                for j in range(width):
+                    counts[level, j] += below[j]
+                _count_below(frames, went, lo, hi, limit, few, below)
+                for j in range(width):
+                    counts[level, j] -= below[j]
+                    passed[j] += counts[level, j] <= rank
+            for j in range(width):
+                value[j] = lowest[j] + passed[j] - 1
+                if passed[j] == 0 or (passed[j] == LEVELS and value[j] != top):
+                    is_found = False
+
+        if not is_found:
+            for j in range(width):
+                value[j] = 0
+            for bit in bits:
+                for j in range(width):
+                    limit[j] = value[j] | bit
+                _count_below(frames, window, lo, hi, limit, few, below)
+                for j in range(width):
+                    if below[j] <= rank:
+                        value[j] = limit[j]
+
+        for j in range(width):
+            images[w, lo + j] = value[j]
+
+        is_near = w + 1 < len(starts) and NEAR * (starts[w + 1] - start) <= length
+        if is_near and is_found:
+            lasted += 1
+        elif is_near:
+            # Where the median does not stay around for long, counting does not pay.
+            is_counted = lasted >= 2
+            lasted = 0
+            if is_counted:
+                for j in range(width):
+                    lowest[j] = min(max(value[j], LEVELS // 2) - LEVELS // 2, top - LEVELS + 1)
                 for level in range(LEVELS):
                     for j in range(width):
                         limit[j] = lowest[j] + level
-                    _count_below(frames, came, lo, hi, limit, few, below)
-                    for j in range(width):
-                        counts[level, j] += below[j]
-                    _count_below(frames, went, lo, hi, limit, few, below)
-                    for j in range(width):
-                        counts[level, j] -= below[j]
-                        passed[j] += counts[level, j] <= rank
-                for j in range(width):
-                    value[j] = lowest[j] + passed[j] - 1
-                    if passed[j] == 0 or (passed[j] == LEVELS and value[j] != top):
-                        is_found = False
-
-            if not is_found:
-                for j in range(width):
-                    value[j] = 0
-                for bit in bits:
-                    for j in range(width):
-                        limit[j] = value[j] | bit
                     _count_below(frames, window, lo, hi, limit, few, below)
                     for j in range(width):
-                        if below[j] <= rank:
-                            value[j] = limit[j]
+                        counts[level, j] = below[j]
+        else:
+            is_counted = False
 
-            for j in range(width):
-                images[w, lo + j] = value[j]
 
-            is_near = w + 1 < len(starts) and NEAR * (starts[w + 1] - start) <= length
-            if is_near and is_found:
-                lasted += 1
-            elif is_near:
-                # Where the median does not stay around for long, counting does not pay.
-                is_counted = lasted >= 2
-                lasted = 0
-                if is_counted:
-                    for j in range(width):
-                        lowest[j] = min(max(value[j], LEVELS // 2) - LEVELS // 2, top - LEVELS + 1)
-                    for level in range(LEVELS):
-                        for j in range(width):
-                            limit[j] = lowest[j] + level
-                        _count_below(frames, window, lo, hi, limit, few, below)
-                        for j in range(width):
-                            counts[level, j] = below[j]
-            else:
-                is_counted = False
+@kernel(parallel=True, nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
+def _select_medians(frames, rows, starts, length, bits, chunk, images):  # type: ignore[no-untyped-def]
+    """Write the median of each window into `images`, by Numba's threads, chunk by chunk."""
+    pixels = frames.shape[1]
+    for number in prange(-(-pixels // chunk)):
+        lo = number * chunk
+        hi = min(lo + chunk, pixels)
+        _select_in_chunk(frames, rows, starts, length, bits, lo, hi, images)
+
+
+@kernel(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
+def _select_medians_here(frames, rows, starts, length, bits, lo, hi, images):  # type: ignore[no-untyped-def]
+    """Do so in the thread that calls it, for pixels lo to hi."""
+    _select_in_chunk(frames, rows, starts, length, bits, lo, hi, images)
 
 
 def median_image(stack: ArrayLike, num_cpus: int | None = None) -> NDArray[Any]:
@@ -252,23 +261,20 @@ def median_images(
     """
     flat = frames.reshape(len(frames), -1)
     flat.flags.writeable = False  # one type for the compiler, whatever the caller has
-    with kernel_threads(num_cpus), install_listener("numba:compile", _Announcement()):
-        share = -(-flat.shape[1] // numba.get_num_threads())
-        chunk = min(share, max(512, CACHE_BYTES // (flat.itemsize * length)))
-        _select_medians(
-            flat, rows, starts, length, _bits(flat.dtype), chunk, images.reshape(len(images), -1)
-        )
+    flat_images = images.reshape(len(images), -1)
+    bits = _bits(flat.dtype)
+    num_cpus = check_num_cpus(num_cpus)
+    most = max(512, CACHE_BYTES // (flat.itemsize * length))
+    with kernel_threads(num_cpus) as are_there:
+        if are_there:
+            chunk = min(most, -(-flat.shape[1] // numba.get_num_threads()))
+            call(_select_medians, flat, rows, starts, length, bits, chunk, flat_images)
+            return
 
+        def select(lo: int, hi: int) -> None:
+            call(_select_medians_here, flat, rows, starts, length, bits, lo, hi, flat_images)
 
-class _Announcement(Listener):  # type: ignore[misc,unused-ignore]
-    """Says in the log that Numba begins to compile the kernel, which takes seconds."""
-
-    def on_start(self, event: Any) -> None:
-        if event.data["dispatcher"] is _select_medians:
-            logger.info("Compiling the median kernel; this takes some seconds, once a machine")
-
-    def on_end(self, event: Any) -> None:
-        pass
+        share_out(select, flat.shape[1], most, num_cpus)
 
 
 @functools.cache

@@ -3,13 +3,14 @@ import re
 import subprocess
 import sys
 import threading
+from time import sleep
 
 import numba
 import numpy as np
 import pytest
 
 from sparsemed import cores
-from sparsemed.cores import available_cores, check_num_cpus, kernel_threads
+from sparsemed.cores import available_cores, check_num_cpus, kernel_threads, share_out
 
 
 @pytest.mark.parametrize(
@@ -78,20 +79,14 @@ def test_others_are_refused(num_cpus):
     assert str(caught.value).endswith(f"got {num_cpus!r}")
 
 
-def test_bad_number_is_refused_before_anything_is_held():
-    with pytest.raises(ValueError, match="num_cpus"), kernel_threads(0):
-        pass
-    assert cores._one_launch.acquire(blocking=False)
-    cores._one_launch.release()
-
-
 @pytest.mark.parametrize("outside", [1, numba.config.NUMBA_NUM_THREADS])
 def test_thread_count_is_that_of_the_caller_again(outside):
     before = numba.get_num_threads()
     numba.set_num_threads(outside)
     try:
         for asked in (1, 2, 1000):
-            with kernel_threads(asked):
+            with kernel_threads(asked) as are_there:
+                assert are_there
                 assert numba.get_num_threads() == min(asked, numba.config.NUMBA_NUM_THREADS)
             assert numba.get_num_threads() == outside
         with pytest.raises(KeyError), kernel_threads(1):
@@ -102,25 +97,91 @@ def test_thread_count_is_that_of_the_caller_again(outside):
 
 
 def test_one_python_thread_at_a_time():
-    entered = threading.Event()
+    waiting, entered = threading.Event(), threading.Event()
 
     def enter():
+        waiting.set()
         with kernel_threads(1):
             entered.set()
 
     second = threading.Thread(target=enter)
     with kernel_threads(1):
-        assert not cores._one_launch.acquire(blocking=False)
         second.start()
+        waiting.wait()
+        assert not entered.wait(0.05)
+        with kernel_threads(2):  # as from the handler of a signal
+            pass
     second.join()
     assert entered.is_set()
+
+
+THREADS = """
+import os, sys
+import numpy as np
+from numba import njit, prange
+
+
+@njit(parallel=True)
+def theirs(values):
+    for i in prange(len(values)):
+        values[i] = i
+
+
+def are_there():
+    with kernel_threads(2) as found:
+        return found
+
+
+def in_child(work):
+    child = os.fork()
+    if not child:
+        os._exit(work())
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if sys.argv[1] == "theirs first":
+    theirs(np.zeros(3))
+from sparsemed.cores import kernel_threads
+assert are_there() == (sys.argv[2] == "True")
+assert not in_child(are_there)
+assert not in_child(lambda: in_child(are_there))
+assert are_there() == (sys.argv[2] == "True")
+"""
+
+
+@pytest.mark.parametrize(
+    ("layer", "order", "expected"),
+    [
+        ("omp", "ours first", True),
+        ("omp", "theirs first", False),  # a fork may lie in between
+        ("workqueue", "ours first", False),
+        ("none at all", "ours first", False),
+    ],
+)
+def test_where_the_threads_of_numba_can_be_used(layer, order, expected):
+    environment = os.environ | {"NUMBA_THREADING_LAYER": layer}
+    command = [sys.executable, "-W", "error", "-c", THREADS, order, str(expected)]
+    subprocess.run(command, env=environment, check=True)
+
+
+def test_a_child_that_is_forked_before_any_launch_has_threads():
+    code = (
+        THREADS.partition("if sys.argv")[0]
+        + """
+from sparsemed.cores import kernel_threads
+assert in_child(are_there) == 1
+assert are_there()
+"""
+    )
+    environment = os.environ | {"NUMBA_THREADING_LAYER": "omp"}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, check=True)
 
 
 LAUNCH = """
 import os
 from sparsemed.cores import kernel_threads
 before = dict(os.environ)
-with kernel_threads():
+with kernel_threads(1):
     pass
 assert dict(os.environ) == before
 """
@@ -144,3 +205,57 @@ def test_threads_of_openmp_sleep_unless_somebody_wants_otherwise(wish, spins):
         pytest.skip("Numba does not use GNU's OpenMP here")
     assert run.returncode == 0, said
     assert re.search(rf"GOMP_SPINCOUNT = '{spins}'", said)
+
+
+@pytest.mark.parametrize("num_cpus", [1, 2, 3, 1000])
+@pytest.mark.parametrize(("count", "most"), [(1, 5), (7, 1), (7, 3), (40, 1000)])
+def test_each_item_is_done_once(count, most, num_cpus):
+    parts = []
+    share_out(lambda begin, end: parts.append((begin, end)), count, most, num_cpus)
+    assert [n for begin, end in sorted(parts) for n in range(begin, end)] == [*range(count)]
+    assert all(0 < end - begin <= most for begin, end in parts)
+
+
+def test_as_many_threads_as_asked_for(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    for num_cpus, expected in [(1, 1), (3, 3), (5, 5), (9, 5)]:
+        meeting = threading.Barrier(expected)  # nobody gets on until all are there
+        seen = set()
+
+        def work(begin, end, meeting=meeting, seen=seen):
+            seen.add(threading.get_ident())
+            meeting.wait(60)
+
+        share_out(work, expected, 1, num_cpus)
+        assert len(seen) == expected
+        assert threading.get_ident() in seen
+
+
+@pytest.mark.parametrize("bad", [0, 7, 19])
+def test_an_error_ends_it_and_is_passed_on(bad, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    done = []
+
+    def work(begin, end):
+        if begin == bad:
+            raise KeyError(bad)
+        sleep(0.001)
+        done.append(begin)
+
+    before = threading.active_count()
+    with pytest.raises(KeyError):
+        share_out(work, 1000, 1, 4)
+    assert len(done) < 100
+    assert threading.active_count() == before
+
+
+def test_the_caller_does_it_all_where_no_thread_can_be_started(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done = []
+    share_out(lambda begin, _end: done.append(begin), 9, 1, 4)
+    assert done == [*range(9)]

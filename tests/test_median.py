@@ -170,7 +170,7 @@ def kernel_call(monkeypatch):
         seen["threads"] = numba.get_num_threads()
         raise MemoryError
 
-    monkeypatch.setattr(median, "_select_medians", kernel)
+    monkeypatch.setattr(median, "call", kernel)
     return seen
 
 
@@ -193,7 +193,7 @@ def test_thread_count_holds_inside_and_is_restored(kernel_call, outside, asked):
 def test_works_again_after_a_failure(monkeypatch):
     stack = random_stack((5, 3, 4), np.uint8)
     with monkeypatch.context() as patch:
-        patch.setattr(median, "_select_medians", None)
+        patch.setattr(median, "call", None)
         with pytest.raises(TypeError):
             median_image(stack)
     check(stack)
@@ -213,7 +213,8 @@ def of_windows(frames, starts, length, chunk):
     flat = frames.reshape(len(frames), -1)[np.argsort(rows)]
     flat.flags.writeable = False
     images = np.empty((len(starts), *frames.shape[1:]), frames.dtype)
-    with kernel_threads(None):
+    with kernel_threads(2) as are_there:
+        assert are_there
         median._select_medians(
             flat,
             rows,
@@ -371,16 +372,17 @@ def plain(monkeypatch):
     watched = WatchedCounting()
     monkeypatch.setattr(median, "_count_below", watched)
 
-    def run(frames, starts, length, chunk=1000):
+    def run(frames, starts, length):
         images = np.empty((len(starts), frames.shape[2]), frames.dtype)
         with np.errstate(over="ignore"):  # compiled integers wrap without a word
-            median._select_medians.py_func(
+            median._select_in_chunk.py_func(
                 frames[:, 0],
                 np.arange(len(frames)),
                 starts,
                 length,
                 median._bits(frames.dtype),
-                chunk,
+                0,
+                frames.shape[2],
                 images,
             )
         return images[:, np.newaxis]
@@ -399,7 +401,7 @@ def test_how_many_levels_are_counted_makes_no_difference(plain, monkeypatch, lev
         for dtype in DTYPES:
             frames = film([kind] * 3, rng, 60, dtype)
             starts = np.cumsum(rng.integers(0, 4, 12))
-            found = plain(frames, starts, 20, chunk=2)
+            found = plain(frames, starts, 20)
             expected = of_each_window(frames, starts, 20)
             np.testing.assert_array_equal(found, expected, strict=True)
 

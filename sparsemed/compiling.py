@@ -1,0 +1,120 @@
+"""Kernels compiled by Numba, and kept on disk where that can be.
+
+Numba numbers the files of its cache, and an index says which is which. Processes that compile at
+once can thereby mix up their files; so they write one at a time here. And a cache that cannot be
+read or written is an error of the program to Numba, but no more than a loss of time here.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+import numba
+import numpy as np
+import portalocker
+from numba import jit, njit
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.event import Listener, install_listener
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 60
+"""Seconds to wait for another process that writes into the cache."""
+
+_uncached: dict[Any, Any] = {}
+
+
+def kernel(**options: Any) -> Callable[[Callable[..., None]], Any]:
+    """Let Numba compile a function when it is first called, or load what was compiled earlier.
+
+    Parameters
+    ----------
+    **options
+        Those of `numba.njit`.
+    """
+
+    def decorate(function: Callable[..., None]) -> Any:
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # there is no folder to keep it in
+            return njit(**options)(function)
+
+    return decorate
+
+
+def call(kernel: Any, *args: Any) -> None:
+    """Call a kernel, whatever is wrong with the cache.
+
+    Parameters
+    ----------
+    kernel : callable
+        What `kernel` has decorated.
+    *args
+        Its arguments.
+    """
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        with np.errstate(over="ignore"):  # compiled integers wrap without a word
+            kernel(*args)
+        return
+    with _Turns(kernel) as turns, install_listener("numba:compile", turns):
+        if kernel not in _uncached:
+            try:
+                kernel(*args)
+                return
+            except MemoryError:
+                raise
+            except Exception as reason:  # a damaged cache can raise anything
+                folder = kernel.stats.cache_path
+                frames = (frame for frame, _ in walk_tb(reason.__traceback__))
+                if not any(f.f_globals.get("__name__") == "numba.core.caching" for f in frames):
+                    raise
+                logger.warning(
+                    "Compiled kernels cannot be loaded from, or kept in, %s (%s): %s; if this "
+                    "stays, delete that folder", folder, type(reason).__name__, reason,
+                )  # fmt: skip
+            _uncached[kernel] = jit(**kernel.targetoptions)(kernel.py_func)
+        _uncached[kernel](*args)
+
+
+class _Turns(ExitStack, Listener):  # type: ignore[misc,unused-ignore]
+    """Notices that this thread compiles a kernel, and lets one process at a time keep the result.
+
+    Numba says that it begins and ends, and then writes. The lock is held until this is left.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.thread = threading.get_ident()
+
+    def on_start(self, event: Any) -> None:
+        if self._is_meant(event):
+            kept = "once a machine"
+            if self.kernel.stats.cache_path is None:
+                kept = "in each process; set NUMBA_CACHE_DIR to a folder where it can be kept"
+            logger.info("Compiling the median kernel; this takes some seconds, %s", kept)
+
+    def on_end(self, event: Any) -> None:
+        folder = self.kernel.stats.cache_path
+        if self._is_meant(event) and folder is not None:
+            lock = portalocker.Lock(Path(folder) / "sparsemed.lock", timeout=PATIENCE)
+            # where nothing can be written, or files cannot be locked, it goes without
+            with suppress(portalocker.LockException, OSError):
+                self.enter_context(lock)
+
+    def _is_meant(self, event: Any) -> bool:
+        return event.data["dispatcher"] is self.kernel and self.thread == threading.get_ident()
+
+
+if hasattr(os, "register_at_fork"):
+    # A child has none of the threads that may have been compiling, but what they hold.
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
