@@ -7,6 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_FRAMES = 10**8
+"""Frames that can be taken: three hours at 10 kHz. What claims more is damaged."""
+
 Read = Callable[[int, int, NDArray[Any]], None]
 """``read(start, stop, out)`` fills `out`, of shape ``(stop - start, H, W)``, with frames."""
 

@@ -1,15 +1,18 @@
 """Frames of anything that has a shape, a dtype and slicing."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from mmap import mmap
 from numbers import Integral
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames import FrameSource, Read
+from sparsemed.frames import MOST_FRAMES, FrameSource, Read
 
 BATCH_BYTES = 8 * 1024**2
 """Weight of the frames that are read at once."""
@@ -54,8 +57,14 @@ class ArrayFrames:
                 f"{label}: the shape {shape} is not known; "
                 "find it out first, for Dask with images.compute_chunk_sizes()"
             )
+        if shape[0] > MOST_FRAMES:
+            raise ValueError(
+                f"{label}: the shape is {shape}; there can be no more than {MOST_FRAMES} frames"
+            )
         self.images = images
         self.label = label
+        self._file_size = _size_of_file(images)
+        self._size = 0 if self._file_size is None else self._file_size()
         count, height, width = shape
         self.shape = (int(count), int(height), int(width))
         # dcnum's mapped datasets have no dtype
@@ -81,6 +90,7 @@ class ArrayFrames:
             If the images have become more or fewer meanwhile.
         """
         yield partial(self._read, _Held())
+        self._require_whole_file("some frames may be wrong")
         if tuple(self.images.shape) != self.shape:
             raise ValueError(
                 f"{self.label}: the shape was {self.shape} and is {tuple(self.images.shape)} now; "
@@ -108,7 +118,17 @@ class ArrayFrames:
         last = max(first + 1, min(heavy - 1, needed))
         return int(self._edges[first]), int(self._edges[last])
 
+    def _require_whole_file(self, otherwise: str) -> None:
+        """Check that the file behind the images is as long as it was.
+
+        What is missing shows up as zeros; where a file is mapped into memory, the system may
+        also end the process that looks there. It does if the file is cut in that very moment.
+        """
+        if self._file_size is not None and self._file_size() < self._size:
+            raise OSError(f"{self.label}: {otherwise}, the file has become shorter")
+
     def _frames(self, start: int, stop: int) -> NDArray[Any]:
+        self._require_whole_file(f"frames {start} to {stop - 1} cannot be read")
         try:
             frames = np.asarray(self.images[start:stop])
         except OSError as error:
@@ -235,6 +255,17 @@ def _block_edges(images: Any, count: int) -> NDArray[np.int64]:
             return edges
     length = int(along) if isinstance(along, Integral) else 1
     return np.append(np.arange(0, count, length), count)
+
+
+def _size_of_file(images: Any) -> Callable[[], int] | None:
+    """Return what tells the size of the file behind images, where there is one to be asked."""
+    if isinstance(images, h5py.Dataset) and images.file.driver == "sec2" and os.name != "nt":
+        descriptor = images.file.id.get_vfd_handle()
+        return lambda: os.fstat(descriptor).st_size
+    first, base = None, images
+    while isinstance(base, np.ndarray):
+        first, base = base, base.base
+    return base.size if isinstance(first, np.memmap) and isinstance(base, mmap) else None
 
 
 def _how_to_stack(images: Any) -> str:

@@ -8,8 +8,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cached_property, partial
+from functools import partial
 from itertools import product
+from math import prod
 from typing import Any
 
 import h5py
@@ -17,10 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames import Read
-from sparsemed.frames.codecs import KNOWN, Pipeline, UndecodableError
+from sparsemed.frames.codecs import DECOMPRESS, DEFLATE, KNOWN, SHUFFLE, Pipeline, UndecodableError
 
 BATCH_BYTES = 2 * 1024**2
 """Weight of the frames that a thread reads at once, if chunks are no heavier."""
+
+HEAVY_BYTES = 64 * 1024**2
+"""Weight of chunks up to which several of them are decoded at once."""
+
+MOST_CHUNKS = 2**20
+"""Chunks whose places are kept in memory; it takes some 400 bytes for each."""
 
 
 def obstacle(dataset: h5py.Dataset) -> str | None:
@@ -35,6 +42,14 @@ def obstacle(dataset: h5py.Dataset) -> str | None:
     -------
     str or None
 
+    Raises
+    ------
+    OSError
+        If the index of chunks is damaged in a way that HDF5 does not notice.
+    ValueError
+        If chunks are heavy and reach far beyond the frames, or if there are millions of a few
+        bytes each: HDF5 would need gigabytes for them.
+
     Examples
     --------
     >>> import h5py
@@ -42,8 +57,19 @@ def obstacle(dataset: h5py.Dataset) -> str | None:
     ...     obstacle(h5.create_dataset("image", data=[[[1]]], dtype="u1"))
     'it is not stored in chunks'
     """
+    if not dataset.size:
+        return "there are no frames"
     if dataset.chunks is None:  # contiguous, compact, external, or virtual
         return "it is not stored in chunks"
+    plain = prod(dataset.chunks) * dataset.dtype.itemsize
+    count = prod(-(-n // step) for n, step in zip(dataset.shape, dataset.chunks, strict=True))
+    is_vast = plain > 4 * HEAVY_BYTES and plain > 4 * prod(dataset.shape) * dataset.dtype.itemsize
+    if is_vast or (plain < 64 and count > MOST_CHUNKS):
+        raise ValueError(
+            f"{dataset.file.filename}: {dataset.name.lstrip('/')}, of the shape {dataset.shape}, "
+            f"is stored in {count} chunks of the shape {dataset.chunks}, which take far more "
+            "memory than the frames; store it with chunks of one or a few frames"
+        )
     if dataset.dtype.kind != "u" or dataset.dtype.itemsize > 2:
         return f"its dtype is {dataset.dtype}"
     stored = dataset.id.get_type()
@@ -57,33 +83,79 @@ def obstacle(dataset: h5py.Dataset) -> str | None:
         return "its file is open for writing"
     if file.userblock_size:
         return "its file begins with a user block"
-    if unknown := [number for number in _filters(dataset) if number not in KNOWN]:
+    filters = [number for number, _ in _filters(dataset)]
+    if unknown := [number for number in filters if number not in KNOWN]:
         return f"of its filters, those of number {unknown} are not known here"
+    if sum(number in DECOMPRESS for number in filters) > 1:  # the size in between is not known
+        return "its chunks are compressed twice"
+    for number, values in _filters(dataset):
+        is_level = len(values) == 1 and values[0] <= 9
+        if (number == SHUFFLE and values != (dataset.dtype.itemsize,)) or (
+            number == DEFLATE and not is_level
+        ):
+            return f"its filter {number} has the values {values}"
+    if plain > HEAVY_BYTES:
+        return f"its chunks weigh {plain / 2**20:.0f} MiB each"
+    if count > MOST_CHUNKS:
+        return f"it is made of {count} chunks"
     try:
-        chunks = _index_of_chunks(dataset)
+        chunks = _index_of_chunks(dataset, count)
     except RuntimeError as error:
         return f"its index of chunks cannot be read ({error})"
+    begins = [chunk.chunk_offset for chunk in chunks]
     steps = [range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True)]
-    if [chunk.chunk_offset for chunk in chunks] != list(product(*steps)):
+    if begins != (grid := list(product(*steps))):
+        # HDF5 would not find chunks at such places, and take the fill value instead.
+        if len(set(begins)) < len(begins) or not set(begins) <= set(grid):
+            raise OSError(
+                f"{file.filename}: {dataset.name.lstrip('/')} cannot be read, its index of chunks "
+                "is damaged (it lists some twice, or beyond the frames)"
+            )
         return "some of its chunks were never written"
-    # No filter makes a chunk twice as large: such sizes, of which buffers would
-    # be made, are those of a damaged index.
-    plain = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
-    if max(chunk.size for chunk in chunks) > 2 * plain + 65536:
-        return "some of its chunks are larger than they can be"
+
+    def at_edge(begin: tuple[int, ...]) -> bool:
+        ends = zip(begin, dataset.chunks, dataset.shape, strict=True)
+        return any(first + step > size for first, step, size in ends)
+
+    try:
+        # No filter makes a chunk twice as large: such sizes, of which buffers would
+        # be made, are those of a damaged index.
+        if max(chunk.size for chunk in chunks) > 2 * plain + 65536:
+            return "some of its chunks are larger than they can be"
+        # An option of HDF5 stores chunks at the edges as they are, and nothing says so of them.
+        as_they_are = [chunk for chunk in chunks if chunk.size == plain and not chunk.filter_mask]
+        if filters and any(at_edge(chunk.chunk_offset) for chunk in as_they_are):
+            return "chunks at its edges may be stored without its filters"
+        # HDF5 knows where the file ends, and refuses chunks that lie beyond.
+        last = max(chunks, key=lambda chunk: chunk.byte_offset + chunk.size)
+        dataset.id.read_direct_chunk(last.chunk_offset)
+        dataset.id.get_create_plist().fill_value_defined()  # it may be damaged, too
+    except (RuntimeError, OSError, ValueError) as error:
+        return f"its index of chunks cannot be read ({error})"
     return None
 
 
-def _index_of_chunks(dataset: h5py.Dataset) -> list[Any]:
-    """Return where the chunks of a dataset are, in the order of the frames."""
+def _index_of_chunks(dataset: h5py.Dataset, count: int) -> list[Any]:
+    """Return where the chunks of a dataset are, in the order of the frames; one more than count.
+
+    The index may be damaged: one that leads back into itself has no end.
+    """
     chunks: list[Any] = []
-    dataset.id.chunk_iter(chunks.append)
+
+    def take(chunk: Any) -> bool | None:
+        if chunk.byte_offset is not None:
+            chunks.append(chunk)
+        return True if len(chunks) > count else None  # anything but None ends it
+
+    dataset.id.chunk_iter(take)
     return sorted(chunks, key=lambda chunk: chunk.chunk_offset)
 
 
-def _filters(dataset: h5py.Dataset) -> tuple[int, ...]:
+def _filters(dataset: h5py.Dataset) -> list[tuple[int, tuple[int, ...]]]:
+    """Return number and values of each filter, in the order in which they were applied."""
     plist = dataset.id.get_create_plist()
-    return tuple(plist.get_filter(i)[0] for i in range(plist.get_nfilters()))
+    every = (plist.get_filter(i) for i in range(plist.get_nfilters()))
+    return [(number, values) for number, _, values, _ in every]
 
 
 class ChunkFrames:
@@ -107,18 +179,11 @@ class ChunkFrames:
         self.block = int(dataset.chunks[0])
         block_bytes = self.block * height * width * self.dtype.itemsize
         self.batch = self.block * max(1, BATCH_BYTES // block_bytes)
-        self.threads = num_cpus
-
-        self._pipeline = Pipeline(
-            _filters(dataset),
-            self.dtype.itemsize,
-            int(np.prod(dataset.chunks)) * self.dtype.itemsize,
-        )
-
-    @cached_property
-    def _chunks(self) -> list[Any]:
-        """Where the chunks are; read when frames are, as a job reopens its input at the end."""
-        return _index_of_chunks(self.dataset)
+        size = prod(dataset.chunks) * self.dtype.itemsize
+        self.threads = max(1, min(num_cpus, 8 * HEAVY_BYTES // size))
+        filters = tuple(number for number, _ in _filters(dataset))
+        self._pipeline = Pipeline(filters, self.dtype.itemsize, size)
+        self._chunks: list[Any] = []  # where they are; read when frames are
 
     @property
     def _per_row(self) -> int:
@@ -128,6 +193,10 @@ class ChunkFrames:
     @contextmanager
     def reading(self) -> Iterator[Read]:
         """Provide the function that reads; see `sparsemed.frames.FrameSource`."""
+        # A job reopens its input at the end, and reads nothing then. This is no cached_property:
+        # before Python 3.12 these have a lock, which a child forked meanwhile would never get.
+        if not self._chunks:
+            self._chunks = _index_of_chunks(self.dataset, MOST_CHUNKS)
         with ExitStack() as files:
             largest = max(chunk.size for chunk in self._chunks)
             yield partial(self._read, _OfThread(self.dataset.file, largest, files))
@@ -153,33 +222,25 @@ class ChunkFrames:
         decoded = (
             target.reshape(-1).view(np.uint8) if direct else np.empty(self._pipeline.size, np.uint8)
         )
-        stored = own.read_stored(chunk.byte_offset, chunk.size)
+        span = f"frames {begin[0]} to {ends[0] - 1}"
+        try:
+            stored = own.read_stored(chunk.byte_offset, chunk.size)
+        except OSError as error:
+            reason = error.strerror
+            raise OSError(error.errno, f"{self.label}: {span} cannot be read ({reason})") from error
         if stored is None:  # HDF5 would take what is missing for zeros
-            raise OSError(
-                f"{self.label}: frames {begin[0]} to {ends[0] - 1} cannot be read, "
-                "the file has become shorter"
-            )
+            raise OSError(f"{self.label}: {span} cannot be read, the file has become shorter")
         try:
             self._pipeline.decode(stored, chunk.filter_mask, decoded)
-        except UndecodableError as reason:
-            target[...] = self._ask_hdf5(here, reason)
-            return
+        except UndecodableError as error:
+            raise OSError(
+                f"{self.label}: frames {first} to {ends[0] - 1} cannot be read, the file "
+                f"is damaged ({error})"
+            ) from error
         if not direct:
             frames = decoded.view(self.dataset.dtype).reshape(self.dataset.chunks)
             within = tuple(slice(s.start - b, s.stop - b) for s, b in zip(here, begin, strict=True))
             target[...] = frames[within]
-
-    def _ask_hdf5(self, here: tuple[slice, ...], reason: UndecodableError) -> NDArray[Any]:
-        """Let HDF5 read what could not be decoded; it has the last word on what is broken."""
-        try:
-            frames: NDArray[Any] = self.dataset[here]
-        except OSError as error:
-            span = here[0]
-            raise OSError(
-                f"{self.label}: frames {span.start} to {span.stop - 1} cannot be read, the file "
-                f"is damaged ({reason}; HDF5: {error})"
-            ) from error
-        return frames
 
 
 class _OfThread(threading.local):

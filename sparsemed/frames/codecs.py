@@ -1,8 +1,11 @@
 """HDF5 filters undone without HDF5, so that many threads can do it at once.
 
 HDF5 holds one lock while it decodes. imagecodecs has all the codecs that occur
-in measurements, and releases Python's lock. What this module does not know, or
-finds wrong, HDF5 has to judge.
+in measurements, and releases Python's lock.
+
+What this module finds wrong is wrong; HDF5 is not asked. Its Zstandard filter does
+not notice when decoding fails, other filters make room for whatever the bytes yield,
+and where that is less than a chunk, the rest is what lay in memory.
 """
 
 from collections.abc import Callable
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 
 FLETCHER32 = 3
 SHUFFLE = 2
+DEFLATE = 1
 
 
 class UndecodableError(Exception):
@@ -22,17 +26,51 @@ class UndecodableError(Exception):
 
 def _decode_blosc(data: Any, out: Any) -> Any:
     """Decode Blosc data, which must be as long as it says: its decoder does not check that."""
-    if len(data) < 16 or int.from_bytes(data[12:16], "little") != len(data):
-        raise UndecodableError("its length is not what its header says")
-    return imagecodecs.blosc_decode(data, numthreads=1, out=out)
+    if len(data) < 16 or int.from_bytes(data[12:16], "little") > len(data):
+        raise UndecodableError("it is shorter than its header says")
+    _require_size(int.from_bytes(data[4:8], "little"), len(out))
+    return imagecodecs.blosc_decode(
+        data[: int.from_bytes(data[12:16], "little")], numthreads=1, out=out
+    )
+
+
+def _decode_lz4(data: Any, out: Any) -> Any:
+    _require_size(int.from_bytes(data[:8], "big"), len(out))
+    return imagecodecs.lz4h5_decode(data, out=out)
+
+
+def _decode_zstd(data: Any, out: Any) -> Any:
+    if (size := _zstd_size(bytes(data[:18]))) is None:
+        raise UndecodableError("it does not say its size")
+    _require_size(size, len(out))
+    return imagecodecs.zstd_decode(data, out=out)
+
+
+def _zstd_size(header: bytes) -> int | None:
+    """Return the size that the header of a Zstandard frame tells, or None if it tells none."""
+    if len(header) < 6 or header[:4] != b"\x28\xb5\x2f\xfd":
+        return None
+    descriptor = header[4]
+    is_single = bool(descriptor & 0x20)  # one segment: no byte for the window
+    width = (int(is_single), 2, 4, 8)[descriptor >> 6]
+    begin = 5 + (not is_single) + (0, 1, 2, 4)[descriptor & 3]  # after the number of a dictionary
+    if not width or len(header) < begin + width:
+        return None
+    size = int.from_bytes(header[begin : begin + width], "little")
+    return size + 256 if width == 2 else size
+
+
+def _require_size(found: int, size: int) -> None:
+    if found != size:
+        raise UndecodableError(f"{found} bytes instead of {size}")
 
 
 DECOMPRESS: dict[int, Callable[..., Any]] = {
-    1: imagecodecs.deflate_decode,
+    DEFLATE: imagecodecs.deflate_decode,
     32000: imagecodecs.lzf_decode,
     32001: _decode_blosc,
-    32004: imagecodecs.lz4h5_decode,
-    32015: imagecodecs.zstd_decode,
+    32004: _decode_lz4,
+    32015: _decode_zstd,
 }
 """Decompression functions by the registered numbers of HDF5 filters."""
 
@@ -89,14 +127,15 @@ class Pipeline(NamedTuple):
                 size = self.size + 4 * applied[:position].count(FLETCHER32)
                 whole = out if not position else np.empty(size, np.uint8)
                 data = _decompressed(number, data, whole)
-        if len(data) != self.size:
-            raise UndecodableError(f"{len(data)} bytes instead of {self.size}")
+        _require_size(len(data), self.size)
         if data is not out:
             out[:] = np.frombuffer(data, np.uint8)
 
 
 def _checked(data: Any) -> memoryview:
     """Return data without the checksum at its end, which must be right."""
+    if len(data) < 4:
+        raise UndecodableError(f"{len(data)} bytes, which is no checksum")
     content: Any = memoryview(data)[:-4]
     checksum = bytes(memoryview(data)[-4:])
     if imagecodecs.h5checksum_fletcher32(content) != int.from_bytes(checksum, "little"):
@@ -117,8 +156,9 @@ def _unshuffled(data: Any, itemsize: int) -> NDArray[np.uint8]:
 def _decompressed(number: int, data: Any, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
     try:
         written = DECOMPRESS[number](data, out=out)
+    except UndecodableError:
+        raise
     except Exception as error:  # each codec has an error of its own
         raise UndecodableError(str(error)) from error
-    if len(written) != len(out):
-        raise UndecodableError(f"{len(written)} bytes instead of {len(out)}")
+    _require_size(len(written), len(out))
     return out

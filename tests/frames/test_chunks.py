@@ -1,14 +1,18 @@
+import ctypes
 import logging
 import os
+import re
 import shutil
 import struct
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import hdf5plugin
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -21,7 +25,7 @@ from sparsemed.frames.chunks import ChunkFrames, obstacle
 
 FILTERS = {
     "none": {},
-    "shuffle": {"shuffle": True},
+    "shuffle": {"shuffle": True, "fletcher32": True},
     "checksum": {"fletcher32": True},
     "gzip": {"compression": "gzip", "shuffle": True},
     "gzip, checksum": {"compression": "gzip", "fletcher32": True},
@@ -233,6 +237,9 @@ def test_no_frames_are_refused_before_chunks_are_looked_for(tmp_path):
 # The same frames as HDF5 reads
 
 
+EDGES = "chunks at its edges may be stored without its filters"
+
+
 @st.composite
 def cases(draw):
     shape = draw(st.tuples(st.integers(1, 30), st.integers(1, 9), st.integers(1, 9)))
@@ -264,7 +271,8 @@ def test_equals_hdf5(tmp_path_factory, case, dtype, filters, num_cpus, libver):
         h5.create_dataset("image", data=images, chunks=chunk, **FILTERS[filters])
     with h5py.File(path) as h5:
         dataset = h5["image"]
-        assert obstacle(dataset) is None
+        # the size of a small chunk may be the same by chance
+        assert obstacle(dataset) in (None, EDGES)
         frames = ChunkFrames(dataset, num_cpus, "here")
         assert frames.shape == shape
         assert frames.dtype == np.dtype(dtype).newbyteorder("=")
@@ -356,47 +364,22 @@ def test_chunks_that_some_filters_were_left_out_for(tmp_path, mask):
     with h5py.File(tmp_path / "a.h5") as h5:
         np.testing.assert_array_equal(h5["image"][:], images)
         assert h5["image"].id.get_chunk_info(0).filter_mask == mask
-        frames = never_asks_hdf5(ChunkFrames(h5["image"], 2, "here"))
-        np.testing.assert_array_equal(read(frames), images)
+        np.testing.assert_array_equal(read(ChunkFrames(h5["image"], 2, "here")), images)
 
 
-def never_asks_hdf5(frames):
-    """Let frames fail where they would ask HDF5."""
-
-    def refuse(here, reason):
-        raise AssertionError(f"{here}: {reason}")
-
-    frames._ask_hdf5 = refuse
-    return frames
-
-
-@pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
-def test_hdf5_is_not_asked_without_need(tmp_path, filters):
-    images = grainy((9, 5, 6), ">u2")
-    with stored(tmp_path / "a.h5", images, chunks=(4, 3, 6), **filters) as dataset:
-        found = read(never_asks_hdf5(ChunkFrames(dataset, 2, "here")), (0, 9), (2, 5))
-    np.testing.assert_array_equal(found, np.concatenate([images, images[2:5]]))
-
-
-def test_what_cannot_be_decoded_is_asked_of_hdf5(tmp_path, monkeypatch):
-    # Two compressions, one upon the other, are not decoded here.
+def test_chunks_that_are_compressed_twice_are_left_to_hdf5(tmp_path):
     images = np.zeros((11, 50, 60), "u1")
     images[5, 3, 4] = 7
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_chunk((4, 30, 60))
     plist.set_deflate(1)
     plist.set_filter(32000, h5py.h5z.FLAG_OPTIONAL, ())
-    with h5py.File(tmp_path / "a.h5", "w") as h5:
-        low_level(h5, h5py.h5t.STD_U8LE, plist, images.shape)[:] = images
-    with h5py.File(tmp_path / "a.h5") as h5:
-        frames = ChunkFrames(h5["image"], 3, "here")
-        np.testing.assert_array_equal(
-            read(frames, (0, 11), (3, 9)), np.concatenate([images, images[3:9]])
-        )
-        asked = []
-        monkeypatch.setattr(frames, "_ask_hdf5", lambda here, _: asked.append(here) or 0)
-        read(frames, (4, 6))
-        assert asked
+    with h5py.File(tmp_path / "a.rtdc", "w") as h5:
+        h5.create_group("events")
+        low_level(h5["events"], h5py.h5t.STD_U8LE, plist, images.shape)[:] = images
+    with h5py.File(tmp_path / "a.rtdc") as h5:
+        assert obstacle(h5["events/image"]) == "its chunks are compressed twice"
+    assert (sparsemed.compute_background(tmp_path / "a.rtdc").images == 0).all()
 
 
 # Damaged and missing files
@@ -414,7 +397,7 @@ def test_damage_is_told(tmp_path, filters, bit):
     with h5py.File(path) as h5:
         frames = ChunkFrames(h5["events/image"], 2, f"{path}: events/image")
         for span, told in [((0, 12), "4 to 7"), ((5, 7), "5 to 6"), ((7, 8), "7 to 7")]:
-            with pytest.raises(OSError, match=r"is damaged \(.+; HDF5: .+\)$") as caught:
+            with pytest.raises(OSError, match=r"is damaged \(wrong checksum\)$") as caught:
                 read(frames, span)
             start = f"{path}: events/image: frames {told} cannot be read"
             assert str(caught.value).startswith(start)
@@ -428,6 +411,7 @@ def test_damage_is_told(tmp_path, filters, bit):
 
 @settings(deadline=None, max_examples=200)
 @given(st.sampled_from(list(FILTERS)), st.integers(0, 2**24), st.integers(0, 7))
+@example("lz4", 24, 7)
 def test_what_hdf5_refuses_is_refused_and_what_it_reads_is_read(
     tmp_path_factory, filters, where, bit
 ):
@@ -446,7 +430,13 @@ def test_what_hdf5_refuses_is_refused_and_what_it_reads_is_read(
                 read(frames)
         else:
             assert not FILTERS[filters].get("fletcher32")
-            np.testing.assert_array_equal(read(frames), expected)
+            try:
+                found = read(frames)
+            except OSError as error:  # lengths of blocks that HDF5's filter makes shorter
+                if "invalid values in LZ4H5 header" not in str(error):
+                    raise
+            else:
+                np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
@@ -476,6 +466,125 @@ def test_files_that_get_shorter_while_they_are_read(tmp_path, filters):
         os.truncate(path, info.byte_offset + info.size // 2)
         with pytest.raises(OSError, match=rf"frames {first} to {first + 3} cannot be read"):
             read(frames)
+
+
+SIZES = {
+    "none": lambda data: data,
+    "checksum": lambda data: data + h5checksum_fletcher32(data).to_bytes(4, "little"),
+    "gzip": zlib.compress,
+    "lzf": lambda data: bytes(imagecodecs.lzf_encode(data)),
+    "zstd": lambda data: bytes(imagecodecs.zstd_encode(data)),
+    "lz4": lambda data: bytes(imagecodecs.lz4h5_encode(data)),
+    "blosc": lambda data: bytes(imagecodecs.blosc_encode(data)),
+}
+
+
+@pytest.mark.parametrize("size", [1, 119, 121, 3000])
+@pytest.mark.parametrize("filters", SIZES)
+def test_chunks_that_yield_more_or_less_than_they_should(tmp_path, filters, size):
+    # HDF5 reads all of these, and fills a chunk that is too short with what lies in memory.
+    path = tmp_path / "a.rtdc"
+    options = {"gzip": {"compression": "gzip"}, "lzf": {"compression": "lzf"}}.get(filters)
+    options = options or (dict(hdf5plugin.Zstd()) if filters == "zstd" else FILTERS[filters])
+    with h5py.File(path, "w") as h5:
+        dataset = h5.create_dataset(
+            "events/image", data=grainy((12, 5, 6)), chunks=(4, 5, 6), **options
+        )
+        data = grainy((size,)) // 64
+        dataset.id.write_direct_chunk((4, 0, 0), SIZES[filters](data.tobytes()))
+    with h5py.File(path) as h5:
+        assert h5["events/image"][4:8].shape == (4, 5, 6)
+    with pytest.raises(OSError, match=r"a\.rtdc: events/image: frames 4 to 7 cannot be read"):
+        sparsemed.compute_background(path)
+
+
+def test_zstandard_that_hdf5_fails_to_decode_without_a_word(tmp_path):
+    path = tmp_path / "a.rtdc"
+    images = grainy((12, 5, 6)) // 64
+    with stored(path, images, chunks=(4, 5, 6), **hdf5plugin.Zstd()) as dataset:
+        info = dataset.id.get_chunk_info(1)
+    with open(path, "r+b") as file:
+        file.seek(info.byte_offset + 12)
+        file.write(bytes(info.size - 14))
+    with h5py.File(path) as h5:
+        assert not np.array_equal(h5["events/image"][4:8], images[4:8])
+    with pytest.raises(OSError, match=r"frames 4 to 7 cannot be read, the file is damaged"):
+        sparsemed.compute_background(path)
+
+
+@pytest.mark.parametrize("name", ["shuffle", "deflate"])
+def test_filters_with_other_values_are_left_to_hdf5(tmp_path, name):
+    path = tmp_path / "a.h5"
+    with stored(path, grainy((12, 5, 6), "u2"), chunks=(4, 5, 6), **FILTERS["gzip"]):
+        pass
+    content = path.read_bytes()
+    at = content.index(b"\0" + name.encode() + b"\0") + 9  # a number follows the name
+    path.write_bytes(content[:at] + struct.pack("<I", 12) + content[at + 4 :])
+    with h5py.File(path) as h5:
+        number = {"shuffle": 2, "deflate": 1}[name]
+        assert obstacle(h5["events/image"]) == f"its filter {number} has the values (12,)"
+
+
+def test_chunks_beyond_the_end_that_hdf5_knows_are_left_to_it(tmp_path):
+    path = tmp_path / "a.h5"
+    with stored(path, grainy((12, 5, 6)), chunks=(4, 5, 6)) as dataset:
+        end = dataset.id.get_chunk_info(2).byte_offset
+    content = path.read_bytes()  # byte 40 of an old file tells where it ends
+    path.write_bytes(content[:40] + struct.pack("<Q", end) + content[48:])
+    with h5py.File(path) as h5:
+        assert "cannot be read" in obstacle(h5["events/image"])
+        with pytest.raises(OSError, match="read"):
+            h5["events/image"][8:]
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks"), [((3, 10, 10), (2**22, 10, 10)), ((3, 1000, 1000), (1, 1, 1))]
+)
+def test_chunks_that_would_take_gigabytes_are_refused(tmp_path, shape, chunks):
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        h5.create_dataset("image", shape, "u1", chunks=chunks, maxshape=(None,) * 3)
+    with (
+        h5py.File(tmp_path / "a.h5") as h5,
+        pytest.raises(ValueError, match=r"a\.h5: image, .* store it with chunks of one or a few"),
+    ):
+        obstacle(h5["image"])
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "reason"),
+    [
+        ((90, 1000, 1000), (70, 1000, 1000), "its chunks weigh 67 MiB each"),
+        ((2**21, 8, 8), (1, 8, 8), "it is made of 2097152 chunks"),
+        ((2, 2200, 3300), (10, 2200, 3300), "its chunks weigh 69 MiB each"),
+        ((0, 1000, 1000), (70, 1000, 1000), "there are no frames"),
+    ],
+)
+def test_heavy_and_countless_chunks_are_left_to_hdf5(tmp_path, shape, chunks, reason):
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        h5.create_dataset("image", shape, "u1", chunks=chunks, maxshape=(None, *shape[1:]))
+    with h5py.File(tmp_path / "a.h5") as h5:
+        assert obstacle(h5["image"]) == reason
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks for HDF5's library there")
+@pytest.mark.parametrize("numbers", [(2,), (1,), (2, 1), (3,)], ids=str)
+def test_chunks_at_the_edges_may_be_stored_without_filters(tmp_path, numbers):
+    images = grainy((10, 5, 6), "u2")
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((4, 5, 6))
+    for number in numbers:
+        {1: lambda: plist.set_deflate(1), 2: plist.set_shuffle, 3: plist.set_fletcher32}[number]()
+    # h5py does not offer this option, which is for files of the newer format.
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    library = ctypes.CDLL(next(m.split()[-1] for m in maps if re.search(r"libhdf5[-.]", m)))
+    assert library.H5Pset_chunk_opts(ctypes.c_int64(plist.id), 2) == 0
+    with h5py.File(tmp_path / "a.rtdc", "w", libver="latest") as h5:
+        h5.create_group("events")
+        low_level(h5["events"], h5py.h5t.STD_U16LE, plist, images.shape)[:] = images
+    with h5py.File(tmp_path / "a.rtdc") as h5:
+        assert obstacle(h5["events/image"]) == EDGES
+    found = sparsemed.compute_background(tmp_path / "a.rtdc", kernel_size=1, split_time=1e-4)
+    np.testing.assert_array_equal(found.series[-1], images[9])
 
 
 @needs_posix
@@ -539,6 +648,22 @@ def test_a_damaged_index_of_chunks(tmp_path, byte, bit):
         except OSError:
             return
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("begin", [(8, 0, 0), (2**20 + 4, 0, 0)])
+def test_chunks_that_the_index_lists_elsewhere(tmp_path, begin):
+    # HDF5 takes the chunk that it does not find for one that was never written.
+    path = tmp_path / "a.rtdc"
+    with stored(path, grainy((12, 5, 6)) | 1, chunks=(4, 5, 6)):
+        pass
+    entry = struct.pack("<II3Q", 120, 0, 4, 0, 0)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(entry, struct.pack("<II3Q", 120, 0, *begin)))
+    with h5py.File(path) as h5:
+        assert not h5["events/image"][4:8].all()
+    message = r"a\.rtdc: events/image cannot be read, its index of chunks is damaged"
+    with pytest.raises(OSError, match=message):
+        sparsemed.compute_background(path)
 
 
 # Threads and open files

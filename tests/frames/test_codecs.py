@@ -171,7 +171,7 @@ def test_filters_in_any_order(filters, dtype):
             check(dataset)
 
 
-def test_two_compressions_are_left_to_hdf5():
+def test_two_compressions_are_not_decoded_here():
     with memory() as h5:
         dataset = dataset_with(h5, (LZF, DEFLATE), "u1", smooth((8, 50, 70), "u1"))
         mask, stored = dataset.id.read_direct_chunk((0, 0, 0))
@@ -272,6 +272,27 @@ def test_chunks_cut_short_are_refused(filters):
     for size in {*range(20), *range(0, len(stored), 97), *range(len(stored) - 9, len(stored))}:
         with pytest.raises(UndecodableError):
             decode(Pipeline(filters, 2, SIZE), stored[:size])
+
+
+def test_zstandard_without_a_size_is_refused():
+    # HDF5 takes it that there is no end to what it has to make room for.
+    packer = zstd_bomb(says_size=False)
+    with pytest.raises(UndecodableError, match="does not say its size"):
+        decode(Pipeline((ZSTD,), 1, GIGABYTE // 2**14), packer)
+
+
+@pytest.mark.parametrize("size", [10, 255, 256, 65791, 65792, 2**17])
+def test_sizes_in_headers_of_zstandard(size):
+    data = plain_bytes(size)
+    stored = bytes(imagecodecs.zstd_encode(data))
+    assert decode(Pipeline((ZSTD,), 1, size), stored).tobytes() == data
+    with pytest.raises(UndecodableError, match=f"{size} bytes instead of {size + 1}"):
+        decode(Pipeline((ZSTD,), 1, size + 1), stored)
+
+
+def test_what_follows_blosc_data_does_not_matter():
+    stored = bytes(imagecodecs.blosc_encode(plain_bytes()))
+    assert decode(Pipeline((BLOSC,), 1, SIZE), stored + b"more").tobytes() == plain_bytes()
 
 
 @settings(deadline=None, max_examples=300)
