@@ -9,15 +9,28 @@ its index within the basin.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from sparsemed.printable import printable, quoted
+from sparsemed.rtdc.entries import Reach, entry, holds, subgroup
+
+MOST_BASINS = 300
+"""Records in a file. Each one may take a look at many files; ten are many."""
+
+MOST_ITEMS = {"paths": 100, "features": 1000}
+"""Entries of the lists in a record. Three paths are many, and so are 300 features."""
+
+RECORD_BYTES = 2**20
+"""Bytes of a record."""
 
 MAPPINGS = tuple(f"basinmap{i}" for i in range(10))
 """The features that can hold the mapping of a basin."""
@@ -74,20 +87,57 @@ def read_basins(h5: h5py.File) -> list[Basin]:
     Raises
     ------
     ValueError
-        If a record is not a JSON object, or not that of a basin.
+        If a record is not a JSON object, or not that of a basin; or if there are
+        more of them, or larger ones, than any measurement has use for.
     """
-    basins = []
-    for key, dataset in members(h5, "basins"):
-        try:
-            record = json.loads("\n".join(line.decode() for line in dataset[:].tolist()))
-        except (ValueError, AttributeError, TypeError) as error:
-            raise ValueError(f"{h5.filename}: basins/{key} is not valid JSON: {error}") from error
-        if not isinstance(record, dict) or not all(
-            isinstance(record.get(name, []), list) for name in ("paths", "features")
+    group = subgroup(h5, "basins")
+    keys = [] if group is None else list(group)
+    if len(keys) > MOST_BASINS:
+        raise ValueError(f"{h5.filename}: has {len(keys)} basins, more than {MOST_BASINS}")
+    return [Basin(key, _read_record(h5, key)) for key in keys]
+
+
+def _read_record(h5: h5py.File, key: str) -> dict[str, Any]:
+    label = f"{h5.filename}: basins/{printable(key)}"
+    dataset: Any = entry(h5, f"basins/{key}")
+    if isinstance(dataset, h5py.Dataset) and dataset.nbytes > RECORD_BYTES:
+        raise ValueError(f"{label} is not a basin record: it has {dataset.nbytes} bytes")
+    try:
+        lines = dataset[:].tolist()
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{label} is not valid JSON: {printable(error)}") from error
+    return parse_record(lines, label)
+
+
+def parse_record(lines: Any, label: str) -> dict[str, Any]:
+    """Return the basin record that the lines of a text, as bytes, hold.
+
+    Raises
+    ------
+    ValueError
+        If it is not a JSON object, or not that of a basin; the message begins with the label.
+    """
+    try:
+        record = json.loads("\n".join(line.decode() for line in lines))
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"{label} is not valid JSON: {printable(error)}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{label} is not a basin record: {quoted(record)}")
+    for name, kinds in _KINDS.items():
+        value = record.get(name, kinds[0]())
+        if not isinstance(value, kinds) or (
+            isinstance(value, list) and len(value) > MOST_ITEMS[name]
         ):
-            raise ValueError(f"{h5.filename}: basins/{key} is not a basin record: {record!r}")
-        basins.append(Basin(key, record))
-    return basins
+            raise ValueError(f"{label} is not a basin record: its {name} is {quoted(value)}")
+    return record
+
+
+_TEXT = (str, NoneType)
+_KINDS: dict[str, tuple[type, ...]] = {
+    "name": _TEXT, "description": _TEXT, "type": _TEXT, "identifier": _TEXT, "mapping": _TEXT,
+    "paths": (list,), "features": (list,),
+}  # fmt: skip
+"""What a record may hold; what is not named here is of no concern."""
 
 
 def search_order(basins: list[Basin]) -> list[Basin]:
@@ -95,27 +145,12 @@ def search_order(basins: list[Basin]) -> list[Basin]:
     return sorted(basins, key=lambda basin: (not basin.is_internal, basin.name))
 
 
-def members(h5: h5py.File, name: str) -> list[tuple[str, Any]]:
-    """Return names and entries of a group of a file; there are none if it has no such group.
-
-    Raises
-    ------
-    ValueError
-        If that is not a group.
-    """
-    group = h5.get(name, {})
-    if isinstance(group, h5py.Dataset):
-        raise ValueError(f"{h5.filename}: {name} is not a group")
-    return list(group.items())
-
-
-def locate_file(paths: list[Any], folder: Path) -> Path | None:
-    """Return the first of the paths that exists, absolute or below `folder`."""
+def locate_file(paths: list[Any], reach: Reach) -> Path | None:
+    """Return the first of the paths that may be opened, absolute or below the folder."""
     for path in paths:
-        # os.path.exists takes whatever a record may say; joined to an absolute
-        # path, the folder has no effect
-        if isinstance(path, str) and os.path.exists(folder / path):
-            return folder / path
+        # joined to an absolute path, the folder has no effect
+        if isinstance(path, str) and reach.refusal(reach.folder / path) is None:
+            return reach.folder / path
     return None
 
 
@@ -198,10 +233,17 @@ def free_mapping(h5: h5py.File, mapping: NDArray[np.int64]) -> str:
     ValueError
         If all of them are taken.
     """
-    events = h5.require_group("events")
     for name in MAPPINGS:
-        if name not in events or np.array_equal(events[name][:], mapping):
+        if not holds(h5, f"events/{name}"):
             return name
+        with suppress(ValueError):  # it leads to another file
+            present = entry(h5, f"events/{name}")
+            if (
+                isinstance(present, h5py.Dataset)
+                and present.shape == mapping.shape
+                and np.array_equal(present[:], mapping)
+            ):
+                return name
     raise ValueError(
         f"{h5.filename}: events/{MAPPINGS[0]} to {MAPPINGS[-1]} are all in use; "
         "there can be no more than ten mapped basins, remove one first"

@@ -13,6 +13,8 @@ import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compr
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.frames import MOST_FRAMES
+from sparsemed.printable import printable, quoted
 from sparsemed.rtdc.basins import (
     Basin,
     locate_file,
@@ -20,7 +22,16 @@ from sparsemed.rtdc.basins import (
     read_basins,
     search_order,
 )
-from sparsemed.rtdc.commit import recover
+from sparsemed.rtdc.commit import file_state, recover
+from sparsemed.rtdc.entries import (
+    MISSING,
+    Attributes,
+    Policy,
+    Reach,
+    entry,
+    open_for_reading,
+    subgroup,
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Feature:
     label: str
 
     def __len__(self) -> int:
-        return int(len(self.dataset) if self.mapping is None else len(self.mapping))
+        return int(self.dataset.shape[0] if self.mapping is None else len(self.mapping))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -77,6 +88,12 @@ class Measurement:
     ----------
     path : str or path
         The file.
+    basins : str
+        Which other files it may lead to, by basins, by links and as storage of its
+        data. ``"off"``: none. ``"same-folder"``: those directly in its folder, once
+        symbolic links are resolved. ``"any"``: all. In any case, only regular files,
+        and they stay as they are. Basins within the file always count; the basins of
+        a basin's file never do, as in dcnum 0.31: whoever refers to it, copies them.
 
     Attributes
     ----------
@@ -84,23 +101,30 @@ class Measurement:
         The file.
     basins : list of Basin
         Its basins, in the order in which they are searched.
+    reach : Reach
+        Which other files it may lead to.
 
     Raises
     ------
     OSError
         If the file is missing or cannot be read as HDF5.
     ValueError
-        If it has no events, or a broken basin record.
+        If it has no events, or a broken basin record; or if `basins` is none of
+        these.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
+    def __init__(self, path: str | PathLike[str], basins: Policy = "any") -> None:
         self.path = Path(path)
+        self.reach = Reach(self.path, basins)
         self._h5 = open_hdf5(self.path)
-        self._basin_files: dict[str, h5py.File] = {}
+        self._absolute = self.path.absolute()  # the working folder may change
+        self._state = file_state(self.path)
         try:
             with naming_damage(self.path):
-                if not isinstance(self._h5.get("events"), h5py.Group):
+                events = subgroup(self._h5, "events", self.reach)
+                if events is None:
                     raise ValueError(f"{self.path}: has no group 'events'; is it a measurement?")
+                self._events = events
                 self.basins = search_order(read_basins(self._h5))
         except BaseException:
             self.close()
@@ -119,20 +143,34 @@ class Measurement:
 
     def close(self) -> None:
         """Close the file and those of its basins."""
-        for h5 in self._basin_files.values():
-            h5.close()
+        self.reach.close()
         self._h5.close()
+
+    def check_unchanged(self) -> None:
+        """Check that nobody has changed, replaced or removed the files since they were opened.
+
+        Raises
+        ------
+        OSError
+            If somebody has. Frames that were read may then be of two different states.
+        """
+        for path, state in {self._absolute: self._state, **self.reach.states}.items():
+            if file_state(path) != state:
+                raise OSError(
+                    f"{path}: was changed, replaced or removed by another program while its "
+                    "frames were read; run again when that has ended"
+                )
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The metadata of the file: who measured what, how and when."""
         with naming_damage(self.path):
-            return dict(self._h5.attrs)
+            return dict(Attributes(self._h5))
 
     @property
     def frame_rate(self) -> Any:
         """Rate of the camera in Hz, or None."""
-        return self._h5.attrs.get("imaging:frame rate")
+        return Attributes(self._h5).get("imaging:frame rate")
 
     @property
     def image(self) -> Feature:
@@ -145,14 +183,21 @@ class Measurement:
         """
         if (image := self.feature("image")) is not None:
             return image
-        missing = [
-            f"'{path}'"
-            for basin in self.basins
-            if basin.is_file and locate_file(basin.paths, self.path.parent) is None
-            for path in basin.paths[:1]
-        ]
-        hint = f"; these basins were not found: {', '.join(missing)}" if missing else ""
+        hint = "; ".join(["", *self._not_followed()][:5])
         raise ValueError(f"{self.path}: has no dataset 'events/image'{hint}")
+
+    def _not_followed(self) -> Iterator[str]:
+        """Say of basins that lead nowhere, why."""
+        missing = []
+        for basin in self.basins:
+            if basin.is_file and locate_file(basin.paths, self.reach) is None:
+                reason = why_not(basin, self.reach)
+                if reason is None:
+                    missing += [quoted(path) for path in basin.paths[:1]]
+                else:
+                    yield f"basin {quoted(basin.name)} {reason}"
+        if missing:
+            yield f"these basins were not found: {', '.join(missing[:5])}"
 
     def feature(self, name: str) -> Feature | None:
         """Return a feature of the file or of the first basin that has it.
@@ -175,58 +220,63 @@ class Measurement:
 
     def own(self, name: str) -> Feature | None:
         """Return a feature that the file itself has, basins aside."""
-        if name not in self._h5["events"]:
+        dataset = _dataset(self._events, name, self.reach)
+        if dataset is None:
             return None
-        return Feature(_dataset(self._h5["events"], name), None, f"{self.path}: events/{name}")
+        return Feature(dataset, None, f"{self.path}: events/{name}")
 
     def from_basin(self, basin: Basin, name: str) -> Feature | None:
         """Return a feature that a basin of the file has; see `feature`."""
-        mapped = basin.mapping is not None
-        if mapped and basin.mapping not in self._h5["events"]:
-            return None
         if basin.features is not None and name not in basin.features:
             return None
+        mapping = None
+        if basin.mapping is not None:
+            mapping = _dataset(self._events, basin.mapping, self.reach)
+            if mapping is None:
+                return None
         if basin.is_internal:
-            group = self._h5.get(basin.paths[0]) if basin.paths else None
+            group = entry(self._h5, basin.paths[0], self.reach) if basin.paths else None
         elif basin.is_file:
             group = self._open_basin(basin)
         else:
             group = None
-        if group is None or name not in group:
+        dataset = _dataset(group, name, self.reach) if isinstance(group, h5py.Group) else None
+        if dataset is None:
             return None
-        dataset = _dataset(group, name)
-        label = f"{group.file.filename}: {dataset.name.lstrip('/')}"
-        mapping = self._read_mapping(str(basin.mapping), len(dataset), label) if mapped else None
-        return Feature(dataset, mapping, label)
+        label = f"{dataset.file.filename}: {dataset.name.lstrip('/')}"
+        if mapping is None:
+            return Feature(dataset, None, label)
+        return Feature(dataset, self._read_mapping(mapping, len(dataset), label), label)
 
     def _open_basin(self, basin: Basin) -> h5py.Group | None:
         """Return the events of a basin's file, or None if the file is not there."""
-        if basin.key not in self._basin_files:
-            path = locate_file(basin.paths, self.path.parent)
-            if path is None:
-                return None
-            try:
-                h5 = open_hdf5(path)
-            except OSError as error:
-                raise OSError(f"{self.path}: basin '{basin.name}': {error}") from error
-            expected = basin.record.get("identifier")
-            found = measurement_identifier(h5.attrs)
-            if expected is not None and found != expected:
-                h5.close()
-                raise ValueError(
-                    f"{self.path}: basin '{basin.name}' leads to {path}, which is another "
-                    f"measurement: expected identifier '{expected}', found '{found}'"
-                )
-            self._basin_files[basin.key] = h5
-        return self._basin_files[basin.key].get("events")
-
-    def _read_mapping(self, name: str, size: int, label: str) -> NDArray[np.int64]:
-        mapping = _dataset(self._h5["events"], name)[:]
-        if mapping.dtype.kind not in "iu" or mapping.ndim != 1:
+        path = locate_file(basin.paths, self.reach)
+        if path is None:
+            return None
+        about = f"{self.path}: basin {quoted(basin.name)}"
+        try:
+            h5 = self.reach.open(path)
+        except OSError as error:
+            raise OSError(f"{about}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{about} {error}") from error
+        expected = basin.record.get("identifier")
+        found = measurement_identifier(Attributes(h5))
+        if expected is not None and found != expected:
             raise ValueError(
-                f"{self.path}: events/{name} is no mapping: dtype {mapping.dtype}, "
-                f"shape {mapping.shape}"
+                f"{about} leads to {printable(path)}, which is another measurement: "
+                f"expected identifier {quoted(expected)}, found {quoted(found)}"
             )
+        return entry(h5, "events", self.reach)
+
+    def _read_mapping(self, dataset: h5py.Dataset, size: int, label: str) -> NDArray[np.int64]:
+        name = printable(dataset.name.rpartition("/")[2])
+        if dataset.dtype.kind not in "iu" or dataset.ndim != 1:
+            raise ValueError(
+                f"{self.path}: events/{name} is no mapping: dtype {dataset.dtype}, "
+                f"shape {dataset.shape}"
+            )
+        mapping = dataset[:]
         if mapping.size and (mapping.min() < 0 or mapping.max() >= size):
             raise ValueError(
                 f"{self.path}: events/{name} maps to entries {mapping.min()} to {mapping.max()}, "
@@ -241,7 +291,7 @@ def naming_damage(path: Path) -> Iterator[None]:
     """Turn what h5py raises on damaged files into an OSError that names the file."""
     try:
         yield
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, MemoryError, OverflowError) as error:
         raise OSError(f"{path}: is damaged, or no RT-DC file ({error})") from error
     except (OSError, ValueError, TypeError) as error:
         if str(path) in str(error):
@@ -263,16 +313,30 @@ def open_hdf5(path: Path) -> h5py.File:
     if not path.is_file():
         raise OSError(f"{path}: is not a file")
     recover(path)
-    try:
-        return h5py.File(path, "r")
-    except PermissionError as error:
-        raise PermissionError(f"{path}: may not be read") from error
-    except OSError as error:
-        raise OSError(f"{path}: cannot be read as an HDF5 file ({error})") from error
+    return open_for_reading(path)
 
 
-def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
-    entry = group[name]
-    if not isinstance(entry, h5py.Dataset) or entry.ndim == 0:
-        raise ValueError(f"{group.file.filename}: {entry.name.lstrip('/')} is not an array")
-    return entry
+def why_not(basin: Basin, reach: Reach) -> str | None:
+    """Say why a basin's file is not opened though it may be there; None if there is none."""
+    for path in basin.paths:
+        if isinstance(path, str):
+            reason = reach.refusal(reach.folder / path)
+            if reason not in (None, MISSING):
+                return f"leads to {quoted(path)}, {reason}"
+    return None
+
+
+def _dataset(group: h5py.Group, name: str, reach: Reach) -> h5py.Dataset | None:
+    found = entry(group, name, reach)
+    if found is None:
+        return None
+    if not isinstance(found, h5py.Dataset) or found.ndim == 0:
+        raise ValueError(
+            f"{group.file.filename}: {printable(found.name).lstrip('/')} is not an array"
+        )
+    if found.shape[0] > MOST_FRAMES:  # lest anybody make room for it
+        raise ValueError(
+            f"{group.file.filename}: {printable(found.name).lstrip('/')} has {found.shape[0]} "
+            f"entries; there can be no more than {MOST_FRAMES} frames"
+        )
+    return found

@@ -8,6 +8,7 @@ measurement and refers to it for all other features.
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from sparsemed import __version__
 from sparsemed.parameters import Parameters
+from sparsemed.printable import printable, quoted
 from sparsemed.rtdc.basins import (
     MAPPINGS,
     Basin,
@@ -27,11 +29,11 @@ from sparsemed.rtdc.basins import (
     free_mapping,
     internal_record,
     measurement_identifier,
-    members,
     read_basins,
     store_record,
 )
-from sparsemed.rtdc.commit import changed_file, new_file
+from sparsemed.rtdc.commit import changed_file, let_signals_in, new_file
+from sparsemed.rtdc.entries import Attributes, entry, holds, subgroup
 from sparsemed.rtdc.measurement import naming_damage, open_hdf5
 from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
 
@@ -39,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1024**2
 """Weight of a chunk in new datasets."""
+
+PIECE_BYTES = 8 * 1024**2
+"""Weight of the chunks that HDF5 compresses in one go. No signal is heeded meanwhile."""
 
 WRITER = f"sparsemed {__version__}"
 
@@ -77,18 +82,21 @@ def check_output(path: str | PathLike[str], count: int, source: Path | None = No
     if not os.access(path, os.W_OK):
         raise PermissionError(f"{path}: the file is read-only")
     with open_hdf5(path) as h5, naming_damage(path):
-        for name, entry in members(h5, "events"):
-            if isinstance(entry, h5py.Dataset) and entry.ndim and len(entry) != count:
+        for name in subgroup(h5, "events") or ():
+            feature = None
+            with suppress(ValueError):  # it leads to another file, which is of no concern here
+                feature = entry(h5, f"events/{name}")
+            if isinstance(feature, h5py.Dataset) and feature.ndim and len(feature) != count:
                 raise ValueError(
-                    f"{path}: events/{name} has {len(entry)} entries, but the background is of "
+                    f"{path}: events/{name} has {len(feature)} entries, but the background is of "
                     f"{count} frames; write to another file"
                 )
-        members(h5, "basin_events")
+        subgroup(h5, "basin_events")
         read_basins(h5)
-        ours = measurement_identifier(h5.attrs)
+        ours = measurement_identifier(Attributes(h5))
     if source is not None and ours is not None:
         with open_hdf5(source) as h5:
-            theirs = measurement_identifier(h5.attrs)
+            theirs = measurement_identifier(Attributes(h5))
         if theirs not in (None, ours):
             raise ValueError(
                 f"{path}: belongs to another measurement ('{ours}') than {source} ('{theirs}'); "
@@ -184,7 +192,11 @@ def _store(
         dataset.attrs["CLASS"] = np.bytes_("IMAGE")
         dataset.attrs["IMAGE_VERSION"] = np.bytes_("1.2")
         dataset.attrs["IMAGE_SUBCLASS"] = np.bytes_("IMAGE_GRAYSCALE")
-    dataset[:] = data
+    length = dataset.chunks[0]
+    piece = length * max(1, PIECE_BYTES // (length * data[0].nbytes)) if len(data) else 1
+    for start in range(0, len(data), piece):
+        dataset[start : start + piece] = data[start : start + piece]
+        let_signals_in()
     return dataset
 
 
@@ -209,7 +221,7 @@ def _set_aside_background(h5: h5py.File) -> str | None:
         if others := [name for name in basin.features or [] if name != "image_bg"]:
             store_record(h5, {**basin.record, "features": others}, _filters(True))
     doomed += [f"events/{name}" for name in _unused_mappings(stale, read_basins(h5))]
-    doomed = [name for name in dict.fromkeys(doomed) if name in h5]
+    doomed = [name for name in dict.fromkeys(doomed) if holds(h5, name)]
     if not doomed:
         return None
     aside = h5.create_group("replaced by sparsemed")
@@ -235,25 +247,33 @@ def _refer_to(h5: h5py.File, source: Path, path: Path) -> None:
         for name in measurement.attrs:
             _copy_attribute(h5, measurement, name)
         for topic in ("logs", "tables"):
-            for name, entry in members(measurement, topic):
-                _copy_metadata(h5, f"{topic}/{name}", entry, filters)
+            try:
+                names = list(subgroup(measurement, topic) or ())
+            except ValueError as error:  # it leads to another file
+                logger.warning("%s is not copied: %s", topic, error)
+                continue
+            for name in names:
+                _copy_metadata(h5, f"{topic}/{name}", measurement, filters)
         for basin in read_basins(measurement):
             if not basin.is_internal:
                 _copy_basin(h5, basin, measurement, filters)
-        features = [*measurement["events"], *dict(members(measurement, "basin_events"))]
+        features: list[str] = []
+        for topic in ("events", "basin_events"):
+            with suppress(ValueError):  # it leads to another file: left open
+                features += subgroup(measurement, topic) or ()
         record = file_record(
             name=source.name,
             description=f"Created by {WRITER}",
             paths=[_path_for_basin(source, path)],
             features=sorted(name for name in features if not name.startswith("basinmap")),
-            identifier=measurement_identifier(measurement.attrs),
+            identifier=measurement_identifier(Attributes(measurement)),
         )
         store_record(h5, record, filters)
 
 
 def _copy_attribute(h5: h5py.File, measurement: h5py.File, name: str) -> None:
     try:
-        value = measurement.attrs[name]
+        value = Attributes(measurement)[name]
         if isinstance(value, str):
             try:
                 value.encode()
@@ -261,25 +281,35 @@ def _copy_attribute(h5: h5py.File, measurement: h5py.File, name: str) -> None:
                 value = np.bytes_(value.encode(errors="surrogateescape"))
         h5.attrs[name] = value
     except (OSError, ValueError, TypeError) as error:
-        logger.warning("%s: attribute '%s' is not copied: %s", measurement.filename, name, error)
+        logger.warning(
+            "%s: attribute %s is not copied: %s", measurement.filename, quoted(name), error
+        )
 
 
-def _copy_metadata(h5: h5py.File, name: str, entry: Any, filters: Mapping[str, Any]) -> None:
-    """Copy a log or table, with text in lines of fixed length, and note who copied it."""
-    if not isinstance(entry, h5py.Dataset) or not entry.size:
-        return
-    if not entry.ndim:
-        entry.file.copy(entry, h5, name=name)
-        return
+def _copy_metadata(
+    h5: h5py.File, name: str, measurement: h5py.File, filters: Mapping[str, Any]
+) -> None:
+    """Copy a log or table, with text in lines of fixed length, and note who copied it.
+
+    Only what is in the measurement itself: what its links lead to may be no log
+    at all, but a file that is not meant for whoever gets the copy.
+    """
     try:
-        data = entry[()]
+        found = entry(measurement, name)
+        if not isinstance(found, h5py.Dataset) or not found.size:
+            return
+        if not found.ndim:
+            found.file.copy(found, h5, name=name)
+            return
+        data = found[()]
         if data.dtype == np.dtype("O"):
             data = np.asarray(data, dtype=f"S{max(len(line) for line in data)}")
         copy = h5.create_dataset(name, data=data, **filters)
+        attributes = dict(Attributes(found))
     except (ValueError, TypeError) as error:  # such as references
-        logger.warning("%s: %s is not copied: %s", entry.file.filename, name, error)
+        logger.warning("%s: %s is not copied: %s", measurement.filename, printable(name), error)
         return
-    copy.attrs.update(entry.attrs)
+    copy.attrs.update(attributes)
     earlier = copy.attrs.get("software")
     if isinstance(earlier, bytes):
         earlier = earlier.decode(errors="replace")
@@ -291,17 +321,19 @@ def _copy_basin(
 ) -> None:
     """Copy the record of a file basin, and its mapping."""
     if not basin.is_file:
-        kind = basin.record.get("type")
-        logger.warning("Basin '%s' of unknown type '%s' is not copied", basin.name, kind)
+        name, kind = quoted(basin.name), quoted(basin.record.get("type"))
+        logger.warning("Basin %s of unknown type %s is not copied", name, kind)
         return
     mapping = None
     if basin.mapping is not None:
-        if basin.mapping not in measurement["events"]:
-            logger.warning(
-                "Basin '%s' is not copied: its mapping '%s' is missing", basin.name, basin.mapping
-            )
+        dataset = None
+        with suppress(ValueError):  # it leads to another file
+            dataset = entry(measurement, f"events/{basin.mapping}")
+        if not isinstance(dataset, h5py.Dataset):
+            name, mapping = quoted(basin.name), quoted(basin.mapping)
+            logger.warning("Basin %s is not copied: its mapping %s is missing", name, mapping)
             return
-        index = measurement["events"][basin.mapping][:]
+        index = dataset[:]
         mapping = free_mapping(h5, index)
         if mapping not in h5["events"]:
             _store(h5, f"events/{mapping}", index, filters)

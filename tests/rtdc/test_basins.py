@@ -16,6 +16,7 @@ from sparsemed.rtdc.basins import (
     search_order,
     store_record,
 )
+from sparsemed.rtdc.entries import Reach
 
 
 @pytest.fixture
@@ -73,11 +74,12 @@ def test_records_of_numbers_are_named(h5):
 
 def test_files_are_found_by_absolute_and_relative_paths(tmp_path):
     (tmp_path / "here.rtdc").touch()
+    reach = Reach(tmp_path / "in.rtdc", "any")
     absolute = str(tmp_path / "here.rtdc")
     for paths in (["gone.rtdc", "here.rtdc"], [absolute], ["/gone/here.rtdc", absolute]):
-        assert locate_file(paths, tmp_path) == tmp_path / "here.rtdc"
-    assert locate_file(["gone.rtdc", "/gone/here.rtdc"], tmp_path) is None
-    assert locate_file([3, None, "x" * 300, "nul\0"], tmp_path) is None
+        assert locate_file(paths, reach) == tmp_path / "here.rtdc"
+    assert locate_file(["gone.rtdc", "/gone/here.rtdc"], reach) is None
+    assert locate_file([3, None, "x" * 300, "nul\0"], reach) is None
 
 
 @pytest.mark.parametrize(

@@ -163,16 +163,6 @@ def test_another_number_of_frames(raw):
         check_output(raw, 4)
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
-def test_read_only_folder_and_file(tmp_path, raw):
-    raw.chmod(0o444)
-    with pytest.raises(PermissionError, match=r"raw\.rtdc: the file is read-only"):
-        check_output(raw, 3)
-    tmp_path.chmod(0o555)
-    with pytest.raises(PermissionError, match=r"out\.rtdc: the folder is read-only"):
-        check_output(tmp_path / "out.rtdc", 3)
-
-
 def test_another_measurement(tmp_path, raw):
     other = tmp_path / "other.rtdc"
     for path, identifier in ((raw, "me"), (other, "you")):
