@@ -18,10 +18,17 @@ from sparsemed.frames.opening import open_frames
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
 from sparsemed.quality import Finding, assess, take_sample
+from sparsemed.rtdc.entries import Policy, check_policy
 from sparsemed.rtdc.measurement import Measurement, naming_damage
 from sparsemed.rtdc.output import write_background
-from sparsemed.scan import scan
-from sparsemed.timeline import assign_frames, step_times, time_axis, window_starts
+from sparsemed.scan import pick, scan
+from sparsemed.timeline import (
+    assign_frames,
+    require_axis,
+    step_times,
+    time_axis,
+    window_starts,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +48,7 @@ def compute_background(
     offset_correction: bool = True,
     num_cpus: int | None = None,
     progress: Progress | bool | None = None,
+    basins: Policy = "any",
 ) -> "SparseBackground":
     """Compute a background image for every frame.
 
@@ -79,6 +87,15 @@ def compute_background(
     progress : True or callable, optional
         True shows a bar, in a terminal or a notebook. A callable gets the
         fraction done, a float: first 0, last 1, at most 20 a second.
+    basins : {"any", "same-folder", "off"}
+        Which other files a measurement may make the program open. Its *basins* refer
+        to other files, and so may links, external storage and virtual datasets in it.
+        ``"any"``: those files may be anywhere, as results of dcnum, ChipStream and
+        sparsemed refer to measurements anywhere. ``"same-folder"``: they must lie
+        directly in the folder of the measurement, once symbolic links are resolved.
+        ``"off"``: no other file is opened. In any case they must be regular files (no
+        pipes, no devices) and are not changed. Choose ``"same-folder"`` or ``"off"``
+        for files from people you do not trust.
 
     Returns
     -------
@@ -88,8 +105,8 @@ def compute_background(
     ------
     ValueError
         If there are no frames, or their number changes while they are read; if
-        a time axis does not fit them or is not finite; or if a parameter is out
-        of its range.
+        a time axis does not fit them or is not finite; if a parameter is out
+        of its range; or if the images are in a file that `basins` does not allow.
     TypeError
         If the images are no array, or of a dtype that cannot be used, or if
         `progress` is none of the above.
@@ -113,29 +130,32 @@ def compute_background(
         kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction
     )
     num_cpus = check_num_cpus(num_cpus)
+    check_policy(basins)
     if not isinstance(images, (str, PathLike)):
         frames = open_frames(images, num_cpus)
         axis = time_axis(frames.shape[0], time=time, frame_rate=frame_rate)
         with following(progress, frames.shape[0]) as report:
             return compute(frames, axis, parameters, num_cpus, report)
-    with Measurement(images) as measurement:
+    with Measurement(images, basins) as measurement:
         frames = measurement_frames(measurement, num_cpus)
         if time is None:
             axis = measurement_time(measurement, frame_rate)
         else:
             axis = time_axis(frames.shape[0], time=time)
         with following(progress, frames.shape[0]) as report:
-            return compute(frames, axis, parameters, num_cpus, report, measurement.path)
+            background = compute(
+                frames, axis, parameters, num_cpus, report, measurement.path, basins
+            )
+            measurement.check_unchanged()
+        return background
 
 
 def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
     """Return the frames of a measurement, as its images or their mapping have them."""
     image = measurement.image
-    frames = open_frames(image.dataset, num_cpus, image.label)
-    if image.mapping is None:
-        return frames
     with naming_damage(measurement.path):
-        return PickedFrames(frames, image.mapping)
+        frames = open_frames(image.dataset, num_cpus, image.label)
+        return frames if image.mapping is None else PickedFrames(frames, image.mapping)
 
 
 def measurement_time(measurement: Measurement, frame_rate: float | None = None) -> NDArray[Any]:
@@ -146,10 +166,12 @@ def measurement_time(measurement: Measurement, frame_rate: float | None = None) 
     count = len(measurement.image)
     with naming_damage(measurement.path):
         if (time := measurement.feature("time")) is not None:
+            require_axis(time.shape, time.dtype, count, time.label)
             return time_axis(count, time=time.read(), label=time.label)
         rate = measurement.frame_rate if frame_rate is None else frame_rate
         frame = measurement.feature("frame") if rate is not None else None
         if frame is not None:
+            require_axis(frame.shape, frame.dtype, count, frame.label)
             return time_axis(count, frame=frame.read(), frame_rate=rate, label=frame.label)
         return time_axis(count, frame_rate=rate)
 
@@ -161,23 +183,32 @@ def compute(
     num_cpus: int | None = None,
     report: Progress = ignore,
     source: Path | None = None,
+    basins: Policy = "any",
 ) -> "SparseBackground":
     """Compute a background from frames and their time axis: the method itself."""
-    steps = step_times(time, parameters.split_time)
+    steps = step_times(time, parameters.split_time, str(source or "time"))
     length = window_length(parameters.kernel_size, time)
     starts = window_starts(time, steps, length)
 
     report(0.0)
-    series, frame_means = scan(
-        frames,
-        starts,
-        length,
-        with_bands=bool(parameters.offset_correction),
-        num_cpus=num_cpus,
-        report=report,
-    )
+    try:
+        series, frame_means = scan(
+            frames,
+            starts,
+            length,
+            with_bands=bool(parameters.offset_correction),
+            num_cpus=num_cpus,
+            report=report,
+        )
+    except MemoryError as error:
+        count, height, width = frames.shape
+        raise ValueError(
+            f"{source or 'images'}: {count} frames of {height} × {width} pixels do not fit into "
+            f"memory with windows of {length} frames and {len(steps)} background images ({error}); "
+            "take a smaller kernel_size or a larger split_time"
+        ) from error
     kept, score, threshold = cleanse(series, parameters.thresh_cleansing, parameters.frac_cleansing)
-    images = series if kept.all() else series[kept]
+    images = series if kept.all() else pick(series, np.flatnonzero(kept))
     frame_index = assign_frames(time, steps[kept], parameters.split_time)
     bg_off = None
     if frame_means is not None:
@@ -195,6 +226,7 @@ def compute(
         threshold=threshold,
         parameters=parameters,
         source=source,
+        basins=basins,
     )
 
 
@@ -243,6 +275,8 @@ class SparseBackground:
         What the background was computed with.
     source : Path or None
         The measurement that the frames are from.
+    basins : str
+        Which other files it may lead to, when it is read again; see `compute_background`.
     """
 
     images: NDArray[Any]
@@ -256,6 +290,7 @@ class SparseBackground:
     threshold: float
     parameters: Parameters = field(default_factory=Parameters)
     source: Path | None = None
+    basins: Policy = "any"
 
     def __len__(self) -> int:
         return len(self.frame_index)

@@ -87,7 +87,9 @@ def cleanse(series: NDArray[Any], thresh_cleansing: float, frac_cleansing: float
 def _score(series: NDArray[Any]) -> NDArray[np.float64]:
     """How far the range of grey values in the middle of the channel is off, per image."""
     height = series.shape[1]
-    ranges = np.ptp(series, axis=2)
+    # Piece by piece: NumPy heeds no signal meanwhile, and a series may weigh gigabytes.
+    pieces = range(0, len(series), 100)
+    ranges = np.concatenate([np.ptp(series[start : start + 100], axis=2) for start in pieces])
     excess = ranges - np.median(ranges, axis=0)
     reach = max(20, height // 4)
     # In images of less than 40 rows the start is negative and counts from the end.

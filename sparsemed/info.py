@@ -13,7 +13,8 @@ import numpy as np
 from sparsemed.background import measurement_frames, measurement_time
 from sparsemed.frames.chunks import obstacle
 from sparsemed.rtdc.basins import Basin, locate_file
-from sparsemed.rtdc.measurement import Feature, Measurement, naming_damage
+from sparsemed.rtdc.entries import Attributes, Policy
+from sparsemed.rtdc.measurement import Feature, Measurement, naming_damage, why_not
 from sparsemed.timeline import GUESSED_FRAME_RATE, STRETCH
 
 Fact = TypeVar("Fact")
@@ -167,13 +168,16 @@ class Info:
     problems: tuple[str, ...]
 
 
-def info(path: str | PathLike[str]) -> Info:
+def info(path: str | PathLike[str], basins: Policy = "any") -> Info:
     """Return what a measurement file holds.
 
     Parameters
     ----------
     path : str or path
         The file.
+    basins : str
+        Which other files it may lead to: ``"off"``, ``"same-folder"`` or ``"any"``;
+        see `sparsemed.compute_background`.
 
     Raises
     ------
@@ -181,7 +185,7 @@ def info(path: str | PathLike[str]) -> Info:
         If it cannot be opened as a measurement. What is wrong beyond that is
         part of the result.
     """
-    with Measurement(path) as measurement:
+    with Measurement(path, basins) as measurement:
         problems: list[str] = []
         with naming_damage(measurement.path):
             image = _unless_wrong(lambda: measurement.image, problems)
@@ -289,7 +293,8 @@ def _backgrounds(measurement: Measurement) -> Iterator[Background]:
     """Find background images, and for each the offsets that were written along with it."""
     images, offsets = (_everywhere(measurement, name) for name in ("image_bg", "bg_off"))
     for feature in images:
-        ppid = _text(feature.dataset.attrs.get("dcnum ppid background"))
+        attributes = Attributes(feature.dataset)
+        ppid = _text(attributes.get("dcnum ppid background"))
         file = feature.dataset.file.filename
         of_it = [each.label for each in offsets if each.dataset.file.filename == file]
         yield Background(
@@ -298,7 +303,7 @@ def _backgrounds(measurement: Measurement) -> Iterator[Background]:
             mapped=feature.mapping is not None,
             count=int(feature.dataset.shape[0]),
             ppid=ppid,
-            generation=_text(feature.dataset.attrs.get("dcnum ppid generation")),
+            generation=_text(attributes.get("dcnum ppid generation")),
             offsets=of_it[0] if of_it else None,
         )
 
@@ -315,9 +320,9 @@ def _basin(measurement: Measurement, basin: Basin) -> BasinFacts:
     problems: list[str] = []
     target = ", ".join(str(path) for path in basin.paths)
     if basin.is_file:
-        found = locate_file(basin.paths, measurement.path.parent)
+        found = locate_file(basin.paths, measurement.reach)
         if found is None:
-            problems.append("there is no such file")
+            problems.append(why_not(basin, measurement.reach) or "there is no such file")
         else:
             target = str(found)
     elif not basin.is_internal:
@@ -326,7 +331,8 @@ def _basin(measurement: Measurement, basin: Basin) -> BasinFacts:
         problems.append(f"its mapping events/{basin.mapping} is missing")
     if not problems:
         for name in basin.features or ["image"]:
-            _unless_wrong(partial(measurement.from_basin, basin, name), problems)
+            if not problems:
+                _unless_wrong(partial(measurement.from_basin, basin, name), problems)
     return BasinFacts(
         name=basin.name,
         kind=str(basin.record.get("type")),

@@ -21,6 +21,7 @@ from sparsemed.frames import FrameSource
 from sparsemed.frames.opening import open_frames
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
+from sparsemed.rtdc.entries import Policy, check_policy
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import check_output, write_background
 from sparsemed.rtdc.pipeline_id import CODE, from_ppid, to_ppid
@@ -55,6 +56,9 @@ class BackgroundSparseMed:
         Whether to compress what is written.
     num_cpus : int, optional
         Largest number of threads. Default: all cores available.
+    basins : {"any", "same-folder", "off"}
+        Which other files the measurement may lead to; see
+        `sparsemed.compute_background`. dcnum opens any.
 
     Attributes
     ----------
@@ -108,6 +112,8 @@ class BackgroundSparseMed:
         offset_correction: bool = True,
         compress: bool = True,
         num_cpus: int | None = None,
+        *,
+        basins: Policy = "any",
     ) -> None:
         self.logger = logging.getLogger("sparsemed.BackgroundSparseMed")
         self.kwargs: dict[str, Any] = {
@@ -120,6 +126,8 @@ class BackgroundSparseMed:
         self._parameters = Parameters(**self.kwargs)
         self.num_cpus = check_num_cpus(num_cpus)
         self.output_path = Path(output_path)
+        check_policy(basins)
+        self._basins: Policy = basins
         self._compress = compress
         self._progress = 0.0
         self._report: Progress = ignore
@@ -139,7 +147,7 @@ class BackgroundSparseMed:
         self.frac_cleansing = frac_cleansing
         self.offset_correction = offset_correction
         self.duration = self.time[-1] - self.time[0]
-        self.step_times = step_times(self.time, split_time)
+        self.step_times = step_times(self.time, split_time, str(self._source or "time"))
         self.bg_images: NDArray[Any] = np.zeros(
             (len(self.step_times), *self.image_shape), self._frames.dtype
         )
@@ -271,7 +279,10 @@ class BackgroundSparseMed:
             self.num_cpus,
             self._note_progress,
             self._source,
+            self._basins,
         )
+        if self._measurement is not None:
+            self._measurement.check_unchanged()
         self.background = background
         self.bg_images = background.series
         return background
@@ -287,7 +298,7 @@ class BackgroundSparseMed:
             self._frames = open_frames(input_data, self.num_cpus)
             self.input_data = input_data
         else:
-            self._measurement = Measurement(self._source)
+            self._measurement = Measurement(self._source, self._basins)
             self._frames = measurement_frames(self._measurement, self.num_cpus)
             image = self._measurement.image
             self.input_data = image.dataset if image.mapping is None else image

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from sparsemed.printable import printable
 from sparsemed.quality import (
     FLICKER,
     Finding,
@@ -184,7 +185,8 @@ def _draw_verdicts(
 ) -> None:
     asked = background.parameters
     name = background.source.name if background.source else "Background"
-    figure.suptitle(name, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    title = figure.suptitle(printable(name), x=0.01, ha="left", fontsize=12, fontweight="bold")
+    title.set(parse_math=False, usetex=False)  # a file name is no formula, and no program
     axes = figure.subplots()
     axes.set_axis_off()
     _, height, width = background.images.shape

@@ -122,7 +122,7 @@ def take_sample(
     if background.source is None:
         return None
     try:
-        with Measurement(background.source) as measurement:
+        with Measurement(background.source, background.basins) as measurement:
             return _pick(background, measurement.image, count)
     except OSError as error:
         logger.warning("What needs frames is left out: %s", error)

@@ -33,7 +33,9 @@ from numpy.typing import NDArray
 from sparsemed import __version__
 from sparsemed.background import SparseBackground
 from sparsemed.parameters import Parameters
+from sparsemed.printable import printable
 from sparsemed.quality import Finding, Sample, assess, take_sample
+from sparsemed.rtdc.entries import Attributes, Policy
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.pipeline_id import from_ppid, to_ppid
 
@@ -133,13 +135,15 @@ def check_report(path: str | PathLike[str]) -> None:
             raise FileExistsError(f"{path}: is no HTML page and is not replaced; give another name")
 
 
-def stored_parameters(path: str | PathLike[str]) -> dict[str, Any]:
+def stored_parameters(path: str | PathLike[str], basins: Policy = "any") -> dict[str, Any]:
     """Return the parameters of the background that a measurement holds, or the defaults.
 
     Parameters
     ----------
     path : str or path
         The measurement.
+    basins : str
+        Which other files it may lead to; see `sparsemed.compute_background`.
 
     Returns
     -------
@@ -152,7 +156,7 @@ def stored_parameters(path: str | PathLike[str]) -> dict[str, Any]:
     OSError, ValueError
         If the measurement cannot be read.
     """
-    with Measurement(path) as measurement:
+    with Measurement(path, basins) as measurement:
         ppid = _stored_ppid(measurement)
     with contextlib.suppress(ValueError):
         if ppid is not None:
@@ -165,7 +169,7 @@ def _stored_ppid(measurement: Measurement) -> str | None:
     stored = measurement.feature("image_bg")
     if stored is None:
         return None
-    own = stored.dataset.attrs.get("dcnum ppid background")
+    own = Attributes(stored.dataset).get("dcnum ppid background")
     ppid = measurement.metadata.get("pipeline:dcnum background") if own is None else own
     return None if ppid is None else _plain(ppid)
 
@@ -182,7 +186,7 @@ def _read_facts(background: SparseBackground, sample: Sample | None) -> _Facts:
     if background.source is None:
         return _Facts()
     try:
-        with Measurement(background.source) as measurement:
+        with Measurement(background.source, background.basins) as measurement:
             rows: list[tuple[str, object]] = [
                 ("File", background.source),
                 ("Size of the file", f"{background.source.stat().st_size / 1e6:.1f} MB"),
@@ -610,7 +614,7 @@ def _plain(value: object) -> str:
 
 def _text(value: object) -> str:
     """Return text that is safe in the page, in attributes too."""
-    return escape(str(value), quote=True)
+    return escape(printable(value), quote=True)
 
 
 def _digest(text: str) -> str:

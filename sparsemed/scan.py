@@ -1,9 +1,13 @@
 """One pass over the frames: each is read once, and feeds every window it is part of."""
 
+import secrets
+import threading
+import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +22,13 @@ HELD_BYTES = 64 * 1024**2
 
 AHEAD_BYTES = 128 * 1024**2
 """Weight of the frames that may be on their way, however many threads read."""
+
+LAUNCH_BYTES = 1024**3
+"""Weight of the windows of one launch, each counted in full. No signal is heeded during one: a
+fraction of a second on one core."""
+
+PIECE_BYTES = 8 * 1024**2
+"""Weight of the images that are copied at once, for the same reason."""
 
 
 class Scan(NamedTuple):
@@ -50,7 +61,7 @@ def scan(
     and equal windows are computed once. While threads read batches of frames
     into the free places of a buffer, those that no window needs are let go.
     When all places are taken, or all is read, the medians of all windows that are
-    complete are computed in one launch; reading and computing take turns.
+    complete are computed, many in one launch; reading and computing take turns.
 
     Parameters
     ----------
@@ -77,7 +88,8 @@ def scan(
     means = np.empty(count) if with_bands else None
     spans = [(0, count)] if with_bands else _needed_spans(distinct, length, frames)
 
-    batch_bytes = frames.batch * height * width * frames.dtype.itemsize
+    frame_bytes = height * width * frames.dtype.itemsize
+    batch_bytes = frames.batch * frame_bytes
     ahead = max(1, min(2 * frames.threads, AHEAD_BYTES // batch_bytes))
     of_a_window = -(-length // frames.batch) + 1
     room = _Room(frames, max(HELD_BYTES // batch_bytes, of_a_window) + ahead)
@@ -86,13 +98,15 @@ def scan(
     under_way: deque[tuple[int, int, Future[None]]] = deque()
     held: list[tuple[int, int]] = []
     windows = distinct.tolist()
+    # However small, a window takes some time of its own.
+    at_once = max(1, LAUNCH_BYTES // max(64 * 1024, length * frame_bytes))
     done = 0  # windows whose median is known
 
     def is_needed(start: int, stop: int) -> bool:
         first = max(done, bisect_right(windows, start - length))
         return first < len(windows) and windows[first] < stop
 
-    with frames.reading() as read, ThreadPoolExecutor(frames.threads) as pool:
+    with frames.reading() as read, _threads(frames.threads) as pool:
 
         def fetch(start: int, stop: int, out: NDArray[Any]) -> None:
             read(start, stop, out)
@@ -102,12 +116,12 @@ def scan(
         try:
             while following or under_way or done < len(windows):
                 while following and room.free and len(under_way) < ahead:
-                    arrival = pool.submit(fetch, *following, room.take(*following))
-                    under_way.append((*following, arrival))
+                    place = room.take(*following)
+                    under_way.append((*following, _submit(pool, fetch, *following, place)))
                     following = next(todo, None)
                 if under_way:
-                    start, stop, arrival = under_way.popleft()
-                    arrival.result()
+                    under_way[0][2].result()
+                    start, stop, _ = under_way.popleft()
                     if is_needed(start, stop):
                         held.append((start, stop))
                     else:
@@ -115,21 +129,49 @@ def scan(
                     report(stop / count)
                 else:
                     complete = bisect_right(windows, held[-1][1] - length)
-                    part = slice(done, complete)
-                    median_images(
-                        room.buffer, room.row, distinct[part], length, images[part], num_cpus
-                    )
-                    done = complete
+                    while done < complete:
+                        part = slice(done, min(done + at_once, complete))
+                        median_images(
+                            room.buffer, room.row, distinct[part], length, images[part], num_cpus
+                        )
+                        done = part.stop
                     for batch in held:
                         if not is_needed(*batch):
                             room.give_back(batch[0])
                     held = [batch for batch in held if is_needed(*batch)]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        finally:
+            # An error refers to this frame; a frame that refers to the error, by what came
+            # of reading, would keep the buffer until the garbage collector comes by.
+            under_way.clear()
 
     once_each = np.array_equal(window_of_step, np.arange(len(distinct)))
-    return Scan(images if once_each else images[window_of_step], means)
+    return Scan(images if once_each else pick(images, window_of_step), means)
+
+
+def pick(images: NDArray[Any], index: NDArray[np.intp]) -> NDArray[Any]:
+    """Return ``images[index]``, copied piece by piece, as it may weigh gigabytes."""
+    picked = np.empty((len(index), *images.shape[1:]), images.dtype)
+    piece = max(1, PIECE_BYTES // images[0].nbytes)
+    for start in range(0, len(index), piece):
+        picked[start : start + piece] = images[index[start : start + piece]]
+    return picked
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Provide a pool of threads. An error, or a signal, ends them before it goes on its way."""
+    name = f"sparsemed-{secrets.token_hex(8)}"
+    with ThreadPoolExecutor(count, thread_name_prefix=name) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            # The pool does not know a thread during whose start a signal arrived.
+            for _ in range(1000):
+                if not any(thread.name.startswith(name) for thread in threading.enumerate()):
+                    break
+                time.sleep(0.001)
+            raise
 
 
 class _Room:
@@ -163,6 +205,20 @@ class _Room:
     def give_back(self, start: int) -> None:
         """Free the place of the batch that begins with frame `start`."""
         self.free.append(int(self.row[start]))
+
+
+def _submit(pool: ThreadPoolExecutor, work: Callable[..., None], *args: Any) -> Future[None]:
+    """Let a thread of the pool do some work, or do it here where pools take no more."""
+    try:
+        return pool.submit(work, *args)
+    except RuntimeError as error:
+        # Threads may outlive the main one, after whose end no pool takes anything.
+        if "after interpreter shutdown" not in str(error):
+            raise OSError(f"no thread can be started ({error}); use a smaller num_cpus") from error
+    arrival: Future[None] = Future()
+    work(*args)
+    arrival.set_result(None)
+    return arrival
 
 
 def _needed_spans(

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
-
+from sparsemed.rtdc.entries import holds
 from sparsemed.rtdc.measurement import Measurement, open_hdf5
 
 logger = logging.getLogger(__name__)
@@ -154,16 +153,16 @@ def _can_be_opened(path: Path) -> bool:
 def _has_own_images(path: Path) -> bool:
     """Whether a file holds images itself, in ``events`` or in a basin within it."""
     with open_hdf5(path) as h5:
-        return any(
-            isinstance(h5.get(group), h5py.Group) and "image" in h5[group]
-            for group in ("events", "basin_events")
-        )
+        try:
+            return any(holds(h5, f"{group}/image") for group in ("events", "basin_events"))
+        except ValueError:  # a group that leads to another file, where there may be images
+            return True
 
 
 def _may_have_images(path: Path) -> bool:
     """Whether to take a file of a folder. What is broken is taken, lest nobody notice it."""
     try:
-        with Measurement(path) as measurement:
+        with Measurement(path, basins="off") as measurement:  # it opens no other file
             return bool(measurement.basins) or measurement.own("image") is not None
     except (OSError, ValueError):
         return True

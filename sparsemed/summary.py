@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.printable import printable
+
 if TYPE_CHECKING:
     from sparsemed import SparseBackground
 
@@ -45,7 +47,7 @@ def html_table(background: "SparseBackground") -> str:
     ]  # fmt: skip
     cells = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th>'
-        f'<td style="text-align:left">{escape(text)}</td></tr>'
+        f'<td style="text-align:left">{escape(printable(text))}</td></tr>'
         for name, text in rows
     )
     return (

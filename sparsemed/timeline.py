@@ -19,6 +19,10 @@ STRETCH = 1.5
 """A measurement keeps only frames with events, so it lasts longer than its frames."""
 
 
+MOST_STEPS = 10**6
+"""Background images that can be asked for; more would never fit into memory."""
+
+
 def time_axis(
     count: int,
     time: ArrayLike | None = None,
@@ -62,11 +66,16 @@ def time_axis(
     if frame_rate is not None and time is None:
         frame_rate = _checked_rate(frame_rate)
     if time is not None:
-        return _from_zero(_checked(np.asarray(time), count, label))
+        return _from_zero(_checked(np.asarray(time), count, label), label)
     if frame is not None and frame_rate is not None:
-        return _from_zero(_checked(np.asarray(frame), count, label) / frame_rate)
+        with np.errstate(over="ignore"):
+            axis = _checked(np.asarray(frame), count, label) / frame_rate
+        return _from_zero(axis, label)
     if frame_rate is not None:
-        duration = count / frame_rate * STRETCH
+        with np.errstate(over="ignore"):
+            duration = count / frame_rate * STRETCH
+        if not np.isfinite(duration):
+            raise ValueError(f"frame rate {frame_rate} Hz is too small")
         logger.info("The frame rate suggests a duration of about %.1f s", duration)
     else:
         duration = count / GUESSED_FRAME_RATE * STRETCH
@@ -78,16 +87,30 @@ def time_axis(
     return np.linspace(0, duration, count)
 
 
-def _from_zero(axis: NDArray[Any]) -> NDArray[Any]:
-    shifted: NDArray[Any] = axis - axis[0]
+def require_axis(shape: tuple[int, ...], dtype: np.dtype[Any], count: int, label: str) -> None:
+    """Check that an array of this shape and dtype can be a time axis, before it is read.
+
+    Raises
+    ------
+    ValueError
+        If it does not hold a number for each of `count` frames.
+    """
+    if dtype.kind not in "fiu":
+        raise ValueError(f"{label}: must hold numbers, but its dtype is {dtype}")
+    if shape != (count,):
+        raise ValueError(f"{label}: has shape {shape}, but there are {count} frames")
+
+
+def _from_zero(axis: NDArray[Any], label: str) -> NDArray[Any]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        shifted: NDArray[Any] = axis - axis[0]
+    if not np.isfinite(shifted).all():
+        raise ValueError(f"{label}: its span is beyond what {axis.dtype} can hold")
     return shifted
 
 
 def _checked(axis: NDArray[Any], count: int, label: str) -> NDArray[Any]:
-    if axis.dtype.kind not in "fiu":
-        raise ValueError(f"{label}: must hold numbers, but its dtype is {axis.dtype}")
-    if axis.shape != (count,):
-        raise ValueError(f"{label}: has shape {axis.shape}, but there are {count} frames")
+    require_axis(axis.shape, axis.dtype, count, label)
     if not (finite := np.isfinite(axis)).all():
         first = int(np.argmin(finite))
         raise ValueError(f"{label}: is {axis[first]} at frame {first}; it must be finite")
@@ -101,11 +124,16 @@ def _checked_rate(frame_rate: Any) -> Any:
     return rate.reshape(())[()]
 
 
-def step_times(time: NDArray[Any], split_time: float) -> NDArray[Any]:
+def step_times(time: NDArray[Any], split_time: float, label: str = "time") -> NDArray[Any]:
     """Return the times at which a background image is computed, in seconds.
 
     Every `split_time` seconds from 0 on. When the axis spans no time (one
-    frame, or all at once) there is a single step, at 0.
+    frame, or all at once) there is a single step, at 0. Errors begin with `label`.
+
+    Raises
+    ------
+    ValueError
+        If there would be more than `MOST_STEPS`.
 
     Examples
     --------
@@ -113,12 +141,12 @@ def step_times(time: NDArray[Any], split_time: float) -> NDArray[Any]:
     array([0., 1., 2.])
     """
     duration = time[-1] - time[0]
-    try:
-        steps = np.arange(0, duration, split_time)
-    except (MemoryError, ValueError) as error:
+    if float(duration) > MOST_STEPS * float(split_time):
         raise ValueError(
-            f"split_time {split_time} s is too small for a duration of {duration} s: {error}"
-        ) from error
+            f"{label}: split_time {split_time} s is too small for a duration of {duration} s: "
+            f"there can be no more than {MOST_STEPS} background images (is the time axis right?)"
+        )
+    steps = np.arange(0, duration, split_time)
     return steps if steps.size else np.zeros(1, dtype=steps.dtype)
 
 

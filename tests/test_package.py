@@ -41,10 +41,20 @@ def test_every_public_name_is_there_and_documented():
 
 
 FLOORS = [
-    {"parameters", "cores", "progress", "frames", "frames.codecs"},
-    {"frames.arrays", "frames.chunks"},
+    {
+        "parameters",
+        "cores",
+        "compiling",
+        "progress",
+        "printable",
+        "stopping",
+        "frames",
+        "frames.codecs",
+        "rtdc.commit",
+    },
+    {"frames.arrays", "frames.chunks", "rtdc.entries"},
     {"frames.opening"},
-    {"median", "timeline", "cleansing", "brightness", "rtdc.commit", "rtdc.basins"},
+    {"median", "timeline", "cleansing", "brightness", "rtdc.basins"},
     {"rtdc.pipeline_id", "rtdc.measurement", "scan"},
     {"rtdc.output", "quality"},
     {"plotting", "summary"},

@@ -1,6 +1,8 @@
+import dataclasses
 import subprocess
 import sys
 from io import BytesIO
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -126,3 +128,17 @@ sparsemed.compute_background(images, time=np.arange(30)).plot(images).savefig("p
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("usetex", [False, True])
+def test_a_file_name_is_no_formula(usetex):
+    images = frames(30)
+    background = compute_background(images, time=np.arange(30) / 100, kernel_size=10)
+    odd = dataclasses.replace(background, source=Path("$\\frac{$ \\input{x} \x1b\u202e.rtdc"))
+    with matplotlib.rc_context({"text.usetex": usetex}):
+        figure = plotting.plot(odd, take_sample(odd, images))
+    shown = r"$\frac{$ \input{x} \x1b\u202e.rtdc"
+    (title,) = [text for text in figure.findobj(Text) if text.get_text() == shown]
+    assert not title.get_usetex()
+    if not usetex:  # nothing else needs LaTeX to be installed
+        figure.savefig(BytesIO())

@@ -93,6 +93,12 @@ def shown(demo):
 
 HOSTILE = "<img src=x onerror=alert(1)> & \"quoted\" 'x' $name ${script} </title><b>"
 SCRIPT = "</script><script>document.title = 'owned'</script>"
+STRANGE = [
+    SCRIPT, '"><img src=x onerror=alert(1)>', "</style><style>* { display: none }</style>", "&amp;",
+    "</title></textarea><svg onload=alert(1)>", "<!--", "]]>", "javascript:alert(1)",
+    "${script} $frac{", r"$\frac{$", "\u202egnp.exe\u2066", "\u2028alert(1)",
+    "a\0\x1b[2Jb\r\n", "\ud800",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +107,13 @@ def hostile(demo):
     path = demo.with_name(HOSTILE.replace("/", "∕") + ".rtdc")
     shutil.copy(demo, path)
     with h5py.File(path, "a") as h5:
-        h5.attrs["experiment:sample"] = SCRIPT
+        for number, text in enumerate(STRANGE):
+            stored = text.replace("\0", "").encode(errors="surrogatepass")
+            h5.attrs[f"{number} {text}".replace("\0", "").encode(errors="replace")] = stored
         h5.attrs[SCRIPT] = b"\xffbytes"
         h5.attrs["setup:long"] = "x" * 100_000
+        background = h5.create_dataset("events/image_bg", h5["events/image"].shape, "u1")
+        background.attrs["dcnum ppid background"] = "".join(STRANGE[:5])
     page = demo.with_name("hostile.html")
     report(path, "-o", page, "-k", "kernel_size=50")
     return page
@@ -189,6 +199,11 @@ def test_what_a_file_holds_is_text(hostile):
     assert SCRIPT in page.text["td"]
     assert SCRIPT in page.text["th"]
     assert "x" * 301 not in page.text["td"]
+    assert all(text in page.text["td"] for text in STRANGE[:10])
+    assert "".join(STRANGE[:5]) in page.text["td"]  # the pipeline of the background
+    assert r"\u202egnp.exe\u2066" in page.text["td"]
+    text = "".join(page.text.values())
+    assert {each for each in text if not each.isprintable()} <= {"\n"}
 
 
 def made_up(count, shape, frames, dtype=np.uint8):

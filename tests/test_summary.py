@@ -64,3 +64,5 @@ def test_the_table_of_one_constant_image_escapes_names():
     html = odd._repr_html_()
     assert "a&lt;b&gt;&amp;c.rtdc" in html
     assert html.count("<img") == 1
+    odd = dataclasses.replace(background, source=Path("\u202e<script>\x1b\u2028.rtdc"))
+    assert r"\u202e&lt;script&gt;\x1b\u2028.rtdc" in odd._repr_html_()

@@ -143,7 +143,7 @@ def test_killed_sparsemed_leaves_the_old_or_the_new_state(precious, tmp_path):
     with h5py.File(changed) as h5:
         new = h5["basin_events/image_bg"][:]
 
-    for moment in np.linspace(0, 1.2, 8) * duration:
+    for moment in np.linspace(0, 1.2, 4) * duration:
         victim = tmp_path / "victim.rtdc"
         shutil.copyfile(path, victim)
         with start_run("sparsemed", victim) as process:
