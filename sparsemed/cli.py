@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import sparsemed
+from sparsemed.printable import printable
+from sparsemed.stopping import Stoppable
 
 if TYPE_CHECKING:
     from sparsemed.info import Info
     from sparsemed.parameters import Parameters
+    from sparsemed.rtdc.entries import Policy
     from sparsemed.selection import Run
 
 # What takes long to import is imported where it is used: help and completion must come at once.
@@ -46,6 +49,7 @@ Exit status:
   1    some measurements failed; the others are done
   2    the command line makes no sense; nothing is done
   130  stopped with Ctrl-C; what is done is whole, the rest untouched
+  143  the same, by the signal TERM (and 129 by HUP)
 """
 
 MAIN_HELP = """\b
@@ -55,6 +59,7 @@ Examples:
   sparsemed compute in.rtdc    compute its background: writes in_bg.rtdc
   sparsemed compute -r data    the same for all measurements below data
   sparsemed report in.rtdc     see on a page whether it is good
+  sparsemed recover in.rtdc    undo a change that was interrupted
   sparsemed chipstream in.rtdc out.rtdc
                                run ChipStream with this background
 
@@ -74,6 +79,9 @@ class Failure(click.ClickException):
 
     exit_code = 1
 
+    def format_message(self) -> str:  # noqa: D102 (click's)
+        return printable(self.message)
+
 
 class Mistake(Failure):
     """It makes no sense, or cannot even begin: one line, and exit status 2."""
@@ -88,6 +96,15 @@ def _one_line_errors(kind: type[Failure] = Failure) -> Iterator[None]:
         yield
     except (OSError, ValueError, TypeError, MemoryError, ImportError) as error:
         raise kind(" ".join(str(error).split()) or repr(error)) from error
+
+
+_basins = click.option(
+    "--basins",
+    type=click.Choice(["any", "same-folder", "off"]),
+    default="any",
+    show_default=True,
+    help="Which other files a measurement may lead to, by basins and links.",
+)
 
 
 class _Manual(click.Group):
@@ -117,7 +134,7 @@ def main() -> None:
     """
 
 
-@main.command(epilog=COMPUTE_HELP)
+@main.command(cls=Stoppable, epilog=COMPUTE_HELP)
 @click.argument(
     "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
@@ -132,6 +149,7 @@ def main() -> None:
 @click.option("-r", "--recursive", is_flag=True, help="Take folders within folders, too.")
 @click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
 @click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
+@_basins
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a measurement.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
@@ -143,6 +161,7 @@ def compute(
     recursive: bool,
     settings: tuple[str, ...],
     num_cpus: int | None,
+    basins: "Policy",
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -177,7 +196,7 @@ def compute(
         with _log_lines(level):
             runs = choose_runs(paths, recursive=recursive, output=output, in_place=in_place)
 
-    show_bar = sys.stderr.isatty() and not quiet
+    show_bar = _is_terminal() and not quiet
     if dry_run and not as_json and not quiet:
         click.echo(f"pipeline identifier: {to_ppid(asdict(parameters))}")
     failed = 0
@@ -188,9 +207,10 @@ def compute(
             with _one_line_errors(), _log_lines(level, run.source):
                 run.check()
                 if dry_run:
-                    row |= _plan(run, parameters)
+                    row |= _plan(run, parameters, basins)
                 else:
-                    row |= _compute(run, parameters, num_cpus, name if show_bar else None)
+                    text = printable(name) if show_bar else None
+                    row |= _compute(run, parameters, num_cpus, basins, text)
                 row["ppid"] = to_ppid(asdict(parameters))
         except Failure as failure:
             failed += 1
@@ -202,19 +222,20 @@ def compute(
         if as_json:
             click.echo(json.dumps(row))
         elif "error" not in row and not quiet:
-            click.echo(PLAN.format(**row) if dry_run else SUMMARY.format(**row))
+            click.echo(printable((PLAN if dry_run else SUMMARY).format(**row)))
     if failed:
         if len(runs) > 1:
             click.echo(f"{failed} of {len(runs)} measurements failed", err=True)
         click.get_current_context().exit(1)
 
 
-@main.command(name="info")
+@main.command(cls=Stoppable, name="info")
 @click.argument(
     "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
+@_basins
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a file.")
-def tell(paths: tuple[Path, ...], as_json: bool) -> None:
+def tell(paths: tuple[Path, ...], basins: "Policy", as_json: bool) -> None:
     """Tell what measurement files hold.
 
     Where the images and the time axis come from, which backgrounds there are,
@@ -227,7 +248,7 @@ def tell(paths: tuple[Path, ...], as_json: bool) -> None:
     for number, path in enumerate(paths):
         try:
             with _one_line_errors(), _log_lines(logging.ERROR):
-                facts = info(path)
+                facts = info(path, basins)
         except Failure as failure:
             failed = True
             failure.show()
@@ -239,13 +260,13 @@ def tell(paths: tuple[Path, ...], as_json: bool) -> None:
         else:
             rows = list(_rows_of(facts))
             width = max(len(title) for title, _ in rows)
-            lines = [f"{title:<{width}}  {text}".rstrip() for title, text in rows]
+            lines = [printable(f"{title:<{width}}  {text}".rstrip()) for title, text in rows]
             click.echo("\n".join([*([""] if number else []), *lines]))
     if failed:
         click.get_current_context().exit(1)
 
 
-@main.command(epilog=PARAMETER_HELP)
+@main.command(cls=Stoppable, epilog=PARAMETER_HELP)
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -257,7 +278,14 @@ def tell(paths: tuple[Path, ...], as_json: bool) -> None:
 )
 @click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
 @click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
-def report(path: Path, page: Path | None, settings: tuple[str, ...], num_cpus: int | None) -> None:
+@_basins
+def report(
+    path: Path,
+    page: Path | None,
+    settings: tuple[str, ...],
+    num_cpus: int | None,
+    basins: "Policy",
+) -> None:
     """Show on an HTML page whether the background of the measurement FILE is good.
 
     The background is computed for the page, and FILE stays as it is. Parameters
@@ -271,15 +299,49 @@ def report(path: Path, page: Path | None, settings: tuple[str, ...], num_cpus: i
         from sparsemed.report import check_report, stored_parameters, write_report
 
         check_report(page)
-        parameters = stored_parameters(path) | _parse_settings(settings)
+        parameters = stored_parameters(path, basins) | _parse_settings(settings)
         background = compute_background(
-            path, num_cpus=num_cpus, progress=sys.stderr.isatty() or None, **parameters
+            path,
+            num_cpus=num_cpus,
+            progress=_is_terminal() or None,
+            basins=basins,
+            **parameters,
         )
         write_report(background, page)
-    click.echo(f"{page}: {background}")
+    click.echo(printable(f"{page}: {background}"))
 
 
-@main.command(short_help="Show what it does, on made-up data.")
+@main.command(cls=Stoppable, name="recover")
+@click.argument(
+    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+def undo(paths: tuple[Path, ...]) -> None:
+    """Undo interrupted changes of files.
+
+    A program that is killed while it patches a FILE leaves a journal beside it,
+    FILE.sparsemed-journal. The old state is restored from that. All commands do
+    so with the files they open; this one is for a file that other programs are
+    to open first. The exit status is 1 if a file is missing or cannot be restored.
+    """
+    with _one_line_errors(Mistake):
+        from sparsemed.rtdc.commit import recover
+    failed = False
+    for path in paths:
+        try:
+            with _one_line_errors():
+                restored = recover(path)
+                if not path.is_file():
+                    raise FileNotFoundError(f"{path}: there is no such file")
+        except Failure as failure:
+            failed = True
+            failure.show()
+        else:
+            click.echo(printable(f"{path}: {'restored' if restored else 'nothing to undo'}"))
+    if failed:
+        click.get_current_context().exit(1)
+
+
+@main.command(cls=Stoppable, short_help="Show what it does, on made-up data.")
 @click.option(
     "--out",
     "folder",
@@ -404,14 +466,14 @@ SUMMARY = (
 )
 
 
-def _plan(run: "Run", parameters: "Parameters") -> dict[str, Any]:
+def _plan(run: "Run", parameters: "Parameters", basins: "Policy") -> dict[str, Any]:
     """Say what `_compute` would do, after the checks that come before its work."""
     from sparsemed.background import measurement_frames, measurement_time, window_length
     from sparsemed.rtdc.measurement import Measurement
     from sparsemed.rtdc.output import check_output
     from sparsemed.timeline import step_times
 
-    with Measurement(run.source) as measurement:
+    with Measurement(run.source, basins) as measurement:
         frames, height, width = measurement_frames(measurement, 1).shape
         axis = measurement_time(measurement)
     if run.output.parent.is_dir() or not run.folder_is_made:
@@ -431,7 +493,7 @@ def _plan(run: "Run", parameters: "Parameters") -> dict[str, Any]:
 
 
 def _compute(
-    run: "Run", parameters: "Parameters", num_cpus: int, name: str | None
+    run: "Run", parameters: "Parameters", num_cpus: int, basins: "Policy", name: str | None
 ) -> dict[str, Any]:
     """Compute and write a background, with a bar of that name."""
     from sparsemed.job import BackgroundSparseMed
@@ -440,7 +502,9 @@ def _compute(
     if run.folder_is_made:
         run.output.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    job = BackgroundSparseMed(run.source, run.output, num_cpus=num_cpus, **asdict(parameters))
+    job = BackgroundSparseMed(
+        run.source, run.output, num_cpus=num_cpus, basins=basins, **asdict(parameters)
+    )
     with job, bar(job.image_count, name, keep=False) if name else nullcontext() as progress:
         job.process(progress)
     seconds = time.perf_counter() - began
@@ -475,6 +539,11 @@ def _log_lines(level: int, about: Path | None = None) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+def _is_terminal() -> bool:
+    """Whether somebody sees a bar. There is no stderr at all after ``2>&-``."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 class _LogLines(logging.Handler):
     """Writes to the terminal, above the bar if there is one."""
 
@@ -485,10 +554,12 @@ class _LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
+        if sys.stderr is None:
+            return
         message = record.getMessage()
         if self.about is not None and self.about not in message:
             message = f"{self.about}: {message}"
-        tqdm.write(f"{record.levelname.capitalize()}: {message}", file=sys.stderr)
+        tqdm.write(printable(f"{record.levelname.capitalize()}: {message}"), file=sys.stderr)
 
 
 def _rows_of(facts: "Info") -> Iterator[tuple[str, str]]:

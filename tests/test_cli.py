@@ -15,6 +15,7 @@ from parity.compare import differences_of_runs
 
 import sparsemed
 from sparsemed.cli import main
+from sparsemed.rtdc import commit
 
 
 def invoke(*arguments):
@@ -224,7 +225,7 @@ def test_measurements_that_cannot_be_used(tmp_path, name, contents, message):
 
 def test_version_and_help():
     assert sparsemed.__version__ in invoke("--version").output
-    for command in ("compute", "info", "demo", "chipstream"):
+    for command in ("compute", "info", "recover", "demo", "chipstream"):
         assert f"  {command} " in invoke("--help").output
     for arguments in (["-h"], ["compute", "-h"], ["info", "-h"], ["demo", "-h"]):
         result = invoke(*arguments)
@@ -347,6 +348,42 @@ done
 
 
 # ChipStream: in processes of its own, as it sets environment variables for its workers ----------
+
+
+def test_recover(path, monkeypatch):
+    """Of three files, one was being changed when the program was killed; one is missing."""
+    other, missing = path.with_name("other.rtdc"), path.with_name("missing.rtdc")
+    shutil.copy(path, other)
+    before, at_the_kill = path.read_bytes(), {}
+
+    def remove(journal, real=commit._remove):
+        at_the_kill.update({each: each.read_bytes() for each in path.parent.iterdir()})
+        real(journal)
+
+    monkeypatch.setattr(commit, "_remove", remove)
+    assert invoke("compute", path, "--in-place", "-q").exit_code == 0
+    for each, content in at_the_kill.items():
+        each.write_bytes(content)
+    assert len(at_the_kill) == 3
+    result = invoke("recover", other, missing, path)
+    assert result.exit_code == 1
+    assert result.stdout == f"{other}: nothing to undo\n{path}: restored\n"
+    assert result.stderr == f"Error: {missing}: there is no such file\n"
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(path.parent)) == ["in.rtdc", "other.rtdc"]
+    assert invoke("recover", path).exit_code == 0
+    assert invoke("recover").exit_code == 2
+
+
+def test_recover_what_was_changed_meanwhile(path):
+    journal = path.with_name("in.rtdc.sparsemed-journal")
+    journal.write_bytes(commit._pack(10, 0, [(0, b"old", b"new")]))
+    before = path.read_bytes()
+    result = invoke("recover", path)
+    assert result.exit_code == 1
+    assert f"{path}: was changed after an interrupted change" in result.stderr
+    assert (path.read_bytes(), journal.exists()) == (before, True)
+
 
 OURS = (sys.executable, "-m", "sparsemed", "chipstream")
 THEIRS = (shutil.which("chipstream-cli", path=os.path.dirname(sys.executable)),)
