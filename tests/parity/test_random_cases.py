@@ -16,12 +16,20 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(112))
+def seeds(count, some, step=1):
+    """The first `some` for each change, the others for the long run."""
+    return [
+        pytest.param(seed, marks=[] if seed < some else pytest.mark.soak)
+        for seed in range(0, count, step)
+    ]
+
+
+@pytest.mark.parametrize("seed", seeds(1000, 72))
 def test_same_as_dcnum(seed, tmp_path):
     compare(seed, tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(0, 112, 3))
+@pytest.mark.parametrize("seed", seeds(1000, 72, step=3))
 def test_same_as_dcnum_if_hdf5_reads(seed, tmp_path, monkeypatch):
     monkeypatch.setattr("sparsemed.frames.opening.obstacle", lambda _: "by order of the test")
     monkeypatch.setattr("sparsemed.frames.chunks.ChunkFrames.reading", None)
