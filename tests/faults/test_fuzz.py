@@ -73,7 +73,7 @@ FOUND = [
     Fault(18, "header", "set", 1012876, 438555, mended=True),
     Fault(10, "header", "flip", 277037, 668696, mended=True),
     Fault(10, "index", "zero", 494833, 16040, mended=True),
-    # HDF5 2.0 lists chunks without end, and does not say so
+    # HDF5 2.0 takes ten seconds to find that there are no more chunks
     pytest.param(Fault(19, "index", "flip", 363294, 671404, mended=True), marks=pytest.mark.soak),
 ]
 
