@@ -98,6 +98,23 @@ def _one_line_errors(kind: type[Failure] = Failure) -> Iterator[None]:
         raise kind(" ".join(str(error).split()) or repr(error)) from error
 
 
+class _Path(click.Path):
+    """A path. Whether it can be read is found out, and said, by who reads it.
+
+    An empty one, as of a shell variable that is not set, would be the current folder.
+    """
+
+    def __init__(self, *, file_okay: bool = True) -> None:
+        super().__init__(file_okay=file_okay, readable=False, path_type=Path)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        if value == "":
+            self.fail("the path is empty; the current folder is '.'", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _basins = click.option(
     "--basins",
     type=click.Choice(["any", "same-folder", "off"]),
@@ -135,13 +152,11 @@ def main() -> None:
 
 
 @main.command(cls=Stoppable, epilog=COMPUTE_HELP)
-@click.argument(
-    "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=_Path())
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=_Path(),
     help="Where results go: a file, if it ends in .rtdc, .h5 or .hdf5, "
     "otherwise a folder, which is made.",
 )
@@ -230,9 +245,7 @@ def compute(
 
 
 @main.command(cls=Stoppable, name="info")
-@click.argument(
-    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=_Path())
 @_basins
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a file.")
 def tell(paths: tuple[Path, ...], basins: "Policy", as_json: bool) -> None:
@@ -267,13 +280,13 @@ def tell(paths: tuple[Path, ...], basins: "Policy", as_json: bool) -> None:
 
 
 @main.command(cls=Stoppable, epilog=PARAMETER_HELP)
-@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="FILE", type=_Path())
 @click.option(
     "-o",
     "--output",
     "page",
     metavar="PAGE",
-    type=click.Path(path_type=Path),
+    type=_Path(),
     help="The page.  [next to FILE, with _report.html]",
 )
 @click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
@@ -312,9 +325,7 @@ def report(
 
 
 @main.command(cls=Stoppable, name="recover")
-@click.argument(
-    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=_Path())
 def undo(paths: tuple[Path, ...]) -> None:
     """Undo interrupted changes of files.
 
@@ -331,7 +342,8 @@ def undo(paths: tuple[Path, ...]) -> None:
             with _one_line_errors():
                 restored = recover(path)
                 if not path.is_file():
-                    raise FileNotFoundError(f"{path}: there is no such file")
+                    what = "is not a file" if path.exists() else "there is no such file"
+                    raise FileNotFoundError(f"{path}: {what}")
         except Failure as failure:
             failed = True
             failure.show()
@@ -345,7 +357,7 @@ def undo(paths: tuple[Path, ...]) -> None:
 @click.option(
     "--out",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_Path(file_okay=False),
     default=Path("sparsemed-demo"),
     show_default=True,
     help="Folder for the files that are made.",

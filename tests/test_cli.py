@@ -16,6 +16,7 @@ from parity.compare import differences_of_runs
 import sparsemed
 from sparsemed.cli import main
 from sparsemed.rtdc import commit
+from sparsemed.rtdc.entries import open_for_reading
 
 
 def invoke(*arguments):
@@ -174,6 +175,56 @@ def test_quiet_and_verbose(path):
 )
 def test_mistakes_are_one_line_and_nothing_is_done(path, arguments, message):
     check_error(path, arguments, message, status=2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compute", ""],
+        ["compute", "in.rtdc", ""],
+        ["compute", "", "--in-place"],
+        ["compute", "in.rtdc", "-o", ""],
+        ["info", ""],
+        ["report", ""],
+        ["report", "in.rtdc", "-o", ""],
+        ["recover", ""],
+        ["demo", "--out", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_current_folder(path, arguments, monkeypatch):
+    """It is what a shell makes of "$file" where there is no such variable."""
+    monkeypatch.chdir(path.parent)
+    before = path.read_bytes()
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.endswith("the path is empty; the current folder is '.'\n")
+    assert path.read_bytes() == before
+    assert os.listdir() == [path.name]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions")
+def test_a_file_that_may_not_be_read_does_not_stop_the_others(path, monkeypatch):
+    """Click asks the system beforehand, and would take it for a mistake in the command line."""
+    locked = path.with_name("locked.rtdc")
+    shutil.copy(path, locked)
+
+    def access(file, mode, real=os.access, **options):
+        return os.path.basename(file) != locked.name and real(file, mode, **options)
+
+    def open_unless_locked(file):
+        if os.path.basename(file) == locked.name:
+            raise PermissionError(f"{file}: may not be read")
+        return open_for_reading(file)
+
+    monkeypatch.setattr(os, "access", access)  # root may read all
+    monkeypatch.setattr("sparsemed.rtdc.measurement.open_for_reading", open_unless_locked)
+    for command in (["compute", "-k", "kernel_size=9"], ["info"]):
+        result = invoke(*command, locked, path)
+        assert result.exit_code == 1
+        assert f"Error: {locked}: may not be read" in result.stderr.splitlines()
+        assert f"{path}" in result.stdout
+    assert invoke("recover", locked, path).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -373,6 +424,7 @@ def test_recover(path, monkeypatch):
     assert sorted(os.listdir(path.parent)) == ["in.rtdc", "other.rtdc"]
     assert invoke("recover", path).exit_code == 0
     assert invoke("recover").exit_code == 2
+    assert f"{path.parent}: is not a file" in invoke("recover", path.parent).stderr
 
 
 def test_recover_what_was_changed_meanwhile(path):
