@@ -2,13 +2,14 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -94,6 +95,8 @@ def _one_line_errors(kind: type[Failure] = Failure) -> Iterator[None]:
     """Show what is wrong with input, output or installation as one line, not a traceback."""
     try:
         yield
+    except BrokenPipeError:  # nobody reads on; click ends the command
+        raise
     except (OSError, ValueError, TypeError, MemoryError, ImportError) as error:
         raise kind(" ".join(str(error).split()) or repr(error)) from error
 
@@ -124,11 +127,33 @@ _basins = click.option(
 )
 
 
+def _give_up_unwritten(stream: TextIO | None) -> None:
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 class _Manual(click.Group):
     """Lists commands in the order in which one needs them, and takes Ctrl-C calmly."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's)
         return list(self.commands)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Say on one line that output cannot be written; click is silent on closed pipes."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            with suppress(OSError):
+                click.echo(f"Error: what is to be shown cannot be written: {error}", err=True)
+            sys.exit(1)
+        finally:
+            # What is left in a buffer would fail again when Python ends, with a status of its own.
+            for stream in (sys.stdout, sys.stderr):
+                _give_up_unwritten(stream)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -571,7 +596,9 @@ class _LogLines(logging.Handler):
         message = record.getMessage()
         if self.about is not None and self.about not in message:
             message = f"{self.about}: {message}"
-        tqdm.write(printable(f"{record.levelname.capitalize()}: {message}"), file=sys.stderr)
+        line = printable(f"{record.levelname.capitalize()}: {message}")
+        with suppress(OSError):  # a measurement does not fail because nobody can be warned
+            tqdm.write(line, file=sys.stderr)
 
 
 def _rows_of(facts: "Info") -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -40,7 +41,8 @@ class Stoppable(click.Command):
 
 
 def _say_stopped(number: signal.Signals) -> None:
-    click.echo(f"{STOPS[number.name]}: no file is half written", err=True)
+    with suppress(OSError):  # the terminal may be gone; the exit status says it, too
+        click.echo(f"{STOPS[number.name]}: no file is half written", err=True)
 
 
 class _Stopping:

@@ -379,6 +379,61 @@ with mock.patch("sparsemed.scan.median_images", press_ctrl_c):
     assert os.listdir(tmp_path) == [path.name]
 
 
+needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+
+
+@needs_full
+@pytest.mark.parametrize("arguments", [["--help"], ["info", "in.rtdc"]], ids=" ".join)
+def test_output_that_cannot_be_written(path, arguments):
+    """Neither a traceback nor, where output is kept in a buffer, what Python says at the end."""
+    for unbuffered in ("", "1"):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "sparsemed", *arguments], cwd=path.parent,
+                stdout=full, stderr=subprocess.PIPE, text=True,
+                env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            )  # fmt: skip
+        said = "Error: what is to be shown cannot be written: [Errno 28] No space left on device\n"
+        assert (done.returncode, done.stderr) == (1, said)
+
+
+@needs_full
+def test_warnings_that_cannot_be_written(path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "sparsemed", "compute", path]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True)
+    assert done.returncode == 0
+    assert "39 kept" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+@pytest.mark.parametrize("arguments", [["info", "in.rtdc"], ["demo"]], ids=" ".join)
+def test_a_pipe_that_nobody_reads(path, arguments):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "sparsemed", *arguments], cwd=path.parent,
+        stdout=theirs, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": ""},
+    )  # fmt: skip
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@needs_full
+def test_a_stop_that_cannot_be_said():
+    code = """
+import os, signal
+from unittest import mock
+from sparsemed.cli import main
+
+with mock.patch("sparsemed.info.info", lambda *_: os.kill(os.getpid(), signal.SIGTERM)):
+    main(["info", "in.rtdc"])
+"""
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([sys.executable, "-c", code], stderr=full).returncode == 143
+
+
 def test_completion_in_bash():
     bash = shutil.which("bash") or pytest.skip("there is no bash")
     script = """
