@@ -304,7 +304,9 @@ def tell(paths: tuple[Path, ...], basins: "Policy", as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
-@main.command(cls=Stoppable, epilog=PARAMETER_HELP)
+@main.command(
+    cls=Stoppable, epilog=PARAMETER_HELP, short_help="Show on a page whether a background is good."
+)
 @click.argument("path", metavar="FILE", type=_Path())
 @click.option(
     "-o",
@@ -330,7 +332,7 @@ def report(
     are those of the background that FILE holds, if there is one, but for what -k
     sets. The page is one file, which can be sent and needs no network.
     """
-    with _one_line_errors():
+    with _one_line_errors(), _log_lines(logging.WARNING, path):
         if page is None:
             page = path.with_name(f"{path.stem}_report.html")
         from sparsemed.background import compute_background

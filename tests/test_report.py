@@ -322,6 +322,16 @@ def test_a_measurement_with_a_background_is_shown_with_its_parameters(demo, tmp_
     assert "rollmed:k=100^b=10000: other parameters" in read(page).text["td"]
 
 
+def test_warnings_say_what_they_are_about(demo, tmp_path):
+    path = tmp_path / "in\x1b[2J.rtdc"
+    shutil.copy(demo, path)
+    result = report(path, "-k", "kernel_size=500")
+    shown = f"{tmp_path / 'in'}\\x1b[2J.rtdc"
+    assert result.stderr == (
+        f"Warning: {shown}: kernel_size 500 is more than the 400 frames there are: all are used\n"
+    )
+
+
 def test_a_result_next_to_its_measurement(demo, tmp_path):
     shutil.copy(demo, tmp_path / "in.rtdc")
     assert invoke("compute", tmp_path / "in.rtdc").exit_code == 0
