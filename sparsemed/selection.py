@@ -48,7 +48,11 @@ class Run(NamedTuple):
         ------
         ValueError
             If the output holds images of its own.
+        OSError
+            If there is no folder for results, and none can be made.
         """
+        if self.folder_is_made:
+            _check_folder(self.output.parent)
         if not self.in_place and self.output.is_file() and _has_own_images(self.output):
             raise ValueError(
                 f"{self.output}: holds images of its own, and is not changed; "
@@ -175,6 +179,18 @@ def _run(source: Path, within: Path, output: Path | None) -> Run:
     if output.suffix.lower() in FILE_SUFFIXES:
         return Run(source, output)
     return Run(source, output / within.with_name(name), folder_is_made=True)
+
+
+def _check_folder(folder: Path) -> None:
+    """Check that a folder is there or can be made."""
+    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise NotADirectoryError(
+            f"{nearest}: is no folder; an output that does not end in "
+            f"{', '.join(FILE_SUFFIXES)} is a folder"
+        )
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f"{nearest}: the folder is read-only")
 
 
 def _check_distinct(runs: list[Run]) -> None:

@@ -137,6 +137,11 @@ def test_dry_run_finds_what_would_fail(path):
     result = invoke("compute", path, "-o", missing, "-n")
     assert result.exit_code == 1
     assert "out.rtdc: the folder does not exist" in result.stderr
+    (path.parent / "notes").write_text("precious")
+    for output in ("notes", "notes/deep/er"):
+        result = invoke("compute", path, "-o", path.parent / output, "-n")
+        assert result.exit_code == 1
+        assert f"{path.parent / 'notes'}: is no folder" in result.stderr
 
 
 def test_the_plan_is_what_is_done(path):
@@ -233,7 +238,7 @@ def test_a_file_that_may_not_be_read_does_not_stop_the_others(path, monkeypatch)
         (["{in}", "-k", "split_time=1e-12"], "split_time 1e-12 s is too small"),
         (["{in}", "-o", "{folder}/gone/out.rtdc"], "out.rtdc: the folder does not exist"),
         (["{in}", "-o", "{in}"], "in.rtdc: holds images of its own, and is not changed"),
-        (["{in}", "-o", "{in}/results"], "Not a directory"),
+        (["{in}", "-o", "{in}/results"], "in.rtdc: is no folder; an output that does not end in"),
     ],
 )
 def test_failures_are_one_line_and_change_nothing(path, arguments, message):
