@@ -240,7 +240,7 @@ def window_length(kernel_size: int, time: NDArray[Any]) -> int:
         logger.warning(
             "kernel_size %d is more than the %d frames there are: all are used", kernel_size, count
         )
-    return min(kernel_size, count)
+    return min(int(kernel_size), count)  # NumPy's small integers overflow in what is made of it
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -165,6 +165,19 @@ def test_cleansing_drops_images_with_cells():
     assert found.images.min() > 60
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "uint16", "uint32", "uint64"])
+def test_parameters_of_numpy_types(kind):
+    images = np.random.default_rng(0).integers(50, 90, size=(300, 24, 16), dtype=np.uint8)
+    time = np.arange(300) / 50
+    number = np.dtype(kind).type
+    ours = compute_background(
+        images, time, kernel_size=number(100), split_time=number(1), num_cpus=number(2)
+    )
+    plain = compute_background(images, time, kernel_size=100, split_time=1)
+    np.testing.assert_array_equal(ours.series, plain.series)
+    np.testing.assert_array_equal(ours.frame_index, plain.frame_index)
+
+
 def test_whole_floats_are_bytes():
     images = measure(dtype=np.uint8)
     time = np.arange(len(images)) / 20
