@@ -51,7 +51,9 @@ html_copy_source = False
 def describe_commands(folder: Path) -> None:
     """Write what the commands say about themselves, as one page to be included."""
     group = sparsemed.cli.main
-    context = click.Context(group, info_name="sparsemed", terminal_width=80, max_content_width=80)
+    context = click.Context(
+        group, info_name="sparsemed", terminal_width=80, **group.context_settings
+    )
     helps = {"sparsemed": group.get_help(context)}
     for name in group.list_commands(context):
         if name != "chipstream":  # hands all its arguments on
@@ -66,7 +68,7 @@ def describe_findings(folder: Path) -> None:
     found = {}
     for case in demo.CASES:
         with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / "demo.rtdc"
+            path = Path(scratch) / f"{case}.rtdc"
             demo.make_measurement(path, case=case)
             background = sparsemed.compute_background(path)
             found[case] = background.quality()
