@@ -340,8 +340,8 @@ class SparseBackground:
         """
         frames = np.asarray(images)
         if frames.ndim != 3 or frames.shape[1:] != self.images.shape[1:]:
-            expected = ("n", *self.images.shape[1:])
-            raise ValueError(f"images: shape must be {expected}, got {frames.shape}")
+            height, width = self.images.shape[1:]
+            raise ValueError(f"images: shape must be (n, {height}, {width}), got {frames.shape}")
         stop = start + len(frames)
         if not 0 <= start <= stop <= len(self):
             raise ValueError(f"frames {start} to {stop} are not within the {len(self)} frames")

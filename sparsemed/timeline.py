@@ -120,7 +120,8 @@ def _checked(axis: NDArray[Any], count: int, label: str) -> NDArray[Any]:
 def _checked_rate(frame_rate: Any) -> Any:
     rate = np.asarray(frame_rate)
     if rate.size != 1 or rate.dtype.kind not in "fiu" or not 0 < rate.item() < np.inf:
-        raise ValueError(f"frame rate must be a number above 0 (Hz), got {frame_rate!r}")
+        shown = rate.item() if rate.size == 1 else frame_rate
+        raise ValueError(f"frame rate must be a number above 0 (Hz), got {shown!r}")
     return rate.reshape(())[()]
 
 

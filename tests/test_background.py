@@ -401,7 +401,7 @@ def test_subtract_without_offsets(dtype, signed):
 
 @pytest.mark.parametrize("shape", [(), (44, 9), (2, 44, 8), (2, 9, 44), (0,), (1, 1, 44, 9)])
 def test_subtract_refuses_other_shapes(background, shape):
-    with pytest.raises(ValueError, match=r"^images: shape must be \('n', 44, 9\), got") as caught:
+    with pytest.raises(ValueError, match=r"^images: shape must be \(n, 44, 9\), got") as caught:
         background.subtract(np.zeros(shape, np.uint8))
     assert str(caught.value).endswith(str(shape))
 

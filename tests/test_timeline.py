@@ -315,3 +315,8 @@ def test_refuses_a_bad_axis(name, values, message):
 def test_refuses_a_bad_frame_rate(rate, frame):
     with pytest.raises(ValueError, match=r"^frame rate must be a number above 0 \(Hz\), got "):
         time_axis(3, frame=frame, frame_rate=rate)
+
+
+def test_a_bad_frame_rate_of_a_file_is_shown_as_a_number():
+    with pytest.raises(ValueError, match=r"got -1\.0$"):
+        time_axis(3, frame_rate=np.float64(-1))
