@@ -399,7 +399,7 @@ def undo(paths: tuple[Path, ...]) -> None:
 def demo(folder: Path, case: str) -> None:
     """Make a small measurement, compute its background, check it, judge it, and draw it.
 
-    Nothing is downloaded. Files of an earlier demo are replaced.
+    Nothing is downloaded. Files of an earlier demo are replaced, other measurements are not.
     """
     with _one_line_errors():
         _run_demo(folder, case)
@@ -438,7 +438,7 @@ def chipstream(context: click.Context) -> None:
 
 
 def _run_demo(folder: Path, case: str) -> None:
-    from sparsemed.demo import differences_from_definition, make_measurement
+    from sparsemed.demo import check_replaceable, differences_from_definition, make_measurement
     from sparsemed.job import BackgroundSparseMed
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -446,6 +446,8 @@ def _run_demo(folder: Path, case: str) -> None:
     measurement = folder / f"{name}.rtdc"
     output = folder / f"{name}_bg.rtdc"
     picture = folder / f"{name}.png"
+    for path in (measurement, output):
+        check_replaceable(path)
     for path in (measurement, output, picture):
         path.unlink(missing_ok=True)
 

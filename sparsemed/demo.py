@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from sparsemed.background import SparseBackground
 from sparsemed.rtdc.commit import new_file
+from sparsemed.rtdc.entries import Attributes
+from sparsemed.rtdc.measurement import open_hdf5
 
 FRAMES_PER_SECOND = 100.0
 
@@ -68,6 +70,24 @@ def make_measurement(path: Path, count: int = 2000, seed: int = 0, case: str = "
             chunks=(40, *channel.shape),
             fletcher32=True,
             **hdf5plugin.Zstd(clevel=5),
+        )
+
+
+def check_replaceable(path: Path) -> None:
+    """Check that no file is lost but one of an earlier demo, or an empty one.
+
+    Raises
+    ------
+    OSError
+        If there is another file of that name.
+    """
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return
+    with open_hdf5(path) as h5:
+        sample = Attributes(h5).get("experiment:sample")
+    if not isinstance(sample, str) or sample != _METADATA["experiment:sample"]:
+        raise FileExistsError(
+            f"{path}: is not of an earlier demo, and is not replaced; choose another folder"
         )
 
 

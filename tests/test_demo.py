@@ -2,13 +2,14 @@ import re
 
 import click.testing
 import dclab
+import h5py
 import matplotlib.image
 import numpy as np
 import pytest
 
 from sparsemed import compute_background
 from sparsemed.cli import main
-from sparsemed.demo import differences_from_definition, make_measurement
+from sparsemed.demo import check_replaceable, differences_from_definition, make_measurement
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +89,24 @@ def test_the_command_shows_what_it_did(tmp_path):
     with dclab.new_dataset(tmp_path / "out" / "demo_bg.rtdc") as data:
         corrected = data["image"][50].astype(float) - data["image_bg"][50] - data["bg_off"][50]
     assert abs(corrected[:20].mean()) < 0.5
+
+
+@pytest.mark.parametrize("name", ["demo.rtdc", "demo_bg.rtdc"])
+def test_a_measurement_that_has_the_name_of_the_demo_is_not_replaced(tmp_path, name):
+    with h5py.File(tmp_path / name, "w") as h5:
+        h5["events/image"] = np.zeros((9, 8, 7), np.uint8)
+        h5.attrs["experiment:sample"] = "blood"
+    before = (tmp_path / name).read_bytes()
+    for content in (before, b"no HDF5"):
+        (tmp_path / name).write_bytes(content)
+        result = click.testing.CliRunner().invoke(main, ["demo", "--out", str(tmp_path)])
+        assert result.exit_code == 1
+        assert result.output.startswith(f"Error: {tmp_path / name}: ")
+        assert (tmp_path / name).read_bytes() == content
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_files_of_an_earlier_demo_are_replaced(measurement, tmp_path):
+    check_replaceable(measurement)
+    compute_background(measurement, kernel_size=9).save(tmp_path / "demo_bg.rtdc")
+    check_replaceable(tmp_path / "demo_bg.rtdc")
