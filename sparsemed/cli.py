@@ -332,6 +332,8 @@ def report(
     are those of the background that FILE holds, if there is one, but for what -k
     sets. The page is one file, which can be sent and needs no network.
     """
+    with _one_line_errors(Mistake):
+        wanted = _parse_settings(settings)
     with _one_line_errors(), _log_lines(logging.WARNING, path):
         if page is None:
             page = path.with_name(f"{path.stem}_report.html")
@@ -339,7 +341,7 @@ def report(
         from sparsemed.report import check_report, stored_parameters, write_report
 
         check_report(page)
-        parameters = stored_parameters(path, basins) | _parse_settings(settings)
+        parameters = stored_parameters(path, basins) | wanted
         background = compute_background(
             path,
             num_cpus=num_cpus,

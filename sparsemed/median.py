@@ -207,8 +207,8 @@ def median_image(stack: ArrayLike, num_cpus: int | None = None) -> NDArray[Any]:
     TypeError
         If the dtype is neither uint8 nor uint16.
     ValueError
-        If the stack is not of rank 3, holds no frame, or `num_cpus` is not a
-        whole number from 1 up.
+        If the stack is not of rank 3, holds no frame, or has masked values; or if
+        `num_cpus` is not a whole number from 1 up.
 
     Examples
     --------
@@ -225,6 +225,11 @@ def median_image(stack: ArrayLike, num_cpus: int | None = None) -> NDArray[Any]:
         )
     if frames.ndim != 3 or frames.shape[0] == 0:
         raise ValueError(f"stack: shape must be (K, H, W) with K >= 1, got {frames.shape}")
+    if np.ma.is_masked(stack):
+        raise ValueError(
+            "stack: some values are masked, but this median leaves none out; "
+            "fill them with stack.filled(value)"
+        )
     native = np.ascontiguousarray(frames, dtype=frames.dtype.newbyteorder("="))
     images = np.empty((1, *native.shape[1:]), dtype=native.dtype)
     if images.size:

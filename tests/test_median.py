@@ -133,6 +133,13 @@ def test_refuses_other_dtypes(dtype):
         median_image(np.zeros((2, 3, 4), dtype))
 
 
+def test_refuses_masked_values():
+    stack = np.ma.masked_equal(np.arange(12, dtype=np.uint8).reshape(3, 2, 2), 5)
+    with pytest.raises(ValueError, match=r"^stack: some values are masked, .* stack\.filled"):
+        median_image(stack)
+    assert median_image(stack.filled(0)).tolist() == [[4, 1], [6, 7]]
+
+
 @pytest.mark.parametrize("shape", [(), (3,), (3, 4), (0, 3, 4), (2, 3, 4, 5)])
 def test_refuses_other_shapes(shape):
     message = r"^stack: shape must be \(K, H, W\) with K >= 1, got \("

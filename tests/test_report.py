@@ -342,16 +342,16 @@ def test_a_result_next_to_its_measurement(demo, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "code"),
     [
-        (["{folder}/gone.rtdc"], "gone.rtdc: there is no such file"),
-        (["{in}", "-o", "{in}"], "is no HTML page and is not replaced"),
-        (["{in}", "-k", "kernel=3", "-o", "{folder}/a.html"], "unknown parameter 'kernel'"),
+        (["{folder}/gone.rtdc"], "gone.rtdc: there is no such file", 1),
+        (["{in}", "-o", "{in}"], "is no HTML page and is not replaced", 1),
+        (["{in}", "-k", "kernel=3", "-o", "{folder}/a.html"], "unknown parameter 'kernel'", 2),
     ],
 )
-def test_errors_are_one_line(demo, tmp_path, arguments, message):
+def test_errors_are_one_line(demo, tmp_path, arguments, message, code):
     result = invoke("report", *(a.format(**{"in": demo, "folder": tmp_path}) for a in arguments))
-    assert result.exit_code == 1
+    assert result.exit_code == code
     assert result.output.startswith("Error: ")
     assert message in result.output
     assert result.output.count("\n") == 1

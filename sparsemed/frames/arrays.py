@@ -38,10 +38,13 @@ class ArrayFrames:
     TypeError
         If the dtype is none of these, or `images` is no array.
     ValueError
-        If the images are not of rank 3, if there is none, or if their number is unknown.
+        If the images are not of rank 3, if there is none, if their number is unknown, or if
+        they are in a file that has been closed.
     """
 
     def __init__(self, images: Any, label: str = "images") -> None:
+        if isinstance(images, h5py.Dataset) and not images:
+            raise ValueError(f"{label}: the file of the dataset is closed; keep it open meanwhile")
         if not all(hasattr(images, name) for name in ("shape", "__getitem__")):
             raise TypeError(
                 f"{label}: expected an array of shape (N, H, W), got {type(images).__name__}"
@@ -130,7 +133,8 @@ class ArrayFrames:
     def _frames(self, start: int, stop: int) -> NDArray[Any]:
         self._require_whole_file(f"frames {start} to {stop - 1} cannot be read")
         try:
-            frames = np.asarray(self.images[start:stop])
+            part = self.images[start:stop]
+            frames = np.asarray(part)
         except OSError as error:
             raise OSError(
                 f"{self.label}: frames {start} to {stop - 1} cannot be read ({error})"
@@ -143,6 +147,11 @@ class ArrayFrames:
             raise ValueError(
                 f"{self.label}: frames {start} to {stop - 1} came in the shape {frames.shape}; "
                 "the images must not change while they are read"
+            )
+        if np.ma.is_masked(part):
+            raise ValueError(
+                f"{self.label}: some values of frames {start} to {stop - 1} are masked, but a "
+                "median leaves none out; fill them with images.filled(value)"
             )
         return frames
 

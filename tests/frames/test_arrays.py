@@ -147,6 +147,25 @@ def test_a_group_is_refused(file):
         ArrayFrames(file)
 
 
+def test_a_closed_dataset_is_refused(file):
+    dataset = file.create_dataset("image", data=np.zeros((3, 2, 2), np.uint8))
+    file.close()
+    with pytest.raises(ValueError, match=r"^here: the file of the dataset is closed; keep it open"):
+        ArrayFrames(dataset, "here")
+
+
+def test_masked_values_are_refused():
+    """NumPy would take what lies behind the mask."""
+    images = np.ma.masked_greater(np.arange(24, dtype=np.uint8).reshape(4, 2, 3), 20)
+    frames = ArrayFrames(images, "here")
+    with frames.reading() as reading:
+        reading(0, 3, np.empty((3, 2, 3), np.uint8))
+        with pytest.raises(ValueError, match=r"^here: some values of frames 3 to 3 are masked"):
+            reading(3, 4, np.empty((1, 2, 3), np.uint8))
+    with ArrayFrames(images.filled(0)).reading() as reading:
+        reading(3, 4, np.empty((1, 2, 3), np.uint8))
+
+
 def test_what_follows_the_advice_is_accepted():
     frames = ArrayFrames(np.stack(list(iter(numbered(3)))))
     np.testing.assert_array_equal(read(frames), numbered(3))
