@@ -167,6 +167,11 @@ def open_for_reading(path: Path) -> h5py.File:
             f"{name}: is open for writing in another program; close it there and run again"
         ) from error
     except OSError as error:
+        if "consistency flags" in str(error):
+            raise OSError(
+                f"{name}: another program writes into it, or died while it did; close it there. If "
+                f"there is none, keep a copy and run HDF5's: h5clear --status {name}"
+            ) from error
         raise OSError(f"{name}: cannot be read as an HDF5 file ({error})") from error
 
 

@@ -129,6 +129,8 @@ def test_killed_dcnum_leaves_a_broken_file(precious):
     process.stdout.close()
     with pytest.raises(OSError, match="consistency flags"):
         h5py.File(path)
+    with pytest.raises(OSError, match=r"in\.rtdc: another program .* died .* h5clear --status"):
+        compute_background(path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
