@@ -15,6 +15,7 @@ from parity.compare import differences_of_runs
 
 import sparsemed
 from sparsemed.cli import main
+from sparsemed.printable import printable
 from sparsemed.rtdc import commit
 from sparsemed.rtdc.entries import open_for_reading
 
@@ -461,8 +462,12 @@ done
 # ChipStream: in processes of its own, as it sets environment variables for its workers ----------
 
 
-def test_recover(path, monkeypatch):
+@pytest.mark.parametrize("name", ["in.rtdc", os.fsdecode(b"in\xff.rtdc")])
+def test_recover(path, monkeypatch, name):
     """Of three files, one was being changed when the program was killed; one is missing."""
+    if sys.platform != "linux" and not name.isprintable():
+        pytest.skip("names are text here")
+    path = path.rename(path.with_name(name))
     other, missing = path.with_name("other.rtdc"), path.with_name("missing.rtdc")
     shutil.copy(path, other)
     before, at_the_kill = path.read_bytes(), {}
@@ -478,10 +483,10 @@ def test_recover(path, monkeypatch):
     assert len(at_the_kill) == 3
     result = invoke("recover", other, missing, path)
     assert result.exit_code == 1
-    assert result.stdout == f"{other}: nothing to undo\n{path}: restored\n"
+    assert result.stdout == f"{other}: nothing to undo\n{printable(path)}: restored\n"
     assert result.stderr == f"Error: {missing}: there is no such file\n"
     assert path.read_bytes() == before
-    assert sorted(os.listdir(path.parent)) == ["in.rtdc", "other.rtdc"]
+    assert sorted(os.listdir(path.parent)) == [name, "other.rtdc"]
     assert invoke("recover", path).exit_code == 0
     assert invoke("recover").exit_code == 2
     assert f"{path.parent}: is not a file" in invoke("recover", path.parent).stderr
