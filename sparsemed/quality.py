@@ -582,7 +582,7 @@ def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
 
 def _more_frames(background: "SparseBackground") -> str:
     """Return the setting of a window three times as long, as far as there are frames."""
-    size = min(background.parameters.kernel_size, len(background))
+    size = min(int(background.parameters.kernel_size), len(background))
     if size == len(background):
         return "measure for longer (all frames are in the window already)"
     return f"kernel_size={min(3 * size, len(background))}"

@@ -18,7 +18,6 @@ GUESSED_FRAME_RATE = 3600
 STRETCH = 1.5
 """A measurement keeps only frames with events, so it lasts longer than its frames."""
 
-
 MOST_STEPS = 10**6
 """Background images that can be asked for; more would never fit into memory."""
 
