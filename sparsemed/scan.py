@@ -213,8 +213,9 @@ def _submit(pool: ThreadPoolExecutor, work: Callable[..., None], *args: Any) -> 
         return pool.submit(work, *args)
     except RuntimeError as error:
         # Threads may outlive the main one, after whose end no pool takes anything.
-        if "after interpreter shutdown" not in str(error):
+        if "shutdown" not in str(error):
             raise OSError(f"no thread can be started ({error}); use a smaller num_cpus") from error
+    pool.shutdown()  # what it took already comes first, as not every source can be read by two
     arrival: Future[None] = Future()
     work(*args)
     arrival.set_result(None)

@@ -1,5 +1,6 @@
 import threading
 from contextlib import contextmanager
+from time import sleep
 
 import numpy as np
 import pytest
@@ -303,3 +304,21 @@ def test_no_thread_to_be_had(monkeypatch):
     frames = WatchedFrames(numbered(40), block=8)
     with pytest.raises(OSError, match=r"^no thread can be started .*; use a smaller num_cpus$"):
         scan(frames, np.array([5]), 10, with_bands=False, num_cpus=3, report=lambda _: None)
+
+
+def test_a_pool_that_takes_nothing_any_more(monkeypatch):
+    """As in a thread that outlives the main one: the pool ends while a read is under way."""
+
+    class Slow(WatchedFrames):
+        def _read(self, start, stop, out):
+            if start == 8:
+                monkeypatch.setattr("concurrent.futures.thread._shutdown", True)
+            self.at_once += 1
+            assert self.at_once <= 1
+            sleep(0.01)
+            self.at_once -= 1
+            super()._read(start, stop, out)
+
+    frames = Slow(numbered(80), block=8)
+    found = scan(frames, np.array([5]), 10, with_bands=True, num_cpus=3, report=lambda _: None)
+    np.testing.assert_array_equal(found.series[0], np.sort(frames.images[5:15], axis=0)[5])
