@@ -16,6 +16,7 @@ from typing import Any
 
 import numba
 import numpy as np
+import numpy.ma  # as Numba would on the first call, in the midst of which somebody may fork
 import portalocker
 from numba import jit, njit
 from numba.core.compiler_lock import global_compiler_lock

@@ -17,6 +17,7 @@ from numbers import Integral
 from pathlib import Path
 
 import numba
+from numba.core.compiler_lock import global_compiler_lock
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +94,15 @@ def kernel_threads(num_cpus: int) -> Iterator[bool]:
 
 
 @functools.cache
+@global_compiler_lock  # type: ignore[untyped-decorator,unused-ignore]
 def _start_threads() -> bool:
     """Have Numba start its threads, if there are any that may be used by several callers at once.
 
     OpenMP's threads would go on spinning for a while after each kernel, on the cores that are to
     decode frames by then. OpenMP reads what is wanted from the environment, when it starts.
+
+    Nobody forks while the compiler's lock is held (see `sparsemed.compiling`). A child that was
+    forked in these moments would wait for Numba's own locks, and let its parent wait with it.
     """
     is_mine = not any(name in os.environ for name in WISHES)
     if is_mine:

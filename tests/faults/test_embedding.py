@@ -236,6 +236,53 @@ def test_a_measurement_that_was_opened_before_the_fork(expected, file):
             at_once.result()
 
 
+FIRST_CALL = """
+import os, queue, signal, sys, threading, time
+import numpy as np
+import sparsemed
+from numba.np.ufunc import parallel
+
+signal.alarm(30)
+images = np.random.default_rng(7).integers(60, 200, (41, 24, 61), np.uint8)
+median = np.sort(images, axis=0)[20]
+begun = queue.Queue()
+
+
+class Watch:
+    def find_spec(self, name, *_):
+        if name.startswith("numpy."):
+            begun.put(name)
+
+
+def start_slowly(*args, really=parallel._load_threading_functions):
+    begun.put("threads")
+    time.sleep(0.1)
+    really(*args)
+
+
+def ours():
+    return (sparsemed.median_image(images) == median).all()
+
+
+sparsemed.median_image  # is imported now
+sys.meta_path.insert(0, Watch())
+parallel._load_threading_functions = start_slowly
+thread = threading.Thread(target=lambda: begun.put(ours() and "done"))
+thread.start()
+while begun.get() != "done":
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        os._exit(0 if ours() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_forks_while_a_thread_calls_for_the_first_time():
+    """Numba imports modules of NumPy and starts its threads then, and holds locks meanwhile."""
+    run(FIRST_CALL, env=os.environ | {"NUMBA_THREADING_LAYER": "omp"})
+
+
 POOL = """
 import multiprocessing, sys
 from pathlib import Path
