@@ -98,6 +98,9 @@ def obstacle(dataset: h5py.Dataset) -> str | None:
         return f"its chunks weigh {plain / 2**20:.0f} MiB each"
     if count > MOST_CHUNKS:
         return f"it is made of {count} chunks"
+    if dataset.maxshape.count(None) == 1 and dataset.maxshape[0] is not None:
+        # HDF5 finds these chunks, but lists them at wrong places.
+        return "it can grow, but not by frames"
     try:
         chunks = _index_of_chunks(dataset, count)
     except RuntimeError as error:

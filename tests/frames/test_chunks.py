@@ -96,6 +96,18 @@ def test_other_dtypes(tmp_path, dtype):
         assert obstacle(dataset) == f"its dtype is {np.dtype(dtype)}"
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_datasets_that_grow_along_another_axis(tmp_path, axis):
+    images = grainy((4, 6, 8))
+    most = tuple(None if n == axis else length for n, length in enumerate(images.shape))
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as h5:
+        h5.create_dataset("image", data=images, chunks=(2, 3, 4), maxshape=most)
+    with h5py.File(tmp_path / "a.h5") as h5:
+        assert obstacle(h5["image"]) == "it can grow, but not by frames"
+        found = sparsemed.compute_background(h5["image"], np.arange(4), kernel_size=1)
+        np.testing.assert_array_equal(found.series, images[:3])
+
+
 def low_level(h5, kind, plist, shape=(4, 5, 6)):
     """Make a dataset as h5py's `create_dataset` cannot, and write it."""
     space = h5py.h5s.create_simple(shape)
