@@ -86,8 +86,8 @@ def kernel_threads(num_cpus: int) -> Iterator[bool]:
             yield False
             return
         before = numba.get_num_threads()
-        numba.set_num_threads(min(num_cpus, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-        try:
+        try:  # from here on, as Ctrl-C may come at any moment
+            numba.set_num_threads(min(num_cpus, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
             yield True
         finally:
             numba.set_num_threads(before)

@@ -96,6 +96,25 @@ def test_thread_count_is_that_of_the_caller_again(outside):
         numba.set_num_threads(before)
 
 
+def test_thread_count_is_restored_if_stopped_as_soon_as_it_is_set(monkeypatch):
+    before = numba.get_num_threads()
+    really = numba.set_num_threads
+
+    def set_and_stop(count):
+        monkeypatch.undo()
+        really(count)
+        raise KeyboardInterrupt
+
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    try:
+        monkeypatch.setattr(numba, "set_num_threads", set_and_stop)
+        with pytest.raises(KeyboardInterrupt), kernel_threads(1):
+            pass
+        assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
+    finally:
+        numba.set_num_threads(before)
+
+
 def test_one_python_thread_at_a_time():
     waiting, entered = threading.Event(), threading.Event()
 
