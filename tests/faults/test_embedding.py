@@ -17,6 +17,7 @@ from time import sleep
 import dask
 import h5py
 import hdf5plugin
+import joblib
 import numba
 import numpy as np
 import psutil
@@ -91,7 +92,7 @@ def in_child(work, seconds=30):
 # threads
 
 
-@pytest.mark.parametrize("how", ["threads", "dask", "asyncio"])
+@pytest.mark.parametrize("how", ["threads", "dask", "joblib", "asyncio"])
 def test_eight_threads_at_once(expected, file, how):
     def work(number):
         num_cpus = [1, 2, None, 1000][number % 4]
@@ -106,6 +107,9 @@ def test_eight_threads_at_once(expected, file, how):
     elif how == "dask":
         tasks = [dask.delayed(work)(number) for number in range(16)]
         done = dask.compute(*tasks, scheduler="threads", num_workers=8)
+    elif how == "joblib":
+        tasks = (joblib.delayed(work)(number) for number in range(16))
+        done = joblib.Parallel(8, backend="threading")(tasks)
     else:
 
         async def gather():
