@@ -146,7 +146,7 @@ def share_out(work: Callable[[int, int], None], count: int, most: int, num_cpus:
                 work(*part)
         except BaseException as error:
             errors.append(error)
-            list(todo)  # leaves nothing to the others
+            list(todo)  # takes all that is left, so that the others end
 
     helpers = [threading.Thread(target=take_parts) for _ in range(min(cores, len(parts)) - 1)]
     try:
@@ -160,7 +160,7 @@ def share_out(work: Callable[[int, int], None], count: int, most: int, num_cpus:
             if helper.ident is not None:
                 helper.join()
     if errors:
-        raise errors.pop()
+        raise errors.pop(0)  # what others say after a Ctrl-C does not hide it
 
 
 def _layer() -> str | None:

@@ -268,6 +268,23 @@ def test_an_error_ends_it_and_is_passed_on(bad, monkeypatch):
     assert threading.active_count() == before
 
 
+def test_the_first_error_is_passed_on(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    meeting, stopped = threading.Barrier(2, timeout=20), threading.Event()
+
+    def work(begin, end):
+        meeting.wait()
+        if threading.current_thread() is threading.main_thread():
+            stopped.set()
+            raise KeyboardInterrupt
+        stopped.wait(20)
+        sleep(0.05)
+        raise KeyError
+
+    with pytest.raises(KeyboardInterrupt):
+        share_out(work, 2, 1, 2)
+
+
 def test_the_caller_does_it_all_where_no_thread_can_be_started(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
 
