@@ -3,6 +3,7 @@ import logging
 import signal
 import subprocess
 import sys
+import time
 
 import dcnum
 import h5py
@@ -119,6 +120,7 @@ def test_a_measurement_of_basins_gives_the_same(measurement, tmp_path):
 
 def test_an_existing_background_is_used_again(measurement, tmp_path):
     theirs, ours = run_with_both(measurement, tmp_path, **QUICK)
+    time.sleep(1)  # dcnum names logs by the second, and keeps those of its input
     again = {}
     for first in (theirs, ours):
         for second in ("theirs", "ours"):
