@@ -11,7 +11,7 @@ import click
 import sparsemed
 from benchmarks import end_to_end, growth, kernel
 from benchmarks.figure import draw, table, write_table
-from sparsemed.cores import available_cores
+from sparsemed.kernels.cores import available_cores
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -21,8 +21,9 @@ import h5py
 
 from benchmarks.measurements import generated_measurement
 from sparsemed import BackgroundSparseMed
+from sparsemed.hdf5 import commit
 from sparsemed.parameters import Parameters
-from sparsemed.rtdc import commit, output
+from sparsemed.rtdc import output
 
 FRAMES_PER_SECOND = 180  # 300 windows in 54,000 frames, which are 1 GB
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.measurements import generated_measurement
 from sparsemed import median_image
-from sparsemed.cores import available_cores
-from sparsemed.median import median_images
+from sparsemed.kernels.cores import available_cores
+from sparsemed.kernels.median import median_images
 
 LENGTH = 200
 """Frames of a window."""

@@ -18,16 +18,16 @@ __all__ = [
 ]
 
 _MODULES = {
-    "BackgroundSparseMed": "sparsemed.job",
+    "BackgroundSparseMed": "sparsemed.jobs.job",
     "SparseBackground": "sparsemed.background",
     "compute_background": "sparsemed.background",
-    "median_image": "sparsemed.median",
+    "median_image": "sparsemed.kernels.median",
 }
 
 if TYPE_CHECKING:
     from sparsemed.background import SparseBackground, compute_background
-    from sparsemed.job import BackgroundSparseMed
-    from sparsemed.median import median_image
+    from sparsemed.jobs.job import BackgroundSparseMed
+    from sparsemed.kernels.median import median_image
 
 
 def __getattr__(name: str) -> Any:

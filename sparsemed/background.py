@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsemed.brightness import band_means, offsets
-from sparsemed.cleansing import cleanse
-from sparsemed.cores import check_num_cpus
-from sparsemed.frames import FrameSource
 from sparsemed.frames.arrays import PickedFrames
 from sparsemed.frames.opening import open_frames
-from sparsemed.parameters import Parameters
-from sparsemed.progress import Progress, following, ignore
-from sparsemed.quality import Finding, assess, take_sample
-from sparsemed.rtdc.entries import Policy, check_policy
-from sparsemed.rtdc.measurement import Measurement, naming_damage
-from sparsemed.rtdc.output import write_background
-from sparsemed.scan import pick, scan
-from sparsemed.timeline import (
+from sparsemed.frames.source import FrameSource
+from sparsemed.hdf5.entries import Policy, check_policy
+from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.method.cleansing import cleanse
+from sparsemed.method.offsets import band_means, offsets
+from sparsemed.method.scan import pick, scan
+from sparsemed.method.time_axis import (
     assign_frames,
     require_axis,
     step_times,
     time_axis,
     window_starts,
 )
+from sparsemed.parameters import Parameters
+from sparsemed.progress import Progress, following, ignore
+from sparsemed.quality import Finding, assess, take_sample
+from sparsemed.rtdc.measurement import Measurement, naming_damage
+from sparsemed.rtdc.output import write_background
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -416,7 +416,7 @@ class SparseBackground:
         return plot(self, take_sample(self, images))
 
     def _repr_html_(self) -> str:
-        from sparsemed.summary import html_table
+        from sparsemed.report.notebook import html_table
 
         return html_table(self)
 

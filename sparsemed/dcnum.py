@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sparsemed import __version__
-from sparsemed.job import BackgroundSparseMed as Ours
+from sparsemed.jobs.job import BackgroundSparseMed as Ours
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress
 from sparsemed.rtdc.output import write_background

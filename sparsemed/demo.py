@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.background import SparseBackground
-from sparsemed.rtdc.commit import new_file
-from sparsemed.rtdc.entries import Attributes
+from sparsemed.hdf5.commit import new_file
+from sparsemed.hdf5.entries import Attributes
 from sparsemed.rtdc.measurement import open_hdf5
 
 FRAMES_PER_SECOND = 100.0

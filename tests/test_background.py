@@ -223,14 +223,14 @@ def test_frame_rate_makes_a_time_axis():
     ids=["nothing", "rate", "time", "time and rate"],
 )
 def test_a_guess_at_the_time_is_logged(options, level, message, caplog):
-    caplog.set_level(logging.INFO, "sparsemed.timeline")
+    caplog.set_level(logging.INFO, "sparsemed.method.time_axis")
     images = measure(count=1200)
     found = compute_background(images, **options)
     if message is None:
-        assert not [record for record in caplog.records if record.name == "sparsemed.timeline"]
+        assert "sparsemed.method.time_axis" not in {record.name for record in caplog.records}
         np.testing.assert_array_equal(found.time, options["time"])
         return
-    assert ("sparsemed.timeline", level, message) in caplog.record_tuples
+    assert ("sparsemed.method.time_axis", level, message) in caplog.record_tuples
     duration = 1200 / options.get("frame_rate", 3600) * 1.5
     np.testing.assert_array_equal(found.time, np.linspace(0, duration, 1200))
 

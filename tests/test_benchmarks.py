@@ -233,7 +233,7 @@ def test_commit_and_plain_h5py_write_the_same(tmp_path):
     commit.write_again(paths[0], job)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commit.output, "changed_file", commit.plain_h5py)
-        patch.delattr("sparsemed.rtdc.commit._commit")
+        patch.delattr("sparsemed.hdf5.commit._commit")
         commit.write_again(paths[1], job)
     end_to_end.require_same_background(*paths)
 

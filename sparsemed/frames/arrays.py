@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames import MOST_FRAMES, FrameSource, Read
+from sparsemed.frames.source import MOST_FRAMES, FrameSource, Read
 
 BATCH_BYTES = 8 * 1024**2
 """Weight of the frames that are read at once."""

@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames import Read
 from sparsemed.frames.codecs import DECOMPRESS, DEFLATE, KNOWN, SHUFFLE, Pipeline, UndecodableError
+from sparsemed.frames.source import Read
 
 BATCH_BYTES = 2 * 1024**2
 """Weight of the frames that a thread reads at once, if chunks are no heavier."""

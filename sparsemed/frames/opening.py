@@ -5,9 +5,9 @@ from typing import Any
 
 import h5py
 
-from sparsemed.frames import FrameSource
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.frames.chunks import ChunkFrames, obstacle
+from sparsemed.frames.source import FrameSource
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.hdf5.entries import Reach, entry, holds, subgroup
 from sparsemed.printable import printable, quoted
-from sparsemed.rtdc.entries import Reach, entry, holds, subgroup
 
 MOST_BASINS = 300
 """Records in a file. Each one may take a look at many files; ten are many."""

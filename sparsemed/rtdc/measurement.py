@@ -13,17 +13,9 @@ import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compr
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames import MOST_FRAMES
-from sparsemed.printable import printable, quoted
-from sparsemed.rtdc.basins import (
-    Basin,
-    locate_file,
-    measurement_identifier,
-    read_basins,
-    search_order,
-)
-from sparsemed.rtdc.commit import file_state, recover
-from sparsemed.rtdc.entries import (
+from sparsemed.frames.source import MOST_FRAMES
+from sparsemed.hdf5.commit import file_state, recover
+from sparsemed.hdf5.entries import (
     MISSING,
     Attributes,
     Policy,
@@ -31,6 +23,14 @@ from sparsemed.rtdc.entries import (
     entry,
     open_for_reading,
     subgroup,
+)
+from sparsemed.printable import printable, quoted
+from sparsemed.rtdc.basins import (
+    Basin,
+    locate_file,
+    measurement_identifier,
+    read_basins,
+    search_order,
 )
 
 

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed import __version__
+from sparsemed.hdf5.commit import changed_file, let_signals_in, new_file
+from sparsemed.hdf5.entries import Attributes, entry, holds, subgroup
 from sparsemed.parameters import Parameters
 from sparsemed.printable import printable, quoted
 from sparsemed.rtdc.basins import (
@@ -32,8 +34,6 @@ from sparsemed.rtdc.basins import (
     read_basins,
     store_record,
 )
-from sparsemed.rtdc.commit import changed_file, let_signals_in, new_file
-from sparsemed.rtdc.entries import Attributes, entry, holds, subgroup
 from sparsemed.rtdc.measurement import naming_damage, open_hdf5
 from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
 

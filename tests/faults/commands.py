@@ -10,8 +10,8 @@ from typing import NamedTuple
 # Imports, and forks whenever it is told to. It starts no threads itself: forks would lack them.
 PARENT = """
 import json, os, signal, sys, threading, time
-import sparsemed.background, sparsemed.cli, sparsemed.job, sparsemed.progress
-import sparsemed.selection
+import sparsemed.background, sparsemed.cli, sparsemed.jobs.job, sparsemed.progress
+import sparsemed.jobs.selection
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
 print("ready", flush=True)

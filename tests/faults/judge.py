@@ -51,7 +51,7 @@ def plainly(case):
 def ours(case):
     """Read with sparsemed."""
     from sparsemed.background import measurement_frames, measurement_time
-    from sparsemed.info import info
+    from sparsemed.rtdc.info import info
     from sparsemed.rtdc.measurement import Measurement
 
     info(case["path"])
@@ -104,7 +104,7 @@ def digest(array):
 def computed(case):
     """Compute a background with sparsemed, and tell of it in a line."""
     import sparsemed
-    from sparsemed.info import info
+    from sparsemed.rtdc.info import info
 
     info(case["path"])
     return {"text": repr(sparsemed.compute_background(case["path"], **case["parameters"]))}
@@ -182,7 +182,7 @@ class Child:
 
 def serve():
     import sparsemed.background
-    import sparsemed.info  # noqa: F401  (once, not in each child)
+    import sparsemed.rtdc.info  # noqa: F401  (once, not in each child)
 
     child = Child()
     for line in sys.stdin:

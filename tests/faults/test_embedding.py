@@ -474,7 +474,7 @@ import numpy as np
 import multiprocessing.synchronize
 import numba, numba.core.caching, numba.np.ufunc.parallel
 numba.njit(lambda x: x + 1)(np.ones(3))  # imports what this user may not be allowed to read
-import sparsemed.cores
+import sparsemed.kernels.cores
 os.chdir("/")
 os.setgid(65534)
 os.setuid(65534)
@@ -494,7 +494,7 @@ assert (sparsemed.median_image(images[:40]) == np.sort(images[:40], axis=0)[20])
 def test_a_user_without_a_home(home, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k not in ("HOME", "NUMBA_CACHE_DIR")}
     environment |= {"HOME": home} if home else {}
-    assert run(NOBODY, env=environment).count("sparsemed.compiling") <= 1
+    assert run(NOBODY, env=environment).count("sparsemed.kernels.compiling") <= 1
 
 
 # leaks

@@ -20,10 +20,10 @@ import hdf5plugin  # noqa: F401  (lets HDF5 read Zstandard)
 import numpy as np
 import pytest
 
-import sparsemed.job
+import sparsemed.jobs.job
 from benchmarks.measurements import NotAvailableError, generate_measurement
 from sparsemed import BackgroundSparseMed
-from sparsemed.rtdc import commit
+from sparsemed.hdf5 import commit
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, a kill may leave litter"),
@@ -70,7 +70,7 @@ def announce(began, alarm):
         if began[PHASES.index("patching")]:
             note("patched")
 
-    watch(sparsemed.job, "write_background", before=lambda: note("storing"))
+    watch(sparsemed.jobs.job, "write_background", before=lambda: note("storing"))
     watch(commit, "_commit", before=lambda: note("committing"))
     # what a new file and a journal are made with
     watch(commit, "_create", before=lambda: note("committing"), after=lambda: note("appending"))

@@ -19,7 +19,7 @@ from faults.commands import commands
 import sparsemed
 from benchmarks.measurements import NotAvailableError, generate_measurement
 from sparsemed import BackgroundSparseMed
-from sparsemed.stopping import Stoppable
+from sparsemed.cli.stopping import Stoppable
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -207,7 +207,7 @@ def test_nobody_reads_what_is_said(tmp_path, ending):
 
 SECOND_SIGNAL = """
 import os, signal, threading, click
-from sparsemed.stopping import Stoppable
+from sparsemed.cli.stopping import Stoppable
 start = threading.Thread.start
 
 
@@ -260,7 +260,7 @@ def test_no_signal_is_sent_after_a_change_of_a_file(tmp_path):
     code = """
 import os, signal, sys, time
 import h5py
-import sparsemed.rtdc.commit as commit
+import sparsemed.hdf5.commit as commit
 
 heard = []
 signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))

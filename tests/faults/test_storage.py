@@ -14,7 +14,7 @@ from faults.commands import commands
 from faults.refusing import can_refuse
 
 from sparsemed import BackgroundSparseMed
-from sparsemed.rtdc.commit import new_file
+from sparsemed.hdf5.commit import new_file
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="mounts, signals and users of POSIX")
 

@@ -17,10 +17,10 @@ from h5py import h5a, h5d, h5s, h5t
 
 from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.cli import main
-from sparsemed.info import info
-from sparsemed.rtdc import commit
+from sparsemed.hdf5 import commit
+from sparsemed.hdf5.commit import changed_file
 from sparsemed.rtdc.basins import file_record, internal_record, store_record
-from sparsemed.rtdc.commit import changed_file
+from sparsemed.rtdc.info import info
 from sparsemed.rtdc.measurement import Measurement
 
 IMAGES = np.arange(30 * 22 * 6, dtype=np.uint8).reshape(30, 22, 6)
@@ -284,7 +284,7 @@ def test_what_is_not_there(tmp_path, way):
 @pytest.mark.parametrize("name", ["/dev/stdin", "/proc/self/fd/0"])
 def test_standard_input_is_not_read(tmp_path, name):
     path = write_leading(tmp_path / "in.rtdc", by_basin, name)
-    code = "import sys; from sparsemed.info import info; print(*info(sys.argv[1]).problems)"
+    code = "import sys; from sparsemed.rtdc.info import info; print(*info(sys.argv[1]).problems)"
     with subprocess.Popen(
         [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

@@ -11,9 +11,9 @@ import json.decoder
 import sys
 from inspect import isfunction
 
+from sparsemed.hdf5.entries import Reach
 from sparsemed.rtdc import basins
 from sparsemed.rtdc.basins import Basin, locate_file, parse_record, search_order
-from sparsemed.rtdc.entries import Reach
 
 LABEL = "file.rtdc: basins/record"
 

@@ -6,6 +6,7 @@ import pytest
 from dcnum.read import get_measurement_identifier
 from dcnum.write import HDF5Writer
 
+from sparsemed.hdf5.entries import Reach
 from sparsemed.rtdc.basins import (
     file_record,
     free_mapping,
@@ -16,7 +17,6 @@ from sparsemed.rtdc.basins import (
     search_order,
     store_record,
 )
-from sparsemed.rtdc.entries import Reach
 
 
 @pytest.fixture

@@ -1,0 +1,396 @@
+"""What is in an HDF5 file, found without letting HDF5 open or trust anything unseen.
+
+HDF5 follows external links, external raw storage and virtual datasets by itself: it opens whatever
+they name, and waits forever if that is a pipe. Here they are looked at before HDF5 does. What a
+file says of its data types is looked at, too: h5py takes some of it at its word.
+"""
+
+import os
+import re
+import stat
+from collections import deque
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import h5py
+
+from sparsemed.hdf5.commit import UNSUPPORTED, file_state, interrupted
+from sparsemed.printable import printable, quoted
+
+Policy = Literal["off", "same-folder", "any"]
+"""Which other files a measurement may lead to; see `Reach`."""
+
+MISSING = "which does not exist"
+"""What `Reach.refusal` says of a file that is not there."""
+
+MOST_LINKS = 16
+"""Links on the way to one entry; more are taken for a circle. HDF5 has the same bound."""
+
+MOST_FILES = 250
+"""Other files that a measurement may lead to."""
+
+MOST_SOURCES = 1000
+"""Different datasets that a virtual dataset may be put together from."""
+
+_DATES = re.compile(rb"NUMPY:[<>]?[mM]8\[\w+\]")  # what h5py tags dates with
+
+_OF_THE_SYSTEM = ("/proc/", "/sys/")  # regular files, by their looks
+
+
+def check_policy(basins: str) -> None:
+    """Check the option `basins`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such policy.
+    """
+    if basins not in get_args(Policy):
+        known = ", ".join(map(repr, get_args(Policy)))
+        raise ValueError(f"basins must be one of {known}, got {basins!r}")
+
+
+class Reach:
+    """Which other files a measurement may lead to, and those of them that are open.
+
+    They are opened for reading and stay as they are: a change that was
+    interrupted is undone only in a file that the user names.
+
+    Parameters
+    ----------
+    path : str or path
+        The measurement.
+    policy : str
+        ``"off"``: no other file. ``"same-folder"``: only files directly in the
+        folder of the measurement, once symbolic links are resolved, of both.
+        ``"any"``: all. In any case, only regular files.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder that paths begin at, if they are not absolute.
+    states : dict of Path to tuple
+        Of the files that were opened: what they were like; see `file_state`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such policy.
+    """
+
+    def __init__(self, path: str | PathLike[str], policy: Policy) -> None:
+        check_policy(policy)
+        self.policy = policy
+        self.folder = Path(path).parent
+        self._only = os.path.dirname(os.path.realpath(path))
+        self._files: dict[str, h5py.File] = {}
+        self.states: dict[Path, tuple[int, ...]] = {}
+
+    def close(self) -> None:
+        """Close the files that were opened."""
+        for h5 in self._files.values():
+            h5.close()
+
+    def refusal(self, path: Path) -> str | None:
+        """Say why a file is not opened, as the end of a sentence; None if it may be opened."""
+        if self.policy == "off":  # without as much as a look
+            return "which basins='off' does not follow"
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):  # no such file, or no such name
+            return MISSING
+        real = os.path.realpath(path)
+        if not stat.S_ISREG(found.st_mode) or real.startswith(_OF_THE_SYSTEM):
+            return "which is no regular file"
+        if self.policy == "same-folder" and os.path.dirname(real) != self._only:
+            return "which basins='same-folder' does not follow: it lies in another folder"
+        return None
+
+    def open(self, path: Path) -> h5py.File:
+        """Open a file for reading, or return it if it is open.
+
+        Raises
+        ------
+        ValueError
+            If it may not be opened.
+        OSError
+            If a change of it was interrupted, or it cannot be read as HDF5.
+        """
+        real, name = os.path.realpath(path), printable(path)
+        if real in self._files:
+            return self._files[real]
+        if (reason := self.refusal(path)) is not None:
+            raise ValueError(f"leads to {name}, {reason}")
+        if len(self._files) >= MOST_FILES:
+            raise ValueError(f"leads to {name}, and to more than {MOST_FILES} files in all")
+        if interrupted(path):
+            raise OSError(
+                f"{name}: a change of this file was interrupted; undo it, and run again: "
+                f"sparsemed recover {name}"
+            )
+        seen = os.stat(real)
+        h5 = open_for_reading(path)
+        if os.name == "posix" and h5.driver == "sec2":
+            opened = os.fstat(h5.id.get_vfd_handle())
+            if not os.path.samestat(opened, seen):
+                h5.close()
+                raise OSError(f"{name}: was replaced by another file while it was opened")
+        self._files[real] = h5
+        self.states[path.absolute()] = file_state(path)
+        return h5
+
+
+def open_for_reading(path: Path) -> h5py.File:
+    """Open an HDF5 file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read as HDF5, or is being written; the message names the file.
+    """
+    name = printable(path)
+    before = file_state(path)
+    try:
+        try:
+            return _open(path)
+        except OSError:
+            # HDF5 looks at the size before it locks: just then, a change may have been completed.
+            if file_state(path) == before:
+                raise
+            return _open(path)
+    except PermissionError as error:
+        raise PermissionError(f"{name}: may not be read") from error
+    except BlockingIOError as error:
+        raise OSError(
+            f"{name}: is open for writing in another program; close it there and run again"
+        ) from error
+    except OSError as error:
+        if "consistency flags" in str(error):
+            raise OSError(
+                f"{name}: another program writes into it, or died while it did; close it there. If "
+                f"there is none, keep a copy and run HDF5's: h5clear --status {name}"
+            ) from error
+        raise OSError(f"{name}: cannot be read as an HDF5 file ({error})") from error
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        # A file system without locks; once the file is open like that, all must do the same.
+        no_locks = "unable to lock file" in str(error) and error.errno in UNSUPPORTED
+        if not no_locks and "file locking flag values don't match" not in str(error):
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
+def entry(group: h5py.Group, name: Any, reach: Reach | None = None) -> Any | None:
+    """Return an entry of a group; None if there is none.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        Within it, or if the name begins with a slash within its file.
+    name : str
+        Its path. What is no text names nothing.
+    reach : Reach, optional
+        Which other files the entry may lead to; without, there are none.
+
+    Raises
+    ------
+    ValueError
+        If it leads to a file that may not be opened, leads in a circle, or is of
+        a data type that cannot be read safely. The message names file and entry.
+    OSError
+        If a file that it leads to cannot be read.
+    """
+    if not isinstance(name, str) or _encoded(name) is None:
+        return None
+    label = f"{printable(group.file.filename)}: {_path(group, name)}"
+    place = _find(group, name, label, reach)
+    if isinstance(place, h5py.Dataset):
+        _check_type(place.id.get_type(), label)
+        _check_storage(place, label, reach)
+    return place
+
+
+def _find(group: h5py.Group, name: str, label: str, reach: Reach | None) -> Any | None:
+    """Walk to an entry, step by step, and look at each link."""
+    place: Any = group
+    ahead = deque(_parts(_encoded(name) or b""))
+    if name.startswith("/"):
+        place = group["/"]
+    for _ in range(MOST_LINKS + 1):
+        while ahead:
+            part = ahead.popleft()
+            if not isinstance(place, h5py.Group) or not place.id.links.exists(part):
+                return None
+            kind = place.id.links.get_info(part).type
+            if kind != h5py.h5l.TYPE_HARD:
+                break
+            place = place[part]
+        else:
+            return place
+        if kind == h5py.h5l.TYPE_SOFT:
+            target = place.id.links.get_val(part)
+            if target.startswith(b"/"):
+                place = place["/"]
+        elif kind == h5py.h5l.TYPE_EXTERNAL:
+            file, target = place.id.links.get_val(part)
+            h5 = _open_other(place.file, os.fsdecode(file), f"{label} (external link)", reach)
+            place = h5["/"]
+        else:
+            raise ValueError(f"{label}: is a link of a kind that is not known here")
+        ahead.extendleft(reversed(_parts(target)))
+    raise ValueError(f"{label}: leads through more than {MOST_LINKS} links; is it a circle?")
+
+
+def subgroup(h5: h5py.File, name: str, reach: Reach | None = None) -> h5py.Group | None:
+    """Return a group of a file; None if there is none.
+
+    Raises
+    ------
+    ValueError, OSError
+        If that is not a group; and see `entry`.
+    """
+    group = entry(h5, name, reach)
+    if group is not None and not isinstance(group, h5py.Group):
+        raise ValueError(f"{printable(h5.filename)}: {name} is not a group")
+    return group
+
+
+def holds(h5: h5py.File, name: str) -> bool:
+    """Whether there is an entry, be it a link that leads out of the file, or nowhere."""
+    folder, _, last = name.rstrip("/").rpartition("/")
+    group, stored = entry(h5, folder), _encoded(last)
+    return isinstance(group, h5py.Group) and bool(stored and group.id.links.exists(stored))
+
+
+class Attributes(Mapping[str, Any]):
+    """The attributes of a file, group or dataset, for reading.
+
+    Parameters
+    ----------
+    place : h5py.File, h5py.Group or h5py.Dataset
+
+    Raises
+    ------
+    ValueError
+        On reading one that is of a data type that cannot be read safely.
+    """
+
+    def __init__(self, place: Any) -> None:
+        self._place = place
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._place.attrs:
+            raise KeyError(name)
+        label = f"{printable(self._place.file.filename)}: attribute {quoted(name)}"
+        _check_type(self._place.attrs.get_id(name).get_type(), label)
+        return self._place.attrs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._place.attrs)
+
+    def __len__(self) -> int:
+        return len(self._place.attrs)
+
+
+def _encoded(name: str) -> bytes | None:
+    """Return a name as it is stored; None if none can be stored like that."""
+    try:
+        stored = name.encode(errors="surrogateescape")  # as h5py reads names that are not UTF-8
+    except UnicodeEncodeError:
+        return None
+    return None if b"\0" in stored else stored
+
+
+def _parts(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part not in (b"", b".")]
+
+
+def _path(group: h5py.Group, name: str) -> str:
+    inside = name if name.startswith("/") else f"{group.name}/{name}"
+    return printable(inside.strip("/"))
+
+
+def _open_other(h5: h5py.File, name: str, label: str, reach: Reach | None) -> h5py.File:
+    """Open the file that a file names, absolute or from its own folder."""
+    if reach is None:
+        raise ValueError(f"{label}: leads to {quoted(name)}, another file, and is not followed")
+    try:
+        here = os.path.dirname(h5.filename)
+        folders = (here, "", os.path.dirname(os.path.realpath(h5.filename)))  # as HDF5 looks
+        paths = [Path(folder, name) for folder in folders]
+        return reach.open(next((p for p in paths if reach.refusal(p) != MISSING), paths[0]))
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
+    except OSError as error:
+        raise OSError(f"{label}: {error}") from error
+
+
+def _check_storage(dataset: h5py.Dataset, label: str, reach: Reach | None) -> None:
+    """Check in which files the data of a dataset are, before HDF5 opens them."""
+    plist = dataset.id.get_create_plist()
+    if plist.get_layout() == h5py.h5d.VIRTUAL:
+        for file, name in _sources(plist, label):
+            h5 = dataset.file
+            if file != ".":
+                h5 = _open_other(h5, file, f"{label} (virtual dataset)", reach)
+            source = _find(h5["/"], name, f"{label} (virtual dataset)", None)
+            if not isinstance(source, h5py.Dataset) or _is_elsewhere(source):
+                # HDF5 takes what is missing for zeros
+                raise ValueError(
+                    f"{label}: is a virtual dataset, whose source {quoted(name)} in "
+                    f"{quoted(file)} is no plain dataset there"
+                )
+    # HDF5 opens these by their names, as relative to the working folder
+    prefix = dataset.id.get_access_plist().get_efile_prefix() or b""
+    for number in range(plist.get_external_count()):
+        path = Path(os.fsdecode(prefix), os.fsdecode(plist.get_external(number)[0]))
+        reason = "which is another file" if reach is None else reach.refusal(path)
+        if reason is not None:
+            raise ValueError(f"{label}: its data are in {quoted(path)}, {reason}")
+
+
+def _is_elsewhere(dataset: h5py.Dataset) -> bool:
+    plist = dataset.id.get_create_plist()
+    return bool(plist.get_layout() == h5py.h5d.VIRTUAL or plist.get_external_count())
+
+
+def _sources(plist: Any, label: str) -> set[tuple[str, str]]:
+    """Return files and datasets that a virtual dataset is put together from."""
+    sources: set[tuple[str, str]] = set()
+    for number in range(plist.get_virtual_count()):
+        stored = plist.get_virtual_filename(number), plist.get_virtual_dsetname(number)
+        is_pattern = any("%b" in name.replace("%%", "") for name in stored)
+        file, name = (name.replace("%%", "%") for name in stored)
+        sources.add((file, name))
+        if is_pattern or len(sources) > MOST_SOURCES:
+            raise ValueError(
+                f"{label}: is a virtual dataset of sources without end ({quoted(file)}), "
+                "and is not read"
+            )
+    return sources
+
+
+def _check_type(kind: Any, label: str) -> None:
+    """Check that h5py does not take stored bytes for addresses of objects.
+
+    It does so for an opaque type that is tagged as one of NumPy's: whoever
+    makes such a file chooses what memory the program works on.
+    """
+    if isinstance(kind, h5py.h5t.TypeOpaqueID):
+        tag = kind.get_tag()
+        if tag.startswith(b"NUMPY:") and not (_DATES.fullmatch(tag) and kind.get_size() == 8):
+            raise ValueError(
+                f"{label}: is of the data type {quoted(tag.decode(errors='replace'))}, "
+                "which cannot be read safely"
+            )
+    elif isinstance(kind, h5py.h5t.TypeCompoundID):
+        for number in range(kind.get_nmembers()):
+            _check_type(kind.get_member_type(number), label)
+    elif isinstance(kind, (h5py.h5t.TypeArrayID, h5py.h5t.TypeVlenID)):
+        _check_type(kind.get_super(), label)

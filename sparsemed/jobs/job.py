@@ -1,0 +1,314 @@
+"""`BackgroundSparseMed`: the class that dcnum's users know, on top of this package."""
+
+import logging
+import time
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.background import (
+    SparseBackground,
+    compute,
+    measurement_frames,
+    measurement_time,
+)
+from sparsemed.frames.opening import open_frames
+from sparsemed.frames.source import FrameSource
+from sparsemed.hdf5.entries import Policy, check_policy
+from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.method.time_axis import step_times, time_axis
+from sparsemed.parameters import Parameters
+from sparsemed.progress import Progress, following, ignore
+from sparsemed.rtdc.measurement import Measurement
+from sparsemed.rtdc.output import check_output, write_background
+from sparsemed.rtdc.pipeline_id import CODE, from_ppid, to_ppid
+
+
+class BackgroundSparseMed:
+    """Compute the background of a measurement and write it to a file.
+
+    A drop-in for the class of the same name in dcnum 0.31: same arguments,
+    same results, same files, but without a pool of processes.
+
+    Parameters
+    ----------
+    input_data : str, path or array-like of shape (N, H, W)
+        A measurement (``.rtdc``), or its images.
+    output_path : str or path
+        Where the background goes: a new file, an existing one, or the
+        measurement itself. It changes wholly or not at all.
+    kernel_size : int
+        Frames in the window that a background image is the median of.
+    split_time : float, seconds
+        Time from one background image to the next.
+    thresh_cleansing : float
+        Divides the cleansing threshold: larger values drop more background
+        images. 0 keeps the fixed fraction `frac_cleansing`.
+    frac_cleansing : float
+        Fraction of the background images to keep; 1 keeps all.
+    offset_correction : bool
+        Whether to write ``bg_off``, the brightness offset of each frame.
+    compress : bool
+        Whether to compress what is written.
+    num_cpus : int, optional
+        Largest number of threads. Default: all cores available.
+    basins : {"any", "same-folder", "off"}
+        Which other files the measurement may lead to; see
+        `sparsemed.compute_background`. dcnum opens any.
+
+    Attributes
+    ----------
+    kernel_size : int
+        Frames in a window: as asked for, or all frames where there are fewer.
+    split_time, thresh_cleansing, frac_cleansing, offset_correction, num_cpus
+        As given.
+    kwargs : dict
+        The parameters as they enter the PPID.
+    input_data : h5py.Dataset or array-like
+        The images, one for each frame.
+    output_path : Path
+        Where the background goes.
+    image_count, image_shape : int, tuple of int
+        Number and shape ``(H, W)`` of the images.
+    time : ndarray, shape (N,), seconds
+        Time of each frame; the first is at 0.
+    duration : float, seconds
+        Time of the last frame.
+    step_times : ndarray, shape (M,), seconds
+        Times at which background images are computed.
+    bg_images : ndarray, shape (M, H, W)
+        All background images, before cleansing; zero until they are computed.
+    background : SparseBackground or None
+        The result, once it is computed.
+    logger : logging.Logger
+        What the class logs to.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter is out of its range, or images or time cannot be used.
+    OSError
+        If the input cannot be read or the output could not be written.
+
+    Examples
+    --------
+    >>> from sparsemed import BackgroundSparseMed
+    >>> with BackgroundSparseMed("in.rtdc", "out.rtdc", kernel_size=100) as job:  # doctest: +SKIP
+    ...     job.process()
+    """
+
+    def __init__(
+        self,
+        input_data: Any,
+        output_path: str | PathLike[str],
+        kernel_size: int = 200,
+        split_time: float = 1.0,
+        thresh_cleansing: float = 0,
+        frac_cleansing: float = 0.8,
+        offset_correction: bool = True,
+        compress: bool = True,
+        num_cpus: int | None = None,
+        *,
+        basins: Policy = "any",
+    ) -> None:
+        self.logger = logging.getLogger("sparsemed.BackgroundSparseMed")
+        self.kwargs: dict[str, Any] = {
+            "kernel_size": kernel_size,
+            "split_time": split_time,
+            "thresh_cleansing": thresh_cleansing,
+            "frac_cleansing": frac_cleansing,
+            "offset_correction": offset_correction,
+        }
+        self._parameters = Parameters(**self.kwargs)
+        self.num_cpus = check_num_cpus(num_cpus)
+        self.output_path = Path(output_path)
+        check_policy(basins)
+        self._basins: Policy = basins
+        self._compress = compress
+        self._progress = 0.0
+        self._report: Progress = ignore
+        self._measurement: Measurement | None = None
+        self._source = Path(input_data) if isinstance(input_data, (str, PathLike)) else None
+        self.background: SparseBackground | None = None
+        try:
+            self._open(input_data)
+            self.time = self._read_time()
+            check_output(self.output_path, self.image_count, self._source)
+        except BaseException:
+            self._close()
+            raise
+        self.kernel_size = min(kernel_size, self.image_count)
+        self.split_time = split_time
+        self.thresh_cleansing = thresh_cleansing
+        self.frac_cleansing = frac_cleansing
+        self.offset_correction = offset_correction
+        self.duration = self.time[-1] - self.time[0]
+        self.step_times = step_times(self.time, split_time, str(self._source or "time"))
+        self.bg_images: NDArray[Any] = np.zeros(
+            (len(self.step_times), *self.image_shape), self._frames.dtype
+        )
+
+    def __enter__(self) -> "BackgroundSparseMed":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    @property
+    def image_count(self) -> int:
+        """Number of images."""
+        return self._frames.shape[0]
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Shape of an image."""
+        return self._frames.shape[1:]
+
+    @staticmethod
+    def check_user_kwargs(
+        *,
+        kernel_size: int = 200,
+        split_time: float = 1.0,
+        thresh_cleansing: float = 0,
+        frac_cleansing: float = 0.8,
+        offset_correction: bool = True,
+    ) -> None:
+        """Check the parameters of the method; see the class for what they mean.
+
+        Raises
+        ------
+        ValueError
+            If one is not of its kind or out of its range.
+        TypeError
+            If there is no such parameter.
+        """
+        Parameters(kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction)
+
+    @classmethod
+    def get_ppid_code(cls) -> str:
+        """Return the name of the method within a PPID."""
+        return CODE
+
+    @classmethod
+    def get_ppid_from_ppkw(cls, kwargs: dict[str, Any]) -> str:
+        """Return the pipeline identifier of the given parameters."""
+        return to_ppid(kwargs)
+
+    @staticmethod
+    def get_ppkw_from_ppid(bg_ppid: str) -> dict[str, Any]:
+        """Return the parameters that a pipeline identifier stands for."""
+        return from_ppid(bg_ppid)
+
+    def get_ppid(self) -> str:
+        """Return the pipeline identifier: method and parameters as one string."""
+        return to_ppid(self.kwargs)
+
+    def get_progress(self) -> float:
+        """Return the fraction done, from 0 to 1."""
+        return self._progress
+
+    def process(self, progress: Progress | bool | None = None) -> None:
+        """Compute the background and write it to `output_path`.
+
+        An earlier background in that file is replaced.
+
+        Parameters
+        ----------
+        progress : True or callable, optional
+            See `sparsemed.compute_background`; here, 1 means that it is written.
+
+        Raises
+        ------
+        OSError, ValueError, TypeError
+            If the images cannot be read or the file cannot be written. The
+            file is then what it was before.
+        """
+        began = time.perf_counter()
+        with following(progress, self.image_count) as self._report:
+            try:
+                self._process()
+            finally:
+                self._report = ignore
+        self.logger.info("Background computed in %.1f s", time.perf_counter() - began)
+
+    def _process(self) -> None:
+        background = self.process_approach()
+        # Nothing may hold the output open while it changes: it can be the
+        # measurement itself, or one of its basins.
+        self._close()
+        try:
+            write_background(
+                self.output_path,
+                images=background.images,
+                frame_index=background.frame_index,
+                offsets=background.offsets,
+                parameters=self._parameters,
+                source=self._source,
+                compress=self._compress,
+            )
+        finally:
+            if self._source is not None:
+                self._open(self._source)
+        self._progress = 1.0
+
+    def process_approach(self) -> SparseBackground:
+        """Compute the background without writing it.
+
+        Returns
+        -------
+        SparseBackground
+            Also kept as the attribute `background`.
+        """
+        if self._source is not None and self._measurement is None:
+            raise ValueError(
+                f"{self._source}: the job is over and its input closed; make a new one"
+            )
+        background = compute(
+            self._frames,
+            self.time,
+            self._parameters,
+            self.num_cpus,
+            self._note_progress,
+            self._source,
+            self._basins,
+        )
+        if self._measurement is not None:
+            self._measurement.check_unchanged()
+        self.background = background
+        self.bg_images = background.series
+        return background
+
+    def _note_progress(self, fraction: float) -> None:
+        # The last bit is writing.
+        self._progress = 0.99 * fraction
+        self._report(self._progress)
+
+    def _open(self, input_data: Any) -> None:
+        self._frames: FrameSource
+        if self._source is None:
+            self._frames = open_frames(input_data, self.num_cpus)
+            self.input_data = input_data
+        else:
+            self._measurement = Measurement(self._source, self._basins)
+            self._frames = measurement_frames(self._measurement, self.num_cpus)
+            image = self._measurement.image
+            self.input_data = image.dataset if image.mapping is None else image
+
+    def _read_time(self) -> NDArray[Any]:
+        if self._measurement is None:
+            return time_axis(self.image_count)
+        return measurement_time(self._measurement)
+
+    def _close(self) -> None:
+        if self._measurement is not None:
+            self._measurement.close()
+            self._measurement = None

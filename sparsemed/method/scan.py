@@ -1,0 +1,244 @@
+"""One pass over the frames: each is read once, and feeds every window it is part of."""
+
+import secrets
+import threading
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.frames.source import FrameSource
+from sparsemed.kernels.median import median_images
+from sparsemed.method.offsets import band_means
+
+HELD_BYTES = 64 * 1024**2
+"""Weight of the frames that are held for windows, before their medians are computed together."""
+
+AHEAD_BYTES = 128 * 1024**2
+"""Weight of the frames that may be on their way, however many threads read."""
+
+LAUNCH_BYTES = 1024**3
+"""Weight of the windows of one launch, each counted in full. No signal is heeded during one: a
+fraction of a second on one core."""
+
+PIECE_BYTES = 8 * 1024**2
+"""Weight of the images that are copied at once, for the same reason."""
+
+
+class Scan(NamedTuple):
+    """What one pass over the frames yields.
+
+    Attributes
+    ----------
+    series : ndarray, shape (M, H, W)
+        Median image of each window.
+    band_means : ndarray of float64, shape (N,), or None
+        Brightness of each frame's wall band, where it was asked for.
+    """
+
+    series: NDArray[Any]
+    band_means: NDArray[np.float64] | None
+
+
+def scan(
+    frames: FrameSource,
+    starts: NDArray[np.intp],
+    length: int,
+    *,
+    with_bands: bool,
+    num_cpus: int | None,
+    report: Callable[[float], None],
+) -> Scan:
+    """Compute the median image of each window, and the band mean of each frame.
+
+    Windows are visited in the order of the file, whatever the order of `starts`,
+    and equal windows are computed once. While threads read batches of frames
+    into the free places of a buffer, those that no window needs are let go.
+    When all places are taken, or all is read, the medians of all windows that are
+    complete are computed, many in one launch; reading and computing take turns.
+
+    Parameters
+    ----------
+    frames : FrameSource
+    starts : ndarray of int, shape (M,)
+        First frame of each window.
+    length : int
+        Frames in a window.
+    with_bands : bool
+        Whether to compute `band_means`. Otherwise blocks of frames that no
+        window needs are not read.
+    num_cpus : int or None
+        Largest number of threads; None means all cores available.
+    report : callable
+        Called with the fraction of the frames that were passed.
+
+    Returns
+    -------
+    Scan
+    """
+    count, height, width = frames.shape
+    distinct, window_of_step = np.unique(starts, return_inverse=True)
+    images = np.empty((len(distinct), height, width), frames.dtype)
+    means = np.empty(count) if with_bands else None
+    spans = [(0, count)] if with_bands else _needed_spans(distinct, length, frames)
+
+    frame_bytes = height * width * frames.dtype.itemsize
+    batch_bytes = frames.batch * frame_bytes
+    ahead = max(1, min(2 * frames.threads, AHEAD_BYTES // batch_bytes))
+    of_a_window = -(-length // frames.batch) + 1
+    room = _Room(frames, max(HELD_BYTES // batch_bytes, of_a_window) + ahead)
+    todo = _batches(spans, frames.batch)
+    following = next(todo, None)
+    under_way: deque[tuple[int, int, Future[None]]] = deque()
+    held: list[tuple[int, int]] = []
+    windows = distinct.tolist()
+    # However small, a window takes some time of its own.
+    at_once = max(1, LAUNCH_BYTES // max(64 * 1024, length * frame_bytes))
+    done = 0  # windows whose median is known
+
+    def is_needed(start: int, stop: int) -> bool:
+        first = max(done, bisect_right(windows, start - length))
+        return first < len(windows) and windows[first] < stop
+
+    with frames.reading() as read, _threads(frames.threads) as pool:
+
+        def fetch(start: int, stop: int, out: NDArray[Any]) -> None:
+            read(start, stop, out)
+            if means is not None:
+                means[start:stop] = band_means(out)
+
+        try:
+            while following or under_way or done < len(windows):
+                while following and room.free and len(under_way) < ahead:
+                    place = room.take(*following)
+                    under_way.append((*following, _submit(pool, fetch, *following, place)))
+                    following = next(todo, None)
+                if under_way:
+                    under_way[0][2].result()
+                    start, stop, _ = under_way.popleft()
+                    if is_needed(start, stop):
+                        held.append((start, stop))
+                    else:
+                        room.give_back(start)
+                    report(stop / count)
+                else:
+                    complete = bisect_right(windows, held[-1][1] - length)
+                    while done < complete:
+                        part = slice(done, min(done + at_once, complete))
+                        median_images(
+                            room.buffer, room.row, distinct[part], length, images[part], num_cpus
+                        )
+                        done = part.stop
+                    for batch in held:
+                        if not is_needed(*batch):
+                            room.give_back(batch[0])
+                    held = [batch for batch in held if is_needed(*batch)]
+        finally:
+            # An error refers to this frame; a frame that refers to the error, by what came
+            # of reading, would keep the buffer until the garbage collector comes by.
+            under_way.clear()
+
+    once_each = np.array_equal(window_of_step, np.arange(len(distinct)))
+    return Scan(images if once_each else pick(images, window_of_step), means)
+
+
+def pick(images: NDArray[Any], index: NDArray[np.intp]) -> NDArray[Any]:
+    """Return ``images[index]``, copied piece by piece, as it may weigh gigabytes."""
+    picked = np.empty((len(index), *images.shape[1:]), images.dtype)
+    piece = max(1, PIECE_BYTES // images[0].nbytes)
+    for start in range(0, len(index), piece):
+        picked[start : start + piece] = images[index[start : start + piece]]
+    return picked
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Provide a pool of threads. An error, or a signal, ends them before it goes on its way."""
+    name = f"sparsemed-{secrets.token_hex(8)}"
+    with ThreadPoolExecutor(count, thread_name_prefix=name) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            # The pool does not know a thread during whose start a signal arrived.
+            for _ in range(1000):
+                if not any(thread.name.startswith(name) for thread in threading.enumerate()):
+                    break
+                time.sleep(0.001)
+            raise
+
+
+class _Room:
+    """Room for batches of frames, which lie in it in no order.
+
+    Attributes
+    ----------
+    buffer : ndarray, shape (n, H, W)
+        The frames.
+    row : ndarray of int, shape (N,)
+        For each frame that is held, its row in `buffer`.
+    free : list of int
+        First rows of the places for batches that are free; the last one that
+        became free is taken first, as a cache may still hold it.
+    """
+
+    def __init__(self, frames: FrameSource, places: int) -> None:
+        count, height, width = frames.shape
+        size = min(frames.batch, count)
+        self.free = list(range(0, places * size, size))
+        self.buffer = np.empty((places * size, height, width), frames.dtype)
+        self.row = np.zeros(count, np.intp)
+
+    def take(self, start: int, stop: int) -> NDArray[Any]:
+        """Return where the frames from start to stop are to go."""
+        first = self.free.pop()
+        end = first + stop - start
+        self.row[start:stop] = np.arange(first, end)
+        return self.buffer[first:end]
+
+    def give_back(self, start: int) -> None:
+        """Free the place of the batch that begins with frame `start`."""
+        self.free.append(int(self.row[start]))
+
+
+def _submit(pool: ThreadPoolExecutor, work: Callable[..., None], *args: Any) -> Future[None]:
+    """Let a thread of the pool do some work, or do it here where pools take no more."""
+    try:
+        return pool.submit(work, *args)
+    except RuntimeError as error:
+        # Threads may outlive the main one, after whose end no pool takes anything.
+        if "shutdown" not in str(error):
+            raise OSError(f"no thread can be started ({error}); use a smaller num_cpus") from error
+    pool.shutdown()  # what it took already comes first, as not every source can be read by two
+    arrival: Future[None] = Future()
+    work(*args)
+    arrival.set_result(None)
+    return arrival
+
+
+def _needed_spans(
+    starts: NDArray[np.intp], length: int, frames: FrameSource
+) -> list[tuple[int, int]]:
+    """Return the spans of frames, in whole blocks, that windows are made of."""
+    block = frames.block
+    spans: list[tuple[int, int]] = []
+    for start in starts.tolist():
+        begin = start // block * block
+        end = min(-(-(start + length) // block) * block, frames.shape[0])
+        if spans and begin <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((begin, end))
+    return spans
+
+
+def _batches(spans: list[tuple[int, int]], batch: int) -> Iterator[tuple[int, int]]:
+    for begin, end in spans:
+        for start in range(begin, end, batch):
+            yield start, min(start + batch, end)

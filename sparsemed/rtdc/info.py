@@ -1,0 +1,349 @@
+"""What a measurement file holds: facts about its images, time, backgrounds and basins."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+
+from sparsemed.background import measurement_frames, measurement_time
+from sparsemed.frames.chunks import obstacle
+from sparsemed.hdf5.entries import Attributes, Policy
+from sparsemed.method.time_axis import GUESSED_FRAME_RATE, STRETCH
+from sparsemed.rtdc.basins import Basin, locate_file
+from sparsemed.rtdc.measurement import Feature, Measurement, naming_damage, why_not
+
+Fact = TypeVar("Fact")
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a measurement.
+
+    Attributes
+    ----------
+    source : str
+        ``"this file"``, ``"internal basin"`` or ``"file basin"``.
+    dataset : str
+        File and dataset.
+    mapped : bool
+        Whether a mapping of a basin picks the frames from the dataset.
+    count, height, width : int
+        Number of frames, and their shape.
+    dtype : str
+        Dtype as stored.
+    chunks : tuple of int, or None
+        Shape of the chunks, if it is stored in chunks.
+    filters : tuple of str
+        What each chunk went through, in that order.
+    stored_bytes : int
+        What the dataset takes in its file.
+    obstacle : str or None
+        Why the frames have to be read by HDF5 itself; None if the fast path applies.
+    """
+
+    source: str
+    dataset: str
+    mapped: bool
+    count: int
+    height: int
+    width: int
+    dtype: str
+    chunks: tuple[int, ...] | None
+    filters: tuple[str, ...]
+    stored_bytes: int
+    obstacle: str | None
+
+
+@dataclass(frozen=True)
+class Time:
+    """The time axis of a measurement.
+
+    Attributes
+    ----------
+    origin : str
+        ``"time"``: times are stored; ``"frame"``: frame numbers divided by the
+        frame rate; ``"frame rate"``: an estimate from number and rate of the
+        frames; ``"guess"``: nothing is known.
+    text : str
+        The same in words.
+    frame_rate : float or None
+        Rate of the camera in Hz, where the file tells.
+    span : float
+        Seconds from the first frame to the last.
+    ascends : bool
+        Whether time never falls from one frame to the next.
+    """
+
+    origin: str
+    text: str
+    frame_rate: float | None
+    span: float
+    ascends: bool
+
+
+@dataclass(frozen=True)
+class Background:
+    """Background images that a measurement holds, or finds in a basin.
+
+    Attributes
+    ----------
+    source, dataset, mapped
+        As in `Images`.
+    count : int
+        Number of images in the dataset.
+    ppid, generation : str or None
+        Pipeline identifier and pipeline generation that it was written with.
+    offsets : str or None
+        File and dataset of the brightness offsets (``bg_off``) that belong to it.
+    """
+
+    source: str
+    dataset: str
+    mapped: bool
+    count: int
+    ppid: str | None
+    generation: str | None
+    offsets: str | None
+
+
+@dataclass(frozen=True)
+class BasinFacts:
+    """A basin record, and whether it leads anywhere.
+
+    Attributes
+    ----------
+    name, kind : str
+        Name and type.
+    features : tuple of str, or None
+        What it provides; None if the record leaves that open.
+    mapping : str or None
+        Feature with its mapping.
+    target : str
+        The file or group that it leads to.
+    problem : str or None
+        Why it leads nowhere.
+    """
+
+    name: str
+    kind: str
+    features: tuple[str, ...] | None
+    mapping: str | None
+    target: str
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a measurement file holds.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    size : int
+        Its bytes.
+    images : Images or None
+        None if there are none that can be found.
+    time : Time or None
+        None if there are no images, or no axis that fits them.
+    backgrounds : tuple of Background
+        In the order in which readers look for them: the first counts.
+    basins : tuple of BasinFacts
+        In the order in which they are searched.
+    problems : tuple of str
+        Why no background can be computed; empty if one can be.
+    """
+
+    path: str
+    size: int
+    images: Images | None
+    time: Time | None
+    backgrounds: tuple[Background, ...]
+    basins: tuple[BasinFacts, ...]
+    problems: tuple[str, ...]
+
+
+def info(path: str | PathLike[str], basins: Policy = "any") -> Info:
+    """Return what a measurement file holds.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    basins : str
+        Which other files it may lead to: ``"off"``, ``"same-folder"`` or ``"any"``;
+        see `sparsemed.compute_background`.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be opened as a measurement. What is wrong beyond that is
+        part of the result.
+    """
+    with Measurement(path, basins) as measurement:
+        problems: list[str] = []
+        with naming_damage(measurement.path):
+            image = _unless_wrong(lambda: measurement.image, problems)
+            images = time = None
+            if image is not None:
+                images = _unless_wrong(partial(_images, measurement, image), problems)
+            if images is not None:
+                # what computing would refuse
+                _unless_wrong(partial(measurement_frames, measurement, 1), problems)
+            if images is not None and images.count:
+                time = _unless_wrong(partial(_time, measurement), problems)
+            return Info(
+                path=str(measurement.path),
+                size=measurement.path.stat().st_size,
+                images=images,
+                time=time,
+                backgrounds=tuple(_backgrounds(measurement)),
+                basins=tuple(_basin(measurement, basin) for basin in measurement.basins),
+                problems=tuple(problems),
+            )
+
+
+def _unless_wrong(find: Callable[[], Fact], problems: list[str]) -> Fact | None:
+    """Return what `find` finds, or None and why not among the problems."""
+    try:
+        return find()
+    except (OSError, ValueError, TypeError) as error:
+        problems.append(" ".join(str(error).split()))
+        return None
+
+
+def _images(measurement: Measurement, image: Feature) -> Images:
+    if len(image.shape) != 3:
+        raise ValueError(f"{image.label}: shape must be (N, H, W), got {image.shape}")
+    count, height, width = image.shape
+    return Images(
+        source=_source(measurement, image),
+        dataset=image.label,
+        mapped=image.mapping is not None,
+        count=count,
+        height=height,
+        width=width,
+        dtype=str(image.dtype),
+        chunks=image.dataset.chunks,
+        filters=tuple(_filters(image.dataset)),
+        stored_bytes=int(image.dataset.id.get_storage_size()),
+        obstacle=obstacle(image.dataset),
+    )
+
+
+def _source(measurement: Measurement, feature: Feature) -> str:
+    if Path(feature.dataset.file.filename) != measurement.path:
+        return "file basin"
+    return "this file" if feature.dataset.name.startswith("/events/") else "internal basin"
+
+
+_FILTERS = {
+    1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset",
+    32000: "lzf", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32015: "zstd", 32026: "blosc2",
+}  # fmt: skip
+"""Names of HDF5 filters by their registered numbers."""
+
+
+def _filters(dataset: h5py.Dataset) -> Iterator[str]:
+    plist = dataset.id.get_create_plist()
+    for place in range(plist.get_nfilters()):
+        number, _, values, name = plist.get_filter(place)
+        known = _FILTERS.get(number) or f"{number} ({name.decode(errors='replace')})"
+        # of these two, the first value is the level and nothing else
+        yield f"{known} {values[0]}" if number in (1, 32015) and values else known
+
+
+def _time(measurement: Measurement) -> Time:
+    """Say in words what `measurement_time` does."""
+    axis = measurement_time(measurement)
+    rate = measurement.frame_rate
+    if (time := measurement.feature("time")) is not None:
+        origin, text = "time", f"stored times ({time.label})"
+    elif rate is None:
+        origin = "guess"
+        text = f"a guess: {GUESSED_FRAME_RATE / STRETCH:.0f} frames per second"
+    elif (frame := measurement.feature("frame")) is not None:
+        origin, text = "frame", f"frame numbers ({frame.label}) and the frame rate"
+    else:
+        origin = "frame rate"
+        text = f"an estimate: the number of frames by the frame rate, times {STRETCH}"
+    return Time(
+        origin=origin,
+        text=text,
+        frame_rate=_number(rate),
+        span=float(axis[-1] - axis[0]),
+        ascends=bool(np.all(axis[1:] >= axis[:-1])),
+    )
+
+
+def _number(value: Any) -> float | None:
+    """Return an attribute as a number, if it is one."""
+    try:
+        return float(np.asarray(value).item())
+    except (TypeError, ValueError):
+        return None
+
+
+def _backgrounds(measurement: Measurement) -> Iterator[Background]:
+    """Find background images, and for each the offsets that were written along with it."""
+    images, offsets = (_everywhere(measurement, name) for name in ("image_bg", "bg_off"))
+    for feature in images:
+        attributes = Attributes(feature.dataset)
+        ppid = _text(attributes.get("dcnum ppid background"))
+        file = feature.dataset.file.filename
+        of_it = [each.label for each in offsets if each.dataset.file.filename == file]
+        yield Background(
+            source=_source(measurement, feature),
+            dataset=feature.label,
+            mapped=feature.mapping is not None,
+            count=int(feature.dataset.shape[0]),
+            ppid=ppid,
+            generation=_text(attributes.get("dcnum ppid generation")),
+            offsets=of_it[0] if of_it else None,
+        )
+
+
+def _everywhere(measurement: Measurement, name: str) -> list[Feature]:
+    """Return a feature from every place that has it; what is wrong with a basin is told there."""
+    found = [_unless_wrong(partial(measurement.own, name), [])]
+    for basin in measurement.basins:
+        found.append(_unless_wrong(partial(measurement.from_basin, basin, name), []))
+    return [feature for feature in found if feature is not None]
+
+
+def _basin(measurement: Measurement, basin: Basin) -> BasinFacts:
+    problems: list[str] = []
+    target = ", ".join(str(path) for path in basin.paths)
+    if basin.is_file:
+        found = locate_file(basin.paths, measurement.reach)
+        if found is None:
+            problems.append(why_not(basin, measurement.reach) or "there is no such file")
+        else:
+            target = str(found)
+    elif not basin.is_internal:
+        problems.append("basins of this type are not known here")
+    if basin.mapping is not None and measurement.own(basin.mapping) is None:
+        problems.append(f"its mapping events/{basin.mapping} is missing")
+    if not problems:
+        for name in basin.features or ["image"]:
+            if not problems:
+                _unless_wrong(partial(measurement.from_basin, basin, name), problems)
+    return BasinFacts(
+        name=basin.name,
+        kind=str(basin.record.get("type")),
+        features=None if basin.features is None else tuple(map(str, basin.features)),
+        mapping=basin.mapping,
+        target=target,
+        problem=problems[0] if problems else None,
+    )
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return None if value is None else str(value)

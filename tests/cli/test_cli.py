@@ -1,0 +1,599 @@
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import click.testing
+import h5py
+import numpy as np
+import pytest
+from parity.compare import differences_of_runs
+
+import sparsemed
+from sparsemed.cli import main
+from sparsemed.hdf5 import commit
+from sparsemed.hdf5.entries import open_for_reading
+from sparsemed.printable import printable
+
+
+def invoke(*arguments):
+    return click.testing.CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "in.rtdc"
+    images = np.random.default_rng(0).integers(50, 90, size=(40, 24, 16), dtype=np.uint8)
+    with h5py.File(path, "w") as h5:
+        h5["events/image"] = images
+        h5["events/time"] = np.arange(40.0)
+    return path
+
+
+def ppid(path):
+    with h5py.File(path) as h5:
+        return h5["basin_events/image_bg"].attrs["dcnum ppid background"]
+
+
+def test_the_result_is_next_to_the_measurement(path):
+    before = path.read_bytes()
+    for _ in range(2):  # the second time, the result is replaced
+        result = invoke("compute", path)
+        assert result.exit_code == 0, result.output
+        output = path.with_name("in_bg.rtdc")
+        assert re.fullmatch(
+            rf"{path}: 40 frames, 39 windows, 39 kept, [0-9.]+ s, [0-9]+ MB/s -> {output}\n",
+            result.stdout,
+        )
+        assert "Warning: " in result.stderr
+        assert f"{path}: kernel_size 200 is more than the 40 frames" in result.stderr
+        assert ppid(output) == "sparsemed:k=200^s=1^t=0^f=0.8^o=1"
+        assert path.read_bytes() == before
+        assert sorted(os.listdir(path.parent)) == ["in.rtdc", "in_bg.rtdc"]
+
+
+def test_parameters(path, tmp_path):
+    settings = ["-k", "kernel_size=10", "-k", "split_time=0.5", "-k", "thresh_cleansing = 2"]
+    settings += ["-k", "frac_cleansing=1", "-k", "offset_correction=no", "--num-cpus", 1]
+    result = invoke("compute", path, "-o", tmp_path / "out.rtdc", *settings)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    assert ppid(tmp_path / "out.rtdc") == "sparsemed:k=10^s=0.5^t=2^f=1^o=0"
+
+
+def test_in_place(path):
+    assert invoke("compute", path, "--in-place").exit_code == 0
+    assert ppid(path)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_folders_and_files_with_one_that_fails(path, tmp_path):
+    folder = tmp_path / "data"
+    (folder / "deep").mkdir(parents=True)
+    shutil.copy(path, folder / "a.rtdc")
+    shutil.copy(path, folder / "deep" / "c.rtdc")
+    (folder / "b.rtdc").write_text("broken")
+    results = tmp_path / "results"
+    result = invoke("compute", "-r", folder, path, "-o", results, "-k", "kernel_size=9")
+    assert result.exit_code == 1
+    assert [line.rpartition(" -> ")[2] for line in result.stdout.splitlines()] == [
+        f"{results / name}" for name in ("a_bg.rtdc", "deep/c_bg.rtdc", "in_bg.rtdc")
+    ]
+    error, last = result.stderr.splitlines()
+    assert error.startswith(f"Error: {folder / 'b.rtdc'}: cannot be read as an HDF5 file")
+    assert last == "1 of 4 measurements failed"
+    assert ppid(results / "deep" / "c_bg.rtdc") == "sparsemed:k=9^s=1^t=0^f=0.8^o=1"
+
+
+def test_json(path, tmp_path):
+    (tmp_path / "z.rtdc").write_text("broken")
+    result = invoke("compute", tmp_path, "--json", "-k", "kernel_size=9", "-q")
+    assert result.exit_code == 1
+    done, failed = map(json.loads, result.stdout.splitlines())
+    assert done.pop("seconds") > 0
+    assert done.pop("megabytes_per_second") > 0
+    assert done == {
+        "input": f"{path}", "output": f"{tmp_path / 'in_bg.rtdc'}", "status": "done",
+        "frames": 40, "height": 24, "width": 16, "windows": 39, "kept": 31,
+        "ppid": "sparsemed:k=9^s=1^t=0^f=0.8^o=1",
+    }  # fmt: skip
+    assert failed["status"] == "failed"
+    assert failed["input"] == f"{tmp_path / 'z.rtdc'}"
+    assert failed["error"] in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output", "change"),
+    [
+        ([], "in_bg.rtdc", "new file"),
+        (["--in-place"], "in.rtdc", "into the measurement itself"),
+        (["-o", "{folder}/old.h5"], "old.h5", "into the file that is there"),
+        (["-o", "{folder}/results"], "results/in_bg.rtdc", "new file"),
+    ],
+)
+def test_dry_run_does_nothing(path, arguments, output, change):
+    with h5py.File(path.with_name("old.h5"), "w") as h5:
+        h5.create_group("events")
+    before = {each: each.read_bytes() for each in path.parent.iterdir()}
+    arguments = [a.format(folder=path.parent) for a in arguments]
+    options = [path, *arguments, "--dry-run", "-k", "kernel_size=7"]
+    result = invoke("compute", *options)
+    assert result.exit_code == 0, result.output
+    assert result.output == (
+        "pipeline identifier: sparsemed:k=7^s=1^t=0^f=0.8^o=1\n"
+        f"{path}: 40 frames of 24 × 16, 39 windows of 7 frames "
+        f"-> {path.parent / output} ({change})\n"
+    )
+    plan = json.loads(invoke("compute", *options, "--json").stdout)
+    assert (plan["status"], plan["ppid"]) == ("planned", "sparsemed:k=7^s=1^t=0^f=0.8^o=1")
+    assert {each: each.read_bytes() for each in path.parent.iterdir()} == before
+
+
+def test_dry_run_finds_what_would_fail(path):
+    missing = path.parent / "gone" / "out.rtdc"
+    result = invoke("compute", path, "-o", missing, "-n")
+    assert result.exit_code == 1
+    assert "out.rtdc: the folder does not exist" in result.stderr
+    (path.parent / "notes").write_text("precious")
+    for output in ("notes", "notes/deep/er"):
+        result = invoke("compute", path, "-o", path.parent / output, "-n")
+        assert result.exit_code == 1
+        assert f"{path.parent / 'notes'}: is no folder" in result.stderr
+
+
+def test_the_plan_is_what_is_done(path):
+    with h5py.File(path, "a") as h5:
+        h5["events/time"][:] = 3.0
+    planned = json.loads(invoke("compute", path, "-n", "--json", "-q").stdout)
+    done = json.loads(invoke("compute", path, "--json", "-q").stdout)
+    assert (planned["windows"], planned["window"]) == (1, 40)
+    same = ("input", "output", "frames", "height", "width", "windows", "ppid")
+    assert [planned[name] for name in same] == [done[name] for name in same]
+
+
+def test_quiet_and_verbose(path):
+    quiet = invoke("compute", path, "--quiet")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    verbose = invoke("compute", path, "--verbose")
+    assert f"Info: {path}: Cleansing keeps 39 of 39 background images" in verbose.stderr
+    assert logging.getLogger("sparsemed").handlers == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{in}", "-k", "kernel_size"], "-k kernel_size: expected KEY=VALUE"),
+        (["{in}", "-k", "kernel=3"], "unknown parameter 'kernel'; known are"),
+        (["{in}", "-k", "kernel_size=3.5"], "kernel_size: cannot read '3.5' as int"),
+        (["{in}", "-k", "offset_correction=maybe"], "cannot read 'maybe' as bool"),
+        (["{in}", "-k", "split_time=0"], "split_time must be a number above 0"),
+        (["{in}", "--num-cpus", "0"], "num_cpus must be a whole number from 1 up"),
+        (["{in}", "-q", "-v"], "only one of --quiet and --verbose"),
+        (["{in}", "--in-place", "-o", "out.rtdc"], "only one of --output and --in-place"),
+        (["{folder}/gone.rtdc"], "gone.rtdc: there is no such file"),
+        (["{in}", "{folder}/out.rtdc"], "where results go is said by --output"),
+        (["{in}", "{in}"], "is given twice; to add the background to the measurement itself"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_done(path, arguments, message):
+    check_error(path, arguments, message, status=2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compute", ""],
+        ["compute", "in.rtdc", ""],
+        ["compute", "", "--in-place"],
+        ["compute", "in.rtdc", "-o", ""],
+        ["info", ""],
+        ["report", ""],
+        ["report", "in.rtdc", "-o", ""],
+        ["recover", ""],
+        ["demo", "--out", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_current_folder(path, arguments, monkeypatch):
+    """It is what a shell makes of "$file" where there is no such variable."""
+    monkeypatch.chdir(path.parent)
+    before = path.read_bytes()
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.endswith("the path is empty; the current folder is '.'\n")
+    assert path.read_bytes() == before
+    assert os.listdir() == [path.name]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions")
+def test_a_file_that_may_not_be_read_does_not_stop_the_others(path, monkeypatch):
+    """Click asks the system beforehand, and would take it for a mistake in the command line."""
+    locked = path.with_name("locked.rtdc")
+    shutil.copy(path, locked)
+
+    def access(file, mode, real=os.access, **options):
+        return os.path.basename(file) != locked.name and real(file, mode, **options)
+
+    def open_unless_locked(file):
+        if os.path.basename(file) == locked.name:
+            raise PermissionError(f"{file}: may not be read")
+        return open_for_reading(file)
+
+    monkeypatch.setattr(os, "access", access)  # root may read all
+    monkeypatch.setattr("sparsemed.rtdc.measurement.open_for_reading", open_unless_locked)
+    for command in (["compute", "-k", "kernel_size=9"], ["info"]):
+        result = invoke(*command, locked, path)
+        assert result.exit_code == 1
+        assert f"Error: {locked}: may not be read" in result.stderr.splitlines()
+        assert f"{path}" in result.stdout
+    assert invoke("recover", locked, path).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{in}", "-k", "split_time=1e-12"], "split_time 1e-12 s is too small"),
+        (["{in}", "-o", "{folder}/gone/out.rtdc"], "out.rtdc: the folder does not exist"),
+        (["{in}", "-o", "{in}"], "in.rtdc: holds images of its own, and is not changed"),
+        (["{in}", "-o", "{in}/results"], "in.rtdc: is no folder; an output that does not end in"),
+    ],
+)
+def test_failures_are_one_line_and_change_nothing(path, arguments, message):
+    check_error(path, arguments, message, status=1)
+
+
+def check_error(path, arguments, message, status):
+    before = path.read_bytes()
+    arguments = [a.format(**{"in": path, "folder": path.parent}) for a in arguments]
+    result = invoke("compute", "-k", "kernel_size=9", *arguments)
+    assert result.exit_code == status
+    assert result.output.startswith("Error: ")
+    assert message in result.output
+    assert result.output.count("\n") == 1
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "message"),
+    [
+        ("events/image", np.zeros((0, 4, 4), np.uint8), "events/image: there are no frames"),
+        ("events/image", np.zeros((4, 4), np.uint8), "events/image: shape must be"),
+        ("events/image", np.zeros((4, 4, 4), np.int32), "images of dtype int32 are not supported"),
+        ("events/deform", np.zeros(4), "has no dataset 'events/image'"),
+        ("image", np.zeros(4), "has no group 'events'"),
+    ],
+)
+def test_measurements_that_cannot_be_used(tmp_path, name, contents, message):
+    path = tmp_path / "in.rtdc"
+    with h5py.File(path, "w") as h5:
+        h5[name] = contents
+    result = invoke("compute", path)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert str(path) in result.output
+    assert result.output.count("\n") == 1
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_version_and_help():
+    assert sparsemed.__version__ in invoke("--version").output
+    for command in ("compute", "info", "recover", "demo", "chipstream"):
+        assert f"  {command} " in invoke("--help").output
+    for arguments in (["-h"], ["compute", "-h"], ["info", "-h"], ["demo", "-h"]):
+        result = invoke(*arguments)
+        assert result.exit_code == 0
+        assert "Usage: " in result.output
+        assert max(map(len, result.output.splitlines())) <= 80
+    parameters = sparsemed.BackgroundSparseMed.check_user_kwargs.__kwdefaults__
+    for name in parameters:
+        assert name in invoke("compute", "-h").output
+
+
+def test_examples_of_the_help_are_understood(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    (path.parent / "data").mkdir()
+    shutil.copy(path, "data")
+    said = invoke("compute", "--help").output
+    examples = re.findall(r"^ +sparsemed (compute .*?)   ", said, re.MULTILINE)
+    assert len(examples) >= 6
+    for example in examples:
+        arguments = example.replace("*", "in").split()
+        result = invoke(*arguments, "--dry-run")
+        assert result.exit_code == 0, result.output
+        assert "-> " in result.output
+
+
+def test_info_in_words_and_for_machines(path):
+    assert invoke("compute", path, "-q").exit_code == 0
+    output = path.with_name("in_bg.rtdc")
+    result = invoke("info", path, output)
+    assert result.exit_code == 0, result.output
+    raw, computed = result.output.split("\n\n")
+    assert "images       40 frames of 24 × 16 pixels, uint8\n             this file: events/" in raw
+    assert "fast path    no, HDF5 has to read the frames: it is not stored in chunks" in raw
+    assert "time         39.000 s from first to last frame" in raw
+    assert "background   none" in raw
+    assert f"file basin: {path}: events/image" in computed
+    assert "sparsemed:k=200^s=1^t=0^f=0.8^o=1, 39 images, with offsets" in computed
+    lines = invoke("info", "--json", path, output).output.splitlines()
+    assert [json.loads(line)["path"] for line in lines] == [f"{path}", f"{output}"]
+    assert json.loads(lines[1])["backgrounds"][0]["count"] == 39
+
+
+def test_info_of_what_is_no_measurement(path):
+    path.with_name("notes.rtdc").write_text("precious")
+    result = invoke("info", path.with_name("notes.rtdc"), path, "--json")
+    assert result.exit_code == 1
+    assert "notes.rtdc: cannot be read as an HDF5 file" in result.stderr
+    broken, fine = map(json.loads, result.stdout.splitlines())
+    assert "error" in broken
+    assert fine["images"]["count"] == 40
+
+
+def run_in_terminal(*arguments):
+    """Run the command with a terminal as stderr; return status, stdout and what it showed."""
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    command = [sys.executable, "-m", "sparsemed", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the terminal is closed
+            while part := os.read(ours, 65536):
+                shown += part
+        os.close(ours)
+        said = process.stdout.read().decode()
+    return process.returncode, said, shown.decode()
+
+
+def test_the_bar_is_for_terminals(path):
+    status, said, shown = run_in_terminal("compute", path, "-k", "kernel_size=9")
+    assert status == 0
+    assert "40 frames, 39 windows" in said
+    assert "in.rtdc:   0%|" in shown
+    assert "40.0/40.0 [" in shown
+    assert "frames/s]" in shown
+    assert shown.rstrip("\r").endswith(" ")  # the bar is gone
+    assert run_in_terminal("compute", path, "--quiet") == (0, "", "")
+    assert "%|" not in run(OURS[:-1], "compute", path).stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c(path, tmp_path):
+    code = """
+import os, signal, sys
+from unittest import mock
+from sparsemed.cli import main
+
+def press_ctrl_c(*arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+
+with mock.patch("sparsemed.method.scan.median_images", press_ctrl_c):
+    main()
+"""
+    before = path.read_bytes()
+    done = run([sys.executable, "-c", code], "compute", path, "--in-place", "-k", "kernel_size=9")
+    assert done.returncode == 130
+    assert done.stderr == "Interrupted: no file is half written\n"
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+
+
+needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+
+
+@needs_full
+@pytest.mark.parametrize("arguments", [["--help"], ["info", "in.rtdc"]], ids=" ".join)
+def test_output_that_cannot_be_written(path, arguments):
+    """Neither a traceback nor, where output is kept in a buffer, what Python says at the end."""
+    for unbuffered in ("", "1"):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "sparsemed", *arguments], cwd=path.parent,
+                stdout=full, stderr=subprocess.PIPE, text=True,
+                env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            )  # fmt: skip
+        said = "Error: what is to be shown cannot be written: [Errno 28] No space left on device\n"
+        assert (done.returncode, done.stderr) == (1, said)
+
+
+@needs_full
+def test_warnings_that_cannot_be_written(path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "sparsemed", "compute", path]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True)
+    assert done.returncode == 0
+    assert "39 kept" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+@pytest.mark.parametrize("arguments", [["info", "in.rtdc"], ["demo"]], ids=" ".join)
+def test_a_pipe_that_nobody_reads(path, arguments):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "sparsemed", *arguments], cwd=path.parent,
+        stdout=theirs, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": ""},
+    )  # fmt: skip
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@needs_full
+def test_a_stop_that_cannot_be_said():
+    code = """
+import os, signal
+from unittest import mock
+from sparsemed.cli import main
+
+with mock.patch("sparsemed.rtdc.info.info", lambda *_: os.kill(os.getpid(), signal.SIGTERM)):
+    main(["info", "in.rtdc"])
+"""
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([sys.executable, "-c", code], stderr=full).returncode == 143
+
+
+def test_completion_in_bash():
+    bash = shutil.which("bash") or pytest.skip("there is no bash")
+    script = """
+eval "$(_SPARSEMED_COMPLETE=bash_source sparsemed)"
+complete -p sparsemed
+for words in "sparsemed com" "sparsemed compute --dry"; do
+    COMP_WORDS=($words); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=()
+    _sparsemed_completion sparsemed
+    echo "${COMPREPLY[@]}"
+done
+"""
+    commands = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    done = subprocess.run(
+        [bash, "-c", script], env=os.environ | {"PATH": commands}, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[1:] == ["compute", "--dry-run"], done.stderr
+    assert "-F _sparsemed_completion sparsemed" in done.stdout
+
+
+# ChipStream: in processes of its own, as it sets environment variables for its workers ----------
+
+
+@pytest.mark.parametrize("name", ["in.rtdc", os.fsdecode(b"in\xff.rtdc")])
+def test_recover(path, monkeypatch, name):
+    """Of three files, one was being changed when the program was killed; one is missing."""
+    if sys.platform != "linux" and not name.isprintable():
+        pytest.skip("names are text here")
+    path = path.rename(path.with_name(name))
+    other, missing = path.with_name("other.rtdc"), path.with_name("missing.rtdc")
+    shutil.copy(path, other)
+    before, at_the_kill = path.read_bytes(), {}
+
+    def remove(journal, real=commit._remove):
+        at_the_kill.update({each: each.read_bytes() for each in path.parent.iterdir()})
+        real(journal)
+
+    monkeypatch.setattr(commit, "_remove", remove)
+    assert invoke("compute", path, "--in-place", "-q").exit_code == 0
+    for each, content in at_the_kill.items():
+        each.write_bytes(content)
+    assert len(at_the_kill) == 3
+    result = invoke("recover", other, missing, path)
+    assert result.exit_code == 1
+    assert result.stdout == f"{other}: nothing to undo\n{printable(path)}: restored\n"
+    assert result.stderr == f"Error: {missing}: there is no such file\n"
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(path.parent)) == [name, "other.rtdc"]
+    assert invoke("recover", path).exit_code == 0
+    assert invoke("recover").exit_code == 2
+    assert f"{path.parent}: is not a file" in invoke("recover", path.parent).stderr
+
+
+def test_recover_what_was_changed_meanwhile(path):
+    journal = path.with_name("in.rtdc.sparsemed-journal")
+    journal.write_bytes(commit._pack(10, 0, [(0, b"old", b"new")]))
+    before = path.read_bytes()
+    result = invoke("recover", path)
+    assert result.exit_code == 1
+    assert f"{path}: was changed after an interrupted change" in result.stderr
+    assert (path.read_bytes(), journal.exists()) == (before, True)
+
+
+OURS = (sys.executable, "-m", "sparsemed", "chipstream")
+THEIRS = (shutil.which("chipstream-cli", path=os.path.dirname(sys.executable)),)
+
+
+def run(command, *arguments):
+    command = [*command, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
+
+
+def test_chipstream_gives_the_same(measurement, tmp_path):
+    """With worker processes, in recursive mode, and with a parameter of the background."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    shutil.copy(measurement, tmp_path / "in" / "deep")
+    said, outputs = [], []
+    for name, command in (("theirs", THEIRS), ("ours", OURS)):
+        options = ["-r", "-kb", "kernel_size=20", "--num-cpus", 2, "--verbose"]
+        done = run(command, *options, tmp_path / "in", tmp_path / name)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said.append(
+            [line for line in done.stdout.splitlines() if not line.startswith("Processing")]
+        )
+        outputs.append(tmp_path / name / "deep" / "in_dcn.rtdc")
+        assert (f"This is sparsemed {sparsemed.__version__}" in done.stderr) == (name == "ours")
+    assert said[0] == said[1]
+    assert "Background ID:\tsparsemed:k=20^s=1^t=0^f=0.8^o=1" in said[0]
+    with h5py.File(outputs[1]) as h5:
+        assert {"mask", "deform", "tex_asm_avg", "bg_off"} <= set(h5["events"])
+        assert f"Pipeline hash:\t{h5.attrs['pipeline:dcnum hash']}" in said[0]
+    assert differences_of_runs(*outputs) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        ([], 2),
+        (["gone.rtdc"], 2),
+        (["--", "--help"], 2),
+        (["."], 1),
+        (["in.rtdc", "-kb", "kernel=5"], 1),
+    ],
+    ids=str,
+)
+def test_chipstream_takes_arguments_as_they_are(path, monkeypatch, arguments, code):
+    monkeypatch.chdir(path.parent)
+    ours, theirs = run(OURS, *arguments), run(THEIRS, *arguments)
+    assert (ours.returncode, ours.stdout) == (code, theirs.stdout)
+    assert theirs.returncode == code
+    assert ours.stderr.splitlines()[-1:] == theirs.stderr.splitlines()[-1:]
+
+
+def test_ctrl_c_during_the_background_in_chipstream(measurement, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import os, signal, sys, time
+from unittest import mock
+
+def press_ctrl_c(*arguments):
+    time.sleep(1)  # ChipStream looks at the progress from time to time
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    from sparsemed.cli import main
+    with mock.patch("sparsemed.kernels.median.median_images", press_ctrl_c):
+        main(["chipstream", {os.fspath(measurement)!r}, "out/out.rtdc"])
+""")
+    done = subprocess.run(
+        [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 1
+    assert "Aborted!" in done.stderr
+    assert "(background)" in done.stdout
+    assert os.listdir(tmp_path / "out") == ["out.log"]
+
+
+@pytest.mark.parametrize("missing", ["chipstream", "dcnum"])
+def test_chipstream_that_is_not_installed(missing):
+    code = f"""
+import sys
+
+class Missing:
+    def find_spec(name, *_):
+        if name == {missing!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing)
+from sparsemed.cli import main
+main(["chipstream", "in.rtdc"])
+"""
+    done = run([sys.executable, "-c", code])
+    assert done.returncode == 2
+    what = f"ChipStream cannot be imported (No module named '{missing}')"
+    assert done.stderr == f'Error: {what}: pip install "sparsemed[chipstream]"\n'

@@ -1,0 +1,85 @@
+import h5py
+import numpy as np
+import pytest
+
+from sparsemed.hdf5.entries import Attributes, Reach, entry, holds, subgroup
+
+
+@pytest.fixture
+def h5(tmp_path):
+    with h5py.File(tmp_path / "file.rtdc", "w") as h5:
+        h5["events/image"] = np.zeros((3, 2, 2), np.uint8)
+        h5["events/näme"] = h5py.SoftLink("image")
+        h5["events/up"] = h5py.SoftLink("/")
+        h5["events/nowhere"] = h5py.SoftLink("/gone/x")
+        h5["events/away"] = h5py.ExternalLink("gone.rtdc", "/x")
+        h5.attrs["number"] = 3
+        yield h5
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["image", "./image", "/events/image", "//events/./image/", "näme", "up/events/up/events/näme"],
+)
+def test_entries_are_those_of_h5py(h5, path):
+    assert entry(h5["events"], path) == h5["events"][path] == h5["events/image"]
+
+
+@pytest.mark.parametrize(
+    "path", ["gone", "gone/image", "image/x", "nowhere", "../events", "i\0", 3, None, "\ud800", []]
+)
+def test_what_is_not_there(h5, path):
+    assert entry(h5["events"], path) is None
+
+
+def test_links_to_other_files_need_a_reach(h5, tmp_path):
+    message = r"file\.rtdc: events/away \(external link\): leads to '?.*gone\.rtdc'?, "
+    with pytest.raises(ValueError, match=f"{message}another file, and is not followed"):
+        entry(h5, "events/away")
+    with pytest.raises(ValueError, match=f"{message}which does not exist"):
+        entry(h5, "events/away", Reach(tmp_path / "file.rtdc", "any"))
+    with h5py.File(tmp_path / "gone.rtdc", "w") as other:
+        other["x"] = 3
+    reach = Reach(tmp_path / "file.rtdc", "same-folder")
+    assert entry(h5, "events/away", reach)[()] == 3
+    reach.close()
+    with h5py.File(tmp_path / "gone.rtdc", "a"):  # it is closed
+        pass
+
+
+def test_holds_follows_no_last_link(h5):
+    for name in ("image", "nowhere", "away", "up/events/away"):
+        assert holds(h5, f"events/{name}")
+    for name in ("gone", "gone/x", "image/x", "nowhere/x", ""):
+        assert holds(h5, f"events/{name}") == (name == "")
+    with pytest.raises(ValueError, match="is not followed"):
+        holds(h5, "events/away/x")
+
+
+def test_groups(h5):
+    assert subgroup(h5, "events") == h5["events"]
+    assert subgroup(h5, "gone") is None
+    with pytest.raises(ValueError, match=r"file\.rtdc: events/image is not a group"):
+        subgroup(h5, "events/image")
+
+
+def test_a_file_that_is_replaced_while_it_is_opened(h5, tmp_path, monkeypatch):
+    h5["x"] = 1
+    h5.close()
+    path, other = tmp_path / "file.rtdc", tmp_path / "other.rtdc"
+    other.write_bytes(path.read_bytes())
+    real = h5py.File
+
+    def replace_first(*arguments):
+        other.replace(path)
+        return real(*arguments)
+
+    monkeypatch.setattr("sparsemed.hdf5.entries.h5py.File", replace_first)
+    with pytest.raises(OSError, match=r"file\.rtdc: was replaced by another file"):
+        Reach(path, "any").open(path)
+
+
+def test_attributes_are_those_of_h5py(h5):
+    assert dict(Attributes(h5)) == dict(h5.attrs) == {"number": 3}
+    assert Attributes(h5).get("gone") is None
+    assert len(Attributes(h5)) == 1

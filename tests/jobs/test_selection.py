@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from sparsemed import BackgroundSparseMed
+from sparsemed.jobs.selection import Run, choose_runs
+from sparsemed.rtdc.basins import file_record, store_record
+
+
+def measure(path, group="events"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as h5:
+        h5.create_group("events")
+        h5[f"{group}/image"] = np.ones((9, 4, 6), np.uint8)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Return a folder with two measurements, and one in a folder within it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.rtdc", "A.RTDC", "deep/er/c.rtdc"):
+        measure(Path("data", name))
+    return Path("data")
+
+
+def test_results_go_next_to_the_measurements(data):
+    assert choose_runs([data, measure(Path("x.h5"))]) == [
+        Run(data / "A.RTDC", data / "A_bg.RTDC"),
+        Run(data / "b.rtdc", data / "b_bg.rtdc"),
+        Run(Path("x.h5"), Path("x_bg.h5")),
+    ]
+
+
+def test_a_folder_of_results_is_like_that_of_the_measurements(data):
+    runs = choose_runs([data], recursive=True, output=Path("out"))
+    assert [run.source for run in runs] == [
+        data / "A.RTDC", data / "b.rtdc", data / "deep" / "er" / "c.rtdc"
+    ]  # fmt: skip
+    assert [run.output.as_posix() for run in runs] == [
+        "out/A_bg.RTDC", "out/b_bg.rtdc", "out/deep/er/c_bg.rtdc"
+    ]  # fmt: skip
+    assert all(run.folder_is_made for run in runs)
+
+
+def test_an_output_is_a_file_or_folder_by_its_name(data):
+    source = data / "b.rtdc"
+    for name in ("x.rtdc", "x.h5", "x.HDF5"):
+        assert choose_runs([source], output=Path(name)) == [Run(source, Path(name))]
+    for name in ("x", "x.2026"):
+        (run,) = choose_runs([source], output=Path(name))
+        assert run.output == Path(name, "b_bg.rtdc")
+
+
+def test_in_place(data):
+    assert choose_runs([data], in_place=True) == [
+        Run(data / name, data / name, in_place=True) for name in ("A.RTDC", "b.rtdc")
+    ]
+
+
+def test_each_measurement_is_taken_once(data):
+    (data / "link.rtdc").symlink_to("b.rtdc")
+    runs = choose_runs([data / "b.rtdc", data])
+    assert [run.source.name for run in runs] == ["b.rtdc", "A.RTDC"]
+
+
+def test_what_is_left_out_of_a_folder(data, caplog):
+    with BackgroundSparseMed(data / "b.rtdc", data / "b_bg.rtdc") as job:
+        job.process()
+    measure(data / "raw_bg.rtdc")  # a measurement, whatever its name
+    measure(data / ".hidden.rtdc")
+    measure(data / "b.hdf5")
+    with h5py.File(data / "empty.rtdc", "w") as h5:
+        h5.create_group("events")
+    with h5py.File(data / "lost.rtdc", "w") as h5:  # fails later, lest nobody notice it
+        h5.create_group("events")
+        store_record(h5, file_record("raw", None, ["gone.rtdc"], None, None), {})
+    (data / "broken.rtdc").write_text("so does this")
+    caplog.set_level("INFO")
+    names = [run.source.name for run in choose_runs([data])]
+    assert names == ["A.RTDC", "b.rtdc", "broken.rtdc", "lost.rtdc", "raw_bg.rtdc"]
+    assert f"{data / 'b_bg.rtdc'}: skipped, it is the result of an earlier run" in caplog.messages
+    assert f"{data / 'empty.rtdc'}: skipped, it holds no images" in caplog.messages
+
+
+def test_a_result_is_skipped_even_if_it_is_named(data, caplog):
+    with BackgroundSparseMed(data / "b.rtdc", data / "b_bg.rtdc") as job:
+        job.process()
+    caplog.clear()
+    assert choose_runs(sorted(data.glob("b*"))) == [Run(data / "b.rtdc", data / "b_bg.rtdc")]
+    assert caplog.messages == [f"{data / 'b_bg.rtdc'}: skipped, it is the result of an earlier run"]
+    with pytest.raises(ValueError, match=r"b_bg\.rtdc: no measurement there"):
+        choose_runs([data / "b_bg.rtdc"])
+
+
+@pytest.mark.parametrize("group", ["events", "basin_events"])
+def test_an_output_with_images_is_not_touched(data, group):
+    output = measure(Path("precious.rtdc"), group)
+    (run,) = choose_runs([data / "b.rtdc"], output=output)
+    with pytest.raises(ValueError, match=r"precious\.rtdc: holds images of its own"):
+        run.check()
+    Run(output, output, in_place=True).check()
+    Run(output, Path("new.rtdc")).check()
+
+
+@pytest.mark.parametrize(
+    ("paths", "options", "message"),
+    [
+        (["data", "gone"], {}, "gone: there is no such file or folder"),
+        (["data", "data"], {}, "data: is given twice"),
+        (["data/deep"], {}, "no measurement there .* within folders count with --recursive"),
+        (["data"], {"output": Path("x.rtdc")}, r"x\.rtdc: is the output of data.A\.RTDC and of"),
+        (["data"], {"output": Path("x"), "in_place": True}, "only one of --output and --in-place"),
+    ],
+)
+def test_what_makes_no_sense(data, paths, options, message):
+    with pytest.raises((OSError, ValueError), match=message):
+        choose_runs([Path(path) for path in paths], **options)
+
+
+def test_two_results_of_the_same_name(data):
+    measure(Path("other", "b.rtdc"))
+    with pytest.raises(ValueError, match=r"b_bg\.rtdc: is the output of data.b\.rtdc and of other"):
+        choose_runs([data, Path("other")], output=Path("out"))

@@ -1,0 +1,191 @@
+import importlib.util
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+
+import numba
+import numpy as np
+import portalocker
+import pytest
+
+from sparsemed.kernels import compiling
+from sparsemed.kernels.compiling import call, kernel
+
+SOURCE = """
+def double(values):
+    for i in range(len(values)):
+        values[i] *= 2
+"""
+
+
+@pytest.fixture
+def double(tmp_path, monkeypatch, caplog):
+    """Return what makes a kernel, as a new process would; it is kept in a folder of its own."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "kept"))
+    caplog.set_level(logging.INFO, "sparsemed.kernels.compiling")
+    (tmp_path / "small.py").write_text(SOURCE)
+
+    def make():
+        spec = importlib.util.spec_from_file_location("small", tmp_path / "small.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setitem(sys.modules, "small", module)  # what is kept refers to its module
+        return kernel(nogil=True)(module.double)
+
+    return make
+
+
+def is_right(function, dtype=np.uint8):
+    values = np.arange(4, dtype=dtype)
+    call(function, values)
+    return values.tolist() == [0, 2, 4, 6]
+
+
+def logged(caplog):
+    """Return the first word of what was logged since the last time."""
+    words = [record.msg.split()[0] for record in caplog.records]
+    caplog.clear()
+    return words
+
+
+COMPILES, USELESS = "Compiling", "Compiled"
+
+
+def files(tmp_path, suffix):
+    return sorted((tmp_path / "kept").rglob(f"*{suffix}"))
+
+
+def test_what_was_compiled_is_loaded(double, caplog, tmp_path):
+    for dtype in (np.uint8, np.uint16):
+        assert is_right(double(), dtype)
+        assert logged(caplog) == [COMPILES]
+    assert len(files(tmp_path, ".nbc")) == 2
+    for dtype in (np.uint8, np.uint16):
+        assert is_right(double(), dtype)
+        assert logged(caplog) == []
+
+
+def flip(byte):
+    def damage(path):
+        content = bytearray(path.read_bytes())
+        content[int(byte * (len(content) - 1))] ^= 4
+        path.write_bytes(content)
+
+    return damage
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+@pytest.mark.parametrize("damage", [empty, cut, replace_by_folder, flip(0)])
+def test_a_cache_that_cannot_be_read(double, caplog, tmp_path, suffix, damage):
+    assert is_right(double())
+    (path,) = files(tmp_path, suffix)
+    logged(caplog)
+    damage(path)
+    function = double()
+    assert is_right(function)
+    assert USELESS in logged(caplog)
+    assert is_right(function, np.uint16)
+    assert is_right(function)
+    assert USELESS not in logged(caplog)  # once will do
+
+
+def test_a_full_disk(double, caplog, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    function = double()
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        assert is_right(function)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert logged(caplog) == [COMPILES, USELESS]
+    assert files(tmp_path, ".nbc") == []
+    assert is_right(double())
+
+
+def test_without_a_folder_it_is_compiled_each_time(double, caplog, tmp_path, monkeypatch):
+    # No place is any good: neither what the user says nor anything else that Numba tries.
+    (tmp_path / "kept").write_text("a file, not a folder")
+    monkeypatch.setattr(numba.config, "CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
+    function = double()
+    assert is_right(function)
+    assert is_right(function, np.uint16)
+    assert caplog.text.count("in each process; set NUMBA_CACHE_DIR") == 2
+
+
+HOLD = """
+import sys, portalocker
+with portalocker.Lock(sys.argv[1], timeout=0):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time_writes(double, tmp_path, monkeypatch):
+    """While another one does, what was compiled is not written yet; but patience has an end."""
+    function = double()
+    folder = function.stats.cache_path
+    command = [sys.executable, "-c", HOLD, os.path.join(folder, "sparsemed.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        thread = threading.Thread(target=is_right, args=(function,))
+        thread.start()
+        while not function.overloads:  # from then on it only has to be written
+            pass
+        thread.join(0.3)
+        assert thread.is_alive()
+        assert not files(tmp_path, ".nbi")
+        other.stdin.close()
+        thread.join()
+    assert len(files(tmp_path, ".nbi")) == 1
+
+    monkeypatch.setattr(compiling, "PATIENCE", 0.1)
+    with portalocker.Lock(command[-1], timeout=0):
+        assert is_right(function, np.uint16)
+    assert len(files(tmp_path, ".nbc")) == 2
+    with portalocker.Lock(command[-1], timeout=0):  # and it is given back
+        pass
+
+
+def test_a_fork_while_another_thread_compiles(double):
+    function, other = double(), double()
+    begun = threading.Event()
+
+    class Watch(logging.Handler):
+        def emit(self, _record):
+            begun.set()
+
+    watch = Watch()
+    logger = logging.getLogger("sparsemed.kernels.compiling")
+    logger.addHandler(watch)
+    thread = threading.Thread(target=is_right, args=(function, np.int16))
+    thread.start()
+    begun.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        try:
+            os._exit(0 if is_right(other, np.int32) else 1)
+        finally:
+            os._exit(2)
+    thread.join()
+    logger.removeHandler(watch)
+    assert os.waitpid(child, 0)[1] == 0

@@ -1,0 +1,177 @@
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+from sparsemed import BackgroundSparseMed
+from sparsemed.demo import make_measurement
+from sparsemed.rtdc.basins import file_record, internal_record, store_record
+from sparsemed.rtdc.info import info
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "in.rtdc"
+    make_measurement(path, count=90)
+    return path
+
+
+def test_a_raw_measurement(path):
+    facts = info(path)
+    assert (facts.path, facts.size) == (str(path), path.stat().st_size)
+    images = facts.images
+    assert (images.source, images.dataset) == ("this file", f"{path}: events/image")
+    assert (images.count, images.height, images.width, images.dtype) == (90, 80, 320, "uint8")
+    assert images.chunks == (40, 80, 320)
+    assert images.filters == ("zstd 5", "fletcher32")
+    assert 0 < images.stored_bytes < facts.size
+    assert (images.mapped, images.obstacle) == (False, None)
+    with h5py.File(path) as h5:
+        span = h5["events/time"][-1] - h5["events/time"][0]
+    assert (facts.time.origin, facts.time.span, facts.time.ascends) == ("time", span, True)
+    assert facts.time.frame_rate == 2000
+    assert (facts.backgrounds, facts.basins, facts.problems) == ((), (), ())
+
+
+def test_a_result(path, tmp_path):
+    with BackgroundSparseMed(path, tmp_path / "out.rtdc", kernel_size=9) as job:
+        job.process()
+    facts = info(tmp_path / "out.rtdc")
+    assert facts.images.source == "file basin"
+    assert facts.images.dataset == f"{path}: events/image"
+    (background,) = facts.backgrounds
+    assert (background.source, background.mapped) == ("internal basin", True)
+    assert background.ppid == job.get_ppid()
+    assert background.generation == "13"
+    assert background.count == len(job.background.images)
+    assert background.offsets == f"{tmp_path / 'out.rtdc'}: events/bg_off"
+    inner, outer = facts.basins
+    assert (inner.kind, inner.features, inner.mapping) == ("internal", ("image_bg",), "basinmap0")
+    assert (outer.kind, outer.target, outer.problem) == ("file", str(path), None)
+    assert facts.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("removed", "rate", "origin"),
+    [
+        ([], "keep", "time"),
+        (["time"], "keep", "frame"),
+        (["time", "frame"], "keep", "frame rate"),
+        (["time"], None, "guess"),
+    ],
+)
+def test_where_the_time_comes_from(path, removed, rate, origin):
+    with h5py.File(path, "a") as h5:
+        for name in removed:
+            del h5["events"][name]
+        if rate is None:
+            del h5.attrs["imaging:frame rate"]
+    facts = info(path)
+    assert facts.time.origin == origin
+    with BackgroundSparseMed(path, path.with_name("out.rtdc")) as job:
+        assert facts.time.span == job.duration
+    spans = {"frame": 89 / 2000, "frame rate": 90 / 2000 * 1.5, "guess": 90 / 2400}
+    assert facts.time.span == pytest.approx(spans.get(origin, facts.time.span))
+
+
+def test_a_time_that_falls(path):
+    with h5py.File(path, "a") as h5:
+        h5["events/time"][5] = -1
+    assert not info(path).time.ascends
+
+
+@pytest.mark.parametrize(
+    ("options", "filters", "obstacle"),
+    [
+        ({"chunks": (9, 8, 7), "compression": 4, "shuffle": True}, ("shuffle", "gzip 4"), None),
+        ({"chunks": (9, 8, 7), "compression": "lzf"}, ("lzf",), None),
+        ({}, (), "it is not stored in chunks"),
+        (
+            {"chunks": (9, 8, 7), **hdf5plugin.Bitshuffle()},
+            ("bitshuffle",),
+            "of its filters, those of number [32008] are not known here",
+        ),
+        ({"chunks": (9, 8, 7), "dtype": "f4"}, (), "its dtype is float32"),
+    ],
+)
+def test_chunks_filters_and_the_fast_path(tmp_path, options, filters, obstacle):
+    with h5py.File(tmp_path / "in.rtdc", "w") as h5:
+        h5.create_dataset("events/image", data=np.ones((20, 16, 24), "u1"), **options)
+    images = info(tmp_path / "in.rtdc").images
+    assert (images.filters, images.obstacle) == (filters, obstacle)
+    assert images.chunks == options.get("chunks")
+
+
+def test_mapped_images_and_several_backgrounds(tmp_path):
+    """Of two backgrounds, the first in the list is the one that readers take."""
+    path = tmp_path / "in.rtdc"
+    with h5py.File(path, "w") as h5:
+        h5["events/basinmap0"] = np.arange(12) // 2
+        h5["events/image_bg"] = np.ones((12, 4, 6), "u1")
+        h5["basin_events/image"] = np.ones((6, 4, 6), "u1")
+        h5["basin_events/image_bg"] = np.ones((6, 4, 6), "u1")
+        h5["basin_events/image_bg"].attrs["dcnum ppid background"] = b"romed:b=5"
+        record = internal_record("frames", "", ["image", "image_bg"], "basinmap0")
+        store_record(h5, record, {})
+    facts = info(path)
+    assert (facts.images.source, facts.images.mapped) == ("internal basin", True)
+    assert facts.images.count == 12
+    first, second = facts.backgrounds
+    assert (first.source, first.mapped, first.count, first.ppid) == ("this file", False, 12, None)
+    assert (second.source, second.mapped, second.count) == ("internal basin", True, 6)
+    assert (second.ppid, second.offsets) == ("romed:b=5", None)
+
+
+def test_basins_that_lead_nowhere(tmp_path):
+    path = tmp_path / "in.rtdc"
+    make_measurement(tmp_path / "other.rtdc", count=40)
+    with h5py.File(path, "w") as h5:
+        h5.create_group("events")
+        store_record(h5, file_record("a", None, ["gone.rtdc"], None, None), {})
+        store_record(h5, file_record("b", None, ["other.rtdc"], ["image"], "not this"), {})
+        store_record(h5, {"name": "c", "type": "remote", "paths": ["far away"]}, {})
+        store_record(h5, internal_record("d", "", ["image_bg"], "basinmap3"), {})
+    facts = info(path)
+    inner, gone, other, remote = facts.basins
+    assert inner.problem == "its mapping events/basinmap3 is missing"
+    assert (gone.target, gone.problem) == ("gone.rtdc", "there is no such file")
+    assert "which is another measurement: expected identifier 'not this'" in other.problem
+    assert remote.problem == "basins of this type are not known here"
+    assert facts.images is None
+    assert facts.time is None
+    (problem,) = facts.problems
+    assert "expected identifier 'not this'" in problem
+
+
+@pytest.mark.parametrize(
+    ("image", "time", "problem"),
+    [
+        (None, None, "has no dataset 'events/image'"),
+        (np.zeros((4, 4), "u1"), None, r"shape must be \(N, H, W\), got \(4, 4\)"),
+        (np.zeros((0, 4, 4), "u1"), None, "there are no frames"),
+        (np.zeros((4, 4, 4), "i4"), None, "images of dtype int32 are not supported"),
+        (np.zeros((4, 4, 4), "u1"), [0, 1, np.nan, 3], "is nan at frame 2; it must be finite"),
+    ],
+)
+def test_why_there_can_be_no_background(tmp_path, image, time, problem):
+    path = tmp_path / "in.rtdc"
+    with h5py.File(path, "w") as h5:
+        h5.create_group("events")
+        if image is not None:
+            h5["events/image"] = image
+        if time is not None:
+            h5["events/time"] = time
+    facts = info(path)
+    (told,) = facts.problems
+    assert path.name in told
+    with pytest.raises((OSError, ValueError, TypeError), match=problem) as error:
+        BackgroundSparseMed(path, tmp_path / "out.rtdc")
+    assert str(error.value) == told
+
+
+def test_what_is_no_measurement(tmp_path):
+    (tmp_path / "notes.txt").write_text("precious")
+    with pytest.raises(OSError, match=r"notes\.txt: cannot be read as an HDF5 file"):
+        info(tmp_path / "notes.txt")
+    with pytest.raises(FileNotFoundError, match=r"gone\.rtdc: there is no such file"):
+        info(tmp_path / "gone.rtdc")
