@@ -21,9 +21,9 @@ import h5py
 
 from benchmarks.measurements import generated_measurement
 from sparsemed import BackgroundSparseMed
-from sparsemed.hdf5 import commit
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc import output
+from sparsemed.storage import disk
 
 FRAMES_PER_SECOND = 180  # 300 windows in 54,000 frames, which are 1 GB
 
@@ -76,7 +76,7 @@ def patch_of(change: Callable[[], Any], path: Path) -> Patch:
     name, old_size = os.path.realpath(path), path.stat().st_size
     began, ended, sizes = [], [], []
 
-    def write(handle: Any, offset: int, data: bytes, real: Any = commit._write) -> None:
+    def write(handle: Any, offset: int, data: bytes, real: Any = disk.write) -> None:
         before = time.perf_counter()
         real(handle, offset, data)
         after = time.perf_counter()
@@ -85,7 +85,7 @@ def patch_of(change: Callable[[], Any], path: Path) -> Patch:
             ended.append(after)
             sizes.append(len(data))
 
-    with mock.patch.object(commit, "_write", write):
+    with mock.patch.object(disk, "write", write):
         change()
     return Patch(ended[-1] - began[0], sum(sizes), len(sizes))
 
@@ -138,7 +138,7 @@ def main(quick: bool, folder: Path | None) -> None:
         for copy in (ours, theirs):
             shutil.copyfile(measurement, copy)
             with copy.open("rb+") as file:
-                commit._sync(file)  # what a copy leaves to be written would slow down the first
+                disk.sync(file)  # what a copy leaves to be written would slow down the first
         job = run_job(ours)
 
         def plainly(change: Callable[..., Any], *arguments: Any) -> None:

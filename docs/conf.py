@@ -10,7 +10,8 @@ import click
 
 import sparsemed
 import sparsemed.cli
-from sparsemed import demo, quality
+from sparsemed import demo
+from sparsemed.quality import cells, light, noise
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -76,8 +77,11 @@ def describe_findings(folder: Path) -> None:
     titles = {finding.key: finding.title for finding in found["plain"]}
 
     def formula(key: str) -> str:
-        text = inspect.getdoc(getattr(quality, f"_{key}"))
-        text = re.sub(r"`_(\w+)`", lambda name: f"*{titles[name[1]]}*", text)
+        (finds,) = (vars(room)[key] for room in (light, cells, noise) if key in vars(room))
+        text = re.sub(
+            r"`(\w+)`", lambda name: f"*{titles[name[1]]}*" if name[1] in titles else name[0],
+            inspect.getdoc(finds),
+        )  # fmt: skip
         return re.sub(r"(?<!`)`(\w+)`(?!`)", r"`~sparsemed.quality.\1`", text)
 
     page = []
@@ -99,12 +103,14 @@ def describe_findings(folder: Path) -> None:
 def make_parts(_: object) -> None:
     """Make what the pages include: pictures, help of the commands, and findings."""
     from pictures import save_pictures
+    from rooms import draw_rooms
 
     folder = HERE / "made"
     folder.mkdir(exist_ok=True)
     describe_commands(folder)
     describe_findings(folder)
     save_pictures(folder)
+    draw_rooms().savefig(folder / "rooms.png", dpi=190)
 
 
 def setup(app: object) -> None:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from sparsemed import SparseBackground, compute_background, median_image
 from sparsemed.demo import make_measurement
-from sparsemed.method.time_axis import window_starts
+from sparsemed.method.windows import window_starts
 
 WIDTH = 5.6
 """Inches: text stays legible where a telephone shows the whole width."""

@@ -7,7 +7,7 @@ used, so that ``import sparsemed`` costs next to nothing.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from sparsemed.version import __version__
 
 __all__ = [
     "BackgroundSparseMed",

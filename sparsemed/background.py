@@ -1,39 +1,30 @@
-"""The whole method on one page: from frames to a background image for each of them."""
+"""Compute the background of a path or an array; the result can be judged, shown and saved."""
 
-import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from sparsemed.frames.arrays import PickedFrames
 from sparsemed.frames.opening import open_frames
-from sparsemed.frames.source import FrameSource
-from sparsemed.hdf5.entries import Policy, check_policy
+from sparsemed.hdf5.reach import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
-from sparsemed.method.cleansing import cleanse
-from sparsemed.method.offsets import band_means, offsets
-from sparsemed.method.scan import pick, scan
-from sparsemed.method.time_axis import (
-    assign_frames,
-    require_axis,
-    step_times,
-    time_axis,
-    window_starts,
-)
+from sparsemed.method.compute import compute, plan
+from sparsemed.method.result import Background
+from sparsemed.method.time_axis import time_axis
 from sparsemed.parameters import Parameters
-from sparsemed.progress import Progress, following, ignore
-from sparsemed.quality import Finding, assess, take_sample
-from sparsemed.rtdc.measurement import Measurement, naming_damage
+from sparsemed.progress import Progress, following
+from sparsemed.quality import assess
+from sparsemed.quality.finding import Finding
+from sparsemed.quality.sample import take_sample
+from sparsemed.report.notebook import html_table
+from sparsemed.rtdc.inputs import measurement_frames, measurement_time
+from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import write_background
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-logger = logging.getLogger(__name__)
 
 
 def compute_background(
@@ -134,222 +125,32 @@ def compute_background(
     if not isinstance(images, (str, PathLike)):
         frames = open_frames(images, num_cpus)
         axis = time_axis(frames.shape[0], time=time, frame_rate=frame_rate)
+        planned = plan(axis, parameters)
         with following(progress, frames.shape[0]) as report:
-            return compute(frames, axis, parameters, num_cpus, report)
+            return presented(compute(frames, planned, num_cpus, report))
     with Measurement(images, basins) as measurement:
         frames = measurement_frames(measurement, num_cpus)
         if time is None:
             axis = measurement_time(measurement, frame_rate)
         else:
             axis = time_axis(frames.shape[0], time=time)
+        planned = plan(axis, parameters, str(measurement.path))
         with following(progress, frames.shape[0]) as report:
-            background = compute(
-                frames, axis, parameters, num_cpus, report, measurement.path, basins
-            )
-            measurement.check_unchanged()
-        return background
+            found = compute(frames, planned, num_cpus, report)
+            measurement.reach.check_unchanged()
+        return presented(found, measurement.path, basins)
 
 
-def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
-    """Return the frames of a measurement, as its images or their mapping have them."""
-    image = measurement.image
-    with naming_damage(measurement.path):
-        frames = open_frames(image.dataset, num_cpus, image.label)
-        return frames if image.mapping is None else PickedFrames(frames, image.mapping)
-
-
-def measurement_time(measurement: Measurement, frame_rate: float | None = None) -> NDArray[Any]:
-    """Return the time axis of a measurement, from the best that it holds.
-
-    A given `frame_rate` stands in for that of the measurement.
-    """
-    count = len(measurement.image)
-    with naming_damage(measurement.path):
-        if (time := measurement.feature("time")) is not None:
-            require_axis(time.shape, time.dtype, count, time.label)
-            return time_axis(count, time=time.read(), label=time.label)
-        rate = measurement.frame_rate if frame_rate is None else frame_rate
-        frame = measurement.feature("frame") if rate is not None else None
-        if frame is not None:
-            require_axis(frame.shape, frame.dtype, count, frame.label)
-            return time_axis(count, frame=frame.read(), frame_rate=rate, label=frame.label)
-        return time_axis(count, frame_rate=rate)
-
-
-def compute(
-    frames: FrameSource,
-    time: NDArray[Any],
-    parameters: Parameters,
-    num_cpus: int | None = None,
-    report: Progress = ignore,
-    source: Path | None = None,
-    basins: Policy = "any",
+def presented(
+    found: Background, source: Path | None = None, basins: Policy = "any"
 ) -> "SparseBackground":
-    """Compute a background from frames and their time axis: the method itself."""
-    steps = step_times(time, parameters.split_time, str(source or "time"))
-    length = window_length(parameters.kernel_size, time)
-    starts = window_starts(time, steps, length)
-
-    report(0.0)
-    try:
-        series, frame_means = scan(
-            frames,
-            starts,
-            length,
-            with_bands=bool(parameters.offset_correction),
-            num_cpus=num_cpus,
-            report=report,
-        )
-    except MemoryError as error:
-        count, height, width = frames.shape
-        raise ValueError(
-            f"{source or 'images'}: {count} frames of {height} × {width} pixels do not fit into "
-            f"memory with windows of {length} frames and {len(steps)} background images ({error}); "
-            "take a smaller kernel_size or a larger split_time"
-        ) from error
-    kept, score, threshold = cleanse(series, parameters.thresh_cleansing, parameters.frac_cleansing)
-    images = series if kept.all() else pick(series, np.flatnonzero(kept))
-    frame_index = assign_frames(time, steps[kept], parameters.split_time)
-    bg_off = None
-    if frame_means is not None:
-        bg_off = offsets(frame_means, band_means(images), frame_index)
-    report(1.0)
-    return SparseBackground(
-        images=images,
-        frame_index=frame_index,
-        offsets=bg_off,
-        time=time,
-        series=series,
-        step_times=steps,
-        kept=kept,
-        score=score,
-        threshold=threshold,
-        parameters=parameters,
-        source=source,
-        basins=basins,
-    )
-
-
-def window_length(kernel_size: int, time: NDArray[Any]) -> int:
-    """Return the frames in a window: `kernel_size`, or all where they are fewer or span no time."""
-    count = len(time)
-    if time[-1] <= time[0]:
-        logger.warning("The time axis spans no time; all frames make one background image")
-        return count
-    if kernel_size > count:
-        logger.warning(
-            "kernel_size %d is more than the %d frames there are: all are used", kernel_size, count
-        )
-    return min(int(kernel_size), count)  # NumPy's small integers overflow in what is made of it
+    """Return a background with its faces, and where its frames are from."""
+    return SparseBackground(**vars(found) | {"source": source, "basins": basins})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SparseBackground:
-    """A background image for each of N frames, and how it came about.
-
-    ``background[i]`` is the background image of frame ``i``, and
-    ``background[i:j]`` those of several frames.
-
-    Attributes
-    ----------
-    images : ndarray, shape (M', H, W), dtype of the frames
-        The background images that cleansing kept.
-    frame_index : ndarray of int64, shape (N,)
-        For each frame, its background image in `images`.
-    offsets : ndarray of float64, shape (N,), or None
-        Brightness offset of each frame, in grey values. Image plus offset is
-        the background of a frame under a flickering lamp.
-    time : ndarray, shape (N,), seconds
-        Time of each frame; the first is at 0.
-    series : ndarray, shape (M, H, W)
-        All background images, before cleansing.
-    step_times : ndarray, shape (M,), seconds
-        Time of each image of `series`.
-    kept : ndarray of bool, shape (M,)
-        Which images of `series` cleansing kept.
-    score : ndarray of float64, shape (M,)
-        Score of each image of `series`; large where cells are left.
-    threshold : float
-        Images with a score up to this are kept; infinite when cleansing was off.
-    parameters : Parameters
-        What the background was computed with.
-    source : Path or None
-        The measurement that the frames are from.
-    basins : str
-        Which other files it may lead to, when it is read again; see `compute_background`.
-    """
-
-    images: NDArray[Any]
-    frame_index: NDArray[np.int64]
-    offsets: NDArray[np.float64] | None
-    time: NDArray[Any]
-    series: NDArray[Any]
-    step_times: NDArray[Any]
-    kept: NDArray[np.bool_]
-    score: NDArray[np.float64]
-    threshold: float
-    parameters: Parameters = field(default_factory=Parameters)
-    source: Path | None = None
-    basins: Policy = "any"
-
-    def __len__(self) -> int:
-        return len(self.frame_index)
-
-    def __getitem__(self, frames: int | slice | NDArray[Any]) -> NDArray[Any]:
-        chosen: NDArray[Any] = self.images[self.frame_index[frames]]
-        return chosen
-
-    def __repr__(self) -> str:
-        _, height, width = self.images.shape
-        return (
-            f"SparseBackground({len(self)} frames of {height} × {width}, "
-            f"{len(self.images)} of {len(self.series)} background images kept)"
-        )
-
-    def subtract(self, images: ArrayLike, start: int = 0) -> NDArray[Any]:
-        """Return frames less their background.
-
-        Parameters
-        ----------
-        images : array-like, shape (n, H, W)
-            Consecutive frames.
-        start : int
-            Number of the first of them.
-
-        Returns
-        -------
-        ndarray, shape (n, H, W)
-            Signed differences: float64 with offsets, otherwise int16 for uint8
-            and int32 for uint16 frames.
-
-        Raises
-        ------
-        ValueError
-            If the images are not of shape (n, H, W), or some are beyond the
-            frames of this background.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import sparsemed
-        >>> images = np.full((10, 40, 60), 90, dtype=np.uint8)
-        >>> images[3, 20, 30] = 70  # a very small cell
-        >>> background = sparsemed.compute_background(images, offset_correction=False)
-        >>> int(background.subtract(images[3:5], start=3).min())
-        -20
-        """
-        frames = np.asarray(images)
-        if frames.ndim != 3 or frames.shape[1:] != self.images.shape[1:]:
-            height, width = self.images.shape[1:]
-            raise ValueError(f"images: shape must be (n, {height}, {width}), got {frames.shape}")
-        stop = start + len(frames)
-        if not 0 <= start <= stop <= len(self):
-            raise ValueError(f"frames {start} to {stop} are not within the {len(self)} frames")
-        signed = np.result_type(frames.dtype, self.images.dtype, np.int16)
-        difference: NDArray[Any] = frames.astype(signed) - self[start:stop]
-        if self.offsets is not None:
-            difference = difference - self.offsets[start:stop, np.newaxis, np.newaxis]
-        return difference
+class SparseBackground(Background):  # noqa: D101 (it is that of its base)
+    __doc__ = Background.__doc__
 
     def quality(self, images: Any = None) -> tuple[Finding, ...]:
         """Say what is good about this background, and where to look.
@@ -416,8 +217,6 @@ class SparseBackground:
         return plot(self, take_sample(self, images))
 
     def _repr_html_(self) -> str:
-        from sparsemed.report.notebook import html_table
-
         return html_table(self)
 
     def save(self, path: str | PathLike[str], *, compress: bool = True) -> None:

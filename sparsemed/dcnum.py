@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from sparsemed import __version__
 from sparsemed.jobs.job import BackgroundSparseMed as Ours
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress
 from sparsemed.rtdc.output import write_background
 from sparsemed.rtdc.pipeline_id import CODE, GENERATION, to_ppid
+from sparsemed.version import __version__
 
 TESTED = "0.31"
 """The versions of dcnum that the tests run with: all that begin with this."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sparsemed.background import SparseBackground
 from sparsemed.hdf5.commit import new_file
 from sparsemed.hdf5.entries import Attributes
-from sparsemed.rtdc.measurement import open_hdf5
+from sparsemed.hdf5.opening import open_restored
 
 FRAMES_PER_SECOND = 100.0
 
@@ -83,7 +83,7 @@ def check_replaceable(path: Path) -> None:
     """
     if not path.exists() or (path.is_file() and not path.stat().st_size):
         return
-    with open_hdf5(path) as h5:
+    with open_restored(path) as h5:
         sample = Attributes(h5).get("experiment:sample")
     if not isinstance(sample, str) or sample != _METADATA["experiment:sample"]:
         raise FileExistsError(

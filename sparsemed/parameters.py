@@ -46,6 +46,13 @@ class Parameters:
     frac_cleansing: float = 0.8
     offset_correction: bool = True
 
+    def __str__(self) -> str:
+        """Return what cleansing and windows depend on, as one writes it."""
+        return (
+            f"kernel_size={self.kernel_size}, split_time={self.split_time:g}, "
+            f"thresh_cleansing={self.thresh_cleansing:g}, frac_cleansing={self.frac_cleansing:g}"
+        )
+
     def __post_init__(self) -> None:
         """Check every value; the values themselves are kept as they were given."""
         _require(

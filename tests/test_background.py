@@ -13,7 +13,7 @@ import sparsemed
 from sparsemed import compute_background
 from sparsemed.demo import make_measurement
 from sparsemed.parameters import Parameters
-from sparsemed.quality import _more_frames
+from sparsemed.quality.finding import more_frames
 
 
 def running_median(course):
@@ -177,7 +177,7 @@ def test_parameters_of_numpy_types(kind):
     plain = compute_background(images, time, kernel_size=100, split_time=1)
     np.testing.assert_array_equal(ours.series, plain.series)
     np.testing.assert_array_equal(ours.frame_index, plain.frame_index)
-    assert _more_frames(ours) == _more_frames(plain) == "kernel_size=300"
+    assert more_frames(ours) == more_frames(plain) == "kernel_size=300"
 
 
 def test_whole_floats_are_bytes():

@@ -17,6 +17,7 @@ from benchmarks.__main__ import machine_name
 from benchmarks.figure import BEGIN, END, draw, table, write_table
 from benchmarks.growth import slope
 from benchmarks.measurements import NotAvailableError, generate_measurement
+from sparsemed.hdf5.commit import changed_file
 
 
 def contender(seconds, peak=2**20):
@@ -245,7 +246,7 @@ def test_patch_of(tmp_path):
     old = path.read_bytes()
 
     def change():
-        with commit.commit.changed_file(path) as h5:
+        with changed_file(path) as h5:
             h5["first"][()] = 5
             h5["last"][()] = 4
             h5["new"] = np.ones(30_000)

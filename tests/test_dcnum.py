@@ -165,7 +165,7 @@ def test_ctrl_c_during_the_background(measurement, tmp_path, monkeypatch):
     def press_ctrl_c(*arguments):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("sparsemed.method.scan.median_images", press_ctrl_c)
+    monkeypatch.setattr("sparsemed.method.series.median_images", press_ctrl_c)
     runner = DCNumJobRunner(make_job(measurement, tmp_path / "out", **QUICK))
     runner.run()  # dcnum takes it as a wish to stop, and cleans up
     assert runner.state == "background"

@@ -1,5 +1,6 @@
 import copy
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,5 +55,6 @@ def contents(cell):
     found = []
     for output in cell.get("outputs", []):
         kinds = {"text": output.text} if output.output_type == "stream" else dict(output.data)
-        found.append({kind: "" if kind == "image/png" else text for kind, text in kinds.items()})
+        without = {kind: re.sub("base64,[^\"]*", "", text) for kind, text in kinds.items()}
+        found.append(without | ({"image/png": ""} if "image/png" in kinds else {}))
     return found

@@ -1,16 +1,40 @@
-"""What holds for the package as a whole."""
+"""What holds for the package as a whole: who may import whom, and what importing costs."""
 
+import ast
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import sparsemed
+from docs.rooms import draw_rooms, floors_of, imports, own_imports, read_calls, read_modules
 
+ROOT = Path(sparsemed.__file__).parent
 HEAVY = (
     "numpy", "numba", "scipy", "h5py", "hdf5plugin", "imagecodecs", "matplotlib", "dcnum", "tqdm"
 )  # fmt: skip
+
+FLOORS = [
+    {"storage", "kernels", "parameters", "printable", "progress", "version"},
+    {"hdf5", "frames"},
+    {"method"},
+    {"rtdc"},
+    {"quality"},
+    {"plotting"},
+    {"report"},
+    {"background"},
+    {"jobs", "demo"},
+    {"dcnum", "__init__"},
+    {"cli"},
+    {"__main__"},
+]
+"""The rooms from the foundation up. Each imports only from the floors below its own."""
+
+
+MODULES = read_modules()
 
 
 @pytest.mark.parametrize("room", ["sparsemed", "sparsemed.cli"])
@@ -40,63 +64,110 @@ def test_every_public_name_is_there_and_documented():
         _ = sparsemed.nonsense
 
 
-FLOORS = [
-    {
-        "parameters",
-        "cores",
-        "compiling",
-        "progress",
-        "printable",
-        "stopping",
-        "frames",
-        "frames.codecs",
-        "rtdc.commit",
-    },
-    {"frames.arrays", "frames.chunks", "rtdc.entries"},
-    {"frames.opening"},
-    {"median", "timeline", "cleansing", "brightness", "rtdc.basins"},
-    {"rtdc.pipeline_id", "rtdc.measurement", "scan"},
-    {"rtdc.output", "quality"},
-    {"plotting", "summary"},
-    {"background"},
-    {"job", "demo", "info", "selection"},
-    {"dcnum", "report"},
-    {"cli"},
-]
+def test_every_form_of_import_is_seen():
+    code = """
+import sparsemed
+import sparsemed.storage.disk as d
+from sparsemed import background, compute_background
+from sparsemed.storage import disk
+from sparsemed.hdf5.commit import new_file
+def late():
+    from sparsemed.quality import assess
+"""
+    assert set(own_imports(ast.parse(code), MODULES)) == {
+        "__init__", "storage.disk", "background", "hdf5.commit", "quality"
+    }  # fmt: skip
 
 
 def test_rooms_only_call_rooms_below():
-    """Which room may import which, from the top of the house to its foundation."""
-    root = Path(sparsemed.__file__).parent
     floor_of = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-    for path in root.rglob("*.py"):
-        room = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
-        if room in ("__init__", "__main__", "rtdc"):
-            continue
-        lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
-        imports = {words[1].removeprefix("sparsemed.") for words in lines
-                   if words[:1] == ["from"] and words[1].startswith("sparsemed.")}  # fmt: skip
-        for imported in imports:
-            assert floor_of[imported] < floor_of[room], f"{room} must not import {imported}"
+    assert set(floor_of) == {name.partition(".")[0] for name in MODULES}
+    for name, tree in MODULES.items():
+        room = name.partition(".")[0]
+        for imported in own_imports(tree, MODULES):
+            other = imported.partition(".")[0]
+            if other != room:
+                assert floor_of[other] < floor_of[room], f"{name} must not import {imported}"
 
 
-def test_dcnum_and_chipstream_are_imported_in_one_place_each():
-    root = Path(sparsemed.__file__).parent
-    lines = [
-        (path.stem, line.split()[1].partition(".")[0])
-        for path in root.rglob("*.py")
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.lstrip().startswith(("import ", "from "))
-    ]
-    assert {room for room, imported in lines if imported == "dcnum"} == {"dcnum"}
-    assert {room for room, imported in lines if imported == "chipstream"} == {"cli"}
+def test_the_figure_shows_these_floors():
+    floors = floors_of(read_calls(MODULES))
+    order = [floors[room] for rooms in FLOORS for room in sorted(rooms, key=floors.get)]
+    assert order == sorted(order)
+    shown = {text.get_text().rstrip("/") for text in draw_rooms().axes[0].texts}
+    left_out = {"__init__", "__main__", "version"}
+    assert set().union(*FLOORS) - left_out <= shown
 
 
-def test_the_pure_rooms_know_no_files():
-    root = Path(sparsemed.__file__).parent
-    for room in ("median", "timeline", "cleansing", "brightness", "scan", "background"):
-        assert "h5py" not in [
-            line.split()[1]
-            for line in (root / f"{room}.py").read_text(encoding="utf-8").splitlines()
-            if line.startswith(("import ", "from "))
-        ]
+def test_nobody_imports_the_front_door_of_the_package_but_those_who_live_outside():
+    for name, tree in MODULES.items():
+        assert name == "__init__" or "__init__" not in own_imports(tree, MODULES), name
+
+
+def test_no_module_imports_itself_in_a_circle():
+    ahead = {name: set(own_imports(tree, MODULES)) - {name} for name, tree in MODULES.items()}
+    ahead.pop("__init__")
+    while ahead:
+        free = {name for name, others in ahead.items() if not others & set(ahead)}
+        assert free, f"these import each other: {sorted(ahead)}"
+        for name in free:
+            ahead.pop(name)
+
+
+def test_siblings_do_not_import_their_front_door():
+    folders = {name for name in MODULES if (ROOT / name / "__init__.py").is_file()}
+    for name, tree in MODULES.items():
+        folder = name.rpartition(".")[0]
+        assert folder not in folders or folder not in own_imports(tree, MODULES), name
+
+
+@pytest.mark.parametrize(
+    ("package", "rooms"),
+    [
+        ("numba", {"kernels"}),
+        ("matplotlib", {"plotting"}),
+        ("dcnum", {"dcnum"}),
+        ("chipstream", {"cli"}),
+        ("click", {"cli"}),
+        ("tqdm", {"progress", "cli"}),
+        ("h5py", {"hdf5", "frames", "rtdc", "demo"}),
+    ],
+)
+def test_what_comes_from_elsewhere_has_its_rooms(package, rooms):
+    for name, tree in MODULES.items():
+        for node in ast.walk(tree):  # types alone cost nothing
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                node.body = [ast.Pass()]
+        found = {imported.partition(".")[0] for imported in imports(tree)}
+        assert package not in found or name.partition(".")[0] in rooms, name
+
+
+def test_storage_and_parameters_need_nothing_but_python_and_locks():
+    code = """
+import sys, sparsemed.storage.disk, sparsemed.storage.stored, sparsemed.printable
+print([name for name in ("numpy", "h5py") if name in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+
+
+def test_documented_paths_and_pickles_of_results_stay():
+    from sparsemed.demo import make_measurement
+    from sparsemed.parameters import Parameters
+    from sparsemed.plotting import plot, plot_frame, plot_noise, plot_offsets, plot_score
+    from sparsemed.quality import Finding, Sample, assess, flicker_events, take_sample, wall_noise
+    from sparsemed.report import check_report, write_report
+
+    for each in (
+        make_measurement, Parameters, plot, plot_frame, plot_noise, plot_offsets, plot_score,
+        Finding, Sample, assess, flicker_events, take_sample, wall_noise, check_report,
+        write_report,
+    ):  # fmt: skip
+        assert callable(each)
+    background = sparsemed.compute_background(np.full((9, 40, 60), 7, np.uint8))
+    stored = pickle.dumps(background)
+    assert b"sparsemed.background" in stored
+    assert b"SparseBackground" in stored
+    again = pickle.loads(stored)
+    assert type(again) is sparsemed.SparseBackground
+    np.testing.assert_array_equal(again[3], background[3])

@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames.source import MOST_FRAMES, FrameSource, Read
+from sparsemed.frames.source import MOST_FRAMES, Read
+from sparsemed.storage.stored import LocalBytes
 
 BATCH_BYTES = 8 * 1024**2
 """Weight of the frames that are read at once."""
@@ -179,58 +180,6 @@ class _Held:
     frames: Any = ()
 
 
-class PickedFrames:
-    """Frames picked from another source, in any order and any number of times.
-
-    Parameters
-    ----------
-    source : FrameSource
-        Where the frames are.
-    picks : ndarray of int64, shape (N,)
-        For each frame, its index in `source`.
-
-    Raises
-    ------
-    ValueError
-        If nothing is picked.
-    """
-
-    def __init__(self, source: FrameSource, picks: NDArray[np.int64]) -> None:
-        if not len(picks):
-            raise ValueError("there are no frames; the mapping is empty")
-        self.source = source
-        self.picks = picks
-        self.shape = (len(picks), source.shape[1], source.shape[2])
-        self.dtype = source.dtype
-        self.block = 1
-        # Picks of two batches may be of one block, which is read for each of them.
-        frame_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
-        self.batch = max(source.batch, BATCH_BYTES // frame_bytes)
-        self.threads = source.threads
-
-    @contextmanager
-    def reading(self) -> Iterator[Read]:
-        """Provide the function that reads; see `FrameSource`."""
-        with self.source.reading() as read:
-            yield lambda start, stop, out: self._pick(read, start, stop, out)
-
-    def _pick(self, read: Read, start: int, stop: int, out: NDArray[Any]) -> None:
-        picks = self.picks[start:stop]
-        order = np.argsort(picks, kind="stable")
-        ranked = picks[order]
-        done = 0
-        # Picks may lie far apart: never hold more than a batch of the source.
-        while done < len(ranked):
-            first = int(ranked[done])
-            batch = first // self.source.batch
-            end = int(np.searchsorted(ranked, (batch + 1) * self.source.batch))
-            last = int(ranked[end - 1])
-            piece = np.empty((last - first + 1, *self.shape[1:]), self.dtype)
-            read(first, last + 1, piece)
-            out[order[done:end]] = piece[ranked[done:end] - first]
-            done = end
-
-
 def _frame_dtype(stored: Any, label: str) -> np.dtype[Any]:
     """Return the native dtype in which images of a dtype are computed."""
     try:
@@ -269,8 +218,8 @@ def _block_edges(images: Any, count: int) -> NDArray[np.int64]:
 def _size_of_file(images: Any) -> Callable[[], int] | None:
     """Return what tells the size of the file behind images, where there is one to be asked."""
     if isinstance(images, h5py.Dataset) and images.file.driver == "sec2" and os.name != "nt":
-        descriptor = images.file.id.get_vfd_handle()
-        return lambda: os.fstat(descriptor).st_size
+        stored = LocalBytes(images.file.filename, images.file.id.get_vfd_handle())
+        return lambda: stored.size
     first, base = None, images
     while isinstance(base, np.ndarray):
         first, base = base, base.base

@@ -6,7 +6,8 @@ from typing import Any
 import h5py
 
 from sparsemed.frames.arrays import ArrayFrames
-from sparsemed.frames.chunks import ChunkFrames, obstacle
+from sparsemed.frames.chunks import ChunkFrames
+from sparsemed.frames.layout import obstacle
 from sparsemed.frames.source import FrameSource
 
 logger = logging.getLogger(__name__)

@@ -7,183 +7,23 @@ file says of its data types is looked at, too: h5py takes some of it at its word
 
 import os
 import re
-import stat
 from collections import deque
 from collections.abc import Iterator, Mapping
-from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import h5py
 
-from sparsemed.hdf5.commit import UNSUPPORTED, file_state, interrupted
+from sparsemed.hdf5.reach import MISSING, Reach
 from sparsemed.printable import printable, quoted
-
-Policy = Literal["off", "same-folder", "any"]
-"""Which other files a measurement may lead to; see `Reach`."""
-
-MISSING = "which does not exist"
-"""What `Reach.refusal` says of a file that is not there."""
 
 MOST_LINKS = 16
 """Links on the way to one entry; more are taken for a circle. HDF5 has the same bound."""
-
-MOST_FILES = 250
-"""Other files that a measurement may lead to."""
 
 MOST_SOURCES = 1000
 """Different datasets that a virtual dataset may be put together from."""
 
 _DATES = re.compile(rb"NUMPY:[<>]?[mM]8\[\w+\]")  # what h5py tags dates with
-
-_OF_THE_SYSTEM = ("/proc/", "/sys/")  # regular files, by their looks
-
-
-def check_policy(basins: str) -> None:
-    """Check the option `basins`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such policy.
-    """
-    if basins not in get_args(Policy):
-        known = ", ".join(map(repr, get_args(Policy)))
-        raise ValueError(f"basins must be one of {known}, got {basins!r}")
-
-
-class Reach:
-    """Which other files a measurement may lead to, and those of them that are open.
-
-    They are opened for reading and stay as they are: a change that was
-    interrupted is undone only in a file that the user names.
-
-    Parameters
-    ----------
-    path : str or path
-        The measurement.
-    policy : str
-        ``"off"``: no other file. ``"same-folder"``: only files directly in the
-        folder of the measurement, once symbolic links are resolved, of both.
-        ``"any"``: all. In any case, only regular files.
-
-    Attributes
-    ----------
-    folder : Path
-        The folder that paths begin at, if they are not absolute.
-    states : dict of Path to tuple
-        Of the files that were opened: what they were like; see `file_state`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such policy.
-    """
-
-    def __init__(self, path: str | PathLike[str], policy: Policy) -> None:
-        check_policy(policy)
-        self.policy = policy
-        self.folder = Path(path).parent
-        self._only = os.path.dirname(os.path.realpath(path))
-        self._files: dict[str, h5py.File] = {}
-        self.states: dict[Path, tuple[int, ...]] = {}
-
-    def close(self) -> None:
-        """Close the files that were opened."""
-        for h5 in self._files.values():
-            h5.close()
-
-    def refusal(self, path: Path) -> str | None:
-        """Say why a file is not opened, as the end of a sentence; None if it may be opened."""
-        if self.policy == "off":  # without as much as a look
-            return "which basins='off' does not follow"
-        try:
-            found = os.stat(path)
-        except (OSError, ValueError):  # no such file, or no such name
-            return MISSING
-        real = os.path.realpath(path)
-        if not stat.S_ISREG(found.st_mode) or real.startswith(_OF_THE_SYSTEM):
-            return "which is no regular file"
-        if self.policy == "same-folder" and os.path.dirname(real) != self._only:
-            return "which basins='same-folder' does not follow: it lies in another folder"
-        return None
-
-    def open(self, path: Path) -> h5py.File:
-        """Open a file for reading, or return it if it is open.
-
-        Raises
-        ------
-        ValueError
-            If it may not be opened.
-        OSError
-            If a change of it was interrupted, or it cannot be read as HDF5.
-        """
-        real, name = os.path.realpath(path), printable(path)
-        if real in self._files:
-            return self._files[real]
-        if (reason := self.refusal(path)) is not None:
-            raise ValueError(f"leads to {name}, {reason}")
-        if len(self._files) >= MOST_FILES:
-            raise ValueError(f"leads to {name}, and to more than {MOST_FILES} files in all")
-        if interrupted(path):
-            raise OSError(
-                f"{name}: a change of this file was interrupted; undo it, and run again: "
-                f"sparsemed recover {name}"
-            )
-        seen = os.stat(real)
-        h5 = open_for_reading(path)
-        if os.name == "posix" and h5.driver == "sec2":
-            opened = os.fstat(h5.id.get_vfd_handle())
-            if not os.path.samestat(opened, seen):
-                h5.close()
-                raise OSError(f"{name}: was replaced by another file while it was opened")
-        self._files[real] = h5
-        self.states[path.absolute()] = file_state(path)
-        return h5
-
-
-def open_for_reading(path: Path) -> h5py.File:
-    """Open an HDF5 file.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read as HDF5, or is being written; the message names the file.
-    """
-    name = printable(path)
-    before = file_state(path)
-    try:
-        try:
-            return _open(path)
-        except OSError:
-            # HDF5 looks at the size before it locks: just then, a change may have been completed.
-            if file_state(path) == before:
-                raise
-            return _open(path)
-    except PermissionError as error:
-        raise PermissionError(f"{name}: may not be read") from error
-    except BlockingIOError as error:
-        raise OSError(
-            f"{name}: is open for writing in another program; close it there and run again"
-        ) from error
-    except OSError as error:
-        if "consistency flags" in str(error):
-            raise OSError(
-                f"{name}: another program writes into it, or died while it did; close it there. If "
-                f"there is none, keep a copy and run HDF5's: h5clear --status {name}"
-            ) from error
-        raise OSError(f"{name}: cannot be read as an HDF5 file ({error})") from error
-
-
-def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        # A file system without locks; once the file is open like that, all must do the same.
-        no_locks = "unable to lock file" in str(error) and error.errno in UNSUPPORTED
-        if not no_locks and "file locking flag values don't match" not in str(error):
-            raise
-        return h5py.File(path, "r", locking=False)
 
 
 def entry(group: h5py.Group, name: Any, reach: Reach | None = None) -> Any | None:
@@ -261,7 +101,7 @@ def subgroup(h5: h5py.File, name: str, reach: Reach | None = None) -> h5py.Group
     return group
 
 
-def holds(h5: h5py.File, name: str) -> bool:
+def has_entry(h5: h5py.File, name: str) -> bool:
     """Whether there is an entry, be it a link that leads out of the file, or nowhere."""
     folder, _, last = name.rstrip("/").rpartition("/")
     group, stored = entry(h5, folder), _encoded(last)
@@ -296,6 +136,11 @@ class Attributes(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._place.attrs)
+
+
+def as_text(value: Any) -> str:
+    """Return a value of an attribute, or a line of a dataset, as text."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _encoded(name: str) -> bytes | None:

@@ -10,21 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.background import (
-    SparseBackground,
-    compute,
-    measurement_frames,
-    measurement_time,
-)
+from sparsemed.background import SparseBackground, presented
 from sparsemed.frames.opening import open_frames
 from sparsemed.frames.source import FrameSource
-from sparsemed.hdf5.entries import Policy, check_policy
+from sparsemed.hdf5.reach import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
-from sparsemed.method.time_axis import step_times, time_axis
+from sparsemed.method.compute import compute, plan
+from sparsemed.method.time_axis import time_axis
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
+from sparsemed.rtdc.inputs import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement
-from sparsemed.rtdc.output import check_output, write_background
+from sparsemed.rtdc.output import check_output
 from sparsemed.rtdc.pipeline_id import CODE, from_ppid, to_ppid
 
 
@@ -147,7 +144,8 @@ class BackgroundSparseMed:
         self.frac_cleansing = frac_cleansing
         self.offset_correction = offset_correction
         self.duration = self.time[-1] - self.time[0]
-        self.step_times = step_times(self.time, split_time, str(self._source or "time"))
+        self._plan = plan(self.time, self._parameters, str(self._source) if self._source else None)
+        self.step_times = self._plan.steps
         self.bg_images: NDArray[Any] = np.zeros(
             (len(self.step_times), *self.image_shape), self._frames.dtype
         )
@@ -246,15 +244,7 @@ class BackgroundSparseMed:
         # measurement itself, or one of its basins.
         self._close()
         try:
-            write_background(
-                self.output_path,
-                images=background.images,
-                frame_index=background.frame_index,
-                offsets=background.offsets,
-                parameters=self._parameters,
-                source=self._source,
-                compress=self._compress,
-            )
+            background.save(self.output_path, compress=self._compress)
         finally:
             if self._source is not None:
                 self._open(self._source)
@@ -272,18 +262,10 @@ class BackgroundSparseMed:
             raise ValueError(
                 f"{self._source}: the job is over and its input closed; make a new one"
             )
-        background = compute(
-            self._frames,
-            self.time,
-            self._parameters,
-            self.num_cpus,
-            self._note_progress,
-            self._source,
-            self._basins,
-        )
+        found = compute(self._frames, self._plan, self.num_cpus, self._note_progress)
         if self._measurement is not None:
-            self._measurement.check_unchanged()
-        self.background = background
+            self._measurement.reach.check_unchanged()
+        background = self.background = presented(found, self._source, self._basins)
         self.bg_images = background.series
         return background
 

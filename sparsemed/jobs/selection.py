@@ -7,57 +7,15 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from sparsemed.hdf5.entries import holds
-from sparsemed.rtdc.measurement import Measurement, open_hdf5
+from sparsemed.hdf5.opening import open_restored
+from sparsemed.jobs.runs import FILE_SUFFIXES, SUFFIX, Run, has_own_images
+from sparsemed.rtdc.measurement import Measurement
 
 logger = logging.getLogger(__name__)
 
-SUFFIX = ".rtdc"
-"""What names of measurements end with."""
-
-FILE_SUFFIXES = (SUFFIX, ".h5", ".hdf5")
-"""Endings that make the output of one measurement a file; all else is a folder."""
-
 MARK = "_bg"
 """What is added to the name of a measurement for its result."""
-
-
-class Run(NamedTuple):
-    """One measurement, and where its result goes.
-
-    Attributes
-    ----------
-    source, output : Path
-    in_place : bool
-        Whether the result is to go into the measurement itself.
-    folder_is_made : bool
-        Whether the folder of the output is one for results, to be made if need be.
-    """
-
-    source: Path
-    output: Path
-    in_place: bool = False
-    folder_is_made: bool = False
-
-    def check(self) -> None:
-        """Check that the output is not a measurement that nobody asked to change.
-
-        Raises
-        ------
-        ValueError
-            If the output holds images of its own.
-        OSError
-            If there is no folder for results, and none can be made.
-        """
-        if self.folder_is_made:
-            _check_folder(self.output.parent)
-        if not self.in_place and self.output.is_file() and _has_own_images(self.output):
-            raise ValueError(
-                f"{self.output}: holds images of its own, and is not changed; "
-                "give another output, or add the background to a measurement with --in-place"
-            )
 
 
 def choose_runs(
@@ -143,24 +101,15 @@ def _measurements_of(path: Path, recursive: bool) -> Iterator[Path]:
 
 
 def _is_result(path: Path) -> bool:
-    return path.stem.endswith(MARK) and _can_be_opened(path) and not _has_own_images(path)
+    return path.stem.endswith(MARK) and _can_be_opened(path) and not has_own_images(path)
 
 
 def _can_be_opened(path: Path) -> bool:
     try:
-        with open_hdf5(path):
+        with open_restored(path):
             return True
     except OSError:
         return False
-
-
-def _has_own_images(path: Path) -> bool:
-    """Whether a file holds images itself, in ``events`` or in a basin within it."""
-    with open_hdf5(path) as h5:
-        try:
-            return any(holds(h5, f"{group}/image") for group in ("events", "basin_events"))
-        except ValueError:  # a group that leads to another file, where there may be images
-            return True
 
 
 def _may_have_images(path: Path) -> bool:
@@ -179,18 +128,6 @@ def _run(source: Path, within: Path, output: Path | None) -> Run:
     if output.suffix.lower() in FILE_SUFFIXES:
         return Run(source, output)
     return Run(source, output / within.with_name(name), folder_is_made=True)
-
-
-def _check_folder(folder: Path) -> None:
-    """Check that a folder is there or can be made."""
-    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
-    if not nearest.is_dir():
-        raise NotADirectoryError(
-            f"{nearest}: is no folder; an output that does not end in "
-            f"{', '.join(FILE_SUFFIXES)} is a folder"
-        )
-    if not os.access(nearest, os.W_OK):
-        raise PermissionError(f"{nearest}: the folder is read-only")
 
 
 def _check_distinct(runs: list[Run]) -> None:

@@ -3,7 +3,6 @@
 import secrets
 import threading
 import time
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,21 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.source import FrameSource
-from sparsemed.kernels.median import median_images
 from sparsemed.method.offsets import band_means
-
-HELD_BYTES = 64 * 1024**2
-"""Weight of the frames that are held for windows, before their medians are computed together."""
+from sparsemed.method.series import Series, pick
 
 AHEAD_BYTES = 128 * 1024**2
 """Weight of the frames that may be on their way, however many threads read."""
-
-LAUNCH_BYTES = 1024**3
-"""Weight of the windows of one launch, each counted in full. No signal is heeded during one: a
-fraction of a second on one core."""
-
-PIECE_BYTES = 8 * 1024**2
-"""Weight of the images that are copied at once, for the same reason."""
 
 
 class Scan(NamedTuple):
@@ -84,27 +73,15 @@ def scan(
     """
     count, height, width = frames.shape
     distinct, window_of_step = np.unique(starts, return_inverse=True)
-    images = np.empty((len(distinct), height, width), frames.dtype)
     means = np.empty(count) if with_bands else None
     spans = [(0, count)] if with_bands else _needed_spans(distinct, length, frames)
 
-    frame_bytes = height * width * frames.dtype.itemsize
-    batch_bytes = frames.batch * frame_bytes
+    batch_bytes = frames.batch * height * width * frames.dtype.itemsize
     ahead = max(1, min(2 * frames.threads, AHEAD_BYTES // batch_bytes))
-    of_a_window = -(-length // frames.batch) + 1
-    room = _Room(frames, max(HELD_BYTES // batch_bytes, of_a_window) + ahead)
+    series = Series(distinct, length, frames.shape, frames.dtype, frames.batch, ahead, num_cpus)
     todo = _batches(spans, frames.batch)
     following = next(todo, None)
     under_way: deque[tuple[int, int, Future[None]]] = deque()
-    held: list[tuple[int, int]] = []
-    windows = distinct.tolist()
-    # However small, a window takes some time of its own.
-    at_once = max(1, LAUNCH_BYTES // max(64 * 1024, length * frame_bytes))
-    done = 0  # windows whose median is known
-
-    def is_needed(start: int, stop: int) -> bool:
-        first = max(done, bisect_right(windows, start - length))
-        return first < len(windows) and windows[first] < stop
 
     with frames.reading() as read, _threads(frames.threads) as pool:
 
@@ -114,47 +91,25 @@ def scan(
                 means[start:stop] = band_means(out)
 
         try:
-            while following or under_way or done < len(windows):
-                while following and room.free and len(under_way) < ahead:
-                    place = room.take(*following)
+            while following or under_way or not series.is_complete:
+                while following and series.has_room and len(under_way) < ahead:
+                    place = series.place(*following)
                     under_way.append((*following, _submit(pool, fetch, *following, place)))
                     following = next(todo, None)
                 if under_way:
                     under_way[0][2].result()
                     start, stop, _ = under_way.popleft()
-                    if is_needed(start, stop):
-                        held.append((start, stop))
-                    else:
-                        room.give_back(start)
+                    series.arrived(start, stop)
                     report(stop / count)
                 else:
-                    complete = bisect_right(windows, held[-1][1] - length)
-                    while done < complete:
-                        part = slice(done, min(done + at_once, complete))
-                        median_images(
-                            room.buffer, room.row, distinct[part], length, images[part], num_cpus
-                        )
-                        done = part.stop
-                    for batch in held:
-                        if not is_needed(*batch):
-                            room.give_back(batch[0])
-                    held = [batch for batch in held if is_needed(*batch)]
+                    series.compute()
         finally:
             # An error refers to this frame; a frame that refers to the error, by what came
             # of reading, would keep the buffer until the garbage collector comes by.
             under_way.clear()
 
     once_each = np.array_equal(window_of_step, np.arange(len(distinct)))
-    return Scan(images if once_each else pick(images, window_of_step), means)
-
-
-def pick(images: NDArray[Any], index: NDArray[np.intp]) -> NDArray[Any]:
-    """Return ``images[index]``, copied piece by piece, as it may weigh gigabytes."""
-    picked = np.empty((len(index), *images.shape[1:]), images.dtype)
-    piece = max(1, PIECE_BYTES // images[0].nbytes)
-    for start in range(0, len(index), piece):
-        picked[start : start + piece] = images[index[start : start + piece]]
-    return picked
+    return Scan(series.images if once_each else pick(series.images, window_of_step), means)
 
 
 @contextmanager
@@ -172,39 +127,6 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
                     break
                 time.sleep(0.001)
             raise
-
-
-class _Room:
-    """Room for batches of frames, which lie in it in no order.
-
-    Attributes
-    ----------
-    buffer : ndarray, shape (n, H, W)
-        The frames.
-    row : ndarray of int, shape (N,)
-        For each frame that is held, its row in `buffer`.
-    free : list of int
-        First rows of the places for batches that are free; the last one that
-        became free is taken first, as a cache may still hold it.
-    """
-
-    def __init__(self, frames: FrameSource, places: int) -> None:
-        count, height, width = frames.shape
-        size = min(frames.batch, count)
-        self.free = list(range(0, places * size, size))
-        self.buffer = np.empty((places * size, height, width), frames.dtype)
-        self.row = np.zeros(count, np.intp)
-
-    def take(self, start: int, stop: int) -> NDArray[Any]:
-        """Return where the frames from start to stop are to go."""
-        first = self.free.pop()
-        end = first + stop - start
-        self.row[start:stop] = np.arange(first, end)
-        return self.buffer[first:end]
-
-    def give_back(self, start: int) -> None:
-        """Free the place of the batch that begins with frame `start`."""
-        self.free.append(int(self.row[start]))
 
 
 def _submit(pool: ThreadPoolExecutor, work: Callable[..., None], *args: Any) -> Future[None]:

@@ -1,8 +1,4 @@
-"""The time axis: which frames make a background image, and which ones it serves.
-
-All of it is defined by ``argmin`` over the whole axis, once per background image.
-Where the axis is sorted, `_nearest` finds the very same index by bisection.
-"""
+"""The time axis: when each frame was recorded, or how that is estimated."""
 
 import logging
 from typing import Any
@@ -17,9 +13,6 @@ GUESSED_FRAME_RATE = 3600
 
 STRETCH = 1.5
 """A measurement keeps only frames with events, so it lasts longer than its frames."""
-
-MOST_STEPS = 10**6
-"""Background images that can be asked for; more would never fit into memory."""
 
 
 def time_axis(
@@ -122,131 +115,3 @@ def _checked_rate(frame_rate: Any) -> Any:
         shown = rate.item() if rate.size == 1 else frame_rate
         raise ValueError(f"frame rate must be a number above 0 (Hz), got {shown!r}")
     return rate.reshape(())[()]
-
-
-def step_times(time: NDArray[Any], split_time: float, label: str = "time") -> NDArray[Any]:
-    """Return the times at which a background image is computed, in seconds.
-
-    Every `split_time` seconds from 0 on. When the axis spans no time (one
-    frame, or all at once) there is a single step, at 0. Errors begin with `label`.
-
-    Raises
-    ------
-    ValueError
-        If there would be more than `MOST_STEPS`.
-
-    Examples
-    --------
-    >>> step_times(np.array([0.0, 0.5, 2.5]), split_time=1.0)
-    array([0., 1., 2.])
-    """
-    duration = time[-1] - time[0]
-    if float(duration) > MOST_STEPS * float(split_time):
-        raise ValueError(
-            f"{label}: split_time {split_time} s is too small for a duration of {duration} s: "
-            f"there can be no more than {MOST_STEPS} background images (is the time axis right?)"
-        )
-    steps = np.arange(0, duration, split_time)
-    return steps if steps.size else np.zeros(1, dtype=steps.dtype)
-
-
-def window_starts(time: NDArray[Any], steps: NDArray[Any], length: int) -> NDArray[np.intp]:
-    """Return the first frame of each step's window of `length` frames.
-
-    It is the frame nearest to the step (the first of several), or as much
-    earlier as it takes for the window to end with the measurement.
-
-    Examples
-    --------
-    >>> time = np.array([0.0, 0.4, 0.9, 1.1, 2.5])
-    >>> window_starts(time, np.array([0.0, 1.0, 2.0]), length=2)
-    array([0, 2, 3])
-    """
-    if _bisectable(time, steps):
-        nearest = _nearest(time, steps, 0)
-    else:
-        nearest = np.array([np.argmin(np.abs(s - time)) for s in steps], dtype=np.intp)
-    return np.minimum(nearest, len(time) - length)
-
-
-def assign_frames(time: NDArray[Any], kept: NDArray[Any], split_time: float) -> NDArray[np.int64]:
-    """Return, for each frame, the index of its background image.
-
-    An image serves up to the frame nearest to half a `split_time` after its
-    step, where the next one takes over; the last serves to the end.
-
-    Parameters
-    ----------
-    time : ndarray, shape (N,), seconds
-    kept : ndarray, shape (M,), seconds
-        Step times of the images to choose from; at least one.
-    split_time : float
-        Seconds between steps.
-
-    Returns
-    -------
-    ndarray of int64, shape (N,)
-
-    Examples
-    --------
-    >>> time = np.array([0.0, 0.4, 0.9, 1.1, 2.5])
-    >>> assign_frames(time, np.array([0.0, 1.0]), split_time=1.0)
-    array([0, 1, 1, 1, 1])
-    """
-    delay = split_time / 2
-    if _bisectable(time, kept):
-        stops = _nearest(time, kept, delay)
-    else:
-        stops = np.array([np.argmin(np.abs(time - s - delay)) for s in kept], dtype=np.intp)
-
-    index = np.zeros(len(time), dtype=np.int64)
-    start = 0
-    for image, stop in enumerate(stops):
-        # On an unsorted axis `stop` may lie before `start`; what an earlier
-        # image was given there is then given away again by the next slice.
-        index[start:stop] = image
-        start = stop
-    index[start:] = len(kept) - 1
-    return index
-
-
-def _nearest(time: NDArray[Any], steps: NDArray[Any], delay: Any) -> NDArray[np.intp]:
-    """``argmin(abs(time - s - delay))`` for every step ``s``, on a sorted axis.
-
-    The signed distance ``g(i) = (time[i] - s) - delay`` never
-    falls as ``i`` grows, rounding included, because rounding is monotonic. So
-    the nearest frame is either the first with ``g >= 0`` or the last before it,
-    and of several at that same distance the first counts.
-    """
-
-    def distance(index: NDArray[np.intp]) -> NDArray[Any]:
-        signed: NDArray[Any] = time[index] - steps - delay
-        return signed
-
-    last = len(time) - 1
-    after = _first_true(lambda i: distance(i) >= 0, len(time), steps.size)
-    behind = np.maximum(after - 1, 0)
-    after = np.minimum(after, last)
-    gap = np.abs(distance(behind))
-    nearer = np.where(gap <= np.abs(distance(after)), behind, after)
-    reach = distance(nearer)
-    return _first_true(lambda i: distance(i) >= reach, len(time), steps.size)
-
-
-def _bisectable(time: NDArray[Any], steps: NDArray[Any]) -> bool:
-    """Whether distances are floats (integers may wrap around) and time never falls."""
-    floats = np.result_type(time, steps).kind == "f"
-    return floats and bool(np.all(time[1:] >= time[:-1]))
-
-
-def _first_true(test: Any, count: int, size: int) -> NDArray[np.intp]:
-    """First index from 0 up at which a monotonic `test` holds, or `count`; `size` at once."""
-    low = np.zeros(size, dtype=np.intp)
-    high = np.full(size, count, dtype=np.intp)
-    while np.any(low < high):
-        middle = (low + high) // 2
-        holds = test(np.minimum(middle, count - 1))
-        open_ = low < high
-        high = np.where(open_ & holds, middle, high)
-        low = np.where(open_ & ~holds, middle + 1, low)
-    return low

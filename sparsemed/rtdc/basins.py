@@ -20,7 +20,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.hdf5.entries import Reach, entry, holds, subgroup
+from sparsemed.hdf5.entries import entry, has_entry, subgroup
+from sparsemed.hdf5.reach import Reach
 from sparsemed.printable import printable, quoted
 
 MOST_BASINS = 300
@@ -234,7 +235,7 @@ def free_mapping(h5: h5py.File, mapping: NDArray[np.int64]) -> str:
         If all of them are taken.
     """
     for name in MAPPINGS:
-        if not holds(h5, f"events/{name}"):
+        if not has_entry(h5, f"events/{name}"):
             return name
         with suppress(ValueError):  # it leads to another file
             present = entry(h5, f"events/{name}")

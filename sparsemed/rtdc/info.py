@@ -1,23 +1,21 @@
 """What a measurement file holds: facts about its images, time, backgrounds and basins."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
 
-from sparsemed.background import measurement_frames, measurement_time
-from sparsemed.frames.chunks import obstacle
-from sparsemed.hdf5.entries import Attributes, Policy
+from sparsemed.frames.layout import filters_of, obstacle
+from sparsemed.hdf5.reach import Policy
 from sparsemed.method.time_axis import GUESSED_FRAME_RATE, STRETCH
 from sparsemed.rtdc.basins import Basin, locate_file
-from sparsemed.rtdc.measurement import Feature, Measurement, naming_damage, why_not
-
-Fact = TypeVar("Fact")
+from sparsemed.rtdc.inputs import measurement_frames, measurement_time
+from sparsemed.rtdc.measurement import Feature, Measurement, naming_damage, unless_wrong, why_not
+from sparsemed.rtdc.stored import StoredBackground, stored_backgrounds
 
 
 @dataclass(frozen=True)
@@ -87,31 +85,6 @@ class Time:
 
 
 @dataclass(frozen=True)
-class Background:
-    """Background images that a measurement holds, or finds in a basin.
-
-    Attributes
-    ----------
-    source, dataset, mapped
-        As in `Images`.
-    count : int
-        Number of images in the dataset.
-    ppid, generation : str or None
-        Pipeline identifier and pipeline generation that it was written with.
-    offsets : str or None
-        File and dataset of the brightness offsets (``bg_off``) that belong to it.
-    """
-
-    source: str
-    dataset: str
-    mapped: bool
-    count: int
-    ppid: str | None
-    generation: str | None
-    offsets: str | None
-
-
-@dataclass(frozen=True)
 class BasinFacts:
     """A basin record, and whether it leads anywhere.
 
@@ -151,7 +124,7 @@ class Info:
         None if there are none that can be found.
     time : Time or None
         None if there are no images, or no axis that fits them.
-    backgrounds : tuple of Background
+    backgrounds : tuple of StoredBackground
         In the order in which readers look for them: the first counts.
     basins : tuple of BasinFacts
         In the order in which they are searched.
@@ -163,7 +136,7 @@ class Info:
     size: int
     images: Images | None
     time: Time | None
-    backgrounds: tuple[Background, ...]
+    backgrounds: tuple[StoredBackground, ...]
     basins: tuple[BasinFacts, ...]
     problems: tuple[str, ...]
 
@@ -188,33 +161,24 @@ def info(path: str | PathLike[str], basins: Policy = "any") -> Info:
     with Measurement(path, basins) as measurement:
         problems: list[str] = []
         with naming_damage(measurement.path):
-            image = _unless_wrong(lambda: measurement.image, problems)
+            image = unless_wrong(lambda: measurement.image, problems)
             images = time = None
             if image is not None:
-                images = _unless_wrong(partial(_images, measurement, image), problems)
+                images = unless_wrong(partial(_images, measurement, image), problems)
             if images is not None:
                 # what computing would refuse
-                _unless_wrong(partial(measurement_frames, measurement, 1), problems)
+                unless_wrong(partial(measurement_frames, measurement, 1), problems)
             if images is not None and images.count:
-                time = _unless_wrong(partial(_time, measurement), problems)
+                time = unless_wrong(partial(_time, measurement), problems)
             return Info(
                 path=str(measurement.path),
                 size=measurement.path.stat().st_size,
                 images=images,
                 time=time,
-                backgrounds=tuple(_backgrounds(measurement)),
+                backgrounds=tuple(stored_backgrounds(measurement)),
                 basins=tuple(_basin(measurement, basin) for basin in measurement.basins),
                 problems=tuple(problems),
             )
-
-
-def _unless_wrong(find: Callable[[], Fact], problems: list[str]) -> Fact | None:
-    """Return what `find` finds, or None and why not among the problems."""
-    try:
-        return find()
-    except (OSError, ValueError, TypeError) as error:
-        problems.append(" ".join(str(error).split()))
-        return None
 
 
 def _images(measurement: Measurement, image: Feature) -> Images:
@@ -222,7 +186,7 @@ def _images(measurement: Measurement, image: Feature) -> Images:
         raise ValueError(f"{image.label}: shape must be (N, H, W), got {image.shape}")
     count, height, width = image.shape
     return Images(
-        source=_source(measurement, image),
+        source=measurement.source_of(image),
         dataset=image.label,
         mapped=image.mapping is not None,
         count=count,
@@ -230,16 +194,10 @@ def _images(measurement: Measurement, image: Feature) -> Images:
         width=width,
         dtype=str(image.dtype),
         chunks=image.dataset.chunks,
-        filters=tuple(_filters(image.dataset)),
+        filters=tuple(_filter_names(image.dataset)),
         stored_bytes=int(image.dataset.id.get_storage_size()),
         obstacle=obstacle(image.dataset),
     )
-
-
-def _source(measurement: Measurement, feature: Feature) -> str:
-    if Path(feature.dataset.file.filename) != measurement.path:
-        return "file basin"
-    return "this file" if feature.dataset.name.startswith("/events/") else "internal basin"
 
 
 _FILTERS = {
@@ -249,11 +207,9 @@ _FILTERS = {
 """Names of HDF5 filters by their registered numbers."""
 
 
-def _filters(dataset: h5py.Dataset) -> Iterator[str]:
-    plist = dataset.id.get_create_plist()
-    for place in range(plist.get_nfilters()):
-        number, _, values, name = plist.get_filter(place)
-        known = _FILTERS.get(number) or f"{number} ({name.decode(errors='replace')})"
+def _filter_names(dataset: h5py.Dataset) -> Iterator[str]:
+    for number, values, name in filters_of(dataset):
+        known = _FILTERS.get(number) or f"{number} ({name})"
         # of these two, the first value is the level and nothing else
         yield f"{known} {values[0]}" if number in (1, 32015) and values else known
 
@@ -289,33 +245,6 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _backgrounds(measurement: Measurement) -> Iterator[Background]:
-    """Find background images, and for each the offsets that were written along with it."""
-    images, offsets = (_everywhere(measurement, name) for name in ("image_bg", "bg_off"))
-    for feature in images:
-        attributes = Attributes(feature.dataset)
-        ppid = _text(attributes.get("dcnum ppid background"))
-        file = feature.dataset.file.filename
-        of_it = [each.label for each in offsets if each.dataset.file.filename == file]
-        yield Background(
-            source=_source(measurement, feature),
-            dataset=feature.label,
-            mapped=feature.mapping is not None,
-            count=int(feature.dataset.shape[0]),
-            ppid=ppid,
-            generation=_text(attributes.get("dcnum ppid generation")),
-            offsets=of_it[0] if of_it else None,
-        )
-
-
-def _everywhere(measurement: Measurement, name: str) -> list[Feature]:
-    """Return a feature from every place that has it; what is wrong with a basin is told there."""
-    found = [_unless_wrong(partial(measurement.own, name), [])]
-    for basin in measurement.basins:
-        found.append(_unless_wrong(partial(measurement.from_basin, basin, name), []))
-    return [feature for feature in found if feature is not None]
-
-
 def _basin(measurement: Measurement, basin: Basin) -> BasinFacts:
     problems: list[str] = []
     target = ", ".join(str(path) for path in basin.paths)
@@ -332,7 +261,7 @@ def _basin(measurement: Measurement, basin: Basin) -> BasinFacts:
     if not problems:
         for name in basin.features or ["image"]:
             if not problems:
-                _unless_wrong(partial(measurement.from_basin, basin, name), problems)
+                unless_wrong(partial(measurement.from_basin, basin, name), problems)
     return BasinFacts(
         name=basin.name,
         kind=str(basin.record.get("type")),
@@ -341,9 +270,3 @@ def _basin(measurement: Measurement, basin: Basin) -> BasinFacts:
         target=target,
         problem=problems[0] if problems else None,
     )
-
-
-def _text(value: Any) -> str | None:
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return None if value is None else str(value)

@@ -1,12 +1,12 @@
 """A measurement file: its images, features and metadata, own or through basins."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compressed)
@@ -14,16 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.source import MOST_FRAMES
-from sparsemed.hdf5.commit import file_state, recover
-from sparsemed.hdf5.entries import (
-    MISSING,
-    Attributes,
-    Policy,
-    Reach,
-    entry,
-    open_for_reading,
-    subgroup,
-)
+from sparsemed.hdf5.entries import Attributes, entry, subgroup
+from sparsemed.hdf5.reach import MISSING, Policy, Reach
 from sparsemed.printable import printable, quoted
 from sparsemed.rtdc.basins import (
     Basin,
@@ -32,6 +24,8 @@ from sparsemed.rtdc.basins import (
     read_basins,
     search_order,
 )
+
+Fact = TypeVar("Fact")
 
 
 @dataclass(frozen=True)
@@ -116,9 +110,7 @@ class Measurement:
     def __init__(self, path: str | PathLike[str], basins: Policy = "any") -> None:
         self.path = Path(path)
         self.reach = Reach(self.path, basins)
-        self._h5 = open_hdf5(self.path)
-        self._absolute = self.path.absolute()  # the working folder may change
-        self._state = file_state(self.path)
+        self._h5 = self.reach.open_own()
         try:
             with naming_damage(self.path):
                 events = subgroup(self._h5, "events", self.reach)
@@ -144,22 +136,6 @@ class Measurement:
     def close(self) -> None:
         """Close the file and those of its basins."""
         self.reach.close()
-        self._h5.close()
-
-    def check_unchanged(self) -> None:
-        """Check that nobody has changed, replaced or removed the files since they were opened.
-
-        Raises
-        ------
-        OSError
-            If somebody has. Frames that were read may then be of two different states.
-        """
-        for path, state in {self._absolute: self._state, **self.reach.states}.items():
-            if file_state(path) != state:
-                raise OSError(
-                    f"{path}: was changed, replaced or removed by another program while its "
-                    "frames were read; run again when that has ended"
-                )
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -217,6 +193,12 @@ class Measurement:
                 if (feature := self.from_basin(basin, name)) is not None:
                     return feature
         return None
+
+    def source_of(self, feature: Feature) -> str:
+        """Say where a feature is: ``"this file"``, ``"internal basin"`` or ``"file basin"``."""
+        if Path(feature.dataset.file.filename) != self.path:
+            return "file basin"
+        return "this file" if feature.dataset.name.startswith("/events/") else "internal basin"
 
     def own(self, name: str) -> Feature | None:
         """Return a feature that the file itself has, basins aside."""
@@ -300,20 +282,13 @@ def naming_damage(path: Path) -> Iterator[None]:
         raise kind(f"{path}: {error}") from error
 
 
-def open_hdf5(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading, after undoing a change that was interrupted.
-
-    Raises
-    ------
-    OSError
-        If it is missing or not HDF5; the message names the file.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    if not path.is_file():
-        raise OSError(f"{path}: is not a file")
-    recover(path)
-    return open_for_reading(path)
+def unless_wrong(find: Callable[[], Fact], problems: list[str]) -> Fact | None:
+    """Return what `find` finds, or None and why not among the problems."""
+    try:
+        return find()
+    except (OSError, ValueError, TypeError) as error:
+        problems.append(" ".join(str(error).split()))
+        return None
 
 
 def why_not(basin: Basin, reach: Reach) -> str | None:

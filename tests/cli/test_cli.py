@@ -15,9 +15,10 @@ from parity.compare import differences_of_runs
 
 import sparsemed
 from sparsemed.cli import main
-from sparsemed.hdf5 import commit
-from sparsemed.hdf5.entries import open_for_reading
+from sparsemed.hdf5.journal import pack
+from sparsemed.hdf5.opening import open_untouched
 from sparsemed.printable import printable
+from sparsemed.storage import disk
 
 
 def invoke(*arguments):
@@ -221,10 +222,10 @@ def test_a_file_that_may_not_be_read_does_not_stop_the_others(path, monkeypatch)
     def open_unless_locked(file):
         if os.path.basename(file) == locked.name:
             raise PermissionError(f"{file}: may not be read")
-        return open_for_reading(file)
+        return open_untouched(file)
 
     monkeypatch.setattr(os, "access", access)  # root may read all
-    monkeypatch.setattr("sparsemed.rtdc.measurement.open_for_reading", open_unless_locked)
+    monkeypatch.setattr("sparsemed.hdf5.opening.open_untouched", open_unless_locked)
     for command in (["compute", "-k", "kernel_size=9"], ["info"]):
         result = invoke(*command, locked, path)
         assert result.exit_code == 1
@@ -374,7 +375,7 @@ from sparsemed.cli import main
 def press_ctrl_c(*arguments):
     os.kill(os.getpid(), signal.SIGINT)
 
-with mock.patch("sparsemed.method.scan.median_images", press_ctrl_c):
+with mock.patch("sparsemed.method.series.median_images", press_ctrl_c):
     main()
 """
     before = path.read_bytes()
@@ -472,11 +473,11 @@ def test_recover(path, monkeypatch, name):
     shutil.copy(path, other)
     before, at_the_kill = path.read_bytes(), {}
 
-    def remove(journal, real=commit._remove):
+    def remove(journal, real=disk.remove):
         at_the_kill.update({each: each.read_bytes() for each in path.parent.iterdir()})
         real(journal)
 
-    monkeypatch.setattr(commit, "_remove", remove)
+    monkeypatch.setattr(disk, "remove", remove)
     assert invoke("compute", path, "--in-place", "-q").exit_code == 0
     for each, content in at_the_kill.items():
         each.write_bytes(content)
@@ -494,7 +495,7 @@ def test_recover(path, monkeypatch, name):
 
 def test_recover_what_was_changed_meanwhile(path):
     journal = path.with_name("in.rtdc.sparsemed-journal")
-    journal.write_bytes(commit._pack(10, 0, [(0, b"old", b"new")]))
+    journal.write_bytes(pack(10, 0, [(0, b"old", b"new")]))
     before = path.read_bytes()
     result = invoke("recover", path)
     assert result.exit_code == 1

@@ -20,10 +20,13 @@ import hdf5plugin  # noqa: F401  (lets HDF5 read Zstandard)
 import numpy as np
 import pytest
 
+import sparsemed.background
 import sparsemed.jobs.job
 from benchmarks.measurements import NotAvailableError, generate_measurement
 from sparsemed import BackgroundSparseMed
 from sparsemed.hdf5 import commit
+from sparsemed.hdf5.journal import recover
+from sparsemed.storage import disk
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, a kill may leave litter"),
@@ -70,12 +73,12 @@ def announce(began, alarm):
         if began[PHASES.index("patching")]:
             note("patched")
 
-    watch(sparsemed.jobs.job, "write_background", before=lambda: note("storing"))
+    watch(sparsemed.background, "write_background", before=lambda: note("storing"))
     watch(commit, "_commit", before=lambda: note("committing"))
     # what a new file and a journal are made with
-    watch(commit, "_create", before=lambda: note("committing"), after=lambda: note("appending"))
+    watch(disk, "create", before=lambda: note("committing"), after=lambda: note("appending"))
     watch(os, "utime", after=patching)  # the last thing before the patches
-    watch(commit, "_sync", before=patched)
+    watch(disk, "sync", before=patched)
     signal.setitimer(signal.ITIMER_REAL, LIMIT)
     note("computing")
 
@@ -254,7 +257,7 @@ def test_in_place(measurement, tmp_path, killer, kills):
             assert found in (before, after), case
             assert found == before or phase in ("patching", "patched", "done"), case
             assert found == after or phase != "done", case
-        assert commit.recover(path) is is_interrupted, case
+        assert recover(path) is is_interrupted, case
         if is_interrupted:
             assert path.read_bytes() == old, case
         assert contents(path) in (before, after), case

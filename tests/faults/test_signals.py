@@ -260,11 +260,11 @@ def test_no_signal_is_sent_after_a_change_of_a_file(tmp_path):
     code = """
 import os, signal, sys, time
 import h5py
-import sparsemed.hdf5.commit as commit
+from sparsemed.hdf5 import commit, overlay, signals
 
 heard = []
 signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
-write = commit._Overlay.write
+write = overlay.Overlay.write
 
 
 def write_with_signal(self, data):
@@ -272,8 +272,8 @@ def write_with_signal(self, data):
     return write(self, data)
 
 
-commit._Overlay.write = write_with_signal
-commit._OVERLAY_CODE.add(write_with_signal.__code__)
+overlay.Overlay.write = write_with_signal
+signals._OVERLAY_CODE.add(write_with_signal.__code__)
 with commit.new_file(sys.argv[1]) as h5:
     h5["a"] = range(9)
 assert heard

@@ -17,11 +17,11 @@ from h5py import h5a, h5d, h5s, h5t
 
 from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.cli import main
-from sparsemed.hdf5 import commit
 from sparsemed.hdf5.commit import changed_file
 from sparsemed.rtdc.basins import file_record, internal_record, store_record
 from sparsemed.rtdc.info import info
 from sparsemed.rtdc.measurement import Measurement
+from sparsemed.storage import disk
 
 IMAGES = np.arange(30 * 22 * 6, dtype=np.uint8).reshape(30, 22, 6)
 SECRET = b"root:x:0:0:secret\n"
@@ -491,7 +491,7 @@ def interrupt(path):
         os._exit(0)
 
     if (child := os.fork()) == 0:
-        commit._remove = die
+        disk.remove = die
         with changed_file(path) as h5:
             h5.attrs["new"] = 1
         os._exit(1)

@@ -404,7 +404,7 @@ def test_memory_does_not_hold_the_images(tmp_path, monkeypatch, hold):
     compute_background(images[:100], np.arange(100.0), **settings)  # the kernel is compiled
     batch = 2 * 1024**2
     monkeypatch.setattr(arrays, "BATCH_BYTES", batch)
-    monkeypatch.setattr("sparsemed.method.scan.HELD_BYTES", 2 * batch)
+    monkeypatch.setattr("sparsemed.method.series.HELD_BYTES", 2 * batch)
     with hold(images, tmp_path) as array:
         tracemalloc.start()
         try:

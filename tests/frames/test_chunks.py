@@ -21,7 +21,8 @@ from imagecodecs import h5checksum_fletcher32
 
 import sparsemed
 from sparsemed.frames import chunks
-from sparsemed.frames.chunks import ChunkFrames, obstacle
+from sparsemed.frames.chunks import ChunkFrames
+from sparsemed.frames.layout import obstacle
 
 FILTERS = {
     "none": {},

@@ -11,7 +11,7 @@ import json.decoder
 import sys
 from inspect import isfunction
 
-from sparsemed.hdf5.entries import Reach
+from sparsemed.hdf5.reach import Reach
 from sparsemed.rtdc import basins
 from sparsemed.rtdc.basins import Basin, locate_file, parse_record, search_order
 

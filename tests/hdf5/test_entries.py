@@ -2,7 +2,8 @@ import h5py
 import numpy as np
 import pytest
 
-from sparsemed.hdf5.entries import Attributes, Reach, entry, holds, subgroup
+from sparsemed.hdf5.entries import Attributes, entry, has_entry, subgroup
+from sparsemed.hdf5.reach import Reach
 
 
 @pytest.fixture
@@ -49,11 +50,11 @@ def test_links_to_other_files_need_a_reach(h5, tmp_path):
 
 def test_holds_follows_no_last_link(h5):
     for name in ("image", "nowhere", "away", "up/events/away"):
-        assert holds(h5, f"events/{name}")
+        assert has_entry(h5, f"events/{name}")
     for name in ("gone", "gone/x", "image/x", "nowhere/x", ""):
-        assert holds(h5, f"events/{name}") == (name == "")
+        assert has_entry(h5, f"events/{name}") == (name == "")
     with pytest.raises(ValueError, match="is not followed"):
-        holds(h5, "events/away/x")
+        has_entry(h5, "events/away/x")
 
 
 def test_groups(h5):
@@ -74,7 +75,7 @@ def test_a_file_that_is_replaced_while_it_is_opened(h5, tmp_path, monkeypatch):
         other.replace(path)
         return real(*arguments)
 
-    monkeypatch.setattr("sparsemed.hdf5.entries.h5py.File", replace_first)
+    monkeypatch.setattr("sparsemed.hdf5.opening.h5py.File", replace_first)
     with pytest.raises(OSError, match=r"file\.rtdc: was replaced by another file"):
         Reach(path, "any").open(path)
 

@@ -87,7 +87,7 @@ def test_an_interrupted_run_changes_nothing(path, monkeypatch, error):
         raise error
 
     with BackgroundSparseMed(path, path) as job:
-        monkeypatch.setattr("sparsemed.method.scan.median_images", interrupt)
+        monkeypatch.setattr("sparsemed.method.series.median_images", interrupt)
         with pytest.raises(error):
             job.process()
         assert job.get_progress() < 1
@@ -157,7 +157,7 @@ def test_a_job_can_be_tried_again(path, tmp_path, monkeypatch):
     output = tmp_path / "out.rtdc"
     with BackgroundSparseMed(path, output) as job:
         with monkeypatch.context() as patch:
-            patch.setattr("sparsemed.jobs.job.write_background", fail)
+            patch.setattr("sparsemed.background.write_background", fail)
             with pytest.raises(OSError, match="full"):
                 job.process()
         assert not output.exists()

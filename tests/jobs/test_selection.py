@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from sparsemed import BackgroundSparseMed
-from sparsemed.jobs.selection import Run, choose_runs
+from sparsemed.jobs.runs import Run
+from sparsemed.jobs.selection import choose_runs
 from sparsemed.rtdc.basins import file_record, store_record
 
 

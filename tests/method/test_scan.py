@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sparsemed.method import scan as scan_module
+from sparsemed.method import series
 from sparsemed.method.scan import scan
 
 
@@ -90,7 +91,7 @@ def largest_room(frames, length, held):
 def hold(monkeypatch, frames, held):
     """Have room for a number of frames, where windows need no more."""
     frame_bytes = frames.images[0].nbytes
-    monkeypatch.setattr(scan_module, "HELD_BYTES", held * frame_bytes)
+    monkeypatch.setattr(series, "HELD_BYTES", held * frame_bytes)
 
 
 @settings(deadline=None, max_examples=300)
@@ -256,7 +257,7 @@ def kernel_calls(monkeypatch):
         calls.append(len(starts))
         images[:] = frames[rows[starts]]
 
-    monkeypatch.setattr(scan_module, "median_images", first_frames)
+    monkeypatch.setattr(series, "median_images", first_frames)
     return calls
 
 

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sparsemed.method import time_axis as timeline
-from sparsemed.method.time_axis import assign_frames, step_times, time_axis, window_starts
+from sparsemed.method import assignment, windows
+from sparsemed.method.assignment import assign_frames
+from sparsemed.method.time_axis import time_axis
+from sparsemed.method.windows import step_times, window_starts
 
 
 def starts_by_definition(time, steps, length):
@@ -165,7 +167,8 @@ def no_bisection(monkeypatch):
     def refuse(*args):
         raise AssertionError("bisected")
 
-    monkeypatch.setattr(timeline, "_nearest", refuse)
+    for room in (windows, assignment):
+        monkeypatch.setattr(room, "nearest_frames", refuse)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint64, np.int32])
@@ -200,7 +203,7 @@ def test_bisection_asks_few_questions(answer):
         asked += 1
         return index >= answer
 
-    found = timeline._first_true(test, 1_000_000, 2)
+    found = windows._first_true(test, 1_000_000, 2)
     np.testing.assert_array_equal(found, [answer, answer])
     assert asked <= 20
 

@@ -9,12 +9,12 @@ import matplotlib.image
 import numpy as np
 
 from sparsemed import compute_background
-from sparsemed.report.notebook import png
+from sparsemed.report.pictures import grey_png
 
 
 def test_png_holds_the_image():
     image = np.random.default_rng(0).integers(0, 256, (7, 12)).astype(np.uint8)
-    read = matplotlib.image.imread(BytesIO(png(image)))
+    read = matplotlib.image.imread(BytesIO(grey_png(image)))
     np.testing.assert_array_equal((read * 255).round().astype(np.uint8), image)
 
 

@@ -6,7 +6,7 @@ import pytest
 from dcnum.read import get_measurement_identifier
 from dcnum.write import HDF5Writer
 
-from sparsemed.hdf5.entries import Reach
+from sparsemed.hdf5.reach import Reach
 from sparsemed.rtdc.basins import (
     file_record,
     free_mapping,

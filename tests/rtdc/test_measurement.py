@@ -194,7 +194,7 @@ def test_a_mapped_feature_is_indexed_like_an_array(tmp_path, raw):
 
 def test_an_interrupted_change_is_undone_in_the_file_that_is_named(tmp_path, raw, monkeypatch):
     asked = []
-    monkeypatch.setattr("sparsemed.rtdc.measurement.recover", asked.append)
+    monkeypatch.setattr("sparsemed.hdf5.opening.recover", asked.append)
     path = refer(tmp_path / "in.rtdc", raw)
     assert read(path).shape == IMAGES.shape
     assert asked == [path]

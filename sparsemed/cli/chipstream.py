@@ -1,0 +1,37 @@
+"""The command ``sparsemed chipstream``: all its arguments are handed on."""
+
+import click
+
+from sparsemed.cli.messages import Mistake, one_line_errors
+
+
+class _Verbatim(click.Command):
+    """A command that takes all that follows it as it is, ``--help`` and ``--`` included."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.args = args
+        return args
+
+
+@click.command(
+    cls=_Verbatim, short_help="Run ChipStream with this background.", options_metavar="ARGS…"
+)
+@click.pass_context
+def chipstream(context: click.Context) -> None:
+    """Run ChipStream's command line, with sparsemed computing the background.
+
+    All arguments are those of chipstream-cli: sparsemed chipstream --help
+    """
+    with one_line_errors(Mistake):
+        # ChipStream comes before anything that imports Numba: it asks for one thread per
+        # process, which Numba must know before it starts any. Decoding frames is not affected.
+        try:
+            from chipstream.cli.cli_main import chipstream_cli
+        except ImportError as error:
+            raise ImportError(
+                f'ChipStream cannot be imported ({error}): pip install "sparsemed[chipstream]"'
+            ) from error
+        from sparsemed.dcnum import register
+
+        register()
+    chipstream_cli(context.args, prog_name="chipstream-cli")

@@ -1,0 +1,104 @@
+"""The command ``sparsemed info``: facts as lines."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sparsemed.cli.messages import Failure, Mistake, log_lines, one_line_errors
+from sparsemed.cli.options import PathType, basins_option
+from sparsemed.cli.stopping import Stoppable
+from sparsemed.printable import printable
+
+if TYPE_CHECKING:
+    from sparsemed.hdf5.reach import Policy
+    from sparsemed.rtdc.info import Info
+
+
+@click.command(cls=Stoppable)
+@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=PathType())
+@basins_option
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a file.")
+def info(paths: tuple[Path, ...], basins: "Policy", as_json: bool) -> None:
+    """Tell what measurement files hold.
+
+    Where the images and the time axis come from, which backgrounds there are,
+    and whether the frames can be read on the fast path: past HDF5, by all cores.
+    The exit status is 1 if a file cannot be opened as a measurement.
+    """
+    with one_line_errors(Mistake):
+        from sparsemed.rtdc import info as measurement
+    failed = False
+    for number, path in enumerate(paths):
+        try:
+            with one_line_errors(), log_lines(logging.ERROR):
+                facts = measurement.info(path, basins)
+        except Failure as failure:
+            failed = True
+            failure.show()
+            if as_json:
+                click.echo(json.dumps({"path": str(path), "error": failure.message}))
+            continue
+        if as_json:
+            click.echo(json.dumps(asdict(facts)))
+        else:
+            rows = list(_rows_of(facts))
+            width = max(len(title) for title, _ in rows)
+            lines = [printable(f"{title:<{width}}  {text}".rstrip()) for title, text in rows]
+            click.echo("\n".join([*([""] if number else []), *lines]))
+    if failed:
+        click.get_current_context().exit(1)
+
+
+def _rows_of(facts: "Info") -> Iterator[tuple[str, str]]:
+    """Yield what `sparsemed info` prints: titles and texts."""
+    yield "measurement", f"{facts.path} ({_size(facts.size)})"
+    if (images := facts.images) is not None:
+        count, height, width = images.count, images.height, images.width
+        yield "images", f"{count:,} frames of {height} × {width} pixels, {images.dtype}"
+        yield "", _place(facts.path, images.source, images.dataset, images.mapped)
+        chunks = "not in chunks"
+        if images.chunks is not None:
+            chunks = f"chunks of {' × '.join(map(str, images.chunks))}"
+        filters = ", ".join(images.filters) or "no filters"
+        yield "stored as", f"{chunks}, {filters}, {_size(images.stored_bytes)}"
+        slow = f"no, HDF5 has to read the frames: {images.obstacle}"
+        yield "fast path", "yes" if images.obstacle is None else slow
+    else:
+        yield "images", "none"
+    if (axis := facts.time) is not None:
+        yield "time", f"{axis.span:,.3f} s from first to last frame"
+        yield "", f"from {axis.text.replace(f'{facts.path}: ', '')}"
+        if not axis.ascends:
+            yield "", "it falls from some frames to the next"
+        if axis.frame_rate is not None:
+            yield "frame rate", f"{axis.frame_rate:g} Hz"
+    for number, each in enumerate(facts.backgrounds):
+        title = "background" if number == 0 else "hidden background"
+        offsets = "with" if each.offsets else "without"
+        identifier = each.ppid or "unknown pipeline"
+        yield title, f"{identifier}, {each.count:,} images, {offsets} offsets"
+        yield "", _place(facts.path, each.source, each.dataset, each.mapped)
+    if not facts.backgrounds:
+        yield "background", "none"
+    for basin in facts.basins:
+        features = "whatever it has" if basin.features is None else ", ".join(basin.features)
+        mapped = f", mapped by {basin.mapping}" if basin.mapping else ""
+        yield "basin", f"'{basin.name}' ({basin.kind}): {features}{mapped}"
+        problem = f": {basin.problem}" if basin.problem else ""
+        yield "", f"{basin.target}{problem}"
+    for problem in facts.problems:
+        yield "problem", problem
+
+
+def _place(path: str, source: str, dataset: str, mapped: bool) -> str:
+    within = dataset.removeprefix(f"{path}: ")
+    return f"{source}{', mapped' if mapped else ''}: {within}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

@@ -1,0 +1,78 @@
+"""What a command says: one-line errors, and log lines above the bar."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import click
+
+from sparsemed.printable import printable
+
+
+class Failure(click.ClickException):
+    """What was asked for cannot be done: one line, and exit status 1."""
+
+    exit_code = 1
+
+    def format_message(self) -> str:  # noqa: D102 (click's)
+        return printable(self.message)
+
+
+class Mistake(Failure):
+    """It makes no sense, or cannot even begin: one line, and exit status 2."""
+
+    exit_code = 2
+
+
+@contextmanager
+def one_line_errors(kind: type[Failure] = Failure) -> Iterator[None]:
+    """Show what is wrong with input, output or installation as one line, not a traceback."""
+    try:
+        yield
+    except BrokenPipeError:  # nobody reads on; click ends the command
+        raise
+    except (OSError, ValueError, TypeError, MemoryError, ImportError) as error:
+        raise kind(" ".join(str(error).split()) or repr(error)) from error
+
+
+@contextmanager
+def log_lines(level: int, about: Path | None = None) -> Iterator[None]:
+    """Show what the package logs from some level on, as lines that say what they are about."""
+    logger = logging.getLogger("sparsemed")
+    before = logger.level
+    handler = _LogLines(about)
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+
+
+def is_terminal() -> bool:
+    """Whether somebody sees a bar. There is no stderr at all after ``2>&-``."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+class _LogLines(logging.Handler):
+    """Writes to the terminal, above the bar if there is one."""
+
+    def __init__(self, about: Path | None) -> None:
+        super().__init__()
+        self.about = None if about is None else str(about)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        from tqdm import tqdm
+
+        if sys.stderr is None:
+            return
+        message = record.getMessage()
+        if self.about is not None and self.about not in message:
+            message = f"{self.about}: {message}"
+        line = printable(f"{record.levelname.capitalize()}: {message}")
+        with suppress(OSError):  # a measurement does not fail because nobody can be warned
+            tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,58 @@
+"""Options that several commands have."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+PARAMETER_HELP = """\b
+Parameters (-k KEY=VALUE):
+  kernel_size        frames in the window of the median      [200]
+  split_time         seconds between background images       [1.0]
+  thresh_cleansing   larger drops more background images     [0]
+  frac_cleansing     fraction of them to keep                [0.8]
+  offset_correction  a brightness offset for each frame      [true]
+"""
+
+
+class PathType(click.Path):
+    """A path. Whether it can be read is found out, and said, by who reads it.
+
+    An empty one, as of a shell variable that is not set, would be the current folder.
+    """
+
+    def __init__(self, *, file_okay: bool = True) -> None:
+        super().__init__(file_okay=file_okay, readable=False, path_type=Path)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Refuse what is empty."""
+        if value == "":
+            self.fail("the path is empty; the current folder is '.'", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+basins_option = click.option(
+    "--basins",
+    type=click.Choice(["any", "same-folder", "off"]),
+    default="any",
+    show_default=True,
+    help="Which other files a measurement may lead to, by basins and links.",
+)
+
+
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Return the parameters that were set by ``-k KEY=VALUE``."""
+    from sparsemed.parameters import Parameters
+    from sparsemed.rtdc.pipeline_id import parse_value
+
+    known = ", ".join(field.name for field in fields(Parameters))
+    parameters = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"-k {setting}: expected KEY=VALUE, where KEY is one of {known}")
+        parameters[name.strip()] = parse_value(name.strip(), text)
+    return parameters

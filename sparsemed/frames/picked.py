@@ -1,0 +1,63 @@
+"""Frames of another source, in any order."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.frames.arrays import BATCH_BYTES
+from sparsemed.frames.source import FrameSource, Read
+
+
+class PickedFrames:
+    """Frames picked from another source, in any order and any number of times.
+
+    Parameters
+    ----------
+    source : FrameSource
+        Where the frames are.
+    picks : ndarray of int64, shape (N,)
+        For each frame, its index in `source`.
+
+    Raises
+    ------
+    ValueError
+        If nothing is picked.
+    """
+
+    def __init__(self, source: FrameSource, picks: NDArray[np.int64]) -> None:
+        if not len(picks):
+            raise ValueError("there are no frames; the mapping is empty")
+        self.source = source
+        self.picks = picks
+        self.shape = (len(picks), source.shape[1], source.shape[2])
+        self.dtype = source.dtype
+        self.block = 1
+        # Picks of two batches may be of one block, which is read for each of them.
+        frame_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
+        self.batch = max(source.batch, BATCH_BYTES // frame_bytes)
+        self.threads = source.threads
+
+    @contextmanager
+    def reading(self) -> Iterator[Read]:
+        """Provide the function that reads; see `FrameSource`."""
+        with self.source.reading() as read:
+            yield lambda start, stop, out: self._pick(read, start, stop, out)
+
+    def _pick(self, read: Read, start: int, stop: int, out: NDArray[Any]) -> None:
+        picks = self.picks[start:stop]
+        order = np.argsort(picks, kind="stable")
+        ranked = picks[order]
+        done = 0
+        # Picks may lie far apart: never hold more than a batch of the source.
+        while done < len(ranked):
+            first = int(ranked[done])
+            batch = first // self.source.batch
+            end = int(np.searchsorted(ranked, (batch + 1) * self.source.batch))
+            last = int(ranked[end - 1])
+            piece = np.empty((last - first + 1, *self.shape[1:]), self.dtype)
+            read(first, last + 1, piece)
+            out[order[done:end]] = piece[ranked[done:end] - first]
+            done = end

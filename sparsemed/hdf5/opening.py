@@ -1,0 +1,69 @@
+"""Open an HDF5 file for reading: one's own, restored first, or a stranger's, never touched."""
+
+from pathlib import Path
+
+import h5py
+
+from sparsemed.hdf5.journal import recover
+from sparsemed.printable import printable
+from sparsemed.storage.stored import UNSUPPORTED, file_state
+
+
+def open_restored(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading, after undoing a change that was interrupted.
+
+    Raises
+    ------
+    OSError
+        If it is missing or not HDF5; the message names the file.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise OSError(f"{path}: is not a file")
+    recover(path)
+    return open_untouched(path)
+
+
+def open_untouched(path: Path) -> h5py.File:
+    """Open an HDF5 file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read as HDF5, or is being written; the message names the file.
+    """
+    name = printable(path)
+    before = file_state(path)
+    try:
+        try:
+            return _open(path)
+        except OSError:
+            # HDF5 looks at the size before it locks: just then, a change may have been completed.
+            if file_state(path) == before:
+                raise
+            return _open(path)
+    except PermissionError as error:
+        raise PermissionError(f"{name}: may not be read") from error
+    except BlockingIOError as error:
+        raise OSError(
+            f"{name}: is open for writing in another program; close it there and run again"
+        ) from error
+    except OSError as error:
+        if "consistency flags" in str(error):
+            raise OSError(
+                f"{name}: another program writes into it, or died while it did; close it there. If "
+                f"there is none, keep a copy and run HDF5's: h5clear --status {name}"
+            ) from error
+        raise OSError(f"{name}: cannot be read as an HDF5 file ({error})") from error
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        # A file system without locks; once the file is open like that, all must do the same.
+        no_locks = "unable to lock file" in str(error) and error.errno in UNSUPPORTED
+        if not no_locks and "file locking flag values don't match" not in str(error):
+            raise
+        return h5py.File(path, "r", locking=False)

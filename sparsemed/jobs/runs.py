@@ -1,0 +1,137 @@
+"""One measurement and its result: checked, planned, computed."""
+
+import os
+import time
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sparsemed.hdf5.entries import has_entry
+from sparsemed.hdf5.opening import open_restored
+from sparsemed.hdf5.reach import Policy
+from sparsemed.progress import bar
+
+if TYPE_CHECKING:
+    from sparsemed.parameters import Parameters
+
+SUFFIX = ".rtdc"
+"""What names of measurements end with."""
+
+FILE_SUFFIXES = (SUFFIX, ".h5", ".hdf5")
+"""Endings that make the output of one measurement a file; all else is a folder."""
+
+
+class Run(NamedTuple):
+    """One measurement, and where its result goes.
+
+    What is done is told as a row of facts. What takes long to import is imported for that.
+
+    Attributes
+    ----------
+    source, output : Path
+    in_place : bool
+        Whether the result is to go into the measurement itself.
+    folder_is_made : bool
+        Whether the folder of the output is one for results, to be made if need be.
+    """
+
+    source: Path
+    output: Path
+    in_place: bool = False
+    folder_is_made: bool = False
+
+    def check(self) -> None:
+        """Check that the output is not a measurement that nobody asked to change.
+
+        Raises
+        ------
+        ValueError
+            If the output holds images of its own.
+        OSError
+            If there is no folder for results, and none can be made.
+        """
+        if self.folder_is_made:
+            _check_folder(self.output.parent)
+        if not self.in_place and self.output.is_file() and has_own_images(self.output):
+            raise ValueError(
+                f"{self.output}: holds images of its own, and is not changed; "
+                "give another output, or add the background to a measurement with --in-place"
+            )
+
+    def plan(self, parameters: "Parameters", basins: Policy) -> dict[str, Any]:
+        """Say what `compute` would do, after the checks that come before its work."""
+        from sparsemed.method.compute import plan
+        from sparsemed.rtdc.inputs import measurement_frames, measurement_time
+        from sparsemed.rtdc.measurement import Measurement
+        from sparsemed.rtdc.output import check_output
+
+        with Measurement(self.source, basins) as measurement:
+            frames, height, width = measurement_frames(measurement, 1).shape
+            axis = measurement_time(measurement)
+        if self.output.parent.is_dir() or not self.folder_is_made:
+            check_output(self.output, frames, self.source)
+        planned = plan(axis, parameters, str(self.source))
+        change = "into the file that is there" if self.output.exists() else "new file"
+        if self.in_place:
+            change = "into the measurement itself"
+        return {
+            "status": "planned",
+            "frames": frames,
+            "height": height,
+            "width": width,
+            "windows": len(planned.steps),
+            "window": planned.length,
+            "change": change,
+        }
+
+    def compute(
+        self, parameters: "Parameters", num_cpus: int, basins: Policy, name: str | None
+    ) -> dict[str, Any]:
+        """Compute and write a background, with a bar of that name."""
+        from sparsemed.jobs.job import BackgroundSparseMed
+
+        if self.folder_is_made:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+        began = time.perf_counter()
+        job = BackgroundSparseMed(
+            self.source, self.output, num_cpus=num_cpus, basins=basins, **asdict(parameters)
+        )
+        with job, bar(job.image_count, name, keep=False) if name else nullcontext() as progress:
+            job.process(progress)
+        seconds = time.perf_counter() - began
+        result = job.background
+        assert result is not None
+        height, width = job.image_shape
+        size = len(result) * height * width * result.images.itemsize
+        return {
+            "status": "done",
+            "frames": len(result),
+            "height": height,
+            "width": width,
+            "windows": len(result.series),
+            "kept": len(result.images),
+            "seconds": round(seconds, 3),
+            "megabytes_per_second": round(size / seconds / 1e6, 1),
+        }
+
+
+def has_own_images(path: Path) -> bool:
+    """Whether a file holds images itself, in ``events`` or in a basin within it."""
+    with open_restored(path) as h5:
+        try:
+            return any(has_entry(h5, f"{group}/image") for group in ("events", "basin_events"))
+        except ValueError:  # a group that leads to another file, where there may be images
+            return True
+
+
+def _check_folder(folder: Path) -> None:
+    """Check that a folder is there or can be made."""
+    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise NotADirectoryError(
+            f"{nearest}: is no folder; an output that does not end in "
+            f"{', '.join(FILE_SUFFIXES)} is a folder"
+        )
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f"{nearest}: the folder is read-only")

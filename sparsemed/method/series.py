@@ -1,0 +1,163 @@
+"""The series: frames come in, in the order of the file; median images come out.
+
+Frames are held as long as windows need them, and the medians of all windows that have become
+complete are computed together, many in one launch.
+"""
+
+from bisect import bisect_right
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.kernels.median import median_images
+
+HELD_BYTES = 64 * 1024**2
+"""Weight of the frames that are held for windows, before their medians are computed together."""
+
+LAUNCH_BYTES = 1024**3
+"""Weight of the windows of one launch, each counted in full. No signal is heeded during one: a
+fraction of a second on one core."""
+
+PIECE_BYTES = 8 * 1024**2
+"""Weight of the images that are copied at once, for the same reason."""
+
+
+class Series:
+    """Median images of windows, computed from frames that come in batches.
+
+    Parameters
+    ----------
+    starts : ndarray of int, shape (M,), ascending and distinct
+        First frame of each window.
+    length : int
+        Frames in a window.
+    shape : (int, int, int)
+        ``(N, H, W)``: number, height and width of the frames.
+    dtype : dtype
+        That of the frames: native uint8 or uint16.
+    batch : int
+        Frames in a batch, but for the last ones.
+    ahead : int
+        Batches that may have a place before the first of them has arrived.
+    num_cpus : int or None
+        Largest number of threads; None means all cores available.
+
+    Attributes
+    ----------
+    images : ndarray, shape (M, H, W)
+        The median image of each window; complete once `is_complete`.
+    """
+
+    def __init__(
+        self,
+        starts: NDArray[np.intp],
+        length: int,
+        shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        batch: int,
+        ahead: int,
+        num_cpus: int | None,
+    ) -> None:
+        _, height, width = shape
+        self._starts = starts
+        self._sorted: list[int] = starts.tolist()
+        self._length = length
+        self._num_cpus = num_cpus
+        self.images = np.empty((len(starts), height, width), dtype)
+        frame_bytes = height * width * dtype.itemsize
+        # However small, a window takes some time of its own.
+        self._at_once = max(1, LAUNCH_BYTES // max(64 * 1024, length * frame_bytes))
+        of_a_window = -(-length // batch) + 1
+        places = max(HELD_BYTES // (batch * frame_bytes), of_a_window) + ahead
+        self._room = _Room(shape, dtype, batch, places)
+        self._held: list[tuple[int, int]] = []
+        self._done = 0  # windows whose median is known
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is a place for another batch."""
+        return bool(self._room.free)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all medians are known."""
+        return self._done == len(self._starts)
+
+    def place(self, start: int, stop: int) -> NDArray[Any]:
+        """Return where the frames from start to stop are to go; there must be room."""
+        return self._room.take(start, stop)
+
+    def arrived(self, start: int, stop: int) -> None:
+        """Take note that frames are in their place; batches arrive in the order of the file."""
+        if self._is_needed(start, stop):
+            self._held.append((start, stop))
+        else:
+            self._room.give_back(start)
+
+    def compute(self) -> None:
+        """Compute the medians of all windows that are complete, and let go what none needs now."""
+        complete = bisect_right(self._sorted, self._held[-1][1] - self._length)
+        while self._done < complete:
+            part = slice(self._done, min(self._done + self._at_once, complete))
+            median_images(
+                self._room.buffer,
+                self._room.row,
+                self._starts[part],
+                self._length,
+                self.images[part],
+                self._num_cpus,
+            )
+            self._done = part.stop
+        for batch in self._held:
+            if not self._is_needed(*batch):
+                self._room.give_back(batch[0])
+        self._held = [batch for batch in self._held if self._is_needed(*batch)]
+
+    def _is_needed(self, start: int, stop: int) -> bool:
+        first = max(self._done, bisect_right(self._sorted, start - self._length))
+        return first < len(self._sorted) and self._sorted[first] < stop
+
+
+def pick(images: NDArray[Any], index: NDArray[np.intp]) -> NDArray[Any]:
+    """Return ``images[index]``, copied piece by piece, as it may weigh gigabytes."""
+    picked = np.empty((len(index), *images.shape[1:]), images.dtype)
+    piece = max(1, PIECE_BYTES // images[0].nbytes)
+    for start in range(0, len(index), piece):
+        picked[start : start + piece] = images[index[start : start + piece]]
+    return picked
+
+
+class _Room:
+    """Room for batches of frames, which lie in it in no order.
+
+    Attributes
+    ----------
+    buffer : ndarray, shape (n, H, W)
+        The frames.
+    row : ndarray of int, shape (N,)
+        For each frame that is held, its row in `buffer`.
+    free : list of int
+        First rows of the places for batches that are free; the last one that
+        became free is taken first, as a cache may still hold it.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], dtype: np.dtype[Any], batch: int, places: int
+    ) -> None:
+        count, height, width = shape
+        size = min(batch, count)
+        self.free = list(range(0, places * size, size))
+        self.buffer = np.empty((places * size, height, width), dtype)
+        self.row = np.zeros(count, np.intp)
+
+    def take(self, start: int, stop: int) -> NDArray[Any]:
+        """Return where the frames from start to stop are to go."""
+        first = self.free.pop()
+        end = first + stop - start
+        self.row[start:stop] = np.arange(first, end)
+        return self.buffer[first:end]
+
+    def give_back(self, start: int) -> None:
+        """Free the place of the batch that begins with frame `start`."""
+        self.free.append(int(self.row[start]))

@@ -1,0 +1,112 @@
+"""Steps in time, and the window of frames of each."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+MOST_STEPS = 10**6
+"""Background images that can be asked for; more would never fit into memory."""
+
+
+def step_times(time: NDArray[Any], split_time: float, label: str = "time") -> NDArray[Any]:
+    """Return the times at which a background image is computed, in seconds.
+
+    Every `split_time` seconds from 0 on. When the axis spans no time (one
+    frame, or all at once) there is a single step, at 0. Errors begin with `label`.
+
+    Raises
+    ------
+    ValueError
+        If there would be more than `MOST_STEPS`.
+
+    Examples
+    --------
+    >>> step_times(np.array([0.0, 0.5, 2.5]), split_time=1.0)
+    array([0., 1., 2.])
+    """
+    duration = time[-1] - time[0]
+    if float(duration) > MOST_STEPS * float(split_time):
+        raise ValueError(
+            f"{label}: split_time {split_time} s is too small for a duration of {duration} s: "
+            f"there can be no more than {MOST_STEPS} background images (is the time axis right?)"
+        )
+    steps = np.arange(0, duration, split_time)
+    return steps if steps.size else np.zeros(1, dtype=steps.dtype)
+
+
+def window_length(kernel_size: int, time: NDArray[Any]) -> int:
+    """Return the frames in a window: `kernel_size`, or all where they are fewer or span no time."""
+    count = len(time)
+    if time[-1] <= time[0]:
+        logger.warning("The time axis spans no time; all frames make one background image")
+        return count
+    if kernel_size > count:
+        logger.warning(
+            "kernel_size %d is more than the %d frames there are: all are used", kernel_size, count
+        )
+    return min(int(kernel_size), count)  # NumPy's small integers overflow in what is made of it
+
+
+def window_starts(time: NDArray[Any], steps: NDArray[Any], length: int) -> NDArray[np.intp]:
+    """Return the first frame of each step's window of `length` frames.
+
+    It is the frame nearest to the step (the first of several), or as much
+    earlier as it takes for the window to end with the measurement.
+
+    Examples
+    --------
+    >>> time = np.array([0.0, 0.4, 0.9, 1.1, 2.5])
+    >>> window_starts(time, np.array([0.0, 1.0, 2.0]), length=2)
+    array([0, 2, 3])
+    """
+    if is_bisectable(time, steps):
+        nearest = nearest_frames(time, steps, 0)
+    else:
+        nearest = np.array([np.argmin(np.abs(s - time)) for s in steps], dtype=np.intp)
+    return np.minimum(nearest, len(time) - length)
+
+
+def nearest_frames(time: NDArray[Any], steps: NDArray[Any], delay: Any) -> NDArray[np.intp]:
+    """``argmin(abs(time - s - delay))`` for every step ``s``, on a sorted axis.
+
+    The signed distance ``g(i) = (time[i] - s) - delay`` never
+    falls as ``i`` grows, rounding included, because rounding is monotonic. So
+    the nearest frame is either the first with ``g >= 0`` or the last before it,
+    and of several at that same distance the first counts.
+    """
+
+    def distance(index: NDArray[np.intp]) -> NDArray[Any]:
+        signed: NDArray[Any] = time[index] - steps - delay
+        return signed
+
+    last = len(time) - 1
+    after = _first_true(lambda i: distance(i) >= 0, len(time), steps.size)
+    behind = np.maximum(after - 1, 0)
+    after = np.minimum(after, last)
+    gap = np.abs(distance(behind))
+    nearer = np.where(gap <= np.abs(distance(after)), behind, after)
+    reach = distance(nearer)
+    return _first_true(lambda i: distance(i) >= reach, len(time), steps.size)
+
+
+def is_bisectable(time: NDArray[Any], steps: NDArray[Any]) -> bool:
+    """Whether distances are floats (integers may wrap around) and time never falls."""
+    floats = np.result_type(time, steps).kind == "f"
+    return floats and bool(np.all(time[1:] >= time[:-1]))
+
+
+def _first_true(test: Any, count: int, size: int) -> NDArray[np.intp]:
+    """First index from 0 up at which a monotonic `test` holds, or `count`; `size` at once."""
+    low = np.zeros(size, dtype=np.intp)
+    high = np.full(size, count, dtype=np.intp)
+    while np.any(low < high):
+        middle = (low + high) // 2
+        holds = test(np.minimum(middle, count - 1))
+        open_ = low < high
+        high = np.where(open_ & holds, middle, high)
+        low = np.where(open_ & ~holds, middle + 1, low)
+    return low

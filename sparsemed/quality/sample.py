@@ -1,0 +1,94 @@
+"""A few frames, evenly spaced, and what is left of them without their background."""
+
+import logging
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.method.result import Background
+from sparsemed.rtdc.measurement import Measurement
+
+logger = logging.getLogger(__name__)
+
+NEIGHBOURS = 21
+"""Images of the series that an image is compared with to find streaks in it."""
+
+AT_MOST = 500
+"""Images that are looked at, evenly spaced, where there are more."""
+
+
+class Sample(NamedTuple):
+    """Some frames of a measurement, evenly spaced.
+
+    Attributes
+    ----------
+    numbers : ndarray of int, shape (n,)
+        Numbers of the frames, ascending.
+    images : ndarray, shape (n, H, W)
+        The frames.
+    """
+
+    numbers: NDArray[np.intp]
+    images: NDArray[Any]
+
+
+def take_sample(
+    background: Background, images: Any = None, count: int = 48
+) -> Sample | None:
+    """Read a few frames, evenly spaced from the first to the last.
+
+    Parameters
+    ----------
+    background : Background
+    images : array-like, shape (N, H, W), optional
+        The frames that the background was computed from. Default: those of the
+        measurement `background.source`, its basins included.
+    count : int
+        Number of frames, or all if there are fewer.
+
+    Returns
+    -------
+    Sample or None
+        None without `images` if the background is not of a measurement, or if
+        that cannot be read any more (which is logged).
+
+    Raises
+    ------
+    ValueError
+        If the images do not fit the background.
+    """
+    if images is not None:
+        return _pick(background, images, count)
+    if background.source is None:
+        return None
+    try:
+        with Measurement(background.source, background.basins) as measurement:
+            return _pick(background, measurement.image, count)
+    except OSError as error:
+        logger.warning("What needs frames is left out: %s", error)
+        return None
+
+
+def _pick(background: Background, images: Any, count: int) -> Sample:
+    expected = (len(background), *background.images.shape[1:])
+    shape = tuple(images.shape) if hasattr(images, "shape") else np.shape(images)
+    if shape != expected:
+        raise ValueError(f"images: the background is of {expected} frames, got {shape}")
+    numbers = spread(len(background), count)
+    # One at a time: not all arrays take lists of indices.
+    frames = [np.asarray(images[number : number + 1]) for number in numbers.tolist()]
+    return Sample(numbers, np.concatenate(frames))
+
+
+def corrected(background: Background, sample: Sample) -> NDArray[np.float64]:
+    """Return the frames of the sample less their background, and offset."""
+    left: NDArray[np.float64] = sample.images.astype(np.float64) - background[sample.numbers]
+    if background.offsets is not None:
+        left -= background.offsets[sample.numbers, np.newaxis, np.newaxis]
+    return left
+
+
+def spread(length: int, count: int) -> NDArray[np.intp]:
+    """Return at most `count` indices from 0 to ``length - 1``, evenly spaced; at least one."""
+    return np.unique(np.linspace(0, length - 1, max(1, min(length, count))).round().astype(np.intp))

@@ -1,0 +1,78 @@
+"""What the page says about a measurement."""
+
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sparsemed.method.result import Background
+from sparsemed.quality.sample import Sample
+from sparsemed.report.markup import shown
+from sparsemed.rtdc.measurement import Measurement
+from sparsemed.rtdc.pipeline_id import to_ppid
+from sparsemed.rtdc.stored import stored_ppid
+
+if TYPE_CHECKING:
+    pass
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the page says about a measurement, as rows of name and value."""
+
+    rows: list[tuple[str, object]] = field(default_factory=list)
+    metadata: list[tuple[str, object]] = field(default_factory=list)
+
+
+def read_facts(background: Background, sample: Sample | None) -> Facts:
+    """Read what the page says about a measurement, if it is still there."""
+    if background.source is None:
+        return Facts()
+    try:
+        with Measurement(background.source, background.basins) as measurement:
+            rows: list[tuple[str, object]] = [
+                ("File", background.source),
+                ("Size of the file", f"{background.source.stat().st_size / 1e6:.1f} MB"),
+            ]
+            image = measurement.image
+            if image.mapping is not None or Path(image.dataset.file.filename) != background.source:
+                rows.append(("Images from", image.label))
+            rate = measurement.frame_rate
+            if rate is not None:
+                rows.append(("Frame rate", f"{shown(rate)} Hz"))
+            stored = _compare_stored(measurement, background, sample)
+            rows.append(("Background in the file", stored))
+            return Facts(rows, sorted(measurement.metadata.items()))
+    except OSError as error:
+        logger.warning("The report says nothing about the measurement: %s", error)
+        return Facts([("File", f"{background.source} (could not be read any more)")])
+
+
+def _compare_stored(
+    measurement: Measurement, background: Background, sample: Sample | None
+) -> str:
+    """Say whether the background that the measurement holds is the one that is shown."""
+    stored = measurement.feature("image_bg")
+    if stored is None:
+        return "none; the one on this page was computed for it"
+    ppid = stored_ppid(measurement)
+    name = "without PPID" if ppid is None else ppid
+    if ppid != to_ppid(asdict(background.parameters)):
+        return f"{name}: other parameters than those of this page, which were used anew"
+    if sample is None or stored.shape != (len(background), *background.images.shape[1:]):
+        return f"{name}: computed anew for this page"
+    # one at a time: a mapping may lead far apart
+    equal = sum(
+        np.array_equal(stored[number : number + 1][0], background[number])
+        for number in sample.numbers.tolist()
+    )
+    count = len(sample.numbers)
+    if equal == count:
+        return f"{name}: computed anew for this page, and equal in all {count} frames compared"
+    return (
+        f"{name}: computed anew for this page, and different in {count - equal} of {count} frames"
+    )

@@ -1,0 +1,183 @@
+"""The page, section by section."""
+
+import base64
+import contextlib
+import hashlib
+import platform
+import shlex
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from string import Template
+
+from sparsemed.method.result import Background
+from sparsemed.parameters import Parameters
+from sparsemed.quality import assess
+from sparsemed.quality.finding import Finding
+from sparsemed.quality.sample import Sample
+from sparsemed.report.facts import Facts
+from sparsemed.report.markup import escaped, seconds, section, table
+from sparsemed.report.slides import frames_section, pictures_section, series_section
+from sparsemed.rtdc.pipeline_id import to_ppid
+from sparsemed.version import __version__
+
+
+def make_page(background: Background, sample: Sample | None, facts: Facts) -> str:
+    """Return the page as text."""
+    folder = Path(__file__).parent
+    style, script, template = (
+        (folder / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html")
+    )
+    findings = sorted(assess(background, sample), key=lambda finding: finding.is_good)
+    source = background.source
+    name = "array of images" if source is None else source.name
+    sections = [
+        _findings(findings, source),
+        series_section(background),
+        frames_section(background, sample),
+        pictures_section(background, sample),
+        _parameters(background, source),
+        _measurement(background, facts),
+        _versions(),
+    ]
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return Template(template).substitute(
+        generator=escaped(f"sparsemed {__version__}"),
+        policy=(
+            "default-src 'none'; img-src data:; "
+            f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+        ),
+        title=escaped(f"{name} – background"),
+        style=style,
+        script=script,
+        name=escaped(name),
+        headline=_headline(findings),
+        summary=escaped(_summary(background)),
+        ppid=escaped(to_ppid(asdict(background.parameters))),
+        sections="\n".join(sections),
+        footer=escaped(f"Made by sparsemed {__version__} on {made}. One file; it loads nothing."),
+    )
+
+
+def _headline(findings: list[Finding]) -> str:
+    poor = [finding for finding in findings if not finding.is_good]
+    if not poor:
+        return (
+            '<div class="headline good" id="headline"><strong class="verdict">✓ Good</strong>'
+            f"All {len(findings)} numbers are as they should be.</div>"
+        )
+    listed = "".join(f"<li>{escaped(f.title)}: {escaped(f.text)}</li>" for f in poor)
+    return (
+        '<div class="headline look" id="headline"><strong class="verdict">▲ Look here</strong>'
+        f"{len(poor)} of {len(findings)} numbers call for a look:<ul>{listed}</ul></div>"
+    )
+
+
+def _summary(background: Background) -> str:
+    _, height, width = background.images.shape
+    duration = seconds(background.time[-1])
+    return (
+        f"{len(background):,} frames of {height} × {width} pixels in {duration}; "
+        f"{len(background.images):,} of {len(background.series):,} background images kept."
+    )
+
+
+def _findings(findings: list[Finding], source: Path | None) -> str:
+    poor = "".join(
+        '<li class="look"><h3><span class="verdict">▲ look here</span> '
+        f"{escaped(finding.title)}</h3>"
+        f'<p class="value">{escaped(finding.text)}</p>'
+        f'<p class="explanation">{escaped(finding.explanation)}</p>'
+        f'<p class="advice"><b>What to do:</b> {escaped(finding.advice)}</p></li>'
+        for finding in findings
+        if not finding.is_good
+    )
+    good = "".join(
+        f'<li class="good"><details><summary><span class="verdict">✓ good</span> '
+        f"<b>{escaped(finding.title)}</b><br>{escaped(finding.text)}</summary>"
+        f'<p class="explanation">{escaped(finding.explanation)}</p></details></li>'
+        for finding in findings
+        if finding.is_good
+    )
+    hint = ""
+    if source is not None and any(not finding.is_good for finding in findings):
+        command = f"sparsemed report {shlex.quote(source.name)} -k kernel_size=… -o try.html"
+        hint = (
+            '<p class="note">A change of parameters is quickly tried; compare its page with this '
+            f"one: <code>{escaped(command)}</code></p>"
+        )
+    return section("numbers", "Numbers", f'<ul class="cards">{poor}{good}</ul>{hint}')
+
+
+_MEANING = {
+    "kernel_size": "frames in the window that a background image is the median of",
+    "split_time": "seconds from one background image to the next",
+    "thresh_cleansing": "larger values drop more background images; 0 keeps a fixed fraction",
+    "frac_cleansing": "fraction of the background images to keep",
+    "offset_correction": "whether each frame gets a brightness offset",
+}
+
+
+def _parameters(background: Background, source: Path | None) -> str:
+    rows = []
+    for entry in fields(Parameters):
+        value = getattr(background.parameters, entry.name)
+        usual = "default" if value == entry.default else f"default: {entry.default}"
+        rows.append(
+            f'<tr><th scope="row"><code>{entry.name}</code><br>{escaped(_MEANING[entry.name])}</th>'
+            f'<td><b>{escaped(value)}</b> <span class="note">({escaped(usual)})</span></td></tr>'
+        )
+    table = f'<table class="parameters"><tbody>{"".join(rows)}</tbody></table>'
+    command = ""
+    if source is not None:
+        command = (
+            f"<p>To write it to a file: <code>{escaped(_command(background, source))}</code></p>"
+        )
+    return section("parameters", "Parameters", f"{table}{command}")
+
+
+def _command(background: Background, source: Path) -> str:
+    changed = [
+        f"-k {entry.name}={getattr(background.parameters, entry.name)}"
+        for entry in fields(Parameters)
+        if getattr(background.parameters, entry.name) != entry.default
+    ]
+    return " ".join(["sparsemed compute", shlex.quote(source.name), *changed])
+
+
+def _measurement(background: Background, facts: Facts) -> str:
+    count, height, width = background.series.shape
+    duration = float(background.time[-1])
+    rows = [
+        *facts.rows,
+        ("Frames", f"{len(background):,}"),
+        ("Image size", f"{height} × {width} pixels (height × width), {background.images.dtype}"),
+        ("Duration", seconds(duration)),
+        ("Frames per second", f"{len(background) / duration:.4g}" if duration > 0 else "unknown"),
+        ("Background images", f"{count:,}, of which {len(background.images):,} are kept"),
+    ]
+    metadata = ""
+    if facts.metadata:
+        metadata = (
+            f"<details><summary>Metadata of the file ({len(facts.metadata)})</summary>"
+            f"{table(facts.metadata)}</details>"
+        )
+    return section("measurement", "Measurement", f"{table(rows)}{metadata}")
+
+
+def _versions() -> str:
+    rows: list[tuple[str, object]] = [("sparsemed", __version__)]
+    for package in ("numpy", "numba", "h5py", "hdf5plugin", "imagecodecs", "matplotlib"):
+        with contextlib.suppress(PackageNotFoundError):
+            rows.append((package, version(package)))
+    rows += [
+        ("Python", platform.python_version()),
+        ("System", f"{platform.system()} {platform.machine()}"),
+    ]
+    return section("versions", "Versions", table(rows))
+
+
+def _digest(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"

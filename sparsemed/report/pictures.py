@@ -1,0 +1,68 @@
+"""Arrays and figures as pictures within the page."""
+
+import base64
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.report.markup import escaped
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PIXELS = 100_000  # of one image; larger ones are shrunk
+
+_DOTS_PER_INCH = 150
+
+
+def grey_picture(image: NDArray[Any], low: float, high: float, shrink: int, label: str) -> str:
+    """Return an image in 8-bit grey, from black at `low` to white at `high`."""
+    small = _shrunken(image, shrink)
+    grey = np.clip(np.rint((small - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
+    height, width = grey.shape
+    return _picture(grey_png(grey), width, height, label)
+
+
+def figure_picture(figure: "Figure", label: str) -> str:
+    """Return a figure of matplotlib's."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, facecolor="white")
+    width, height = (round(inches * _DOTS_PER_INCH) for inches in figure.get_size_inches())
+    return _picture(buffer.getvalue(), width, height, label)
+
+
+def grey_png(image: NDArray[np.uint8]) -> bytes:
+    """Return an image, of shape (H, W), as the contents of a PNG file."""
+    return bytes(imagecodecs.png_encode(image, level=9))
+
+
+def data_url(png: bytes) -> str:
+    """Return what stands for a file within a page."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _picture(png: bytes, width: int, height: int, label: str) -> str:
+    return f'<img src="{data_url(png)}" width="{width}" height="{height}" alt="{escaped(label)}">'
+
+
+def shrinkage(images: NDArray[Any]) -> int:
+    """Return how many pixels of a side become one, so that an image is not too large."""
+    return math.ceil(math.sqrt(images[0].size / _PIXELS))
+
+
+def _shrunken(image: NDArray[Any], factor: int) -> NDArray[np.float64]:
+    """Return the means of squares of `factor` pixels a side; what is left at the end is cut."""
+    height, width = (max(1, length // factor) for length in image.shape)
+    cut = image[: height * factor, : width * factor].astype(np.float64)
+    down, across = cut.shape[0] // height, cut.shape[1] // width
+    means: NDArray[np.float64] = cut.reshape(height, down, width, across).mean(axis=(1, 3))
+    return means
+
+
+def shrunk_note(factor: int) -> str:
+    """Say that images are smaller than they are, if they are."""
+    return f" Images are shown at 1/{factor} of their size." if factor > 1 else ""

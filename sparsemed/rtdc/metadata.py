@@ -1,0 +1,151 @@
+"""What a new file takes over from its measurement, and how it refers to it."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sparsemed.hdf5.datasets import storage_options, store
+from sparsemed.hdf5.entries import Attributes, entry, subgroup
+from sparsemed.hdf5.opening import open_restored
+from sparsemed.printable import printable, quoted
+from sparsemed.rtdc.basins import (
+    Basin,
+    file_record,
+    free_mapping,
+    measurement_identifier,
+    read_basins,
+    store_record,
+)
+from sparsemed.rtdc.measurement import naming_damage
+from sparsemed.version import __version__
+
+logger = logging.getLogger(__name__)
+
+WRITER = f"sparsemed {__version__}"
+
+
+def refer_to(h5: h5py.File, source: Path, path: Path) -> None:
+    """Give a new file the metadata of its measurement, its basins, and itself as a basin."""
+    filters = storage_options(True)
+    with open_restored(source) as measurement, naming_damage(source):
+        for name in measurement.attrs:
+            _copy_attribute(h5, measurement, name)
+        for topic in ("logs", "tables"):
+            try:
+                names = list(subgroup(measurement, topic) or ())
+            except ValueError as error:  # it leads to another file
+                logger.warning("%s is not copied: %s", topic, error)
+                continue
+            for name in names:
+                _copy_metadata(h5, f"{topic}/{name}", measurement, filters)
+        for basin in read_basins(measurement):
+            if not basin.is_internal:
+                _copy_basin(h5, basin, measurement, filters)
+        features: list[str] = []
+        for topic in ("events", "basin_events"):
+            with suppress(ValueError):  # it leads to another file: left open
+                features += subgroup(measurement, topic) or ()
+        record = file_record(
+            name=source.name,
+            description=f"Created by {WRITER}",
+            paths=[_path_for_basin(source, path)],
+            features=sorted(name for name in features if not name.startswith("basinmap")),
+            identifier=measurement_identifier(Attributes(measurement)),
+        )
+        store_record(h5, record, filters)
+
+
+def _copy_attribute(h5: h5py.File, measurement: h5py.File, name: str) -> None:
+    try:
+        value = Attributes(measurement)[name]
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:  # text that is not UTF-8: keep its bytes
+                value = np.bytes_(value.encode(errors="surrogateescape"))
+        h5.attrs[name] = value
+    except (OSError, ValueError, TypeError) as error:
+        logger.warning(
+            "%s: attribute %s is not copied: %s", measurement.filename, quoted(name), error
+        )
+
+
+def _copy_metadata(
+    h5: h5py.File, name: str, measurement: h5py.File, filters: Mapping[str, Any]
+) -> None:
+    """Copy a log or table, with text in lines of fixed length, and note who copied it.
+
+    Only what is in the measurement itself: what its links lead to may be no log
+    at all, but a file that is not meant for whoever gets the copy.
+    """
+    try:
+        found = entry(measurement, name)
+        if not isinstance(found, h5py.Dataset) or not found.size:
+            return
+        if not found.ndim:
+            found.file.copy(found, h5, name=name)
+            return
+        data = found[()]
+        if data.dtype == np.dtype("O"):
+            data = np.asarray(data, dtype=f"S{max(len(line) for line in data)}")
+        copy = h5.create_dataset(name, data=data, **filters)
+        attributes = dict(Attributes(found))
+    except (ValueError, TypeError) as error:  # such as references
+        logger.warning("%s: %s is not copied: %s", measurement.filename, printable(name), error)
+        return
+    copy.attrs.update(attributes)
+    earlier = copy.attrs.get("software")
+    if isinstance(earlier, bytes):
+        earlier = earlier.decode(errors="replace")
+    copy.attrs["software"] = WRITER if earlier is None else f"{earlier} | {WRITER}"
+
+
+def _copy_basin(
+    h5: h5py.File, basin: Basin, measurement: h5py.File, filters: Mapping[str, Any]
+) -> None:
+    """Copy the record of a file basin, and its mapping."""
+    if not basin.is_file:
+        name, kind = quoted(basin.name), quoted(basin.record.get("type"))
+        logger.warning("Basin %s of unknown type %s is not copied", name, kind)
+        return
+    mapping = None
+    if basin.mapping is not None:
+        dataset = None
+        with suppress(ValueError):  # it leads to another file
+            dataset = entry(measurement, f"events/{basin.mapping}")
+        if not isinstance(dataset, h5py.Dataset):
+            name, mapping = quoted(basin.name), quoted(basin.mapping)
+            logger.warning("Basin %s is not copied: its mapping %s is missing", name, mapping)
+            return
+        index = dataset[:]
+        mapping = free_mapping(h5, index)
+        if mapping not in h5["events"]:
+            store(h5, f"events/{mapping}", index, filters)
+    record = file_record(
+        basin.name,
+        basin.record.get("description"),
+        basin.paths,
+        basin.features,
+        basin.record.get("identifier"),
+        mapping,
+    )
+    store_record(h5, record, filters)
+
+
+def _path_for_basin(source: Path, path: Path) -> str:
+    """Return the path of the measurement as the basin record should give it.
+
+    That is the path as the user gave it, unless it would not lead from the
+    output's folder to the measurement.
+    """
+    if source.is_absolute():
+        return str(source)
+    seen_from_output = path.parent / source
+    if seen_from_output.exists() and seen_from_output.samefile(source):
+        return str(source)
+    return str(source.resolve())

@@ -1,0 +1,203 @@
+"""Files read, written, locked and replaced; each either wholly or not at all.
+
+Everything that changes the disk goes through here, and callers name the module: so tests can stop
+the program at each of these actions, or let it fail.
+"""
+
+import contextlib
+import io
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import portalocker
+
+from sparsemed.storage.stored import UNSUPPORTED
+
+_PIECE = 1024**2  # what is written at once; no signal is heeded meanwhile
+
+
+def check_folder(path: Path) -> None:
+    """Check that the folder of a file is there, and may be written to.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        If it is not.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{path}: the folder is read-only")
+
+
+def check_absent(path: Path) -> None:
+    """Check that no file has that name."""
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path}: exists already; choose another name, or delete it")
+
+
+def create(path: Path, data: bytes | bytearray) -> None:
+    """Write a file that appears under its name, if that is still free, when it is complete."""
+    if not _create_nameless(path, data):
+        temporary = path.with_name(f".sparsemed-{secrets.token_hex(8)}.tmp")
+        try:
+            with open(temporary, "xb", buffering=0) as handle:
+                write(handle, 0, data)
+                sync(handle)
+            try:
+                os.link(temporary, path)  # unlike a rename, this replaces nothing
+            except OSError:
+                check_absent(path)
+                os.rename(temporary, path)  # a file system without hard links
+        finally:
+            # after an error this is the file, after success its second name
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                temporary.unlink()
+    sync_folder(path.parent)
+
+
+def _create_nameless(path: Path, data: bytes | bytearray) -> bool:
+    """Do so with a file that has no name until then, and leaves nothing if the process is killed.
+
+    Returns whether the system can do that, which is Linux on most file systems.
+    """
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except (AttributeError, OSError):
+        return False
+    with open(descriptor, "r+b", buffering=0) as handle:
+        write(handle, 0, data)
+        sync(handle)
+        try:
+            # with src_dir_fd, though it counts for relative paths only, links are really followed
+            link = f"/proc/self/fd/{descriptor}"
+            os.link(link, path, src_dir_fd=descriptor, follow_symlinks=True)
+        except OSError:
+            check_absent(path)
+            return False
+    return True
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file wholly or not at all, in place of one that may be there."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with (
+            naming(path, "could not be written; make room or choose another folder"),
+            open(temporary, "xb", buffering=0) as handle,
+        ):
+            write(handle, 0, data)
+            sync(handle)
+            handle.close()  # Windows renames no open file
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path, what: str) -> Iterator[None]:
+    """Say in errors of the system which file they are about, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # one of ours, which says so already
+            raise
+        raise OSError(error.errno, f"{path}: {what} ({error.strerror})") from error
+
+
+def open_for_writing(path: Path, reason: str) -> io.FileIO:
+    """Open a file that is going to change; if it is read-only, `reason` ends the error."""
+    if path.exists() and not os.access(path.parent, os.W_OK):
+        raise PermissionError(
+            f"{path}: the folder is read-only, but a change needs a journal in it; "
+            f"make it writable, {reason}"
+        )
+    try:
+        return open(path, "r+b", buffering=0)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: there is no such file") from error
+    except PermissionError as error:
+        raise PermissionError(
+            f"{path}: the file is read-only; make it writable, {reason}"
+        ) from error
+
+
+@contextlib.contextmanager
+def locked(handle: io.FileIO, path: Path) -> Iterator[bool]:
+    """Keep others out of the file: `recover`, and HDF5, which locks what it has open.
+
+    Yields whether that was possible: some file systems know no locks.
+    """
+    is_locked = True
+    try:
+        portalocker.lock(handle, portalocker.LOCK_EX | portalocker.LOCK_NB)
+    except portalocker.AlreadyLocked as error:
+        raise OSError(
+            f"{path}: is open in another program, or is being written by another process; "
+            "close it there and run again"
+        ) from error
+    except portalocker.LockException as error:
+        is_locked = False
+        if getattr(error.__cause__, "errno", None) not in UNSUPPORTED:
+            raise OSError(f"{path}: cannot be locked ({error}); run again") from error
+    try:
+        yield is_locked
+    finally:
+        if is_locked:  # closing is not enough: forked processes may hold the handle, too
+            portalocker.unlock(handle)
+
+
+def read(handle: io.FileIO, start: int, stop: int) -> bytearray:
+    """Return the bytes from start to stop, or as many as there are."""
+    data = bytearray(max(0, stop - start))
+    handle.seek(start)
+    done = 0
+    while done < len(data) and (count := handle.readinto(memoryview(data)[done:])):
+        done += count
+    del data[done:]
+    return data
+
+
+def write(handle: io.FileIO, offset: int, data: bytes | bytearray) -> None:
+    """Write all of the data at an offset."""
+    handle.seek(offset)
+    done = 0
+    while done < len(data):  # piece by piece: the system heeds no signal meanwhile
+        done += handle.write(memoryview(data)[done : done + _PIECE])
+
+
+def truncate(handle: io.FileIO, size: int) -> None:
+    """Cut a file."""
+    handle.truncate(size)
+
+
+def sync(handle: io.FileIO) -> None:
+    """Make the content of a file durable."""
+    os.fsync(handle.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file."""
+    path.unlink()
+
+
+def size(handle: io.FileIO) -> int:
+    """Return how many bytes a file has."""
+    return os.fstat(handle.fileno()).st_size
