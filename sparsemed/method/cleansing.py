@@ -95,19 +95,16 @@ def _score(series: NDArray[Any]) -> NDArray[np.float64]:
     # In images of less than 40 rows the start is negative and counts from the end.
     middle = slice(height // 2 - reach, height // 2 + reach)
     course = np.mean(excess[:, middle], axis=1)
-    course = course - _running_median(course)
+    course = course - _baseline(course)
     score: NDArray[np.float64] = np.abs(course - np.median(course))
     return score
 
 
-def _running_median(course: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the upper median of each value's neighbourhood; the course is mirrored at its ends.
+def _baseline(course: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upper median of each value's neighbourhood; the course is mirrored at its ends."""
+    from scipy import ndimage  # takes a while to import
 
-    These are the bits of ``scipy.ndimage.median_filter``, without the time that it
-    takes to import that.
-    """
-    before = BASELINE_LENGTH // 2
-    mirrored = np.pad(course, (before, BASELINE_LENGTH - before - 1), mode="symmetric")
-    neighbours = np.lib.stride_tricks.sliding_window_view(mirrored, BASELINE_LENGTH)
-    median: NDArray[np.float64] = np.partition(neighbours, before, axis=1)[:, before]
-    return median
+    # As a column: of four values in one dimension, SciPy 1.17 reads beyond the last.
+    column = ndimage.median_filter(course[:, np.newaxis], size=(BASELINE_LENGTH, 1))
+    baseline: NDArray[np.float64] = column[:, 0]
+    return baseline

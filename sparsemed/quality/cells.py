@@ -153,9 +153,8 @@ def _limit(images: NDArray[Any]) -> float:
 
 def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
     """Return begin and length of the longest run of true flags."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    begins, lengths = edges[::2], edges[1::2] - edges[::2]
-    if not len(begins):
-        return 0, 0
-    longest = int(np.argmax(lengths))
-    return int(begins[longest]), int(lengths[longest])
+    from scipy import ndimage  # takes a while to import
+
+    runs = [run for (run,) in ndimage.find_objects(ndimage.label(flags)[0])]
+    longest = max(runs, key=lambda run: run.stop - run.start, default=slice(0, 0))
+    return int(longest.start), int(longest.stop - longest.start)

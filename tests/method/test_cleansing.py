@@ -79,12 +79,13 @@ def test_equals_the_method_by_hand(series, thresh_cleansing, frac_cleansing):
 
 
 @pytest.mark.parametrize("count", [*range(1, 25), 500])
-def test_the_usual_range_is_that_of_scipys_median_filter(count):
+def test_the_usual_range_is_the_running_median(count):
     rng = np.random.default_rng(count)
     for course in (rng.normal(size=count), rng.integers(0, 3, count) / 4, np.zeros(count)):
-        # As a column: in one dimension SciPy 1.17 reads beyond the end of just four values.
-        column = ndimage.median_filter(course[:, np.newaxis], size=(10, 1))
-        np.testing.assert_array_equal(cleansing._running_median(course), column[:, 0], strict=True)
+        found = cleansing._baseline(course)
+        np.testing.assert_array_equal(found, running_median(course), strict=True)
+        if count != 4:  # of which SciPy 1.17 reads beyond the end in one dimension
+            np.testing.assert_array_equal(found, ndimage.median_filter(course, size=10))
 
 
 def streaky(count, height, rows, images, size=200):
