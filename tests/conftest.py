@@ -1,10 +1,33 @@
 """Fixtures that many tests share."""
 
 import shutil
+import signal
 
 import pytest
 
 from benchmarks.measurements import NotAvailableError, generate_measurement, real_measurement
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_as_in_a_terminal():
+    """Heed signals that whoever started the tests had ignored; programs inherit that.
+
+    Shells ignore Ctrl-C for jobs in the background, and nohup the end of a terminal, which shall
+    not end the tests either.
+    """
+    heeding = {
+        "SIGINT": signal.default_int_handler,
+        "SIGTERM": signal.SIG_DFL,
+        "SIGHUP": lambda *_: None,
+    }
+    ignored = {}
+    for name, handler in heeding.items():
+        number = getattr(signal, name, None)  # Windows has fewer
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            ignored[number] = signal.signal(number, handler)
+    yield
+    for number, handler in ignored.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

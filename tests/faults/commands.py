@@ -13,7 +13,6 @@ import json, os, signal, sys, threading, time
 import sparsemed.background, sparsemed.cli, sparsemed.jobs.job, sparsemed.progress
 import sparsemed.jobs.selection
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
 print("ready", flush=True)
 for line in sys.stdin:
     order = json.loads(line)
