@@ -605,7 +605,10 @@ def test_chunks_that_are_too_large_are_left_to_hdf5(tmp_path):
     with stored(tmp_path / "a.h5", grainy((12, 5, 6)), chunks=(4, 5, 6), compression="gzip"):
         pass
     with h5py.File(tmp_path / "a.h5", "a") as h5:
-        h5["events/image"].id.write_direct_chunk((4, 0, 0), bytes(100_000))
+        try:
+            h5["events/image"].id.write_direct_chunk((4, 0, 0), bytes(100_000))
+        except OSError as error:  # HDF5 1.14 keeps no such sizes
+            pytest.skip(f"{error}")
     with h5py.File(tmp_path / "a.h5") as h5:
         assert obstacle(h5["events/image"]) == "some of its chunks are larger than they can be"
 
