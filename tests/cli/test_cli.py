@@ -555,6 +555,7 @@ def test_chipstream_takes_arguments_as_they_are(path, monkeypatch, arguments, co
     assert ours.stderr.splitlines()[-1:] == theirs.stderr.splitlines()[-1:]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_ctrl_c_during_the_background_in_chipstream(measurement, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(f"""

@@ -7,7 +7,6 @@ is read is read in a child, which is forked anew when it has died or takes too l
 import hashlib
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -136,6 +135,8 @@ def answer(case):
 
 def work(requests, answers):
     """Answer until there are no more requests: the life of a child."""
+    import resource  # which Windows does not have
+
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in os.fdopen(requests):

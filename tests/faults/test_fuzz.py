@@ -1,5 +1,6 @@
 """Files with random faults, each read as HDF5 reads it or refused; thousands with -m soak."""
 
+import sys
 from collections import Counter
 
 import pytest
@@ -7,6 +8,10 @@ from faults.damage import FAULTS, FILES, KINDS, Fault, damaged, measurement
 from faults.judge import Judge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="needs forks, and limits of memory that the system keeps"
+)
 
 cases = st.builds(
     Fault,

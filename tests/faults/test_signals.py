@@ -21,7 +21,8 @@ from benchmarks.measurements import NotAvailableError, generate_measurement
 from sparsemed import BackgroundSparseMed
 from sparsemed.cli.stopping import Stoppable
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+if os.name == "nt":
+    pytest.skip("signals of POSIX", allow_module_level=True)
 
 SAID = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated", signal.SIGHUP: "Hung up"}
 PATIENCE = 10.0  # seconds from a signal to the end, on a very busy machine

@@ -1,7 +1,6 @@
 import importlib.util
 import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -106,7 +105,10 @@ def test_a_cache_that_cannot_be_read(double, caplog, tmp_path, suffix, damage):
     assert USELESS not in logged(caplog)  # once will do
 
 
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
 def test_a_full_disk(double, caplog, tmp_path):
+    import resource  # which Windows does not have
+
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     function = double()
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -168,6 +170,7 @@ def test_one_process_at_a_time_writes(double, tmp_path, monkeypatch):
         pass
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")
 def test_a_fork_while_another_thread_compiles(double):
     function, other = double(), double()
     begun = threading.Event()

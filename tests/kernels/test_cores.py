@@ -168,6 +168,10 @@ assert are_there() == (sys.argv[2] == "True")
 """
 
 
+forks = pytest.mark.skipif(sys.platform != "linux", reason="needs forks, and GNU's OpenMP")
+
+
+@forks
 @pytest.mark.parametrize(
     ("layer", "order", "expected"),
     [
@@ -183,6 +187,7 @@ def test_where_the_threads_of_numba_can_be_used(layer, order, expected):
     subprocess.run(command, env=environment, check=True)
 
 
+@forks
 def test_a_child_that_is_forked_before_any_launch_has_threads():
     code = (
         THREADS.partition("if sys.argv")[0]
