@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 
 import click
+from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
 
 import sparsemed
 import sparsemed.cli
@@ -113,6 +115,15 @@ def make_parts(_: object) -> None:
     draw_rooms().savefig(folder / "rooms.png", dpi=190)
 
 
-def setup(app: object) -> None:
-    """Have the parts made before the pages are read."""
+def check_pages(app: Sphinx, error: Exception | None) -> None:
+    """Fail if a page loads anything from outside."""
+    outside = re.compile(r'(src|<link[^>]* href)="(https?:)?//')
+    pages = Path(app.outdir).rglob("*.html")
+    if not error and (bad := [str(p) for p in pages if outside.search(p.read_text("utf-8"))]):
+        raise SphinxError(f"these pages load something from outside: {', '.join(bad)}")
+
+
+def setup(app: Sphinx) -> None:
+    """Have the parts made before the pages are read, and the pages checked in the end."""
     app.connect("builder-inited", make_parts)
+    app.connect("build-finished", check_pages)
