@@ -135,6 +135,12 @@ class BackgroundSparseMed:
             self._open(input_data)
             self.time = self._read_time()
             check_output(self.output_path, self.image_count, self._source)
+            label = str(self._source) if self._source else None
+            self._plan = plan(self.time, self._parameters, label)
+            self.step_times = self._plan.steps
+            self.bg_images: NDArray[Any] = np.zeros(
+                (len(self.step_times), *self.image_shape), self._frames.dtype
+            )
         except BaseException:
             self._close()
             raise
@@ -144,11 +150,6 @@ class BackgroundSparseMed:
         self.frac_cleansing = frac_cleansing
         self.offset_correction = offset_correction
         self.duration = self.time[-1] - self.time[0]
-        self._plan = plan(self.time, self._parameters, str(self._source) if self._source else None)
-        self.step_times = self._plan.steps
-        self.bg_images: NDArray[Any] = np.zeros(
-            (len(self.step_times), *self.image_shape), self._frames.dtype
-        )
 
     def __enter__(self) -> "BackgroundSparseMed":
         return self

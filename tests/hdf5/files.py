@@ -205,3 +205,9 @@ class Model:
         self.file.truncate(size)
         self.file.seek(0, os.SEEK_END)
         self.file.write(bytes(max(0, size - self.file.tell())))
+
+
+def files_open():
+    """Return the names of the HDF5 files that this process has open."""
+    ids = h5py.h5f.get_obj_ids(types=h5py.h5f.OBJ_FILE)
+    return {os.fsdecode(h5py.h5f.get_name(each)) for each in ids}

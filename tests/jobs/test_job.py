@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from dcnum.read import get_mapped_object
 from dcnum.write import HDF5Writer
+from hdf5.files import files_open
 from parity.compare import differences
 
 import sparsemed
@@ -140,6 +141,43 @@ def test_the_measurement_is_closed_after_an_error(path, tmp_path):
         BackgroundSparseMed(path, tmp_path / "gone" / "out.rtdc")
     with h5py.File(path, "a"):
         pass
+
+
+def spoil(path, output, way):
+    """Make one thing wrong; return the settings of the job that is to be refused."""
+    with h5py.File(path, "a") as h5:
+        if way == "no images":
+            del h5["events/image"]
+        elif way == "floats":
+            del h5["events/image"]
+            h5["events/image"] = images() + 0.5j
+        elif way == "times":
+            h5["events/time"][3] = np.nan
+        elif way == "too many steps":
+            return {"split_time": 1e-9}
+        elif way == "output of another":
+            h5.attrs["experiment:run identifier"] = "me"
+    with h5py.File(output, "w") as h5:
+        h5["events/deform"] = np.zeros(3 if way == "other output" else 40)
+        h5.attrs["experiment:run identifier"] = "you"
+    return {"basins": "on"} if way == "policy" else {}
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["no images", "floats", "times", "too many steps", "policy", "other output",
+     "output of another"],
+)  # fmt: skip
+def test_a_job_that_is_refused_leaves_nothing_open_and_nothing_changed(path, tmp_path, way):
+    output = tmp_path / "out.rtdc"
+    settings = spoil(path, output, way)
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    try:
+        BackgroundSparseMed(path, output, **settings)
+    except (ValueError, TypeError):
+        left_open = files_open()  # while the error still holds on to the job
+    assert left_open.isdisjoint({str(path), str(output)})
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("shape", [(40,), (40, 5), (40, 5, 5, 3)])
