@@ -256,8 +256,10 @@ def _basin(measurement: Measurement, basin: Basin) -> BasinFacts:
             target = str(found)
     elif not basin.is_internal:
         problems.append("basins of this type are not known here")
-    if basin.mapping is not None and measurement.own(basin.mapping) is None:
-        problems.append(f"its mapping events/{basin.mapping} is missing")
+    if basin.mapping is not None:
+        mapping = unless_wrong(partial(measurement.own, basin.mapping), problems)
+        if mapping is None and not problems:
+            problems.append(f"its mapping events/{basin.mapping} is missing")
     if not problems:
         for name in basin.features or ["image"]:
             if not problems:

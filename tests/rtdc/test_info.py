@@ -143,6 +143,21 @@ def test_basins_that_lead_nowhere(tmp_path):
     assert "expected identifier 'not this'" in problem
 
 
+@pytest.mark.parametrize("basins", ["any", "off"])
+def test_a_mapping_that_leads_nowhere_is_a_problem_of_its_basin(tmp_path, basins):
+    path = tmp_path / "in.rtdc"
+    with h5py.File(path, "w") as h5:
+        h5["events/image"] = np.ones((4, 4, 6), "u1")
+        h5["events/basinmap0"] = h5py.ExternalLink("gone.rtdc", "/x")
+        store_record(h5, internal_record("b", "", ["mask"], "basinmap0"), {})
+    facts = info(path, basins)
+    assert facts.images.count == 4
+    assert facts.problems == ()
+    (basin,) = facts.basins
+    reason = "which does not exist" if basins == "any" else "which basins='off' does not follow"
+    assert basin.problem.endswith(f"leads to {path.with_name('gone.rtdc')}, {reason}")
+
+
 @pytest.mark.parametrize(
     ("image", "time", "problem"),
     [
