@@ -198,6 +198,8 @@ def _check_storage(dataset: h5py.Dataset, label: str, reach: Reach | None) -> No
         reason = "which is another file" if reach is None else reach.refusal(path)
         if reason is not None:
             raise ValueError(f"{label}: its data are in {quoted(path)}, {reason}")
+        if reach is not None:
+            reach.note(path)
 
 
 def _is_elsewhere(dataset: h5py.Dataset) -> bool:

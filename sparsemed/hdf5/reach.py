@@ -151,8 +151,12 @@ class Reach:
         self._others[real] = h5
         return self._remember(path, h5)
 
-    def _remember(self, path: Path, h5: h5py.File) -> h5py.File:
+    def note(self, path: Path) -> None:
+        """Note the state of a file that HDF5 opens by itself; see `check_unchanged`."""
         stored = LocalBytes(path)
-        self._open.append(h5)
         self._states.append((stored, stored.state))
+
+    def _remember(self, path: Path, h5: h5py.File) -> h5py.File:
+        self._open.append(h5)
+        self.note(path)
         return h5

@@ -13,6 +13,7 @@ from faults.refusing import can_refuse
 import sparsemed
 from sparsemed import BackgroundSparseMed
 from sparsemed.frames.arrays import ArrayFrames
+from sparsemed.rtdc.basins import file_record, store_record
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="open files cannot be changed there")
 
@@ -64,14 +65,17 @@ CHANGES = {
 }
 
 
-def run_while(path, change, output):
-    """Compute, and have another program change the measurement after the first frames."""
+def run_while(path, change, output, changes=None):
+    """Compute, and have another program change the measurement after the first frames.
+
+    Or a file that the measurement leads to.
+    """
     changed = []
 
     def act(fraction):
         if fraction and not changed:
             changed.append(fraction)
-            elsewhere(change, path)
+            elsewhere(change, changes or path)
 
     job = BackgroundSparseMed(path, output, kernel_size=20, num_cpus=1)
     with job:
@@ -94,6 +98,47 @@ def test_changes_are_noticed(path, tmp_path, change, in_place):
     if path.exists():
         with open(path, "rb") as file:
             assert b"image_bg" not in file.read()
+
+
+def by_basin(h5, other):
+    store_record(h5, file_record("b", None, [str(other)], None, None), {})
+
+
+def by_link(h5, other):
+    h5["events/image"] = h5py.ExternalLink(str(other), "/events/image")
+
+
+def by_virtual_dataset(h5, other):
+    layout = h5py.VirtualLayout((FRAMES, 96, 96), "u1")
+    layout[:] = h5py.VirtualSource(str(other), "events/image", (FRAMES, 96, 96), "u1")
+    h5["events"].create_virtual_dataset("image", layout)
+
+
+def by_storage(h5, other):
+    with h5py.File(other) as theirs:
+        start = theirs["events/image"].id.get_offset()
+    where = [(str(other), start, FRAMES * 96 * 96)]
+    h5["events"].create_dataset("image", (FRAMES, 96, 96), "u1", external=where)
+
+
+@pytest.mark.parametrize("way", [by_basin, by_link, by_virtual_dataset, by_storage])
+@pytest.mark.parametrize("change", ["bytes overwritten", "replaced"])
+def test_changes_of_the_file_with_the_images_are_noticed(tmp_path, way, change):
+    raw, path = tmp_path / "raw.rtdc", tmp_path / "in.rtdc"
+    write(raw, 0)
+    if change == "replaced":
+        write(raw.with_name("raw.rtdc.other"), 1)
+    with h5py.File(path, "w") as h5:
+        h5.create_group("events")
+        way(h5, raw)
+    before = path.read_bytes()
+    for output in (tmp_path / "out.rtdc", path):
+        with pytest.raises(OSError, match=f"{raw}: was changed, replaced or removed"):
+            run_while(path, CHANGES[change], output, changes=raw)
+        if change == "replaced":
+            write(raw.with_name("raw.rtdc.other"), 1)
+    assert path.read_bytes() == before
+    assert not (tmp_path / "out.rtdc").exists()
 
 
 @pytest.mark.parametrize("change", ["truncated", "overwritten", "removed"])
