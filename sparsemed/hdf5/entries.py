@@ -8,7 +8,7 @@ file says of its data types is looked at, too: h5py takes some of it at its word
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def _find(group: h5py.Group, name: str, label: str, reach: Reach | None) -> Any 
                 place = place["/"]
         elif kind == h5py.h5l.TYPE_EXTERNAL:
             file, target = place.id.links.get_val(part)
-            h5 = _open_other(place.file, os.fsdecode(file), f"{label} (external link)", reach)
+            (h5,) = _open_other(place.file, os.fsdecode(file), f"{label} (external link)", reach)
             place = h5["/"]
         else:
             raise ValueError(f"{label}: is a link of a kind that is not known here")
@@ -161,15 +161,25 @@ def _path(group: h5py.Group, name: str) -> str:
     return printable(inside.strip("/"))
 
 
-def _open_other(h5: h5py.File, name: str, label: str, reach: Reach | None) -> h5py.File:
-    """Open the file that a file names, absolute or from its own folder."""
+def _open_other(
+    h5: h5py.File, name: str, label: str, reach: Reach | None, prefixes: Sequence[str] = ()
+) -> list[h5py.File]:
+    """Open the file that a file names, absolute or from its own folder.
+
+    Where HDF5 looks into other folders first, all that are there are opened: which of them it
+    takes is not known.
+    """
     if reach is None:
         raise ValueError(f"{label}: leads to {quoted(name)}, another file, and is not followed")
     try:
         here = os.path.dirname(h5.filename)
         folders = (here, "", os.path.dirname(os.path.realpath(h5.filename)))  # as HDF5 looks
         paths = [Path(folder, name) for folder in folders]
-        return reach.open(next((p for p in paths if reach.refusal(p) != MISSING), paths[0]))
+        usual = next((p for p in paths if reach.refusal(p) != MISSING), None)
+        found = [p for prefix in prefixes if reach.refusal(p := Path(prefix, name)) != MISSING]
+        if usual is not None or not found:
+            found.append(usual or paths[0])
+        return [reach.open(path) for path in found]
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
     except OSError as error:
@@ -180,12 +190,15 @@ def _check_storage(dataset: h5py.Dataset, label: str, reach: Reach | None) -> No
     """Check in which files the data of a dataset are, before HDF5 opens them."""
     plist = dataset.id.get_create_plist()
     if plist.get_layout() == h5py.h5d.VIRTUAL:
+        prefixes = _prefixes_of_sources(dataset)
         for file, name in _sources(plist, label):
-            h5 = dataset.file
+            about, places = f"{label} (virtual dataset)", [dataset.file]
             if file != ".":
-                h5 = _open_other(h5, file, f"{label} (virtual dataset)", reach)
-            source = _find(h5["/"], name, f"{label} (virtual dataset)", None)
-            if not isinstance(source, h5py.Dataset) or _is_elsewhere(source):
+                places = _open_other(dataset.file, file, about, reach, prefixes)
+            sources = [_find(h5["/"], name, about, None) for h5 in places]
+            if not all(isinstance(each, h5py.Dataset) for each in sources) or any(
+                map(_is_elsewhere, sources)
+            ):
                 # HDF5 takes what is missing for zeros
                 raise ValueError(
                     f"{label}: is a virtual dataset, whose source {quoted(name)} in "
@@ -200,6 +213,16 @@ def _check_storage(dataset: h5py.Dataset, label: str, reach: Reach | None) -> No
             raise ValueError(f"{label}: its data are in {quoted(path)}, {reason}")
         if reach is not None:
             reach.note(path)
+
+
+def _prefixes_of_sources(dataset: h5py.Dataset) -> list[str]:
+    """Return the folders in which HDF5 looks for virtual sources first: a user may name some.
+
+    Of several it takes each by itself; a single one may begin with the folder of the file.
+    """
+    filled_in = os.fsdecode(dataset.id.get_access_plist().get_virtual_prefix() or b"")
+    named = os.environ.get("HDF5_VDS_PREFIX", "")
+    return [each for each in (filled_in, *named.split(os.pathsep)) if each]
 
 
 def _is_elsewhere(dataset: h5py.Dataset) -> bool:

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -84,3 +88,82 @@ def test_attributes_are_those_of_h5py(h5):
     assert dict(Attributes(h5)) == dict(h5.attrs) == {"number": 3}
     assert Attributes(h5).get("gone") is None
     assert len(Attributes(h5)) == 1
+
+
+LOOK = """
+import sys
+from sparsemed.hdf5.entries import entry
+from sparsemed.hdf5.reach import Reach
+
+for basins in ("any", "same-folder"):
+    reach = Reach(sys.argv[1], basins)
+    try:
+        print(entry(reach.open_own(), "image", reach)[0, 0, 0])
+    except ValueError as error:
+        print(error)
+    reach.close()
+"""
+
+
+def look(path, **environment):
+    """Look at the images of a file in another process, as HDF5 looks at variables but once.
+
+    Returns what there is with basins="any", and with "same-folder".
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, path.name],
+        env=os.environ | environment, cwd=path.parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def two_folders(tmp_path):
+    """Make two folders with files of the same names, of ones and of twos."""
+    for number, folder in enumerate(("home", "away"), 1):
+        (tmp_path / folder).mkdir()
+        images = np.full((3, 4, 5), number, np.uint8)
+        images.tofile(tmp_path / folder / "raw.raw")
+        with h5py.File(tmp_path / folder / "raw.rtdc", "w") as h5:
+            h5["image"] = images
+    return tmp_path / "home" / "in.rtdc", tmp_path / "away"
+
+
+@pytest.mark.parametrize("prefix", ["{away}", "${{ORIGIN}}/../away"])
+def test_storage_is_looked_for_where_hdf5_will_find_it(two_folders, prefix):
+    path, away = two_folders
+    with h5py.File(path, "w") as h5:
+        h5.create_dataset("image", (3, 4, 5), "u1", external=[("raw.raw", 0, 60)])
+    prefix = {"HDF5_EXTFILE_PREFIX": prefix.format(away=away)}
+    found, refused = look(path, **prefix)
+    assert found == "2"
+    assert "'same-folder' does not follow" in refused
+    (away / "raw.raw").unlink()
+    for refused in look(path, **prefix):
+        assert "which does not exist" in refused
+
+
+@pytest.mark.parametrize("prefix", ["{away}", "${{ORIGIN}}/../away", "/gone:{away}"])
+def test_virtual_sources_are_looked_for_where_hdf5_will_find_them(two_folders, prefix):
+    path, away = two_folders
+    layout = h5py.VirtualLayout((3, 4, 5), "u1")
+    layout[:] = h5py.VirtualSource("raw.rtdc", "image", (3, 4, 5), "u1")
+    with h5py.File(path, "w") as h5:
+        h5.create_virtual_dataset("image", layout)
+    prefix = {"HDF5_VDS_PREFIX": prefix.format(away=away)}
+    found, refused = look(path, **prefix)
+    assert found == "2"
+    assert "'same-folder' does not follow" in refused
+    path.with_name("raw.rtdc").unlink()
+    found, refused = look(path, **prefix)
+    assert found == "2"
+    assert "'same-folder' does not follow" in refused
+
+
+def test_without_these_variables_files_are_those_beside(two_folders):
+    path, _ = two_folders
+    layout = h5py.VirtualLayout((3, 4, 5), "u1")
+    layout[:] = h5py.VirtualSource("raw.rtdc", "image", (3, 4, 5), "u1")
+    with h5py.File(path, "w") as h5:
+        h5.create_virtual_dataset("image", layout)
+    assert look(path) == ["1", "1"]
