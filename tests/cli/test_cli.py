@@ -134,6 +134,24 @@ def test_dry_run_does_nothing(path, arguments, output, change):
     assert {each: each.read_bytes() for each in path.parent.iterdir()} == before
 
 
+@pytest.mark.parametrize("way", ["another measurement", "another number", "images of its own"])
+def test_dry_run_refuses_what_the_run_refuses(path, way):
+    output = path.with_name("out.rtdc")
+    with h5py.File(path, "a") as ours, h5py.File(output, "w") as theirs:
+        ours.attrs["experiment:run identifier"] = "me"
+        theirs.attrs["experiment:run identifier"] = "you" if way == "another measurement" else "me"
+        theirs["events/deform"] = np.zeros(39 if way == "another number" else 40)
+        if way == "images of its own":
+            theirs["events/image"] = ours["events/image"][:]
+    before = output.read_bytes()
+    run, dry = (invoke("compute", path, "-o", output, *options) for options in ([], ["-nq"]))
+    assert (run.exit_code, dry.exit_code) == (1, 1)
+    assert f"{output}: " in run.stderr
+    assert dry.stderr == run.stderr
+    assert output.read_bytes() == before
+    assert sorted(os.listdir(path.parent)) == ["in.rtdc", "out.rtdc"]
+
+
 def test_dry_run_finds_what_would_fail(path):
     missing = path.parent / "gone" / "out.rtdc"
     result = invoke("compute", path, "-o", missing, "-n")

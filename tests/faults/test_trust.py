@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from dcnum.read import HDF5Data
+from faults.watching import Watch, can_watch
 from h5py import h5a, h5d, h5s, h5t
 
 from sparsemed import BackgroundSparseMed, compute_background
@@ -137,6 +138,26 @@ def test_what_each_policy_opens(places, way, place, basins):
     with pytest.raises(ValueError, match=f"which basins='{basins}' does not follow") as error:
         read_image(path, basins)
     assert error.match(r"in\.rtdc: .*raw\.r")  # both files
+
+
+@pytest.mark.skipif(not can_watch(), reason="only Linux says who opens what")
+@way_out
+@pytest.mark.parametrize("place", ["beside", "away", "by a link"])
+@pytest.mark.parametrize("basins", ["off", "same-folder", "any"])
+def test_what_is_refused_is_not_opened_to_find_that_out(places, way, place, basins):
+    home, others = places
+    other = others["beside" if place == "beside" else "away"]
+    if place == "by a link":
+        for suffix in (".rtdc", ".raw"):
+            (home / f"inside{suffix}").symlink_to(other.with_suffix(suffix))
+    named = home / "inside.rtdc" if place == "by a link" else other
+    path = write_leading(home / "in.rtdc", way, named)
+    is_allowed = basins == "any" or (basins, place) == ("same-folder", "beside")
+    with Watch(other, other.with_suffix(".raw")) as watch:
+        problems_of(path, basins)
+        with nullcontext() if is_allowed else pytest.raises(ValueError, match="does not follow"):
+            read_image(path, basins)
+        assert watch.opened == is_allowed
 
 
 @way_out

@@ -1,0 +1,388 @@
+"""What an entrance is given arrives where it counts: each argument, through each entrance."""
+
+import json
+import os
+from dataclasses import asdict
+from functools import partial
+
+import click.testing
+import h5py
+import numpy as np
+import pytest
+from faults.watching import Watch, can_watch
+from hdf5.files import files_open
+
+import sparsemed.dcnum
+from sparsemed import BackgroundSparseMed, compute_background
+from sparsemed.cli import main
+from sparsemed.frames.chunks import ChunkFrames
+from sparsemed.kernels.median import median_images
+from sparsemed.report import write_report
+from sparsemed.rtdc.basins import file_record, store_record
+from sparsemed.rtdc.info import info
+from sparsemed.rtdc.pipeline_id import to_ppid
+
+IMAGES = np.random.default_rng(0).integers(50, 90, (40, 24, 16), dtype=np.uint8)
+PARAMETERS = {
+    "kernel_size": 7, "split_time": 0.5, "thresh_cleansing": 0.25, "frac_cleansing": 0.6,
+    "offset_correction": False,
+}  # fmt: skip
+PPID = "sparsemed:k=7^s=0.5^t=0.25^f=0.6^o=0"
+
+
+def write_raw(path, time=None):
+    with h5py.File(path, "w") as h5:
+        h5.create_dataset("events/image", data=IMAGES, chunks=(10, 24, 16))
+        h5["events/time"] = np.arange(40.0) if time is None else time
+    return path
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_raw(tmp_path / "in.rtdc")
+
+
+# The entrances. Each takes a measurement, where the result goes, and options.
+
+
+def job_of(kind, path, output, **options):
+    with kind(path, output, **options) as job:
+        job.process()
+    return job.background
+
+
+def approach_of(kind, path, output, **options):
+    with kind(path, output, **options) as job:
+        return job.process_approach()
+
+
+def plain(path, output, **options):
+    return compute_background(path, **options)
+
+
+def saved(path, output, *, compress=True, **options):
+    background = compute_background(path, **options)
+    background.save(output, compress=compress)
+    return background
+
+
+def tell(path, output, **options):
+    """Tell what a measurement holds; what would be refused is raised."""
+    problems = info(path, **options).problems
+    if problems:
+        raise ValueError(problems[0])
+
+
+def command(*words, path, output, basins=None, num_cpus=None, **parameters):
+    """Run a command, and raise what it says in case of failure; return its lines of JSON."""
+    line = [*words, path]
+    line += [] if words[0] == "info" else ["-o", output]
+    line += [] if words[0] == "report" else ["--json"]
+    line += [] if basins is None else ["--basins", basins]
+    line += [] if num_cpus is None else ["--num-cpus", num_cpus]
+    line += [part for name, value in parameters.items() for part in ("-k", f"{name}={value}")]
+    done = click.testing.CliRunner().invoke(main, [str(word) for word in line])
+    if done.exit_code:
+        assert isinstance(done.exception, SystemExit), done.exception
+        raise ValueError(done.stderr)
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if words[0] == "info" and found[0]["problems"]:
+        raise ValueError(found[0]["problems"][0])
+    return found
+
+
+def entrance(*words):
+    return lambda path, output, **options: command(*words, path=path, output=output, **options)
+
+
+BACKGROUNDS = {
+    "compute_background": plain,
+    "save": saved,
+    "process": partial(job_of, BackgroundSparseMed),
+    "process_approach": partial(approach_of, BackgroundSparseMed),
+    "process of dcnum": partial(job_of, sparsemed.dcnum.BackgroundSparseMed),
+    "process_approach of dcnum": partial(approach_of, sparsemed.dcnum.BackgroundSparseMed),
+}
+COMMANDS = {
+    "sparsemed compute": entrance("compute"),
+    "sparsemed compute --dry-run": entrance("compute", "--dry-run"),
+    "sparsemed report": entrance("report"),
+}
+TELLERS = {"info": tell, "sparsemed info": entrance("info")}
+
+
+def through(*groups):
+    entrances = {name: each for group in groups for name, each in group.items()}
+    return pytest.mark.parametrize("use", entrances.values(), ids=entrances)
+
+
+def only(entrances, *names):
+    return {name: entrances[name] for name in names}
+
+
+def output_of(use, tmp_path):
+    return tmp_path / ("page.html" if use is COMMANDS["sparsemed report"] else "out.rtdc")
+
+
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [("basins", {"compute", "report", "info"}), ("num_cpus", {"compute", "report"}),
+     ("settings", {"compute", "report"})],
+)  # fmt: skip
+def test_no_command_that_has_the_option_is_left_out_here(option, names):
+    options = {name: {each.name for each in main.commands[name].params} for name in main.commands}
+    assert {name for name in options if option in options[name]} == names
+
+
+# Parameters, cores, compression, time -----------------------------------------------------------
+
+
+@through(BACKGROUNDS)
+def test_parameters_make_the_background(path, tmp_path, use):
+    expected = compute_background(IMAGES, np.arange(40.0), **PARAMETERS)
+    found = use(path, tmp_path / "out.rtdc", **PARAMETERS)
+    assert to_ppid(asdict(found.parameters)) == PPID
+    assert found.offsets is None
+    for name in ("series", "kept", "frame_index"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+@through(only(BACKGROUNDS, "save", "process", "process of dcnum"), COMMANDS)
+def test_parameters_come_with_the_result(path, tmp_path, use):
+    expected = compute_background(IMAGES, np.arange(40.0), **PARAMETERS)
+    output = output_of(use, tmp_path)
+    rows = use(path, output, **PARAMETERS)
+    if use is COMMANDS["sparsemed report"]:
+        page = output.read_text(encoding="utf-8")
+        assert PPID in page
+        assert f"{len(expected.images)} of {len(expected.series)} background images kept" in page
+    elif use is COMMANDS["sparsemed compute --dry-run"]:
+        (row,) = rows
+        assert (row["ppid"], row["window"], row["windows"]) == (PPID, 7, len(expected.series))
+    else:
+        with h5py.File(output) as h5:
+            assert h5["basin_events/image_bg"].attrs["dcnum ppid background"] == PPID
+            np.testing.assert_array_equal(h5["basin_events/image_bg"], expected.images)
+            np.testing.assert_array_equal(h5["events/basinmap0"], expected.frame_index)
+            assert "bg_off" not in h5["events"]
+
+
+def note_cores(monkeypatch):
+    """Note with how many cores frames are read, and medians computed."""
+    reading, computing = set(), set()
+
+    def read(dataset, number, label):
+        reading.add(number)
+        return ChunkFrames(dataset, number, label)
+
+    def compute(*arguments):
+        computing.add(arguments[-1])
+        median_images(*arguments)
+
+    monkeypatch.setattr("sparsemed.frames.opening.ChunkFrames", read)
+    monkeypatch.setattr("sparsemed.method.series.median_images", compute)
+    return reading, computing
+
+
+@through(BACKGROUNDS, only(COMMANDS, "sparsemed compute", "sparsemed report"))
+def test_reading_and_computing_take_as_many_cores_as_given(path, tmp_path, monkeypatch, use):
+    reading, computing = note_cores(monkeypatch)
+    use(path, output_of(use, tmp_path), num_cpus=3, kernel_size=7)
+    assert (reading, computing) == ({3}, {3})
+
+
+@pytest.mark.parametrize("kind", [BackgroundSparseMed, sparsemed.dcnum.BackgroundSparseMed, None])
+def test_so_they_do_for_a_dataset_of_hdf5(path, tmp_path, monkeypatch, kind):
+    reading, computing = note_cores(monkeypatch)
+    with h5py.File(path) as h5:
+        if kind is None:
+            compute_background(h5["events/image"], np.arange(40.0), num_cpus=3, kernel_size=7)
+        else:
+            job_of(kind, h5["events/image"], tmp_path / "out.rtdc", num_cpus=3, kernel_size=7)
+    assert (reading, computing) == ({3}, {3})
+
+
+@through(BACKGROUNDS, COMMANDS)
+def test_no_cores_are_a_mistake_that_nothing_comes_of(path, tmp_path, use):
+    with pytest.raises(ValueError, match="num_cpus must be a whole number from 1 up, got 0"):
+        use(path, output_of(use, tmp_path), num_cpus=0)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@through(only(BACKGROUNDS, "save", "process", "process of dcnum"))
+@pytest.mark.parametrize("compress", [True, False, None])
+def test_images_are_compressed_unless_somebody_says_no(path, tmp_path, use, compress):
+    options = {} if compress is None else {"compress": compress}
+    use(path, tmp_path / "out.rtdc", kernel_size=7, **options)
+    with h5py.File(tmp_path / "out.rtdc") as h5:
+        for name in ("basin_events/image_bg", "events/bg_off", "events/basinmap0"):
+            plist = h5[name].id.get_create_plist()
+            filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
+            assert filters == ([3] if compress is False else [32015, 3])
+
+
+@pytest.mark.parametrize("rate", [None, 8.0])
+@pytest.mark.parametrize("has_frames", [False, True])
+def test_the_frame_rate_given_beats_that_of_the_measurement(path, rate, has_frames):
+    with h5py.File(path, "a") as h5:
+        del h5["events/time"]
+        if rate is not None:
+            h5.attrs["imaging:frame rate"] = rate
+        if has_frames:
+            h5["events/frame"] = np.arange(40) * 3
+    expected = np.arange(40) * 1.5 if has_frames else np.linspace(0, 30, 40)
+    np.testing.assert_array_equal(compute_background(path, frame_rate=2.0).time, expected)
+    if not has_frames:
+        np.testing.assert_array_equal(compute_background(IMAGES, frame_rate=2.0).time, expected)
+
+
+def test_the_time_given_beats_all_that_the_measurement_knows(path):
+    time = np.arange(40) / 5
+    for options in ({}, {"frame_rate": 2.0}):
+        np.testing.assert_array_equal(compute_background(path, time, **options).time, time)
+
+
+def reported(report, path, tmp_path, kind):
+    with kind(path, tmp_path / "out.rtdc") as job:
+        job.process(report)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda report, path, _: compute_background(path, progress=report),
+        lambda report, *_: compute_background(IMAGES, progress=report),
+        partial(reported, kind=BackgroundSparseMed),
+        partial(reported, kind=sparsemed.dcnum.BackgroundSparseMed),
+    ],
+    ids=["path", "array", "process", "process of dcnum"],
+)
+def test_progress_is_told_from_0_to_1(path, tmp_path, use):
+    told = []
+    use(told.append, path, tmp_path)
+    assert (told[0], told[-1]) == (0, 1)
+
+
+# Which other files may be opened ----------------------------------------------------------------
+
+watched = pytest.mark.skipif(not can_watch(), reason="only Linux says who opens what")
+
+
+def by_basin(h5, other):
+    store_record(h5, file_record("b", None, [str(other)], None, None), {})
+
+
+def by_link(h5, other):
+    h5["events/image"] = h5py.ExternalLink(str(other), "/events/image")
+    h5["events/time"] = np.arange(40.0)
+
+
+def lead(path, way, other):
+    with h5py.File(path, "w") as h5:
+        h5.create_group("events")
+        way(h5, other)
+    return path
+
+
+@pytest.fixture
+def away(tmp_path):
+    (tmp_path / "away").mkdir()
+    return write_raw(tmp_path / "away" / "raw.rtdc")
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@watched
+@through(BACKGROUNDS, COMMANDS, TELLERS)
+@pytest.mark.parametrize("way", [by_basin, by_link])
+@pytest.mark.parametrize("basins", ["off", "same-folder"])
+def test_a_file_that_is_not_allowed_is_never_opened(home, away, use, way, basins):
+    path = lead(home / "in.rtdc", way, away)
+    with Watch(away) as watch:
+        try:
+            use(path, output_of(use, home), basins=basins)
+        except ValueError as error:
+            message = str(error)
+            left_open = files_open()  # while what was raised still holds on to everything
+        assert not watch.opened
+    assert f"{path}: " in message
+    assert f"which basins='{basins}' does not follow" in message
+    assert str(path) not in left_open
+    assert os.listdir(home) == [path.name]
+
+
+@watched
+@through(BACKGROUNDS, only(COMMANDS, "sparsemed compute", "sparsemed compute --dry-run"), TELLERS)
+def test_any_file_is_opened_if_nothing_else_is_said(home, away, use):
+    path = lead(home / "in.rtdc", by_basin, away)
+    with Watch(away) as watch:
+        use(path, output_of(use, home))
+        assert watch.opened
+
+
+@watched
+@pytest.mark.parametrize("words", [["compute"], ["compute", "--dry-run"], ["compute", "-r"]])
+@pytest.mark.parametrize("way", [by_basin, by_link])
+def test_to_look_through_a_folder_opens_nothing_outside_of_it(home, away, words, way):
+    lead(home / "in.rtdc", way, away)
+    lead(home / "in_bg.rtdc", way, away)  # is it a result?
+    with Watch(away) as watch:
+        with pytest.raises(ValueError, match="does not follow"):
+            command(*words, path=home, output=home / "results", basins="off")
+        assert not watch.opened
+    assert {each.name for each in home.rglob("*") if each.is_file()} == {"in.rtdc", "in_bg.rtdc"}
+
+
+FACES = {
+    "quality": lambda background, _: background.quality(),
+    "plot": lambda background, _: background.plot(),
+    "write_report": lambda background, folder: write_report(background, folder / "page.html"),
+}
+
+
+@watched
+@through(BACKGROUNDS)
+@pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+def test_a_background_keeps_the_policy_it_was_computed_with(home, away, use, face):
+    beside = write_raw(home / "raw.rtdc")
+    path = lead(home / "in.rtdc", by_basin, beside)
+    background = use(path, home / "out.rtdc", basins="same-folder", kernel_size=7)
+    before = sorted(os.listdir(home))
+    beside.unlink()
+    beside.symlink_to(away)
+    with Watch(away) as watch:
+        with pytest.raises(ValueError, match="basins='same-folder' does not follow"):
+            face(background, home)
+        assert not watch.opened
+    assert sorted(os.listdir(home)) == before
+
+
+@watched
+def test_to_save_a_background_opens_no_other_file(home, away):
+    path = lead(home / "in.rtdc", by_basin, write_raw(home / "raw.rtdc"))
+    background = compute_background(path, basins="same-folder", kernel_size=7)
+    (home / "raw.rtdc").unlink()
+    (home / "raw.rtdc").symlink_to(away)
+    with Watch(away) as watch:
+        background.save(home / "out.rtdc")
+        assert not watch.opened
+
+
+@watched
+@through(only(COMMANDS, "sparsemed report"), TELLERS)
+def test_a_background_elsewhere_is_not_looked_at(home, away, use):
+    """The images are in the file itself; only a background would lead away."""
+    with h5py.File(away, "a") as h5:
+        h5["events/image_bg"] = IMAGES
+    path = write_raw(home / "in.rtdc")
+    with h5py.File(path, "a") as h5:
+        store_record(h5, file_record("b", None, [str(away)], ["image_bg"], None), {})
+    with Watch(away) as watch:
+        use(path, output_of(use, home), basins="off")
+        assert not watch.opened
+        tell(path, None, basins="any")
+        assert watch.opened
