@@ -3,11 +3,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from faults.watching import Watch, can_watch
 
 from sparsemed import BackgroundSparseMed
 from sparsemed.jobs.runs import Run
 from sparsemed.jobs.selection import choose_runs
-from sparsemed.rtdc.basins import file_record, store_record
+from sparsemed.rtdc.basins import file_record, internal_record, store_record
 
 
 def measure(path, group="events"):
@@ -125,3 +126,62 @@ def test_two_results_of_the_same_name(data):
     measure(Path("other", "b.rtdc"))
     with pytest.raises(ValueError, match=r"b_bg\.rtdc: is the output of data.b\.rtdc and of other"):
         choose_runs([data, Path("other")], output=Path("out"))
+
+
+def lead_elsewhere(path, group, target="elsewhere.rtdc"):
+    """Write a file whose group is in another file, where there may be images."""
+    with h5py.File(path, "w") as h5:
+        h5.create_group("events")
+        if group in h5:
+            del h5[group]
+        h5[group] = h5py.ExternalLink(target, "/events")
+        store_record(h5, internal_record("b", "", ["image"], "basinmap0"), {})
+    return path
+
+
+@pytest.mark.parametrize("group", ["events", "basin_events"])
+@pytest.mark.parametrize("target", ["elsewhere.rtdc", "gone.rtdc"])
+def test_images_may_be_where_a_group_leads(data, group, target):
+    """Such a file is no result to be skipped, and no output to be written to."""
+    measure(data / "elsewhere.rtdc")
+    path = lead_elsewhere(data / "far_bg.rtdc", group, target)
+    assert choose_runs([path]) == [Run(path, data / "far_bg_bg.rtdc")]
+    assert Run(path, data / "far_bg_bg.rtdc") in choose_runs([data])
+    before = path.read_bytes()
+    (run,) = choose_runs([data / "b.rtdc"], output=path)
+    with pytest.raises(ValueError, match=r"far_bg\.rtdc: holds images of its own"):
+        run.check()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(not can_watch(), reason="only Linux says who opens what")
+@pytest.mark.parametrize("name", ["events", "basin_events", "events/image"])
+def test_what_a_file_is_shows_without_the_files_it_leads_to(data, name):
+    other = measure(data.parent / "elsewhere.rtdc")
+    for path in ("far.rtdc", "far_bg.rtdc"):
+        with h5py.File(data / path, "w") as h5:
+            if name != "events":
+                h5.create_group("events")
+            h5[name] = h5py.ExternalLink("../elsewhere.rtdc", f"/{name}")
+            store_record(h5, internal_record("b", "", ["image"], "basinmap0"), {})
+    with Watch(other) as watch:
+        runs = choose_runs([data])
+        with pytest.raises(ValueError, match="holds images of its own"):
+            Run(data / "b.rtdc", data / "far.rtdc").check()
+        assert not watch.opened
+    assert {data / "far.rtdc", data / "far_bg.rtdc"} <= {run.source for run in runs}
+
+
+def test_two_results_that_a_link_makes_one(data):
+    """By a link to a folder, and by one to a file."""
+    Path("out/deep").mkdir(parents=True)
+    Path("out/also").symlink_to("deep")
+    for folder in ("deep", "also"):
+        measure(Path("more", folder, "x.rtdc"))
+    before = sorted(Path("out").rglob("*"))
+    with pytest.raises(ValueError, match=r"x_bg\.rtdc: is the output of more.also.* and of more.d"):
+        choose_runs([Path("more")], recursive=True, output=Path("out"))
+    Path("data", "b_bg.rtdc").symlink_to("A_bg.RTDC")
+    with pytest.raises(ValueError, match=r"b_bg\.rtdc: is the output of data.A.* and of data.b"):
+        choose_runs([data])
+    assert sorted(Path("out").rglob("*")) == before

@@ -1,8 +1,11 @@
 import h5py
 import numpy as np
 import pytest
+from dcnum.read import HDF5Data
 from dcnum.write import HDF5Writer
+from hdf5.files import files_open
 
+from sparsemed.rtdc.basins import file_record, store_record
 from sparsemed.rtdc.measurement import Measurement
 
 IMAGES = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
@@ -227,3 +230,65 @@ def test_a_basin_of_another_measurement_never_becomes_ours(tmp_path, raw):
         for _ in range(2):
             with pytest.raises(ValueError, match="which is another measurement"):
                 measurement.feature("image")
+
+
+@pytest.mark.parametrize("expected", [None, "me", "you"])
+@pytest.mark.parametrize("found", [None, "me"])
+def test_a_file_without_identity_is_not_the_one_that_is_expected(tmp_path, raw, expected, found):
+    with h5py.File(raw, "a") as h5:
+        if found is None:
+            del h5.attrs["experiment:run identifier"]
+    record = {} if expected is None else {"identifier": expected}
+    path = refer(tmp_path / "in.rtdc", raw, **record)
+    with Measurement(path) as measurement:
+        if expected in (None, found):
+            np.testing.assert_array_equal(measurement.image.read(), IMAGES)
+        else:
+            with pytest.raises(ValueError, match=f"identifier '{expected}', found '?{found}'?"):
+                _ = measurement.image
+
+
+def test_a_basin_that_lists_no_feature_has_none_as_in_dcnum(tmp_path, raw):
+    path = refer(tmp_path / "in.rtdc", raw)
+    with h5py.File(path, "a") as h5:
+        del h5["basins"]
+        store_record(h5, {**file_record("b", None, [str(raw)], None, None), "features": []}, {})
+    with Measurement(path) as measurement:
+        (basin,) = measurement.basins
+        for name in ("image", "time", "frame"):
+            assert measurement.from_basin(basin, name) is None
+            assert measurement.feature(name) is None
+    with HDF5Data(path) as theirs:
+        assert "image" not in theirs
+        assert "time" not in theirs
+
+
+def spoil(path, way):
+    with h5py.File(path, "a") as h5:
+        if way == "no events":
+            del h5["events"]
+        elif way == "events that are no group":
+            del h5["events"]
+            h5["events"] = 3
+        elif way == "events elsewhere":
+            del h5["events"]
+            h5["events"] = h5py.ExternalLink("raw.rtdc", "/events")
+        elif way == "a broken record":
+            h5["basins/broken"] = np.array([b"{"])
+        else:
+            for number in range(300):
+                h5[f"basins/{number}"] = 1
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["no events", "events that are no group", "events elsewhere", "a broken record", "many basins"],
+)
+def test_a_refused_measurement_is_closed_at_once(tmp_path, raw, way):
+    path = refer(tmp_path / "in.rtdc", raw)
+    spoil(path, way)
+    try:
+        Measurement(path, "off")
+    except ValueError:
+        left_open = files_open()  # while the error still holds on to everything
+    assert left_open.isdisjoint({str(path), str(raw)})

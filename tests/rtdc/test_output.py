@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from dcnum.read import HDF5Data
 from dcnum.write import HDF5Writer
+from hdf5.files import files_open
 
 from sparsemed.parameters import Parameters
+from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import check_output, write_background
 
 IMAGES = np.arange(2 * 6 * 5, dtype=np.uint8).reshape(2, 6, 5)
@@ -201,3 +203,100 @@ def test_text_that_is_not_utf8_keeps_its_bytes(tmp_path, raw, caplog):
         assert h5["logs/text"].attrs["software"].startswith("ShapeIn 2 | sparsemed ")
         assert "references" not in h5["logs"]
     assert "logs/references is not copied" in caplog.text
+
+
+LAYOUTS = {
+    # working folder, links (name: target), measurement and output as given
+    "a file of the same name beside the output": ("a", {}, "in.rtdc", "../b/out.rtdc"),
+    "two of them": ("a", {}, "./in.rtdc", "../b/deep/out.rtdc"),
+    "up from here": ("a", {}, "../b/in.rtdc", "out.rtdc"),
+    "up from here to another of that name": ("a/deep", {}, "../in.rtdc", "../../b/deep/out.rtdc"),
+    "an output in a linked folder": ("a", {"a/link": "../b"}, "in.rtdc", "link/out.rtdc"),
+    "up from a linked folder": ("a", {"a/link": "../b/deep"}, "../a/in.rtdc", "link/out.rtdc"),
+    "a measurement in a linked folder": ("a", {"a/link": "../b"}, "link/in.rtdc", "out.rtdc"),
+    "a linked measurement": ("a", {"a/x.rtdc": "../b/in.rtdc"}, "x.rtdc", "../b/out.rtdc"),
+    "a link of the same name": ("a", {"b/deep/x.rtdc": "../../a/in.rtdc", "a/x.rtdc": "in.rtdc"},
+                                "x.rtdc", "../b/deep/out.rtdc"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("has_identity", [False, True])
+def test_the_output_leads_to_the_measurement_and_to_no_other(
+    tmp_path, monkeypatch, layout, has_identity
+):
+    for number, folder in enumerate(("a", "a/deep", "b", "b/deep", ".")):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        with h5py.File(tmp_path / folder / "in.rtdc", "w") as h5:
+            h5["events/image"] = np.full((3, 6, 5), number, np.uint8)
+            if has_identity:
+                h5.attrs["experiment:run identifier"] = folder
+    here, links, given, output = LAYOUTS[layout]
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    monkeypatch.chdir(tmp_path / here)
+    with Measurement(given) as measurement:
+        expected = measurement.image.read()
+    write(output, source=Path(given))
+    found = Path(output).resolve()
+    monkeypatch.chdir("/")
+    with Measurement(found) as measurement:
+        np.testing.assert_array_equal(measurement.image.read(), expected)
+    with HDF5Data(found) as data:
+        np.testing.assert_array_equal(data["image"][:], expected)
+
+
+@pytest.mark.parametrize("theirs", [None, "me", "you"])
+@pytest.mark.parametrize("ours", [None, "me"])
+def test_only_two_identities_that_differ_are_two_measurements(tmp_path, raw, ours, theirs):
+    output = tmp_path / "out.rtdc"
+    for path, identifier in ((output, ours), (raw, theirs)):
+        with h5py.File(path, "a") as h5:
+            h5.require_group("events")
+            if identifier is not None:
+                h5.attrs["experiment:run identifier"] = identifier
+    before = output.read_bytes()
+    if (ours, theirs) == ("me", "you"):
+        with pytest.raises(ValueError, match="belongs to another measurement"):
+            write(output, source=raw)
+        assert output.read_bytes() == before
+        return
+    write(output, source=raw)
+    with h5py.File(output) as h5:
+        np.testing.assert_array_equal(h5["basin_events/image_bg"], IMAGES)
+
+
+def spoil(raw, output, way):
+    """Make one thing wrong with a measurement or with what is to become its output."""
+    with h5py.File(output, "w") as h5:
+        h5["events/deform"] = np.zeros(4 if way == "number of frames" else 3)
+        h5.attrs["experiment:run identifier"] = "you"
+        if way == "a dataset in place of a group":
+            h5["basin_events"] = 3
+        if way == "a broken record":
+            h5["basins/broken"] = np.array([b"{"])
+        if way == "no mapping left":
+            for number in range(10):
+                h5[f"events/basinmap{number}"] = np.full(3, 10 + number)
+        if way == "events elsewhere":
+            del h5["events"]
+            h5["events"] = h5py.ExternalLink("raw.rtdc", "/events")
+    with h5py.File(raw, "a") as h5:
+        h5.attrs["experiment:run identifier"] = "me" if way == "identity" else "you"
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["number of frames", "identity", "a dataset in place of a group", "a broken record",
+     "no mapping left", "events elsewhere"],
+)  # fmt: skip
+def test_a_refused_output_stays_as_it_is_and_nothing_is_left_open(tmp_path, raw, way):
+    output = tmp_path / "out.rtdc"
+    spoil(raw, output, way)
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    try:
+        write(output, source=raw)
+    except ValueError:
+        left_open = files_open()
+    assert left_open.isdisjoint({str(output), str(raw)})
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
