@@ -188,6 +188,23 @@ def test_a_mapped_file_that_becomes_shorter(tmp_path, is_view, is_all_read):
             read(1000, 1010, out)
 
 
+@pytest.mark.parametrize("is_view", [False, True])
+def test_a_mapped_file_that_becomes_longer(tmp_path, is_view):
+    """A camera may still write: the frames that were mapped stay what they are."""
+    path = tmp_path / "frames.raw"
+    expected = np.random.default_rng(0).integers(0, 256, (60, 9, 7), dtype=np.uint8)
+    expected.tofile(path)
+    images = np.memmap(path, np.uint8, "r", shape=expected.shape)
+    frames = ArrayFrames(images[5:].view(np.ndarray) if is_view else images, "here")
+    found = np.empty(frames.shape, np.uint8)
+    with frames.reading() as read:
+        read(0, 10, found[:10])
+        with open(path, "ab") as file:
+            file.write(b"more" * 99)
+        read(10, len(found), found[10:])
+    np.testing.assert_array_equal(found, expected[5:] if is_view else expected)
+
+
 @pytest.mark.skipif(not can_refuse(), reason="the numbers of system calls are not known here")
 def test_a_stale_file_handle(tmp_path):
     """What a file server answers when it has forgotten the file."""

@@ -550,6 +550,35 @@ def test_chunks_beyond_the_end_that_hdf5_knows_are_left_to_it(tmp_path):
             h5["events/image"][8:]
 
 
+@pytest.mark.parametrize("farthest", [0, 4, 8])
+def test_the_chunk_that_lies_farthest_is_looked_for_wherever_it_is(tmp_path, farthest):
+    """Chunks lie in any order: the last one of the file need not be that of the last frames."""
+    path, images = tmp_path / "a.h5", grainy((12, 5, 6))
+    starts = sorted((0, 4, 8), key=lambda start: (start == farthest, -start))
+    with h5py.File(path, "w") as h5:
+        dataset = h5.create_dataset("image", images.shape, "u1", chunks=(4, 5, 6))
+        for start in starts:
+            dataset.id.write_direct_chunk((start, 0, 0), images[start : start + 4].tobytes())
+        places = [dataset.id.get_chunk_info(number).byte_offset for number in range(3)]
+    assert max(places) == places[farthest // 4]
+    content = path.read_bytes()  # byte 40 of an old file tells where it ends
+    path.write_bytes(content[:40] + struct.pack("<Q", max(places)) + content[48:])
+    with h5py.File(path) as h5:
+        assert "its index of chunks cannot be read" in obstacle(h5["image"])
+        with pytest.raises(OSError, match="read"):
+            h5["image"][farthest : farthest + 4]
+
+
+@pytest.mark.parametrize(("weight", "threads"), [(1, 64), (8, 64), (40, 12), (64, 8), (600, 1)])
+def test_heavy_chunks_are_read_by_few_threads(tmp_path, weight, threads):
+    """Each thread holds a chunk or two; together no more than half a gigabyte."""
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        shape = (3, 1024, 1024 * weight)
+        dataset = h5.create_dataset("image", shape, "u1", chunks=(1, *shape[1:]))
+        assert ChunkFrames(dataset, 64, "here").threads == threads
+        assert ChunkFrames(dataset, 1, "here").threads == 1
+
+
 @pytest.mark.parametrize(
     ("shape", "chunks"), [((3, 10, 10), (2**22, 10, 10)), ((3, 1000, 1000), (1, 1, 1))]
 )

@@ -3,6 +3,8 @@
 # ruff: noqa: PT012 (what raises is the end of the with block)
 
 import signal
+import sys
+import threading
 import time
 
 import h5py
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from hdf5.files import change, check_unchanged, listing, posix
 
-from sparsemed.hdf5 import overlay
+from sparsemed.hdf5 import overlay, signals
 from sparsemed.hdf5.commit import changed_file
 
 
@@ -71,3 +73,54 @@ def test_timer_during_a_change(v110):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
     assert False in outcomes
+
+
+@posix
+def test_another_thread_may_send_a_signal_again_at_any_moment():
+    """At each step of Python in turn, the thread of a timer takes all that was put off."""
+    code = signals.let_signals_in.__code__
+    sent = []
+
+    def others_take_all():
+        thread = threading.Thread(target=signals.let_signals_in)
+        thread.start()
+        thread.join()
+
+    def run_with_a_thread_after(steps):
+        """Return whether there were that many steps."""
+        left = steps
+
+        def trace(frame, what, _):
+            nonlocal left
+            if frame.f_code is not code:
+                return None
+            frame.f_trace_opcodes = True
+            if what == "opcode":
+                left -= 1
+                if left == 0:
+                    others_take_all()
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            signals.let_signals_in()
+        finally:
+            sys.settrace(before)
+        return left <= 0
+
+    former = signal.signal(signal.SIGUSR1, lambda *_: sent.append(1))
+    try:
+        run_with_a_thread_after(10**6)  # Python 3.12 tells of single steps from the next time on
+        steps = 1
+        signals._put_off.extend([signal.SIGUSR1] * 3)
+        while run_with_a_thread_after(steps):
+            assert not signals._put_off
+            assert sent
+            sent.clear()
+            steps += 1
+            signals._put_off.extend([signal.SIGUSR1] * 3)
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+        signals._put_off.clear()
+    assert steps > 20

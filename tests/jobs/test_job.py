@@ -1,5 +1,6 @@
 import logging
 import os
+from contextlib import nullcontext
 
 import h5py
 import numpy as np
@@ -178,6 +179,26 @@ def test_a_job_that_is_refused_leaves_nothing_open_and_nothing_changed(path, tmp
         left_open = files_open()  # while the error still holds on to the job
     assert left_open.isdisjoint({str(path), str(output)})
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_progress_is_told_to_nobody_once_its_job_is_done(path, tmp_path, monkeypatch, fails):
+    monkeypatch.setattr("sparsemed.progress.PAUSE", 0)
+    told = []
+
+    def tell(fraction):
+        told.append(fraction)
+        if fails and fraction:
+            raise KeyboardInterrupt
+
+    with BackgroundSparseMed(path, tmp_path / "out.rtdc") as job:
+        with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
+            job.process(tell)
+        assert (told[0], told[-1]) == (0, 0.99 if fails else 1)
+        told.clear()
+        job.process_approach()
+        job.process()
+    assert told == []
 
 
 @pytest.mark.parametrize("shape", [(40,), (40, 5), (40, 5, 5, 3)])

@@ -10,6 +10,8 @@ import numba
 import numpy as np
 import portalocker
 import pytest
+from numba.core import caching, event
+from numba.core.compiler_lock import global_compiler_lock
 
 from sparsemed.kernels import compiling
 from sparsemed.kernels.compiling import call, kernel
@@ -52,6 +54,8 @@ def logged(caplog):
 
 
 COMPILES, USELESS = "Compiling", "Compiled"
+
+LOCK = "sparsemed.lock"
 
 
 def files(tmp_path, suffix):
@@ -195,3 +199,80 @@ def test_a_fork_while_another_thread_compiles(double):
     thread.join()
     logger.removeHandler(watch)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_of_two_threads_one_compiles_and_the_other_waits_for_nothing_else(
+    double, caplog, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(compiling, "PATIENCE", 1)
+    function, found = double(), []
+    threads = [threading.Thread(target=lambda: found.append(is_right(function))) for _ in range(2)]
+    with global_compiler_lock:
+        for thread in threads:
+            thread.start()
+        while len(event._registered["numba:compile"]) < 2:  # both are about to compile
+            assert all(thread.is_alive() for thread in threads)
+    for thread in threads:
+        thread.join()
+    assert found == [True, True]
+    assert logged(caplog) == [COMPILES]
+    assert len(files(tmp_path, ".nbc")) == 1
+    assert not event._registered["numba:compile"]
+
+
+def test_the_lock_is_held_while_what_was_compiled_is_kept(double, tmp_path, monkeypatch):
+    function = double()
+    save = caching.IndexDataCacheFile.save
+    seen = []
+
+    def look_and_save(*arguments):
+        try:
+            with portalocker.Lock(os.path.join(function.stats.cache_path, LOCK), timeout=0):
+                seen.append("free")
+        except portalocker.LockException:
+            seen.append("held")
+        save(*arguments)
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "save", look_and_save)
+    assert is_right(function)
+    assert seen == ["held"]
+    assert len(files(tmp_path, ".nbi")) == 1
+    with portalocker.Lock(os.path.join(function.stats.cache_path, LOCK), timeout=0):
+        pass
+
+
+def test_a_lock_that_cannot_be_had_is_done_without(double, caplog, tmp_path):
+    function = double()
+    os.makedirs(os.path.join(function.stats.cache_path, LOCK))  # it cannot be opened
+    assert is_right(function)
+    assert logged(caplog) == [COMPILES]
+    assert len(files(tmp_path, ".nbi")) == 1
+    assert is_right(double())
+    assert logged(caplog) == []
+
+
+@pytest.mark.parametrize("error", [PermissionError, BlockingIOError, portalocker.LockException])
+def test_a_lock_that_is_refused_is_done_without(double, caplog, tmp_path, monkeypatch, error):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(portalocker, "lock", refuse)
+    monkeypatch.setattr(compiling, "PATIENCE", 0.01)
+    assert is_right(double())
+    assert logged(caplog) == [COMPILES]
+    assert len(files(tmp_path, ".nbc")) == 1
+
+
+@pytest.mark.parametrize("what", ["load", "save"])
+def test_a_lack_of_memory_is_not_blamed_on_the_cache(double, caplog, monkeypatch, what):
+    def fail(*_):
+        raise MemoryError
+
+    function = double()
+    with monkeypatch.context() as patch:
+        patch.setattr(caching.IndexDataCacheFile, what, fail)
+        with pytest.raises(MemoryError):
+            is_right(function)
+    assert USELESS not in logged(caplog)
+    assert function not in compiling._uncached
+    assert is_right(function)

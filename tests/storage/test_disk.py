@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 
 import pytest
@@ -82,3 +83,23 @@ def test_errors_of_ours_are_named_once(tmp_path):
         disk.naming(tmp_path / "file", "could not be changed"),
     ):
         fail()
+
+
+class Sparing(io.FileIO):
+    """A file of which the system returns and takes less than it is asked to."""
+
+    def readinto(self, buffer):
+        view = memoryview(buffer)
+        return super().readinto(view[: max(1, len(view) // 2)])
+
+    def write(self, data):
+        return super().write(data[: max(1, len(data) // 2)])
+
+
+def test_a_system_that_does_half_of_what_it_is_asked_to_is_asked_again(tmp_path):
+    content = bytes(range(256)) * 20
+    with Sparing(tmp_path / "file", "w+") as handle:
+        disk.write(handle, 3, content)
+        assert disk.read(handle, 3, 3 + len(content)) == content
+        assert disk.read(handle, 100, 10**6) == content[97:]
+    assert (tmp_path / "file").read_bytes() == bytes(3) + content
