@@ -7,7 +7,9 @@ import pytest
 
 from sparsemed import compute_background
 from sparsemed.demo import CASES, make_measurement
+from sparsemed.parameters import Parameters
 from sparsemed.quality import Sample, assess, flicker_events, grey_scale, take_sample, wall_noise
+from sparsemed.quality.finding import more_frames
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +203,32 @@ def test_drift():
     assert judged(background_of(jumping), jumping)["drift"].is_good
     assert judged(background_of(images), images)["drift"].is_good
     assert judged(background_of(images[:1].repeat(300, 0)))["drift"].text.startswith("0 %")
+
+
+@pytest.mark.parametrize(("times", "is_good"), [(1, True), (2, True), (3.5, True), (5, False)])
+def test_a_drift_that_does_not_stand_out_from_the_scatter_is_none(times, is_good):
+    """With the walls of the images made up: a straight line, and what scatters about it."""
+    background = background_of(channel(600))
+    count = len(background.series)
+    line = np.linspace(-0.5, 0.5, count)
+    scatter = np.random.default_rng(0).normal(size=count)
+    scatter -= np.polynomial.Polynomial.fit(line, scatter, 1)(line)
+    walls = 100 + 40 * line + 40 / times * scatter / scatter.std()
+    series = np.broadcast_to(walls[:, None, None] * 100, (count, 22, 5)).astype(np.uint16)
+    finding = judged(dataclasses.replace(background, series=series))["drift"]
+    assert finding.value > 0.1
+    assert finding.is_good == is_good
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "advice"),
+    [(300, 200, "=300"), (300, 100, "=300"), (300, 50, "=150"), (300, 300, "measure for longer"),
+     (300, 900, "measure for longer")],
+)  # fmt: skip
+def test_no_more_frames_are_advised_than_there_are(count, size, advice):
+    background = background_of(channel(count, 22, 5))
+    changed = dataclasses.replace(background, parameters=Parameters(kernel_size=size))
+    assert more_frames(changed).startswith(f"kernel_size{advice}" if "=" in advice else advice)
 
 
 def test_flicker_is_what_dcnum_calls_flicker():

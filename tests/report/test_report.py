@@ -174,6 +174,21 @@ def test_images_are_what_they_say(shown, demo):
     assert np.corrcoef(series[inside], background.series[0][inside])[0, 1] > 0.999
 
 
+def test_a_frame_less_its_background_and_offset_is_grey(tmp_path):
+    """All that differs is the light, by as much as the offsets say."""
+    scene = np.random.default_rng(0).integers(60, 120, (30, 40))
+    light = np.where(np.arange(100) % 3, 0, 12)
+    images = (scene + light[:, None, None]).astype(np.uint8)
+    background = compute_background(images, np.arange(100) / 10, kernel_size=9)
+    np.testing.assert_array_equal(background.offsets, light)
+    write_report(background, tmp_path / "page.html", images)
+    shown = read(tmp_path / "page.html").images
+    less = [image for alt, image in shown.items() if alt.endswith(" less background")]
+    assert len(less) == 10
+    for image in less:
+        assert set(np.unique(image)) <= {127, 128}
+
+
 def test_nothing_is_loaded_and_everything_has_a_name(shown):
     page = read(shown[1])
     for tag, attributes in page.tags:
@@ -320,6 +335,17 @@ def test_a_measurement_with_a_background_is_shown_with_its_parameters(demo, tmp_
     report(path, "-o", page)
     assert "sparsemed:k=200^s=1^" in read(page).text["code"]
     assert "rollmed:k=100^b=10000: other parameters" in read(page).text["td"]
+
+
+def test_the_name_of_the_page_is_checked_before_the_work(demo, tmp_path):
+    path, page = tmp_path / "in.rtdc", tmp_path / "notes.txt"
+    path.write_text("no measurement, which would show later")
+    page.write_text("precious")
+    result = invoke("report", path, "-o", page)
+    assert (result.exit_code, result.output) == (
+        1, f"Error: {page}: is no HTML page and is not replaced; give another name\n"
+    )  # fmt: skip
+    assert page.read_text() == "precious"
 
 
 def test_warnings_say_what_they_are_about(demo, tmp_path):
