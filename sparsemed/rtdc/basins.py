@@ -11,9 +11,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import h5py
@@ -21,13 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.hdf5.entries import entry, has_entry, subgroup
-from sparsemed.hdf5.reach import Reach
 from sparsemed.printable import printable, quoted
 
 MOST_BASINS = 300
 """Records in a file. Each one may take a look at many files; ten are many."""
 
-MOST_ITEMS = {"paths": 100, "features": 1000}
+MOST_ITEMS = {"paths": 100, "urls": 100, "features": 1000}
 """Entries of the lists in a record. Three paths are many, and so are 300 features."""
 
 RECORD_BYTES = 2**20
@@ -77,9 +76,38 @@ class Basin(NamedTuple):
         return self.record.get("features")
 
     @property
+    def is_remote(self) -> bool:
+        """Whether the basin is somewhere in a network."""
+        return self.record.get("type") == "remote"
+
+    @property
+    def is_chopped(self) -> bool:
+        """Whether it holds of each image only what is around an event."""
+        return self.record.get("format") == "h5datasetchop"
+
+    @property
+    def hosts(self) -> list[str]:
+        """Where in the network the basin is."""
+        urls = [url for url in self.record.get("urls") or [] if isinstance(url, str)]
+        return list(dict.fromkeys(map(_host, urls)))
+
+    @property
+    def identifier(self) -> str | None:
+        """What the measurement of the basin's file is to be known by."""
+        return self.record.get("identifier")
+
+    @property
     def mapping(self) -> str | None:
-        """Feature that holds the mapping."""
-        return self.record.get("mapping")
+        """Feature that holds the mapping; None if frames are the same."""
+        mapping = self.record.get("mapping")
+        return None if mapping == "same" else mapping
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or url
+    except ValueError:
+        return url
 
 
 def read_basins(h5: h5py.File) -> list[Basin]:
@@ -136,7 +164,8 @@ def parse_record(lines: Any, label: str) -> dict[str, Any]:
 _TEXT = (str, NoneType)
 _KINDS: dict[str, tuple[type, ...]] = {
     "name": _TEXT, "description": _TEXT, "type": _TEXT, "identifier": _TEXT, "mapping": _TEXT,
-    "paths": (list,), "features": (list,),
+    "format": _TEXT, "paths": (list, NoneType), "urls": (list, NoneType),
+    "features": (list, NoneType),
 }  # fmt: skip
 """What a record may hold; what is not named here is of no concern."""
 
@@ -144,15 +173,6 @@ _KINDS: dict[str, tuple[type, ...]] = {
 def search_order(basins: list[Basin]) -> list[Basin]:
     """Return basins as they are searched: internal ones, then those of files; each by name."""
     return sorted(basins, key=lambda basin: (not basin.is_internal, basin.name))
-
-
-def locate_file(paths: list[Any], reach: Reach) -> Path | None:
-    """Return the first of the paths that may be opened, absolute or below the folder."""
-    for path in paths:
-        # joined to an absolute path, the folder has no effect
-        if isinstance(path, str) and reach.refusal(reach.folder / path) is None:
-            return reach.folder / path
-    return None
 
 
 def measurement_identifier(attributes: Mapping[str, Any]) -> str | None:

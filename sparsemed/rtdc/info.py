@@ -12,9 +12,10 @@ import numpy as np
 from sparsemed.frames.layout import filters_of, obstacle
 from sparsemed.hdf5.reach import Policy
 from sparsemed.method.time_axis import GUESSED_FRAME_RATE, STRETCH
-from sparsemed.rtdc.basins import Basin, locate_file
+from sparsemed.rtdc.basins import Basin
+from sparsemed.rtdc.events import Failure, Feature
 from sparsemed.rtdc.inputs import measurement_frames, measurement_time
-from sparsemed.rtdc.measurement import Feature, Measurement, naming_damage, unless_wrong, why_not
+from sparsemed.rtdc.measurement import Measurement, naming_damage, unless_wrong
 from sparsemed.rtdc.stored import StoredBackground, stored_backgrounds
 
 
@@ -249,11 +250,15 @@ def _basin(measurement: Measurement, basin: Basin) -> BasinFacts:
     problems: list[str] = []
     target = ", ".join(str(path) for path in basin.paths)
     if basin.is_file:
-        found = locate_file(basin.paths, measurement.reach)
-        if found is None:
-            problems.append(why_not(basin, measurement.reach) or "there is no such file")
+        led_to = measurement.events.lead(basin)
+        if isinstance(led_to, Failure):
+            is_gone = led_to.kind == "gone"
+            problems.append("there is no such file" if is_gone else led_to.reason.lstrip(": "))
         else:
-            target = str(found)
+            target = str(led_to.path)
+    elif basin.is_remote:
+        target = ", ".join(map(str, basin.record.get("urls") or []))
+        problems.append("it is in a network, and is not downloaded")
     elif not basin.is_internal:
         problems.append("basins of this type are not known here")
     if basin.mapping is not None:

@@ -2,77 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import h5py
 import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compressed)
-import numpy as np
-from numpy.typing import NDArray
 
-from sparsemed.frames.source import MOST_FRAMES
-from sparsemed.hdf5.entries import Attributes, entry, subgroup
-from sparsemed.hdf5.reach import MISSING, Policy, Reach
-from sparsemed.printable import printable, quoted
-from sparsemed.rtdc.basins import (
-    Basin,
-    locate_file,
-    measurement_identifier,
-    read_basins,
-    search_order,
-)
+from sparsemed.hdf5.entries import Attributes
+from sparsemed.hdf5.reach import Policy, Reach
+from sparsemed.printable import quoted
+from sparsemed.rtdc.basins import Basin
+from sparsemed.rtdc.events import Events, Failure, Feature
 
 Fact = TypeVar("Fact")
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A feature of a measurement: data with one entry per frame.
-
-    Attributes
-    ----------
-    dataset : h5py.Dataset
-        Where the data are, maybe in another file.
-    mapping : ndarray of int64, shape (N,), or None
-        For each frame, its index in the dataset; None means frame by frame.
-    label : str
-        File and dataset, for messages.
-    """
-
-    dataset: h5py.Dataset
-    mapping: NDArray[np.int64] | None
-    label: str
-
-    def __len__(self) -> int:
-        return int(self.dataset.shape[0] if self.mapping is None else len(self.mapping))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of frames, and shape of the data of one."""
-        return (len(self), *self.dataset.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the data."""
-        return self.dataset.dtype  # type: ignore[no-any-return]
-
-    def __getitem__(self, frames: int | slice | NDArray[Any]) -> NDArray[Any]:
-        if self.mapping is None:
-            data: NDArray[Any] = self.dataset[frames]
-            return data
-        wanted = self.mapping[frames]
-        # h5py takes lists of indices only if they ascend
-        distinct, place = np.unique(wanted, return_inverse=True)
-        picked: NDArray[Any] = self.dataset[distinct][place.reshape(np.shape(wanted))]
-        return picked
-
-    def read(self) -> NDArray[Any]:
-        """Return the data of all frames (for features that are small)."""
-        values: NDArray[Any] = self.dataset[:]
-        return values if self.mapping is None else values[self.mapping]
 
 
 class Measurement:
@@ -86,17 +29,17 @@ class Measurement:
         Which other files it may lead to, by basins, by links and as storage of its
         data. ``"off"``: none. ``"same-folder"``: those directly in its folder, once
         symbolic links are resolved. ``"any"``: all. In any case, only regular files,
-        and they stay as they are. Basins within the file always count; the basins of
-        a basin's file never do, as in dcnum 0.31: whoever refers to it, copies them.
+        and they stay as they are. Basins within a file always count, and basins of
+        basins do, too.
 
     Attributes
     ----------
     path : Path
         The file.
-    basins : list of Basin
-        Its basins, in the order in which they are searched.
     reach : Reach
         Which other files it may lead to.
+    events : Events
+        What it holds.
 
     Raises
     ------
@@ -110,14 +53,10 @@ class Measurement:
     def __init__(self, path: str | PathLike[str], basins: Policy = "any") -> None:
         self.path = Path(path)
         self.reach = Reach(self.path, basins)
-        self._h5 = self.reach.open_own()
+        h5 = self.reach.open_own()
         try:
             with naming_damage(self.path):
-                events = subgroup(self._h5, "events", self.reach)
-                if events is None:
-                    raise ValueError(f"{self.path}: has no group 'events'; is it a measurement?")
-                self._events = events
-                self.basins = search_order(read_basins(self._h5))
+                self.events = Events(h5, self.path, self.reach)
         except BaseException:
             self.close()
             raise
@@ -138,15 +77,20 @@ class Measurement:
         self.reach.close()
 
     @property
+    def basins(self) -> list[Basin]:
+        """The basins of the file, in the order in which they are searched."""
+        return self.events.basins
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """The metadata of the file: who measured what, how and when."""
         with naming_damage(self.path):
-            return dict(Attributes(self._h5))
+            return dict(Attributes(self.events.h5))
 
     @property
     def frame_rate(self) -> Any:
         """Rate of the camera in Hz, or None."""
-        return Attributes(self._h5).get("imaging:frame rate")
+        return Attributes(self.events.h5).get("imaging:frame rate")
 
     @property
     def image(self) -> Feature:
@@ -154,45 +98,52 @@ class Measurement:
 
         Raises
         ------
-        ValueError
-            If neither the file nor one of its basins has images.
+        ValueError, OSError
+            If neither the file nor one of its basins has images, or if those that may have
+            them cannot be read; the message says what was tried.
         """
-        if (image := self.feature("image")) is not None:
-            return image
-        hint = "; ".join(["", *self._not_followed()][:5])
-        raise ValueError(f"{self.path}: has no dataset 'events/image'{hint}")
-
-    def _not_followed(self) -> Iterator[str]:
-        """Say of basins that lead nowhere, why."""
-        missing = []
-        for basin in self.basins:
-            if basin.is_file and locate_file(basin.paths, self.reach) is None:
-                reason = why_not(basin, self.reach)
-                if reason is None:
-                    missing += [quoted(path) for path in basin.paths[:1]]
-                else:
-                    yield f"basin {quoted(basin.name)} {reason}"
-        if missing:
-            yield f"these basins were not found: {', '.join(missing[:5])}"
+        failures: list[Failure] = []
+        with naming_damage(self.path):
+            image = self.events.feature("image", failures)
+        if image is None:
+            raise self._error(f"{self.path}: has no dataset 'events/image'", failures)
+        return image
 
     def feature(self, name: str) -> Feature | None:
         """Return a feature of the file or of the first basin that has it.
 
         Raises
         ------
-        OSError
-            If that basin cannot be read.
-        ValueError
-            If that basin belongs to another measurement, or its mapping does
-            not fit.
+        ValueError, OSError
+            If there is none, but a basin that may have it belongs to another measurement, has a
+            mapping that does not fit, or cannot be read. A basin whose file is gone has nothing.
         """
+        failures: list[Failure] = []
         with naming_damage(self.path):
-            if (own := self.own(name)) is not None:
-                return own
-            for basin in self.basins:
-                if (feature := self.from_basin(basin, name)) is not None:
-                    return feature
-        return None
+            feature = self.events.feature(name, failures)
+        failures = [each for each in failures if each.kind in ("wrong", "unreadable")]
+        if feature is None and failures:
+            raise self._error(f"{self.path}: '{name}' cannot be read from its basins", failures)
+        return feature
+
+    def from_basin(self, basin: Basin, name: str) -> Feature | None:
+        """Return a feature that a basin of the file provides; see `feature`."""
+        failures: list[Failure] = []
+        with naming_damage(self.path):
+            feature = self.events.from_basin(basin, name, failures)
+        if feature is None and failures:
+            raise self._error(f"{self.path}: '{name}' cannot be read", failures)
+        return feature
+
+    def _error(self, what: str, failures: list[Failure]) -> ValueError | OSError:
+        reasons = list(dict.fromkeys(str(each) for each in failures if each.kind != "gone"))
+        more = [] if len(reasons) <= 5 else [f"and {len(reasons) - 5} more"]
+        gone = [quoted(path) for each in failures if each.kind == "gone"
+                for path in each.basin.paths[:1]]  # fmt: skip
+        if gone:
+            more.append(f"these basins were not found: {', '.join(gone[:5])}")
+        kind = OSError if any(each.kind == "unreadable" for each in failures) else ValueError
+        return kind("; ".join([what, *reasons[:5], *more]))
 
     def source_of(self, feature: Feature) -> str:
         """Say where a feature is: ``"this file"``, ``"internal basin"`` or ``"file basin"``."""
@@ -202,70 +153,7 @@ class Measurement:
 
     def own(self, name: str) -> Feature | None:
         """Return a feature that the file itself has, basins aside."""
-        dataset = _dataset(self._events, name, self.reach)
-        if dataset is None:
-            return None
-        return Feature(dataset, None, f"{self.path}: events/{name}")
-
-    def from_basin(self, basin: Basin, name: str) -> Feature | None:
-        """Return a feature that a basin of the file has; see `feature`."""
-        if basin.features is not None and name not in basin.features:
-            return None
-        mapping = None
-        if basin.mapping is not None:
-            mapping = _dataset(self._events, basin.mapping, self.reach)
-            if mapping is None:
-                return None
-        if basin.is_internal:
-            group = entry(self._h5, basin.paths[0], self.reach) if basin.paths else None
-        elif basin.is_file:
-            group = self._open_basin(basin)
-        else:
-            group = None
-        dataset = _dataset(group, name, self.reach) if isinstance(group, h5py.Group) else None
-        if dataset is None:
-            return None
-        label = f"{dataset.file.filename}: {dataset.name.lstrip('/')}"
-        if mapping is None:
-            return Feature(dataset, None, label)
-        return Feature(dataset, self._read_mapping(mapping, len(dataset), label), label)
-
-    def _open_basin(self, basin: Basin) -> h5py.Group | None:
-        """Return the events of a basin's file, or None if the file is not there."""
-        path = locate_file(basin.paths, self.reach)
-        if path is None:
-            return None
-        about = f"{self.path}: basin {quoted(basin.name)}"
-        try:
-            h5 = self.reach.open(path)
-        except OSError as error:
-            raise OSError(f"{about}: {error}") from error
-        except ValueError as error:
-            raise ValueError(f"{about} {error}") from error
-        expected = basin.record.get("identifier")
-        found = measurement_identifier(Attributes(h5))
-        if expected is not None and found != expected:
-            raise ValueError(
-                f"{about} leads to {printable(path)}, which is another measurement: "
-                f"expected identifier {quoted(expected)}, found {quoted(found)}"
-            )
-        return entry(h5, "events", self.reach)
-
-    def _read_mapping(self, dataset: h5py.Dataset, size: int, label: str) -> NDArray[np.int64]:
-        name = printable(dataset.name.rpartition("/")[2])
-        if dataset.dtype.kind not in "iu" or dataset.ndim != 1:
-            raise ValueError(
-                f"{self.path}: events/{name} is no mapping: dtype {dataset.dtype}, "
-                f"shape {dataset.shape}"
-            )
-        mapping = dataset[:]
-        if mapping.size and (mapping.min() < 0 or mapping.max() >= size):
-            raise ValueError(
-                f"{self.path}: events/{name} maps to entries {mapping.min()} to {mapping.max()}, "
-                f"but {label} has {size}"
-            )
-        index: NDArray[np.int64] = mapping.astype(np.int64)
-        return index
+        return self.events.own(name)
 
 
 @contextmanager
@@ -289,29 +177,3 @@ def unless_wrong(find: Callable[[], Fact], problems: list[str]) -> Fact | None:
     except (OSError, ValueError, TypeError) as error:
         problems.append(" ".join(str(error).split()))
         return None
-
-
-def why_not(basin: Basin, reach: Reach) -> str | None:
-    """Say why a basin's file is not opened though it may be there; None if there is none."""
-    for path in basin.paths:
-        if isinstance(path, str):
-            reason = reach.refusal(reach.folder / path)
-            if reason not in (None, MISSING):
-                return f"leads to {quoted(path)}, {reason}"
-    return None
-
-
-def _dataset(group: h5py.Group, name: str, reach: Reach) -> h5py.Dataset | None:
-    found = entry(group, name, reach)
-    if found is None:
-        return None
-    if not isinstance(found, h5py.Dataset) or found.ndim == 0:
-        raise ValueError(
-            f"{group.file.filename}: {printable(found.name).lstrip('/')} is not an array"
-        )
-    if found.shape[0] > MOST_FRAMES:  # lest anybody make room for it
-        raise ValueError(
-            f"{group.file.filename}: {printable(found.name).lstrip('/')} has {found.shape[0]} "
-            f"entries; there can be no more than {MOST_FRAMES} frames"
-        )
-    return found

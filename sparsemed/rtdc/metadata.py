@@ -108,8 +108,8 @@ def _copy_metadata(
 def _copy_basin(
     h5: h5py.File, basin: Basin, measurement: h5py.File, filters: Mapping[str, Any]
 ) -> None:
-    """Copy the record of a file basin, and its mapping."""
-    if not basin.is_file:
+    """Copy the record of a basin that is not within the measurement, and its mapping."""
+    if not (basin.is_file or basin.is_remote):
         name, kind = quoted(basin.name), quoted(basin.record.get("type"))
         logger.warning("Basin %s of unknown type %s is not copied", name, kind)
         return
@@ -126,14 +126,17 @@ def _copy_basin(
         mapping = free_mapping(h5, index)
         if mapping not in h5["events"]:
             store(h5, f"events/{mapping}", index, filters)
-    record = file_record(
-        basin.name,
-        basin.record.get("description"),
-        basin.paths,
-        basin.features,
-        basin.record.get("identifier"),
-        mapping,
-    )
+    if basin.is_remote:  # untouched, but for where its mapping is
+        record = basin.record if mapping is None else {**basin.record, "mapping": mapping}
+    else:
+        record = file_record(
+            basin.name,
+            basin.record.get("description"),
+            basin.paths,
+            basin.features,
+            basin.identifier,
+            mapping,
+        )
     store_record(h5, record, filters)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from sparsemed.hdf5.entries import Attributes, as_text
 from sparsemed.hdf5.reach import Policy
 from sparsemed.parameters import Parameters
-from sparsemed.rtdc.measurement import Feature, Measurement, unless_wrong
+from sparsemed.rtdc.events import Feature
+from sparsemed.rtdc.measurement import Measurement, unless_wrong
 from sparsemed.rtdc.pipeline_id import from_ppid
 
 

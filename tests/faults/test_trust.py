@@ -132,6 +132,8 @@ def places(tmp_path):
 def test_what_each_policy_opens(places, way, place, basins):
     home, others = places
     path = write_leading(home / "in.rtdc", way, others[place])
+    if place != "beside":  # it would be found by its name
+        others["beside"].unlink()
     if basins == "any" or (basins == "same-folder" and place == "beside"):
         np.testing.assert_array_equal(read_image(path, basins), IMAGES)
         return
@@ -179,12 +181,14 @@ def test_the_folder_is_that_of_the_real_measurement(places, tmp_path):
 
 
 def test_paths_that_climb(places):
-    home, _ = places
+    home, others = places
+    others["beside"].unlink()  # it would be found by its name
     for climbing in ("../away/raw.rtdc", "below/../../away/raw.rtdc"):
         path = write_leading(home / "in.rtdc", by_basin, climbing)
         np.testing.assert_array_equal(read_image(path, "any"), IMAGES)
         with pytest.raises(ValueError, match="'same-folder' does not follow"):
             read_image(path, "same-folder")
+    write_raw(others["beside"])
     path = write_leading(home / "in.rtdc", by_basin, "below/../raw.rtdc")
     np.testing.assert_array_equal(read_image(path, "same-folder"), IMAGES)
 
@@ -326,14 +330,16 @@ def test_standard_input_is_not_read(tmp_path, name):
 @pytest.mark.parametrize(
     "name",
     [
-        "http://localhost:9/x.rtdc", "s3://bucket/x.rtdc", "dcor://x", "file:///etc/hostname",
+        "http://localhost:9/x.rtdc", "s3://bucket/x.rtdc", "dcor://x", "file:///proc/self/environ",
         "~/raw.rtdc", "$HOME/raw.rtdc", "${HOME}/raw.rtdc", "%HOME%\\raw.rtdc", "nul\0.rtdc",
         "x" * 5000, "raw.rtdc\n", "", "\ud800.rtdc",
     ],
 )  # fmt: skip
 def test_a_path_is_nothing_but_a_path(places, monkeypatch, name):
-    home, _ = places
+    home, others = places
     monkeypatch.setenv("HOME", str(home))
+    home = others["below"].parent
+    others["below"].unlink()  # it would be found by its name
     record = file_record("b", None, [name, 3, None, [name]], None, None)
     with h5py.File(home / "in.rtdc", "w") as h5:
         h5.create_group("events")
@@ -348,21 +354,40 @@ def test_a_path_is_nothing_but_a_path(places, monkeypatch, name):
 # Circles, depth, and a lot of everything --------------------------------------------------------
 
 
-def test_basins_of_basins_are_not_followed(places):
+@pytest.mark.parametrize("place", ["beside", "away"])
+def test_basins_of_basins_are_followed_as_far_as_the_policy_goes(places, place):
     home, others = places
-    write_leading(home / "middle.rtdc", by_basin, others["beside"])
+    write_leading(home / "middle.rtdc", by_basin, others[place])
     path = write_leading(home / "in.rtdc", by_basin, "middle.rtdc")
-    with pytest.raises(ValueError, match=r"in\.rtdc: has no dataset 'events/image'$"):
-        read_image(path, "any")
-    with HDF5Data(path) as theirs:
-        assert theirs.image is None or "image" not in theirs
+    if place == "away":
+        others["beside"].unlink()  # it would be found by its name
+        with pytest.raises(ValueError, match="which basins='same-folder' does not follow"):
+            read_image(path, "same-folder")
+    else:
+        np.testing.assert_array_equal(read_image(path, "same-folder"), IMAGES)
+    np.testing.assert_array_equal(read_image(path, "any"), IMAGES)
+    with pytest.raises(ValueError, match="which basins='off' does not follow"):
+        read_image(path, "off")
+
+
+@pytest.mark.parametrize("count", [3, 17, 30])
+def test_a_chain_of_basins(tmp_path, count):
+    write_raw(tmp_path / "0.rtdc")
+    for number in range(1, count):
+        write_leading(tmp_path / f"{number}.rtdc", by_basin, f"{number - 1}.rtdc")
+    path = tmp_path / f"{count - 1}.rtdc"
+    if count <= 17:
+        np.testing.assert_array_equal(read_image(path, "any"), IMAGES)
+    else:
+        assert "leads through more than 16 files" in problems_of(path)
 
 
 def test_basins_in_a_circle(tmp_path):
     for ours, theirs in (("self", "self"), ("a", "b"), ("b", "a")):
         write_leading(tmp_path / f"{ours}.rtdc", by_basin, f"{theirs}.rtdc")
     for name in ("self", "a"):
-        assert problems_of(tmp_path / f"{name}.rtdc").endswith("has no dataset 'events/image'")
+        problems = problems_of(tmp_path / f"{name}.rtdc")
+        assert "has no dataset 'events/image'; basin 'b' leads back to '" in problems
 
 
 @pytest.mark.parametrize("reach", ["one file", "two files"])

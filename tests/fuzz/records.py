@@ -10,10 +10,12 @@ import json
 import json.decoder
 import sys
 from inspect import isfunction
+from pathlib import Path
 
 from sparsemed.hdf5.reach import Reach
 from sparsemed.rtdc import basins
-from sparsemed.rtdc.basins import Basin, locate_file, parse_record, search_order
+from sparsemed.rtdc.basins import Basin, parse_record, search_order
+from sparsemed.rtdc.search import as_spelled, places_of
 
 LABEL = "file.rtdc: basins/record"
 
@@ -49,8 +51,11 @@ def check(data):
     assert basin.mapping is None or isinstance(basin.mapping, str)
     assert not (basin.is_file and basin.is_internal)
     assert search_order([basin, basin]) == [basin, basin]
-    found = locate_file(basin.paths, Reach("/nowhere/in.rtdc", "any"))
-    assert found is None or found.exists()
+    assert all(isinstance(host, str) for host in basin.hosts)
+    for place in places_of(basin.paths, Path("/nowhere")):
+        assert place.is_absolute()
+        assert Reach("/nowhere/in.rtdc", "off").refusal(place)
+        assert as_spelled(place) is None or as_spelled(place).parent.is_dir()
 
 
 if __name__ == "__main__":

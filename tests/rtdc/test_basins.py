@@ -6,12 +6,10 @@ import pytest
 from dcnum.read import get_measurement_identifier
 from dcnum.write import HDF5Writer
 
-from sparsemed.hdf5.reach import Reach
 from sparsemed.rtdc.basins import (
     file_record,
     free_mapping,
     internal_record,
-    locate_file,
     measurement_identifier,
     read_basins,
     search_order,
@@ -66,20 +64,26 @@ def test_broken_records_are_named(h5, text):
         read_basins(h5)
 
 
+def test_what_a_record_leaves_open(h5):
+    store_record(h5, {"name": "a", "features": None, "paths": None, "mapping": "same"}, {})
+    (basin,) = read_basins(h5)
+    assert basin.features is None  # whatever its file has
+    assert basin.mapping is None  # frame by frame
+    assert basin.paths == basin.hosts == []
+
+
+def test_hosts_of_remote_basins(h5):
+    urls = ["https://a.example:123/x?y", "s3://b.example/x", "c/d", "http://[", 3, None]
+    store_record(h5, {"type": "remote", "urls": urls}, {})
+    (basin,) = read_basins(h5)
+    assert basin.is_remote
+    assert basin.hosts == ["a.example", "b.example", "c/d", "http://["]
+
+
 def test_records_of_numbers_are_named(h5):
     h5.create_dataset("basins/broken", data=np.arange(3))
     with pytest.raises(ValueError, match=r"file\.rtdc: basins/broken is not valid JSON"):
         read_basins(h5)
-
-
-def test_files_are_found_by_absolute_and_relative_paths(tmp_path):
-    (tmp_path / "here.rtdc").touch()
-    reach = Reach(tmp_path / "in.rtdc", "any")
-    absolute = str(tmp_path / "here.rtdc")
-    for paths in (["gone.rtdc", "here.rtdc"], [absolute], ["/gone/here.rtdc", absolute]):
-        assert locate_file(paths, reach) == tmp_path / "here.rtdc"
-    assert locate_file(["gone.rtdc", "/gone/here.rtdc"], reach) is None
-    assert locate_file([3, None, "x" * 300, "nul\0"], reach) is None
 
 
 @pytest.mark.parametrize(

@@ -129,18 +129,23 @@ def test_basins_that_lead_nowhere(tmp_path):
         h5.create_group("events")
         store_record(h5, file_record("a", None, ["gone.rtdc"], None, None), {})
         store_record(h5, file_record("b", None, ["other.rtdc"], ["image"], "not this"), {})
-        store_record(h5, {"name": "c", "type": "remote", "paths": ["far away"]}, {})
+        store_record(h5, {"name": "c", "type": "remote", "urls": ["https://far.example/a"]}, {})
+        store_record(h5, {"name": "e", "type": "ftp"}, {})
         store_record(h5, internal_record("d", "", ["image_bg"], "basinmap3"), {})
     facts = info(path)
-    inner, gone, other, remote = facts.basins
+    inner, gone, other, remote, unknown = facts.basins
     assert inner.problem == "its mapping events/basinmap3 is missing"
     assert (gone.target, gone.problem) == ("gone.rtdc", "there is no such file")
     assert "which is another measurement: expected identifier 'not this'" in other.problem
-    assert remote.problem == "basins of this type are not known here"
+    assert remote.target == "https://far.example/a"
+    assert remote.problem == "it is in a network, and is not downloaded"
+    assert unknown.problem == "basins of this type are not known here"
     assert facts.images is None
     assert facts.time is None
     (problem,) = facts.problems
     assert "expected identifier 'not this'" in problem
+    assert "basin 'c' is at 'far.example', and is not downloaded" in problem
+    assert "these basins were not found: 'gone.rtdc'" in problem
 
 
 @pytest.mark.parametrize("basins", ["any", "off"])

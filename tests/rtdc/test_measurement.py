@@ -122,7 +122,7 @@ def test_impossible_mappings(tmp_path, raw, mapping, message):
 
 def test_a_basin_of_another_measurement(tmp_path, raw):
     path = refer(tmp_path / "in.rtdc", raw, identifier="you")
-    message = r"in\.rtdc: basin 'the basin' leads to .*raw\.rtdc.*expected identifier 'you'.*'me'"
+    message = r"in\.rtdc: .*; basin 'the basin' leads to .*raw\.rtdc.*identifier 'you'.*'me'"
     with Measurement(path) as measurement, pytest.raises(ValueError, match=message):
         _ = measurement.image
 
@@ -130,7 +130,7 @@ def test_a_basin_of_another_measurement(tmp_path, raw):
 def test_a_basin_that_cannot_be_read(tmp_path):
     (tmp_path / "raw.rtdc").write_text("not HDF5")
     path = refer(tmp_path / "in.rtdc", "raw.rtdc")
-    message = r"in\.rtdc: basin 'the basin': .*raw\.rtdc: cannot be read as an HDF5 file"
+    message = r"in\.rtdc: .*; basin 'the basin': .*raw\.rtdc: cannot be read as an HDF5 file"
     with Measurement(path) as measurement, pytest.raises(OSError, match=message):
         _ = measurement.image
 
@@ -217,7 +217,7 @@ def test_errors_of_hdf5_name_the_file(tmp_path, raw, monkeypatch, error):
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr("sparsemed.rtdc.measurement.read_basins", fail)
+    monkeypatch.setattr("sparsemed.rtdc.events.read_basins", fail)
     with pytest.raises(OSError, match=r"raw\.rtdc: .*x"):
         Measurement(raw)
     with h5py.File(raw, "a"):  # it was closed again

@@ -107,7 +107,7 @@ def test_basins_with_mapping_and_unknown_type_on_the_way_to_a_new_file(tmp_path,
         writer.store_basin("mapped", paths=["gone.rtdc"], features=["mask"], mapping=INDEX)
         writer.store_basin("lost", paths=["gone.rtdc"], features=["trace"], mapping=INDEX + 5)
         del writer.h5["events/basinmap1"]
-        record = {"type": "remote", "name": "far", "format": "dcor", "paths": ["host"]}
+        record = {"type": "ftp", "name": "far", "format": "dcor", "paths": ["host"]}
         writer.h5["basins/remote"] = np.array([json.dumps(record).encode()])
     write(tmp_path / "out.rtdc", index=np.array([1, 1, 0]), source=raw)
     with HDF5Data(tmp_path / "out.rtdc") as data:
@@ -115,7 +115,7 @@ def test_basins_with_mapping_and_unknown_type_on_the_way_to_a_new_file(tmp_path,
         assert set(basins) == {"mapped", "raw.rtdc", "background images"}
         np.testing.assert_array_equal(data[basins["mapped"]["mapping"]], INDEX)
         np.testing.assert_array_equal(data["image_bg"][:], IMAGES[[1, 1, 0]])
-    assert "'far' of unknown type 'remote'" in caplog.text
+    assert "'far' of unknown type 'ftp'" in caplog.text
     assert "'lost' is not copied" in caplog.text
 
 
