@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from mmap import mmap
 from numbers import Integral
 from typing import Any
@@ -12,11 +13,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames.source import MOST_FRAMES, Read
+from sparsemed.frames.source import MOST_FRAMES, Read, Spans, join_spans
 from sparsemed.storage.stored import LocalBytes
 
 BATCH_BYTES = 8 * 1024**2
 """Weight of the frames that are read at once."""
+
+
+MOST_LISTED = 100_000
+"""Chunks of a store that are counted to find out whether some are missing."""
 
 
 class ArrayFrames:
@@ -75,6 +80,8 @@ class ArrayFrames:
         stored = images.dtype if hasattr(images, "dtype") else np.asarray(images[:1]).dtype
         self.dtype = _frame_dtype(stored, label)
         self._edges = _block_edges(images, self.shape[0])
+        self.unwritten: Spans = []
+        self._gaps = _gaps(images)
         at_once = max(1, BATCH_BYTES // (height * width * self.dtype.itemsize))
         lengths = np.diff(self._edges)
         # Blocks that weigh too much are held and handed out in parts, and so are those at the
@@ -134,7 +141,7 @@ class ArrayFrames:
     def _frames(self, start: int, stop: int) -> NDArray[Any]:
         self._require_whole_file(f"frames {start} to {stop - 1} cannot be read")
         try:
-            part = self.images[start:stop]
+            part = _loaded(self.images[start:stop])
             frames = np.asarray(part)
         except OSError as error:
             raise OSError(
@@ -144,6 +151,9 @@ class ArrayFrames:
             # whatever a Dask task or a codec of Zarr may raise
             error.add_note(f"{self.label}: frames {start} to {stop - 1} were being read")
             raise
+        if self._gaps is not None:
+            found = [(start + a, start + b) for a, b in self._gaps(frames)]
+            self.unwritten = join_spans([*self.unwritten, *found])
         if frames.shape != (stop - start, *self.shape[1:]):
             raise ValueError(
                 f"{self.label}: frames {start} to {stop - 1} came in the shape {frames.shape}; "
@@ -213,6 +223,39 @@ def _block_edges(images: Any, count: int) -> NDArray[np.int64]:
             return edges
     length = int(along) if isinstance(along, Integral) else 1
     return np.append(np.arange(0, count, length), count)
+
+
+def _loaded(part: Any) -> Any:
+    """Return what a part of an array really holds: NumPy would drop the masks of Dask's blocks."""
+    if hasattr(part, "dims") and hasattr(part, "data"):  # xarray
+        part = part.data
+    return part.compute() if hasattr(part, "compute") and hasattr(part, "dask") else part
+
+
+def _gaps(images: Any) -> Callable[[NDArray[Any]], Spans] | None:
+    """Return what finds frames that nobody ever wrote, where an array says that there are some.
+
+    Zarr says how many chunks its store has. It leaves out those that hold nothing but the fill
+    value, too, so that the two cannot be told apart; and listing a very large store takes long.
+    """
+    count = getattr(images, "nchunks", None)
+    if not isinstance(count, int) or not 0 < count <= MOST_LISTED:
+        return None
+    if getattr(images, "nchunks_initialized", count) >= count:
+        return None
+    fill, chunks = getattr(images, "fill_value", 0), images.chunks
+
+    def find(frames: NDArray[Any]) -> Spans:
+        is_fill = frames == (0 if fill is None else fill)
+        return [
+            (start, min(start + chunks[0], len(frames)))
+            for start, top, left in product(
+                *(range(0, n, step) for n, step in zip(frames.shape, chunks, strict=True))
+            )
+            if is_fill[start:, top:, left:][tuple(slice(step) for step in chunks)].all()
+        ]
+
+    return find
 
 
 def _size_of_file(images: Any) -> Callable[[], int] | None:

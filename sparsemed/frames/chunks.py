@@ -15,9 +15,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames.codecs import Pipeline, UndecodableError
+from sparsemed.frames.codecs import CodecFailedError, Pipeline, UndecodableError
 from sparsemed.frames.layout import HEAVY_BYTES, MOST_CHUNKS, filters_of, index_of_chunks
-from sparsemed.frames.source import Read
+from sparsemed.frames.source import Read, Spans
 from sparsemed.storage.stored import LocalBytes, StoredBytes
 
 BATCH_BYTES = 2 * 1024**2
@@ -49,6 +49,7 @@ class ChunkFrames:
         self.threads = max(1, min(num_cpus, 8 * HEAVY_BYTES // size))
         filters = tuple(each.number for each in filters_of(dataset))
         self._pipeline = Pipeline(filters, self.dtype.itemsize, size)
+        self.unwritten: Spans = []  # otherwise HDF5 reads
         self._chunks: list[Any] = []  # where they are; read when frames are
 
     @property
@@ -109,15 +110,18 @@ class ChunkFrames:
         try:
             self._pipeline.decode(stored, chunk.filter_mask, decoded)
         except UndecodableError as error:
-            raise OSError(
-                f"{self.label}: frames {first} to {ends[0] - 1} cannot be read, the file "
-                f"is damaged ({error})"
-            ) from error
+            span = f"{self.label}: frames {first} to {ends[0] - 1} cannot be read"
+            if isinstance(error, CodecFailedError):
+                raise OSError(
+                    f"{span}, their compression cannot be undone ({error}): either the file is "
+                    "damaged, or it was compressed in a way that is not known here; if there is "
+                    "another copy of it, try that"
+                ) from error
+            raise OSError(f"{span}, the file is damaged ({error})") from error
         if not direct:
             frames = decoded.view(self.dataset.dtype).reshape(self.dataset.chunks)
             within = tuple(slice(s.start - b, s.stop - b) for s, b in zip(here, begin, strict=True))
             target[...] = frames[within]
-
 
 class _Buffer(threading.local):
     """What each thread has of its own: room for the stored bytes of a chunk."""

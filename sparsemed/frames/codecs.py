@@ -3,17 +3,23 @@
 HDF5 holds one lock while it decodes. imagecodecs has all the codecs that occur
 in measurements, and releases Python's lock.
 
-What this module finds wrong is wrong; HDF5 is not asked. Its Zstandard filter does
-not notice when decoding fails, other filters make room for whatever the bytes yield,
-and where that is less than a chunk, the rest is what lay in memory.
+Wrong checksums and lengths are damage. HDF5's word alone would not do: its Zstandard filter does
+not notice when decoding fails, other filters make room for whatever the bytes yield, and where that
+is less than a chunk, the rest is what lay in memory.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+
+try:
+    import imagecodecs
+except Exception as error:  # not there, or made for another NumPy: HDF5 reads in its place
+    imagecodecs = None  # type: ignore[assignment,unused-ignore]
+    _why_not = error
 
 FLETCHER32 = 3
 SHUFFLE = 2
@@ -22,6 +28,10 @@ DEFLATE = 1
 
 class UndecodableError(Exception):
     """The bytes of a chunk are not what its filters can have made."""
+
+
+class CodecFailedError(UndecodableError):
+    """A codec does not take the bytes; another one might."""
 
 
 def _decode_blosc(data: Any, out: Any) -> Any:
@@ -39,43 +49,57 @@ def _decode_lz4(data: Any, out: Any) -> Any:
     return imagecodecs.lz4h5_decode(data, out=out)
 
 
-def _decode_zstd(data: Any, out: Any) -> Any:
-    if (size := _zstd_size(bytes(data[:18]))) is None:
-        raise UndecodableError("it does not say its size")
-    _require_size(size, len(out))
-    return imagecodecs.zstd_decode(data, out=out)
-
-
-def _zstd_size(header: bytes) -> int | None:
-    """Return the size that the header of a Zstandard frame tells, or None if it tells none."""
-    if len(header) < 6 or header[:4] != b"\x28\xb5\x2f\xfd":
-        return None
-    descriptor = header[4]
-    is_single = bool(descriptor & 0x20)  # one segment: no byte for the window
-    width = (int(is_single), 2, 4, 8)[descriptor >> 6]
-    begin = 5 + (not is_single) + (0, 1, 2, 4)[descriptor & 3]  # after the number of a dictionary
-    if not width or len(header) < begin + width:
-        return None
-    size = int.from_bytes(header[begin : begin + width], "little")
-    return size + 256 if width == 2 else size
-
-
 def _require_size(found: int, size: int) -> None:
     if found != size:
         raise UndecodableError(f"{found} bytes instead of {size}")
 
 
 DECOMPRESS: dict[int, Callable[..., Any]] = {
-    DEFLATE: imagecodecs.deflate_decode,
-    32000: imagecodecs.lzf_decode,
+    DEFLATE: lambda data, out: imagecodecs.deflate_decode(data, out=out),
+    32000: lambda data, out: imagecodecs.lzf_decode(data, out=out),
     32001: _decode_blosc,
     32004: _decode_lz4,
-    32015: _decode_zstd,
+    # any number of frames, whether or not they say their size
+    32015: lambda data, out: imagecodecs.zstd_decode(data, out=out),
 }
 """Decompression functions by the registered numbers of HDF5 filters."""
 
 KNOWN = frozenset({FLETCHER32, SHUFFLE, *DECOMPRESS})
-"""The filters that can be undone here."""
+"""The filters that can be undone here, if their codec is there."""
+
+_TEXT = b"sparsemed " * 3
+_SAMPLES = {
+    DEFLATE: b"x\x9c+.H,*N\xcdMMQ(\xc6\xc2\x02\x00\xb9\xf4\x0b\xad",
+    32000: b"\nsparsemed s\xe0\n\t",
+    32001: b"\x02\x01\x03\x01\x1e\x00\x00\x00\x1e\x00\x00\x00.\x00\x00\x00" + _TEXT,
+    32004: bytes(7) + b"\x1e\x00\x00\x00\x1e\x00\x00\x00\x13\xabsparsemed \n\x00Pemed ",
+    32015: b"(\xb5/\xfd \x1e\x85\x00\x00Psparsemed \x01\x00\xa5\x0b\x12",
+}
+"""What `_TEXT` becomes by each filter that compresses."""
+
+
+@functools.cache
+def missing_codec(number: int) -> str | None:
+    """Say why a filter cannot be undone here although it is known; None if it can.
+
+    Builds of distributions and frozen programs lack some codecs, which shows when they are called.
+    """
+    if number == SHUFFLE:
+        return None
+    if imagecodecs is None:
+        return f"imagecodecs cannot be imported: {_why_not}"
+    try:
+        if number == FLETCHER32:
+            works = imagecodecs.h5checksum_fletcher32(_TEXT) == 2740538730
+        else:
+            works = bytes(DECOMPRESS[number](_SAMPLES[number], np.empty(30, np.uint8))) == _TEXT
+    except Exception as error:  # whatever goes wrong with a library that is not whole
+        return " ".join(str(error).split()) or repr(error)
+    return None if works else "its codec does not work"
+
+
+_TOO_SMALL = ("too small", "INSUFFICIENT_SPACE", "not large enough")
+"""What codecs say when there is more in the bytes than there is room for."""
 
 
 class Pipeline(NamedTuple):
@@ -112,7 +136,9 @@ class Pipeline(NamedTuple):
         Raises
         ------
         UndecodableError
-            If a checksum or a size is wrong, or a codec fails.
+            If a checksum or a size is wrong.
+        CodecFailedError
+            If a codec does not take the bytes.
         """
         applied = [f for i, f in enumerate(self.filters) if not mask >> i & 1]
         data: Any = stored
@@ -159,6 +185,8 @@ def _decompressed(number: int, data: Any, out: NDArray[np.uint8]) -> NDArray[np.
     except UndecodableError:
         raise
     except Exception as error:  # each codec has an error of its own
-        raise UndecodableError(str(error)) from error
+        if any(words in str(error) for words in _TOO_SMALL):
+            raise UndecodableError(f"more than {len(out)} bytes") from error
+        raise CodecFailedError(str(error)) from error
     _require_size(len(written), len(out))
     return out

@@ -1,12 +1,14 @@
 """How a dataset is stored: its chunks, its filters, and why HDF5 must read it itself."""
 
+from collections import Counter
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
 import h5py
 
-from sparsemed.frames.codecs import DECOMPRESS, DEFLATE, KNOWN, SHUFFLE
+from sparsemed.frames.codecs import DECOMPRESS, DEFLATE, KNOWN, SHUFFLE, missing_codec
+from sparsemed.frames.source import Spans, join_spans
 
 HEAVY_BYTES = 64 * 1024**2
 """Weight of chunks up to which several of them are decoded at once."""
@@ -71,6 +73,9 @@ def obstacle(dataset: h5py.Dataset) -> str | None:
     filters = [each.number for each in filters_of(dataset)]
     if unknown := [number for number in filters if number not in KNOWN]:
         return f"of its filters, those of number {unknown} are not known here"
+    for number in filters:
+        if (reason := missing_codec(number)) is not None:
+            return f"its filter {number} cannot be undone here ({reason})"
     if sum(number in DECOMPRESS for number in filters) > 1:  # the size in between is not known
         return "its chunks are compressed twice"
     for number, values, _ in filters_of(dataset):
@@ -83,8 +88,9 @@ def obstacle(dataset: h5py.Dataset) -> str | None:
         return f"its chunks weigh {plain / 2**20:.0f} MiB each"
     if count > MOST_CHUNKS:
         return f"it is made of {count} chunks"
-    if dataset.maxshape.count(None) == 1 and dataset.maxshape[0] is not None:
-        # HDF5 finds these chunks, but lists them at wrong places.
+    if not hasattr(dataset.id, "chunk_iter"):
+        return "this build of HDF5 does not list chunks"
+    if _lists_wrong_places(dataset):
         return "it can grow, but not by frames"
     try:
         chunks = index_of_chunks(dataset, count)
@@ -121,6 +127,36 @@ def obstacle(dataset: h5py.Dataset) -> str | None:
     except (RuntimeError, OSError, ValueError) as error:
         return f"its index of chunks cannot be read ({error})"
     return None
+
+
+def unwritten_spans(dataset: h5py.Dataset) -> Spans:
+    """Return the frames of which some chunk was never written: HDF5 takes the fill value there.
+
+    An acquisition that stopped leaves such chunks behind, and so does an incomplete copy.
+    """
+    if not dataset.size:
+        return []
+    plist = dataset.id.get_create_plist()
+    if dataset.chunks is None:
+        is_here = plist.get_layout() == h5py.h5d.CONTIGUOUS and not plist.get_external_count()
+        return [(0, len(dataset))] if is_here and not dataset.id.get_storage_size() else []
+    if not hasattr(dataset.id, "chunk_iter") or _lists_wrong_places(dataset):
+        return []
+    steps = [range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True)]
+    count = prod(map(len, steps))
+    try:
+        if count > MOST_CHUNKS or dataset.id.get_num_chunks() >= count:
+            return []
+        of_row = Counter(chunk.chunk_offset[0] for chunk in index_of_chunks(dataset, count))
+    except RuntimeError:  # the index is damaged, as HDF5 will say when it reads
+        return []
+    rows = [start for start in steps[0] if of_row[start] < count // len(steps[0])]
+    return join_spans((start, min(start + steps[0].step, len(dataset))) for start in rows)
+
+
+def _lists_wrong_places(dataset: h5py.Dataset) -> bool:
+    """Whether HDF5 finds the chunks, but lists them at wrong places."""
+    return bool(dataset.maxshape.count(None) == 1 and dataset.maxshape[0] is not None)
 
 
 def index_of_chunks(dataset: h5py.Dataset, count: int) -> list[Any]:

@@ -7,7 +7,7 @@ import h5py
 
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.frames.chunks import ChunkFrames
-from sparsemed.frames.layout import obstacle
+from sparsemed.frames.layout import obstacle, unwritten_spans
 from sparsemed.frames.source import FrameSource
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ def open_frames(images: Any, num_cpus: int, label: str = "images") -> FrameSourc
     frames = ArrayFrames(images, label)
     if not isinstance(images, h5py.Dataset):
         return frames
+    frames.unwritten = unwritten_spans(images)
     if (reason := obstacle(images)) is not None:
         logger.info("%s is read by HDF5: %s", label, reason)
         return frames

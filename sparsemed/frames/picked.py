@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.arrays import BATCH_BYTES
-from sparsemed.frames.source import FrameSource, Read
+from sparsemed.frames.source import FrameSource, Read, Spans, join_spans
 
 
 class PickedFrames:
@@ -39,6 +39,14 @@ class PickedFrames:
         frame_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
         self.batch = max(source.batch, BATCH_BYTES // frame_bytes)
         self.threads = source.threads
+
+    @property
+    def unwritten(self) -> Spans:
+        """Frames picked from those that nobody ever wrote."""
+        picked = np.zeros(len(self.picks), bool)
+        for start, stop in self.source.unwritten:
+            picked |= (self.picks >= start) & (self.picks < stop)
+        return join_spans((i, i + 1) for i in np.flatnonzero(picked).tolist())
 
     @contextmanager
     def reading(self) -> Iterator[Read]:

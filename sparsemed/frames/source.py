@@ -1,6 +1,6 @@
 """Where frames come from: one narrow interface, `FrameSource`, and who provides it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 MOST_FRAMES = 10**8
 """Frames that can be taken: three hours at 10 kHz. What claims more is damaged."""
+
+Spans = list[tuple[int, int]]
+"""First frame, and the one after the last, of each stretch; ascending and apart."""
 
 Read = Callable[[int, int, NDArray[Any]], None]
 """``read(start, stop, out)`` fills `out`, of shape ``(stop - start, H, W)``, with frames."""
@@ -34,8 +37,42 @@ class FrameSource(Protocol):
         """Frames that are best read at once; a multiple of `block`."""
 
     @property
+    def unwritten(self) -> Spans:
+        """Frames, or parts of them, that nobody ever wrote; complete once all was read."""
+
+    @property
     def threads(self) -> int:
         """How many threads may read at the same time."""
 
     def reading(self) -> AbstractContextManager[Read]:
         """Hold what reading takes (files, threads), and provide the function that reads."""
+
+
+def join_spans(spans: Iterable[tuple[int, int]]) -> Spans:
+    """Return spans in order, those that touch or overlap as one.
+
+    Examples
+    --------
+    >>> join_spans([(5, 9), (0, 3), (3, 4), (6, 7)])
+    [(0, 4), (5, 9)]
+    """
+    joined: Spans = []
+    for start, stop in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return joined
+
+
+def spans_in_words(spans: Spans) -> str:
+    """Return spans as text; of many, the first ones.
+
+    Examples
+    --------
+    >>> spans_in_words([(350, 600), (700, 701)])
+    '350 to 599, 700'
+    """
+    shown = [f"{a}" if b == a + 1 else f"{a} to {b - 1}" for a, b in spans[:4]]
+    more = f" and {len(spans) - 4} more stretches" if len(spans) > 4 else ""
+    return f"{', '.join(shown)}{more}"

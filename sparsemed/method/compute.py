@@ -1,11 +1,13 @@
 """The whole method on one page: plan, scan, conclude. Begin here."""
 
+import logging
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames.source import FrameSource
+from sparsemed.frames.source import FrameSource, spans_in_words
 from sparsemed.method.assignment import assign_frames
 from sparsemed.method.cleansing import cleanse
 from sparsemed.method.offsets import band_means, offsets
@@ -15,6 +17,8 @@ from sparsemed.method.series import pick
 from sparsemed.method.windows import step_times, window_length, window_starts
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, ignore
+
+logger = logging.getLogger(__name__)
 
 
 class Plan(NamedTuple):
@@ -83,7 +87,13 @@ def compute(
             f"into memory with windows of {planned.length} frames and {len(planned.steps)} "
             f"background images ({error}); take a smaller kernel_size or a larger split_time"
         ) from error
-    background = conclude(planned, found)
+    if frames.unwritten:
+        logger.warning(
+            "%s: frames %s were never written, so they count as black; is the file complete?",
+            planned.label or "images",
+            spans_in_words(frames.unwritten),
+        )
+    background = replace(conclude(planned, found), unwritten=tuple(frames.unwritten))
     report(1.0)
     return background
 

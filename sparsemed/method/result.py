@@ -40,6 +40,9 @@ class Background:
         Images with a score up to this are kept; infinite when cleansing was off.
     parameters : Parameters
         What the background was computed with.
+    unwritten : tuple of (int, int)
+        Stretches of frames that nobody ever wrote, as when an acquisition stopped: the first
+        frame, and the one after the last, of each. They count as they are read, mostly black.
     source : Path or None
         The measurement that the frames are from.
     basins : {"any", "same-folder", "off"}
@@ -56,6 +59,7 @@ class Background:
     score: NDArray[np.float64]
     threshold: float
     parameters: Parameters = field(default_factory=Parameters)
+    unwritten: tuple[tuple[int, int], ...] = ()
     source: Path | None = None
     basins: Literal["off", "same-folder", "any"] = "any"
 

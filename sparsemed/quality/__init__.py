@@ -45,6 +45,7 @@ def assess(background: Background, sample: Sample | None = None) -> tuple[Findin
     """
     # The lamp comes first, as it may be the cause of what follows.
     findings = [
+        light.unwritten(background),
         light.flicker(background, sample),
         light.drift(background),
         cells.streaks(background, sample),

@@ -1,10 +1,11 @@
-"""The lamp and the grey values: flicker, drift, saturation."""
+"""The lamp and the grey values: flicker, drift, saturation; and frames that are missing."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.frames.source import spans_in_words
 from sparsemed.method.offsets import BAND_ROWS, band_means
 from sparsemed.method.result import Background
 from sparsemed.quality.finding import Finding, follow_faster, judge, percent
@@ -48,6 +49,27 @@ def flicker_events(background: Background) -> NDArray[np.bool_] | None:
     off = np.abs(background.offsets - np.median(background.offsets))
     events: NDArray[np.bool_] = off >= FLICKER * grey_scale(background)
     return events
+
+
+def unwritten(background: Background) -> Finding | None:
+    """Share of the frames that nobody ever wrote; left out if there are none.
+
+    Look here if there is one: what is missing in a file is read as black.
+    """
+    if not background.unwritten:
+        return None
+    count = sum(stop - start for start, stop in background.unwritten)
+    share = count / len(background)
+    return judge(
+        "unwritten",
+        "Frames that were never written",
+        share,
+        f"{count:,} of {len(background):,} ({percent(share)}): "
+        f"{spans_in_words(list(background.unwritten))}",
+        "Frames that the file has no data of, as when an acquisition or a copy stopped. They are "
+        "read as black.",
+        "Copy the file again, or leave these frames out of what you conclude from it.",
+    )
 
 
 def flicker(background: Background, sample: Sample | None) -> Finding | None:

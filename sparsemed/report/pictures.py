@@ -5,7 +5,6 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +36,8 @@ def figure_picture(figure: "Figure", label: str) -> str:
 
 def grey_png(image: NDArray[np.uint8]) -> bytes:
     """Return an image, of shape (H, W), as the contents of a PNG file."""
+    import imagecodecs  # not everybody who computes a background has it whole
+
     return bytes(imagecodecs.png_encode(image, level=9))
 
 

@@ -12,11 +12,12 @@ import hdf5plugin
 import imagecodecs
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sparsemed
-from sparsemed.frames.codecs import KNOWN, Pipeline, UndecodableError
+from sparsemed.frames.codecs import KNOWN, Pipeline, UndecodableError, missing_codec
 
 DEFLATE, SHUFFLE, FLETCHER32 = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, 3
 LZF, BLOSC, LZ4, ZSTD = 32000, 32001, 32004, 32015
@@ -274,11 +275,82 @@ def test_chunks_cut_short_are_refused(filters):
             decode(Pipeline(filters, 2, SIZE), stored[:size])
 
 
-def test_zstandard_without_a_size_is_refused():
-    # HDF5 takes it that there is no end to what it has to make room for.
+def test_zstandard_without_a_size_is_bounded_by_that_of_the_chunk():
     packer = zstd_bomb(says_size=False)
-    with pytest.raises(UndecodableError, match="does not say its size"):
+    with pytest.raises(UndecodableError, match=f"more than {GIGABYTE // 2**14} bytes"):
         decode(Pipeline((ZSTD,), 1, GIGABYTE // 2**14), packer)
+
+
+SKIPPABLE = b"\x50\x2a\x4d\x18" + struct.pack("<I", 5) + b"hello"
+
+
+def zstd_frames(data):
+    """Return ways to write data as Zstandard that are as good as one frame with its size."""
+    whole = zstandard.ZstdCompressor()
+    sizeless = zstandard.ZstdCompressor(write_content_size=False)
+    begin, end = data[:100], data[100:]
+    return {
+        "without size": sizeless.compress(data),
+        "with a checksum": zstandard.ZstdCompressor(write_checksum=True).compress(data),
+        "two frames": whole.compress(begin) + whole.compress(end),
+        "two frames without size": sizeless.compress(begin) + sizeless.compress(end),
+        "skippable first": SKIPPABLE + whole.compress(data),
+        "skippable in between": whole.compress(begin) + SKIPPABLE + whole.compress(end),
+        "skippable last": whole.compress(data) + SKIPPABLE,
+        "an empty frame": whole.compress(b"") + whole.compress(data),
+    }
+
+
+@pytest.mark.parametrize("kind", zstd_frames(b""))
+def test_zstandard_frames_of_every_kind(kind):
+    data = plain_bytes(3000)
+    pipeline = Pipeline((ZSTD,), 1, len(data))
+    assert decode(pipeline, zstd_frames(data)[kind]).tobytes() == data
+    for other in (data[:-1], data + b"x", data * 2):
+        with pytest.raises(UndecodableError, match="bytes"):
+            decode(pipeline, zstd_frames(other)[kind])
+    for cut in (1, 5, 50):
+        with pytest.raises(UndecodableError):
+            decode(pipeline, zstd_frames(data)[kind][:-cut])
+
+
+@pytest.mark.parametrize("number", sorted(KNOWN - {SHUFFLE}))
+def test_a_codec_that_is_missing_is_noticed_before_it_is_needed(number, monkeypatch):
+    def gone(*_, **__):
+        raise imagecodecs.DelayedImportError("some_decode")
+
+    name = {FLETCHER32: "h5checksum_fletcher32", DEFLATE: "deflate_decode", LZF: "lzf_decode",
+            BLOSC: "blosc_decode", LZ4: "lz4h5_decode", ZSTD: "zstd_decode"}[number]  # fmt: skip
+    missing_codec.cache_clear()
+    assert missing_codec(number) is None
+    missing_codec.cache_clear()
+    monkeypatch.setattr(imagecodecs, name, gone)
+    assert "some_decode" in missing_codec(number)
+    missing_codec.cache_clear()
+    nothing = 0 if number == FLETCHER32 else np.zeros(30, np.uint8)
+    monkeypatch.setattr(imagecodecs, name, lambda *_, **__: nothing)
+    assert missing_codec(number) == "its codec does not work"
+    missing_codec.cache_clear()
+
+
+def test_without_imagecodecs_hdf5_reads(tmp_path):
+    code = """
+import logging, sys
+sys.modules["imagecodecs"] = None
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+import numpy as np, sparsemed
+from sparsemed.demo import make_measurement
+from pathlib import Path
+path = Path(sys.argv[1])
+make_measurement(path, count=300)
+print(sparsemed.compute_background(path))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "in.rtdc"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "is read by HDF5: its filter 32015 cannot be undone here (imagecodecs" in run.stdout
+    assert "SparseBackground(300 frames" in run.stdout
 
 
 @pytest.mark.parametrize("size", [10, 255, 256, 65791, 65792, 2**17])
@@ -288,6 +360,8 @@ def test_sizes_in_headers_of_zstandard(size):
     assert decode(Pipeline((ZSTD,), 1, size), stored).tobytes() == data
     with pytest.raises(UndecodableError, match=f"{size} bytes instead of {size + 1}"):
         decode(Pipeline((ZSTD,), 1, size + 1), stored)
+    with pytest.raises(UndecodableError, match=f"more than {size - 1} bytes"):
+        decode(Pipeline((ZSTD,), 1, size - 1), stored)
 
 
 def test_what_follows_blosc_data_does_not_matter():

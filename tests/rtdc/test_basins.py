@@ -65,7 +65,7 @@ def test_broken_records_are_named(h5, text):
 
 
 def test_what_a_record_leaves_open(h5):
-    store_record(h5, {"name": "a", "features": None, "paths": None, "mapping": "same"}, {})
+    store_record(h5, {"name": "a", "features": None, "mapping": "same"}, {})
     (basin,) = read_basins(h5)
     assert basin.features is None  # whatever its file has
     assert basin.mapping is None  # frame by frame
