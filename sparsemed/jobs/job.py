@@ -138,9 +138,8 @@ class BackgroundSparseMed:
             label = str(self._source) if self._source else None
             self._plan = plan(self.time, self._parameters, label)
             self.step_times = self._plan.steps
-            self.bg_images: NDArray[Any] = np.zeros(
-                (len(self.step_times), *self.image_shape), self._frames.dtype
-            )
+            shape = (len(self.step_times), *self.image_shape)
+            self.bg_images: Any = np.broadcast_to(np.zeros((), self._frames.dtype), shape)
         except BaseException:
             self._close()
             raise

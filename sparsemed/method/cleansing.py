@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.method.repeated import each
+
 logger = logging.getLogger(__name__)
 
 BASELINE_LENGTH = 10
@@ -35,12 +37,12 @@ class Cleansing(NamedTuple):
     threshold: float
 
 
-def cleanse(series: NDArray[Any], thresh_cleansing: float, frac_cleansing: float) -> Cleansing:
+def cleanse(series: Any, thresh_cleansing: float, frac_cleansing: float) -> Cleansing:
     """Score a series of background images and choose which to keep.
 
     Parameters
     ----------
-    series : ndarray, shape (M, H, W), uint8 or uint16
+    series : ndarray or RepeatedImages, shape (M, H, W), uint8 or uint16
         Background images in the order of time; M >= 1.
     thresh_cleansing, frac_cleansing : float
         See `sparsemed.parameters.Parameters`.
@@ -84,12 +86,10 @@ def cleanse(series: NDArray[Any], thresh_cleansing: float, frac_cleansing: float
     return Cleansing(kept, score, float(threshold))
 
 
-def _score(series: NDArray[Any]) -> NDArray[np.float64]:
+def _score(series: Any) -> NDArray[np.float64]:
     """How far the range of grey values in the middle of the channel is off, per image."""
     height = series.shape[1]
-    # Piece by piece: NumPy heeds no signal meanwhile, and a series may weigh gigabytes.
-    pieces = range(0, len(series), 100)
-    ranges = np.concatenate([np.ptp(series[start : start + 100], axis=2) for start in pieces])
+    ranges = each(series, _ranges)
     excess = ranges - np.median(ranges, axis=0)
     reach = max(20, height // 4)
     # In images of less than 40 rows the start is negative and counts from the end.
@@ -98,6 +98,13 @@ def _score(series: NDArray[Any]) -> NDArray[np.float64]:
     course = course - _baseline(course)
     score: NDArray[np.float64] = np.abs(course - np.median(course))
     return score
+
+
+def _ranges(images: NDArray[Any]) -> NDArray[Any]:
+    """Return the range of grey values in each row of each image."""
+    # Piece by piece: NumPy heeds no signal meanwhile, and a series may weigh gigabytes.
+    pieces = range(0, len(images), 100)
+    return np.concatenate([np.ptp(images[start : start + 100], axis=2) for start in pieces])
 
 
 def _baseline(course: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,9 +11,9 @@ from sparsemed.frames.source import FrameSource, spans_in_words
 from sparsemed.method.assignment import assign_frames
 from sparsemed.method.cleansing import cleanse
 from sparsemed.method.offsets import band_means, offsets
+from sparsemed.method.repeated import each, pick
 from sparsemed.method.result import Background
 from sparsemed.method.scan import Scan, scan
-from sparsemed.method.series import pick
 from sparsemed.method.windows import step_times, window_length, window_starts
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, ignore
@@ -114,7 +114,7 @@ def conclude(planned: Plan, found: Scan) -> Background:
     frame_index = assign_frames(time, planned.steps[kept], parameters.split_time)
     bg_off = None
     if frame_means is not None:
-        bg_off = offsets(frame_means, band_means(images), frame_index)
+        bg_off = offsets(frame_means, each(images, band_means), frame_index)
     return Background(
         images=images,
         frame_index=frame_index,

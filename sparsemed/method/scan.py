@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.source import FrameSource
 from sparsemed.method.offsets import band_means
-from sparsemed.method.series import Series, pick
+from sparsemed.method.repeated import repeat
+from sparsemed.method.series import Series
 
 AHEAD_BYTES = 128 * 1024**2
 """Weight of the frames that may be on their way, however many threads read."""
@@ -25,13 +26,13 @@ class Scan(NamedTuple):
 
     Attributes
     ----------
-    series : ndarray, shape (M, H, W)
+    series : ndarray or RepeatedImages, shape (M, H, W)
         Median image of each window.
     band_means : ndarray of float64, shape (N,), or None
         Brightness of each frame's wall band, where it was asked for.
     """
 
-    series: NDArray[Any]
+    series: Any
     band_means: NDArray[np.float64] | None
 
 
@@ -109,7 +110,7 @@ def scan(
             under_way.clear()
 
     once_each = np.array_equal(window_of_step, np.arange(len(distinct)))
-    return Scan(series.images if once_each else pick(series.images, window_of_step), means)
+    return Scan(series.images if once_each else repeat(series.images, window_of_step), means)
 
 
 @contextmanager

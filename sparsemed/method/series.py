@@ -19,9 +19,6 @@ LAUNCH_BYTES = 1024**3
 """Weight of the windows of one launch, each counted in full. No signal is heeded during one: a
 fraction of a second on one core."""
 
-PIECE_BYTES = 8 * 1024**2
-"""Weight of the images that are copied at once, for the same reason."""
-
 
 class Series:
     """Median images of windows, computed from frames that come in batches.
@@ -117,15 +114,6 @@ class Series:
     def _is_needed(self, start: int, stop: int) -> bool:
         first = max(self._done, bisect_right(self._sorted, start - self._length))
         return first < len(self._sorted) and self._sorted[first] < stop
-
-
-def pick(images: NDArray[Any], index: NDArray[np.intp]) -> NDArray[Any]:
-    """Return ``images[index]``, copied piece by piece, as it may weigh gigabytes."""
-    picked = np.empty((len(index), *images.shape[1:]), images.dtype)
-    piece = max(1, PIECE_BYTES // images[0].nbytes)
-    for start in range(0, len(index), piece):
-        picked[start : start + piece] = images[index[start : start + piece]]
-    return picked
 
 
 class _Room:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.source import spans_in_words
 from sparsemed.method.offsets import BAND_ROWS, band_means
+from sparsemed.method.repeated import each
 from sparsemed.method.result import Background
 from sparsemed.quality.finding import Finding, follow_faster, judge, percent
 from sparsemed.quality.sample import AT_MOST, NEIGHBOURS, Sample, spread
@@ -110,7 +111,7 @@ def _flickering(background: Background, sample: Sample | None) -> NDArray[np.boo
     if background.offsets is not None or sample is None:
         return flicker_events(background)
     walls = sample.images[:, :BAND_ROWS].mean(axis=(1, 2), dtype=np.float64)
-    off = walls - band_means(background.images)[background.frame_index[sample.numbers]]
+    off = walls - each(background.images, band_means)[background.frame_index[sample.numbers]]
     events: NDArray[np.bool_] = np.abs(off - np.median(off)) >= FLICKER * grey_scale(background)
     return events
 
@@ -128,7 +129,7 @@ def drift(background: Background) -> Finding:
     duration / mean``. Look here above 10 %, if that is also four times as much as the
     images scatter about the line (otherwise it is not drift, but an unsteady lamp).
     """
-    walls, times = band_means(background.series), background.step_times
+    walls, times = each(background.series, band_means), background.step_times
     slope, scatter = 0.0, 0.0
     if len(walls) > 1:
         centred = times - np.mean(times)

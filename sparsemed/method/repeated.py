@@ -1,0 +1,102 @@
+"""Images of which many are equal, each kept once.
+
+After a pause of a day, tens of thousands of steps have the very same window. Their images would
+take gigabytes, and are but a few.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from numpy.typing import NDArray
+
+SMALL_BYTES = 64 * 1024**2
+"""Weight up to which images are repeated in memory, as an array of NumPy's."""
+
+PIECE_BYTES = 8 * 1024**2
+"""Weight of the images that are copied at once. No signal is heeded meanwhile."""
+
+
+class RepeatedImages(NDArrayOperatorsMixin):
+    """Images of which many are equal: what an array is asked for, without the memory.
+
+    Slices and picked images are arrays of NumPy's, and so is what anything else makes of it.
+
+    Parameters
+    ----------
+    distinct : ndarray, shape (D, H, W)
+        The images, each once.
+    index : ndarray of int, shape (M,)
+        For each image, which of those it is.
+    """
+
+    def __init__(self, distinct: NDArray[Any], index: NDArray[np.intp]) -> None:
+        self.distinct = distinct
+        self.index = index
+        self.shape = (len(index), *distinct.shape[1:])
+        self.dtype = distinct.dtype
+        self.ndim = distinct.ndim
+        self.itemsize = distinct.itemsize
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __repr__(self) -> str:
+        return f"RepeatedImages({self.shape}, {self.dtype}, of which {len(self.distinct)} differ)"
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        images, *within = key if isinstance(key, tuple) else (key,)
+        if images is Ellipsis or images is None:
+            found: NDArray[Any] = np.asarray(self)[key]
+            return found
+        chosen: NDArray[Any] = self.distinct[self.index[images]]
+        if not within:
+            return chosen
+        whole = () if chosen.ndim < self.ndim else (slice(None),)
+        part: NDArray[Any] = chosen[(*whole, *within)]
+        return part
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("an array of these images can only be a copy")
+        return np.asarray(_picked(self.distinct, self.index), dtype)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        arrays = [np.asarray(each) if isinstance(each, RepeatedImages) else each for each in inputs]
+        return getattr(ufunc, method)(*arrays, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
+
+
+def pick(images: Any, index: NDArray[np.intp]) -> Any:
+    """Return ``images[index]``: a copy, or where much of it would be repeated, a view of few."""
+    if isinstance(images, RepeatedImages):
+        return repeat(images.distinct, images.index[index])
+    return _picked(images, index)
+
+
+def repeat(distinct: NDArray[Any], index: NDArray[np.intp]) -> Any:
+    """Return ``distinct[index]``, as an array if that is not large."""
+    if len(index) <= 2 * len(distinct) or len(index) * distinct[0].nbytes <= SMALL_BYTES:
+        return _picked(distinct, index)
+    return RepeatedImages(distinct, index)
+
+
+def each(images: Any, measure: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
+    """Return what a function of a stack of images yields for each of them, computed once each."""
+    if isinstance(images, RepeatedImages):
+        return measure(images.distinct)[images.index]
+    return measure(images)
+
+
+def _picked(images: NDArray[Any], index: NDArray[np.intp]) -> NDArray[Any]:
+    """Copy piece by piece, as it may weigh gigabytes."""
+    picked = np.empty((len(index), *images.shape[1:]), images.dtype)
+    piece = max(1, PIECE_BYTES // max(1, images[0].nbytes))
+    for start in range(0, len(index), piece):
+        picked[start : start + piece] = images[index[start : start + piece]]
+    return picked
