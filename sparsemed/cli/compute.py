@@ -98,7 +98,7 @@ def compute(
         from sparsemed.jobs.selection import choose_runs
         from sparsemed.kernels.cores import check_num_cpus
         from sparsemed.parameters import Parameters
-        from sparsemed.rtdc.pipeline_id import to_ppid
+        from sparsemed.rtdc.pipeline_id import CODE, to_ppid
 
         parameters = Parameters(**parse_settings(settings))
         num_cpus = check_num_cpus(num_cpus)
@@ -132,7 +132,10 @@ def compute(
         if as_json:
             click.echo(json.dumps(row))
         elif "error" not in row and not quiet:
-            click.echo(printable((PLAN if dry_run else SUMMARY).format(**row)))
+            line = (PLAN if dry_run else SUMMARY).format(**row)
+            if not dry_run and row["replaces"] and not row["replaces"].startswith(CODE):
+                line += f", in place of {row['replaces']}"
+            click.echo(printable(line))
     if failed:
         if len(runs) > 1:
             click.echo(f"{failed} of {len(runs)} measurements failed", err=True)

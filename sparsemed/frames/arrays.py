@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.frames.dask_blocks import DaskBlocks, is_dask
 from sparsemed.frames.source import MOST_FRAMES, Read, Spans, join_spans
 from sparsemed.storage.stored import LocalBytes
 
@@ -70,6 +71,8 @@ class ArrayFrames:
             raise ValueError(
                 f"{label}: the shape is {shape}; there can be no more than {MOST_FRAMES} frames"
             )
+        if _has_labels(images) and images.chunks:
+            images = images.data  # which is of Dask
         self.images = images
         self.label = label
         self._file_size = _size_of_file(images)
@@ -100,7 +103,8 @@ class ArrayFrames:
         ValueError
             If the images have become more or fewer meanwhile.
         """
-        yield partial(self._read, _Held())
+        held = _Held(DaskBlocks(self.images).read if is_dask(self.images) else self._slice)
+        yield partial(self._read, held)
         self._require_whole_file("some frames may be wrong")
         if tuple(self.images.shape) != self.shape:
             raise ValueError(
@@ -114,7 +118,7 @@ class ArrayFrames:
             if not 0 <= at - held.begin < len(held.frames):
                 held.frames = ()  # first, lest two blocks be held
                 held.begin, end = self._whole_blocks(at, stop)
-                held.frames = self._frames(held.begin, end)
+                held.frames = self._frames(held.load, held.begin, end)
             end = min(stop, held.begin + len(held.frames))
             self._convert(
                 held.frames[at - held.begin : end - held.begin], at, out[at - start : end - start]
@@ -138,10 +142,14 @@ class ArrayFrames:
         if self._file_size is not None and self._file_size() < self._size:
             raise OSError(f"{self.label}: {otherwise}, the file has become shorter")
 
-    def _frames(self, start: int, stop: int) -> NDArray[Any]:
+    def _slice(self, start: int, stop: int) -> Any:
+        part = self.images[start:stop]
+        return part.data if _has_labels(part) else part
+
+    def _frames(self, load: Callable[[int, int], Any], start: int, stop: int) -> NDArray[Any]:
         self._require_whole_file(f"frames {start} to {stop - 1} cannot be read")
         try:
-            part = _loaded(self.images[start:stop])
+            part = load(start, stop)
             frames = np.asarray(part)
         except OSError as error:
             raise OSError(
@@ -184,14 +192,17 @@ class ArrayFrames:
 
 
 class _Held:
-    """The frames read last, which may be more than were asked for."""
+    """The frames read last, which may be more than were asked for, and what reads them."""
 
-    begin = 0
-    frames: Any = ()
+    def __init__(self, load: Callable[[int, int], Any]) -> None:
+        self.load = load
+        self.begin = 0
+        self.frames: Any = ()
 
 
 def _frame_dtype(stored: Any, label: str) -> np.dtype[Any]:
     """Return the native dtype in which images of a dtype are computed."""
+    stored = getattr(stored, "numpy_dtype", stored)  # that of TensorStore
     try:
         dtype: np.dtype[Any] = np.dtype(stored)
         if dtype.kind == "u" and dtype.itemsize <= 2:
@@ -225,11 +236,9 @@ def _block_edges(images: Any, count: int) -> NDArray[np.int64]:
     return np.append(np.arange(0, count, length), count)
 
 
-def _loaded(part: Any) -> Any:
-    """Return what a part of an array really holds: NumPy would drop the masks of Dask's blocks."""
-    if hasattr(part, "dims") and hasattr(part, "data"):  # xarray
-        part = part.data
-    return part.compute() if hasattr(part, "compute") and hasattr(part, "dask") else part
+def _has_labels(images: Any) -> bool:
+    """Whether an array is one of xarray's."""
+    return isinstance(getattr(images, "dims", None), tuple) and hasattr(images, "data")
 
 
 def _gaps(images: Any) -> Callable[[NDArray[Any]], Spans] | None:

@@ -186,8 +186,12 @@ def _open_other(
         raise OSError(f"{label}: {error}") from error
 
 
-def _check_storage(dataset: h5py.Dataset, label: str, reach: Reach | None) -> None:
+def _check_storage(
+    dataset: h5py.Dataset, label: str, reach: Reach | None, depth: int = 0
+) -> None:
     """Check in which files the data of a dataset are, before HDF5 opens them."""
+    if depth > MOST_LINKS:
+        raise ValueError(f"{label}: leads through more than {MOST_LINKS} virtual datasets")
     plist = dataset.id.get_create_plist()
     if plist.get_layout() == h5py.h5d.VIRTUAL:
         prefixes = _prefixes_of_sources(dataset)
@@ -195,15 +199,15 @@ def _check_storage(dataset: h5py.Dataset, label: str, reach: Reach | None) -> No
             about, places = f"{label} (virtual dataset)", [dataset.file]
             if file != ".":
                 places = _open_other(dataset.file, file, about, reach, prefixes)
-            sources = [_find(h5["/"], name, about, None) for h5 in places]
-            if not all(isinstance(each, h5py.Dataset) for each in sources) or any(
-                map(_is_elsewhere, sources)
-            ):
-                # HDF5 takes what is missing for zeros
-                raise ValueError(
-                    f"{label}: is a virtual dataset, whose source {quoted(name)} in "
-                    f"{quoted(file)} is no plain dataset there"
-                )
+            for h5 in places:
+                source = _find(h5["/"], name, about, None)
+                if not isinstance(source, h5py.Dataset):
+                    # HDF5 takes what is missing for zeros
+                    raise ValueError(
+                        f"{label}: is a virtual dataset, whose source {quoted(name)} in "
+                        f"{quoted(file)} is no dataset there"
+                    )
+                _check_storage(source, label, reach, depth + 1)
     # HDF5 opens these by their names, as relative to the working folder
     prefix = dataset.id.get_access_plist().get_efile_prefix() or b""
     for number in range(plist.get_external_count()):
@@ -223,11 +227,6 @@ def _prefixes_of_sources(dataset: h5py.Dataset) -> list[str]:
     filled_in = os.fsdecode(dataset.id.get_access_plist().get_virtual_prefix() or b"")
     named = os.environ.get("HDF5_VDS_PREFIX", "")
     return [each for each in (filled_in, *named.split(os.pathsep)) if each]
-
-
-def _is_elsewhere(dataset: h5py.Dataset) -> bool:
-    plist = dataset.id.get_create_plist()
-    return bool(plist.get_layout() == h5py.h5d.VIRTUAL or plist.get_external_count())
 
 
 def _sources(plist: Any, label: str) -> set[tuple[str, str]]:

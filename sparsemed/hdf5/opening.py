@@ -1,5 +1,6 @@
 """Open an HDF5 file for reading: one's own, restored first, or a stranger's, never touched."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -26,7 +27,7 @@ def open_restored(path: Path) -> h5py.File:
 
 
 def open_untouched(path: Path) -> h5py.File:
-    """Open an HDF5 file.
+    """Open an HDF5 file; one that is being recorded, if its writer lets others read (SWMR).
 
     Raises
     ------
@@ -51,6 +52,8 @@ def open_untouched(path: Path) -> h5py.File:
         ) from error
     except OSError as error:
         if "consistency flags" in str(error):
+            with suppress(OSError):  # one who records so that others may read meanwhile
+                return h5py.File(path, "r", locking=False, swmr=True)
             raise OSError(
                 f"{name}: another program writes into it, or died while it did; close it there. If "
                 f"there is none, keep a copy and run HDF5's: h5clear --status {name}"

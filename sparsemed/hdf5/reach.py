@@ -158,5 +158,6 @@ class Reach:
 
     def _remember(self, path: Path, h5: h5py.File) -> h5py.File:
         self._open.append(h5)
-        self.note(path)
+        if not h5.swmr_mode:  # one that is being recorded does change
+            self.note(path)
         return h5

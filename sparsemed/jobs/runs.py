@@ -11,6 +11,7 @@ from sparsemed.hdf5.entries import has_entry
 from sparsemed.hdf5.opening import open_restored
 from sparsemed.hdf5.reach import Policy
 from sparsemed.progress import bar
+from sparsemed.rtdc.pipeline_id import CODE
 
 if TYPE_CHECKING:
     from sparsemed.parameters import Parameters
@@ -75,6 +76,9 @@ class Run(NamedTuple):
         change = "into the file that is there" if self.output.exists() else "new file"
         if self.in_place:
             change = "into the measurement itself"
+        replaced = _replaced(self.output)
+        if replaced is not None and not replaced.startswith(CODE):
+            change += f", in place of {replaced}"
         return {
             "status": "planned",
             "frames": frames,
@@ -83,6 +87,7 @@ class Run(NamedTuple):
             "windows": len(planned.steps),
             "window": planned.length,
             "change": change,
+            "replaces": replaced,
         }
 
     def compute(
@@ -93,6 +98,7 @@ class Run(NamedTuple):
 
         if self.folder_is_made:
             self.output.parent.mkdir(parents=True, exist_ok=True)
+        replaced = _replaced(self.output)
         began = time.perf_counter()
         job = BackgroundSparseMed(
             self.source, self.output, num_cpus=num_cpus, basins=basins, **asdict(parameters)
@@ -113,6 +119,7 @@ class Run(NamedTuple):
             "kept": len(result.images),
             "seconds": round(seconds, 3),
             "megabytes_per_second": round(size / seconds / 1e6, 1),
+            "replaces": replaced,
         }
 
 
@@ -123,6 +130,24 @@ def has_own_images(path: Path) -> bool:
             return any(has_entry(h5, f"{group}/image") for group in ("events", "basin_events"))
         except ValueError:  # a group that leads to another file, where there may be images
             return True
+
+
+def _replaced(path: Path) -> str | None:
+    """Return the pipeline identifier of the background that a new one takes the place of.
+
+    One that a recording program wrote has none: then it is said to be of unknown origin.
+    """
+    from sparsemed.rtdc.measurement import Measurement
+    from sparsemed.rtdc.stored import stored_backgrounds
+
+    try:
+        with Measurement(path, "off") as measurement:
+            for each in stored_backgrounds(measurement):
+                dataset = each.dataset.removeprefix(f"{path}: ")
+                return each.ppid or f"a background of unknown origin ({dataset})"
+    except (OSError, ValueError):  # no such file, or none that will do, as is said elsewhere
+        pass
+    return None
 
 
 def _check_folder(folder: Path) -> None:

@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 MARK = "_bg"
 """What is added to the name of a measurement for its result."""
 
+MARK_OF_CHIPSTREAM = "_dcn"
+"""What ChipStream adds to the name of a measurement for its result."""
+
 
 def choose_runs(
     paths: Sequence[Path],
@@ -28,7 +31,8 @@ def choose_runs(
     """Return the measurements that files and folders stand for, each with its output.
 
     Of a folder, these are the files ``*.rtdc`` that hold images or have basins.
-    Results of earlier runs (``*_bg.rtdc`` without images of their own) are left out.
+    Results of earlier runs (``*_bg.rtdc`` without images of their own) are left out, and so
+    are those of ChipStream (``*_dcn.rtdc``, or whatever dcnum has found cells in).
 
     Parameters
     ----------
@@ -92,7 +96,7 @@ def _measurements_of(path: Path, recursive: bool) -> Iterator[Path]:
             file = Path(folder, name)
             if name.startswith(".") or file.suffix.lower() != SUFFIX:
                 continue
-            if _is_result(file):
+            if _is_result(file) or file.stem.endswith(MARK_OF_CHIPSTREAM):
                 logger.info("%s: skipped, it is the result of an earlier run", file)
             elif not _may_have_images(file):
                 logger.info("%s: skipped, it holds no images", file)
@@ -116,6 +120,8 @@ def _may_have_images(path: Path) -> bool:
     """Whether to take a file of a folder. What is broken is taken, lest nobody notice it."""
     try:
         with Measurement(path, basins="off") as measurement:  # it opens no other file
+            if measurement.metadata.get("pipeline:dcnum segmenter"):
+                return False  # cells that were found in frames, and no frames
             return bool(measurement.basins) or measurement.own("image") is not None
     except (OSError, ValueError):
         return True

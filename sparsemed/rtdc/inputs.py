@@ -1,25 +1,35 @@
 """Frames and time axis of a measurement, as the method takes them."""
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.opening import open_frames
 from sparsemed.frames.picked import PickedFrames
 from sparsemed.frames.source import FrameSource
 from sparsemed.method.time_axis import require_axis, time_axis
+from sparsemed.rtdc.events import Feature
 from sparsemed.rtdc.measurement import Measurement, naming_damage
 
-if TYPE_CHECKING:
-    pass
+logger = logging.getLogger(__name__)
 
 
 def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
     """Return the frames of a measurement, as its images or their mapping have them."""
     image = measurement.image
+    count = _count(measurement)
     with naming_damage(measurement.path):
         frames = open_frames(image.dataset, num_cpus, image.label)
-        return frames if image.mapping is None else PickedFrames(frames, image.mapping)
+        if image.mapping is not None:
+            return PickedFrames(frames, image.mapping[:count])
+        if measurement.is_live:
+            logger.warning(
+                "%s: another program records into it, or died while it did; the first %d frames "
+                "are taken, as far as all that is needed goes", measurement.path, count,
+            )  # fmt: skip
+        return frames if count == len(image) else PickedFrames(frames, np.arange(count))
 
 
 def measurement_time(measurement: Measurement, frame_rate: float | None = None) -> NDArray[Any]:
@@ -27,14 +37,29 @@ def measurement_time(measurement: Measurement, frame_rate: float | None = None) 
 
     A given `frame_rate` stands in for that of the measurement.
     """
-    count = len(measurement.image)
+    count = _count(measurement)
     with naming_damage(measurement.path):
         if (time := measurement.feature("time")) is not None:
-            require_axis(time.shape, time.dtype, count, time.label)
-            return time_axis(count, time=time.read(), label=time.label)
+            require_axis(_shape(measurement, time, count), time.dtype, count, time.label)
+            return time_axis(count, time=time.read()[:count], label=time.label)
         rate = measurement.frame_rate if frame_rate is None else frame_rate
         frame = measurement.feature("frame") if rate is not None else None
         if frame is not None:
-            require_axis(frame.shape, frame.dtype, count, frame.label)
-            return time_axis(count, frame=frame.read(), frame_rate=rate, label=frame.label)
+            require_axis(_shape(measurement, frame, count), frame.dtype, count, frame.label)
+            axis = frame.read()[:count]
+            return time_axis(count, frame=axis, frame_rate=rate, label=frame.label)
         return time_axis(count, frame_rate=rate)
+
+
+def _count(measurement: Measurement) -> int:
+    """Return how many frames there are: of a recording that goes on, those that are whole."""
+    count = len(measurement.image)
+    if measurement.is_live:
+        features = [measurement.feature(name) for name in ("time", "frame")]
+        count = min([count, *(len(each) for each in features if each is not None)])
+    return count
+
+
+def _shape(measurement: Measurement, feature: Feature, count: int) -> tuple[int, ...]:
+    """Return the shape of a feature; of a recording that goes on, as far as frames are whole."""
+    return (count, *feature.shape[1:]) if measurement.is_live else feature.shape

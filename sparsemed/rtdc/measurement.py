@@ -82,6 +82,11 @@ class Measurement:
         return self.events.basins
 
     @property
+    def is_live(self) -> bool:
+        """Whether it is still being recorded, and grows."""
+        return bool(self.events.h5.swmr_mode)
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """The metadata of the file: who measured what, how and when."""
         with naming_damage(self.path):

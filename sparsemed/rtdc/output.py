@@ -67,6 +67,11 @@ def check_output(path: str | PathLike[str], count: int, source: Path | None = No
     if not os.access(path, os.W_OK):
         raise PermissionError(f"{path}: the file is read-only")
     with open_restored(path) as h5, naming_damage(path):
+        if h5.swmr_mode:
+            raise OSError(
+                f"{path}: another program records into it, or died while it did; write to "
+                "another file"
+            )
         for name in subgroup(h5, "events") or ():
             feature = None
             with suppress(ValueError):  # it leads to another file, which is of no concern here

@@ -1,0 +1,63 @@
+"""Blocks of a Dask array, each computed by itself.
+
+A slice of an array is a new array, whose graph takes as long to make as there are blocks in all; so
+stacks of many images would take forever, slice by slice. Here the graph is laid open once, and
+from then on each read takes what its own blocks need.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def is_dask(images: Any) -> bool:
+    """Whether an array is one of Dask's: the protocol of its collections, and blocks."""
+    return hasattr(images, "__dask_graph__") and hasattr(images, "numblocks")
+
+
+class DaskBlocks:
+    """The blocks of an array, by the frames in them.
+
+    Parameters
+    ----------
+    images : dask.array.Array, shape (N, H, W)
+    """
+
+    def __init__(self, images: Any) -> None:
+        from dask.base import get_scheduler
+
+        self._graph = dict(images.__dask_graph__())
+        self._keys = images.__dask_keys__()
+        self._stops = np.cumsum(images.chunks[0])
+        # that of a cluster, if there is one
+        self._get = get_scheduler(collections=[images]) or images.__dask_scheduler__
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return the frames of whole blocks; masked, if some of the blocks are."""
+        from dask.optimization import cull
+
+        first, last = np.searchsorted(self._stops, [start + 1, stop])
+        keys = self._keys[first : last + 1]
+        graph, _ = cull(self._graph, list(_flat(keys)))
+        return _joined(self._get(graph, keys), 0)
+
+
+def _flat(keys: Any) -> Any:
+    for key in keys:
+        if isinstance(key, list):
+            yield from _flat(key)
+        else:
+            yield key
+
+
+def _joined(blocks: Any, axis: int) -> NDArray[Any]:
+    """Return nested sequences of blocks as one array."""
+    if not isinstance(blocks, Sequence):
+        array: NDArray[Any] = np.asanyarray(blocks)
+        return array
+    parts = [_joined(block, axis + 1) for block in blocks]
+    is_masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
+    joined: NDArray[Any] = (np.ma if is_masked else np).concatenate(parts, axis=axis)
+    return joined
