@@ -88,7 +88,7 @@ def obstacle(dataset: h5py.Dataset) -> str | None:
         return f"its chunks weigh {plain / 2**20:.0f} MiB each"
     if count > MOST_CHUNKS:
         return f"it is made of {count} chunks"
-    if not hasattr(dataset.id, "chunk_iter"):
+    if not lists_chunks(dataset):
         return "this build of HDF5 does not list chunks"
     if _lists_wrong_places(dataset):
         return "it can grow, but not by frames"
@@ -140,7 +140,7 @@ def unwritten_spans(dataset: h5py.Dataset) -> Spans:
     if dataset.chunks is None:
         is_here = plist.get_layout() == h5py.h5d.CONTIGUOUS and not plist.get_external_count()
         return [(0, len(dataset))] if is_here and not dataset.id.get_storage_size() else []
-    if not hasattr(dataset.id, "chunk_iter") or _lists_wrong_places(dataset):
+    if not lists_chunks(dataset) or _lists_wrong_places(dataset):
         return []
     steps = [range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True)]
     count = prod(map(len, steps))
@@ -152,6 +152,11 @@ def unwritten_spans(dataset: h5py.Dataset) -> Spans:
         return []
     rows = [start for start in steps[0] if of_row[start] < count // len(steps[0])]
     return join_spans((start, min(start + steps[0].step, len(dataset))) for start in rows)
+
+
+def lists_chunks(dataset: h5py.Dataset) -> bool:
+    """Whether HDF5 tells where chunks are; version 1.10, on some clusters, does not."""
+    return hasattr(dataset.id, "chunk_iter")
 
 
 def _lists_wrong_places(dataset: h5py.Dataset) -> bool:
