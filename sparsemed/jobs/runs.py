@@ -12,6 +12,7 @@ from sparsemed.hdf5.opening import open_restored
 from sparsemed.hdf5.reach import Policy
 from sparsemed.progress import bar
 from sparsemed.rtdc.pipeline_id import CODE
+from sparsemed.storage import disk
 
 if TYPE_CHECKING:
     from sparsemed.parameters import Parameters
@@ -158,5 +159,5 @@ def _check_folder(folder: Path) -> None:
             f"{nearest}: is no folder; an output that does not end in "
             f"{', '.join(FILE_SUFFIXES)} is a folder"
         )
-    if not os.access(nearest, os.W_OK):
+    if not disk.can_create_in(nearest):
         raise PermissionError(f"{nearest}: the folder is read-only")

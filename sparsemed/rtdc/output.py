@@ -5,7 +5,6 @@ a mapping from frames to images. A new file also gets the metadata of the
 measurement and refers to it for all other features.
 """
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -64,7 +63,7 @@ def check_output(path: str | PathLike[str], count: int, source: Path | None = No
         raise FileNotFoundError(f"{path}: is a link to a file that does not exist")
     if not path.exists():
         return
-    if not os.access(path, os.W_OK):
+    if path.is_file() and not disk.can_write(path):
         raise PermissionError(f"{path}: the file is read-only")
     with open_restored(path) as h5, naming_damage(path):
         if h5.swmr_mode:

@@ -5,17 +5,26 @@ the program at each of these actions, or let it fail.
 """
 
 import contextlib
+import errno
 import io
+import logging
 import os
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import portalocker
 
 from sparsemed.storage.stored import UNSUPPORTED
 
+logger = logging.getLogger(__name__)
+
 _PIECE = 1024**2  # what is written at once; no signal is heeded meanwhile
+
+_PATIENCE = 2.0 if os.name == "nt" else 0.0  # seconds for which a virus scanner may hold a file
+
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def check_folder(path: Path) -> None:
@@ -28,8 +37,37 @@ def check_folder(path: Path) -> None:
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder does not exist; create it first")
-    if not os.access(path.parent, os.W_OK):
+    if not can_create_in(path.parent):
         raise PermissionError(f"{path}: the folder is read-only")
+
+
+def can_create_in(folder: Path) -> bool:
+    """Return whether files may be made in a folder, found out by making one.
+
+    What the system says without trying (`os.access`) is wrong where permissions are more than
+    nine bits: access control lists, file servers, an administrator who is none there. Nothing is
+    left in the folder. Troubles that are not about permissions, such as a full disk, do not count.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # not on this system, or not on this disk
+        os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600))
+        return True
+    # not by `tempfile`, which tries ten thousand names and more where Windows forbids the first
+    probe = folder / _temporary_name()
+    try:
+        open(probe, "xb").close()
+    except OSError as error:
+        return error.errno not in _FORBIDDEN
+    _discard(probe)
+    return True
+
+
+def can_write(path: Path) -> bool:
+    """Return whether a file may be changed, found out by opening it. It stays as it is."""
+    try:
+        open(path, "r+b", buffering=0).close()
+    except OSError as error:
+        return error.errno not in _FORBIDDEN
+    return True
 
 
 def check_absent(path: Path) -> None:
@@ -41,20 +79,18 @@ def check_absent(path: Path) -> None:
 def create(path: Path, data: bytes | bytearray) -> None:
     """Write a file that appears under its name, if that is still free, when it is complete."""
     if not _create_nameless(path, data):
-        temporary = path.with_name(f".sparsemed-{secrets.token_hex(8)}.tmp")
+        temporary = path.with_name(_temporary_name())
         try:
             with open(temporary, "xb", buffering=0) as handle:
                 write(handle, 0, data)
                 sync(handle)
             try:
-                os.link(temporary, path)  # unlike a rename, this replaces nothing
+                _patiently(os.link, temporary, path)  # unlike a rename, this replaces nothing
             except OSError:
                 check_absent(path)
-                os.rename(temporary, path)  # a file system without hard links
+                _patiently(os.rename, temporary, path)  # a file system without hard links
         finally:
-            # after an error this is the file, after success its second name
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                temporary.unlink()
+            _discard(temporary)  # after an error this is the file, after success its second name
     sync_folder(path.parent)
 
 
@@ -91,9 +127,41 @@ def replace(path: Path, data: bytes) -> None:
             write(handle, 0, data)
             sync(handle)
             handle.close()  # Windows renames no open file
-            os.replace(temporary, path)
+            _patiently(os.replace, temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
+
+
+def _temporary_name() -> str:
+    return f".sparsemed-{secrets.token_hex(8)}.tmp"
+
+
+def _patiently(action: Callable[..., None], *paths: Path) -> None:
+    """Rename, link or remove a file, which others may hold for a moment.
+
+    On Windows these are virus scanners, search and backups, which look at each new file.
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return action(*paths)
+        except PermissionError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(0.02)
+
+
+def _discard(temporary: Path) -> None:
+    """Remove a temporary file, if it is still there; the work does not depend on that."""
+    try:
+        _patiently(os.unlink, temporary)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        logger.warning(
+            "%s: is a temporary file that could not be removed (%s); delete it",
+            temporary, error.strerror,
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -109,19 +177,33 @@ def naming(path: Path, what: str) -> Iterator[None]:
 
 def open_for_writing(path: Path, reason: str) -> io.FileIO:
     """Open a file that is going to change; if it is read-only, `reason` ends the error."""
-    if path.exists() and not os.access(path.parent, os.W_OK):
+    if path.exists() and not can_create_in(path.parent):
         raise PermissionError(
             f"{path}: the folder is read-only, but a change needs a journal in it; "
             f"make it writable, {reason}"
         )
     try:
-        return open(path, "r+b", buffering=0)
+        return open(path, "r+b", buffering=0, opener=_opened_aside)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: there is no such file") from error
     except PermissionError as error:
         raise PermissionError(
             f"{path}: the file is read-only; make it writable, {reason}"
         ) from error
+
+
+def _opened_aside(path: str, flags: int) -> int:
+    """Open a file, but not in the place of a standard stream that is closed.
+
+    What libraries and Python itself print on their last legs would go into the file.
+    """
+    descriptor = os.open(path, flags)
+    if descriptor > 2:
+        return descriptor
+    try:
+        return _opened_aside(path, flags)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -195,7 +277,7 @@ def sync_folder(folder: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file."""
-    path.unlink()
+    _patiently(os.unlink, path)
 
 
 def size(handle: io.FileIO) -> int:

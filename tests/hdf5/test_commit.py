@@ -461,3 +461,37 @@ def test_change_after_an_interrupted_one(kinds, interrupted):
     assert interrupted.read_bytes() != kinds["v110"][0]
     apply(interrupted)
     assert contents(interrupted) == kinds["v110"][2]
+
+
+def test_a_journal_that_is_held_for_a_moment(kinds, v110, monkeypatch):
+    _hold_journal(monkeypatch, 3)
+    with changed_file(v110) as h5:
+        change(h5)
+    assert contents(v110) == kinds["v110"][2]
+    assert listing(v110) == [v110.name]
+
+
+def test_a_journal_that_cannot_be_removed_is_an_error(kinds, v110, monkeypatch):
+    """It would undo the change; so the change is undone at once."""
+    _hold_journal(monkeypatch, 10**9)
+    failed = pytest.raises(OSError, match=r"m\.rtdc: could not be restored; keep")
+    with failed, changed_file(v110) as h5:
+        change(h5)
+    assert listing(v110) == sorted([v110.name, JOURNAL])
+    monkeypatch.undo()
+    assert recover(v110)
+    check_unchanged(v110, kinds["v110"][0])
+
+
+def _hold_journal(monkeypatch, times):
+    """Let a virus scanner hold the journal, so that it cannot be removed a number of times."""
+    real, left = os.unlink, [times]
+
+    def unlink(path, **options):
+        if os.path.basename(path) == JOURNAL and left[0]:
+            left[0] -= 1
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    monkeypatch.setattr(disk, "_PATIENCE", 0.3)

@@ -103,3 +103,126 @@ def test_a_system_that_does_half_of_what_it_is_asked_to_is_asked_again(tmp_path)
         assert disk.read(handle, 3, 3 + len(content)) == content
         assert disk.read(handle, 100, 10**6) == content[97:]
     assert (tmp_path / "file").read_bytes() == bytes(3) + content
+
+
+# Permissions are found out by trying
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_nothing_is_left_of_a_trial(tmp_path, monkeypatch, nameless):
+    if not nameless:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (tmp_path / "file").write_bytes(b"old")
+    before = os.stat(tmp_path / "file")
+    assert disk.can_create_in(tmp_path)
+    assert disk.can_write(tmp_path / "file")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert os.stat(tmp_path / "file").st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_allowed"),
+    [("EACCES", False), ("EPERM", False), ("EROFS", False), ("ENOSPC", True), ("EDQUOT", True)],
+)
+def test_only_what_is_forbidden_counts(tmp_path, monkeypatch, reason, is_allowed):
+    def refuse(*_, **__):
+        raise OSError(getattr(errno, reason), reason)
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
+    assert disk.can_create_in(tmp_path) is is_allowed
+    assert disk.can_write(tmp_path / "file") is is_allowed
+
+
+# Others hold a file for a moment, which matters on Windows
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Let the system forbid one of its actions a number of times."""
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    monkeypatch.setattr(disk, "_PATIENCE", 0.5)
+
+    def hold(action, times):
+        real = getattr(os, action)
+        left = [times]
+
+        def act(*arguments, **options):
+            if left[0]:
+                left[0] -= 1
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(os, action, act)
+        return left
+
+    return hold
+
+
+def remove(path):
+    path.write_bytes(b"")
+    disk.remove(path)
+
+
+ACTIONS = {
+    "link": lambda path: disk.create(path, b"new"),
+    "replace": lambda path: disk.replace(path, b"new"),
+    "unlink": remove,
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_file_that_is_held_for_a_moment(tmp_path, held, action):
+    left = held(action, 4)
+    ACTIONS[action](tmp_path / "file")
+    assert left == [0]
+    found = {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()}
+    assert found == ({} if action == "unlink" else {"file": b"new"})
+
+
+def test_a_file_that_is_held_where_there_are_no_links(tmp_path, held, monkeypatch):
+    monkeypatch.setattr(os, "link", fail)
+    held("rename", 4)
+    disk.create(tmp_path / "file", b"new")
+    assert [entry.read_bytes() for entry in tmp_path.iterdir()] == [b"new"]
+
+
+@pytest.mark.parametrize("action", ["replace", "unlink"])
+@pytest.mark.parametrize("patience", [0.0, 0.1])
+def test_patience_has_an_end(tmp_path, held, monkeypatch, action, patience):
+    monkeypatch.setattr(disk, "_PATIENCE", patience)
+    left = held(action, 10**9)
+    with pytest.raises(PermissionError):
+        ACTIONS[action](tmp_path / "file")
+    assert (10**9 - left[0] > 1) == bool(patience)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"] * (action == "unlink")
+
+
+def test_there_is_no_patience_where_it_is_not_needed():
+    assert bool(disk._PATIENCE) is (os.name == "nt")
+
+
+@pytest.mark.parametrize("work", [disk.create, disk.replace])
+def test_a_temporary_file_that_stays_is_a_warning(tmp_path, held, monkeypatch, caplog, work):
+    monkeypatch.setattr(disk, "_PATIENCE", 0.05)
+    held("unlink", 10**9)
+    if work is disk.replace:
+        monkeypatch.setattr(os, "replace", lambda old, new: new.write_bytes(old.read_bytes()))
+    work(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    (left,) = (entry for entry in tmp_path.iterdir() if entry.name != "file")
+    (said,) = caplog.messages
+    assert said.startswith(f"{left}: is a temporary file that could not be removed")
+    assert said.endswith("delete it")
+
+
+def test_an_error_is_not_hidden_by_a_temporary_file_that_stays(tmp_path, held, monkeypatch, caplog):
+    monkeypatch.setattr(disk, "_PATIENCE", 0.0)
+    held("unlink", 10**9)
+    monkeypatch.setattr(disk, "sync", fail)
+    with pytest.raises(OSError, match="No space left on device"):
+        disk.create(tmp_path / "file", b"new")
+    assert "could not be removed" in caplog.text
