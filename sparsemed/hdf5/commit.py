@@ -20,7 +20,7 @@ from sparsemed.hdf5.journal import journal_of, pack, recover, roll_back
 from sparsemed.hdf5.overlay import Overlay
 from sparsemed.hdf5.signals import signals_put_off
 from sparsemed.storage import disk
-from sparsemed.storage.stored import file_state
+from sparsemed.storage.stored import LocalBytes, file_state
 
 # "latest" alone means the format of the installed library: what HDF5 2 writes, HDF5 1 cannot read
 _LIBVER = ("v110", "latest")
@@ -90,11 +90,12 @@ def changed_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
     path = Path(os.path.realpath(path))  # a journal lies beside the file, not beside a link to it
     recover(path)
     with disk.open_for_writing(path, "or choose another output file") as handle:
+        stored = LocalBytes(path, handle.fileno())
         state = file_state(handle.fileno())
         overlay = Overlay(handle, path)
         with _hdf5_on(overlay, "r+") as h5:
             yield h5
-        _commit(path, handle, overlay, state)
+        _commit(overlay, handle, stored, state)
 
 
 @contextlib.contextmanager
@@ -118,11 +119,14 @@ def _hdf5_on(overlay: Overlay, mode: str) -> Iterator[h5py.File]:
     overlay.raise_failure()
 
 
-def _commit(path: Path, handle: io.FileIO, overlay: Overlay, state: tuple[int, ...]) -> None:
+def _commit(
+    overlay: Overlay, handle: io.FileIO, stored: LocalBytes, state: tuple[int, ...]
+) -> None:
+    path = overlay.path
     journal = journal_of(path)
     meanwhile = f"{path}: was changed by another program in the meantime; run again"
     with disk.locked(handle, path):
-        if file_state(path) != state or journal.exists():
+        if stored.state != state or journal.exists():
             raise OSError(meanwhile)
         try:
             failed = "could not be changed and is as before; make room and run again"

@@ -11,7 +11,7 @@ import h5py
 from sparsemed.hdf5.journal import interrupted
 from sparsemed.hdf5.opening import open_restored, open_untouched
 from sparsemed.printable import printable
-from sparsemed.storage.stored import LocalBytes
+from sparsemed.storage.stored import LocalBytes, file_state
 
 Policy = Literal["off", "same-folder", "any"]
 """Which other files a measurement may lead to; see `Reach`."""
@@ -141,23 +141,32 @@ class Reach:
                 f"{name}: a change of this file was interrupted; undo it, and run again: "
                 f"sparsemed recover {name}"
             )
-        seen = os.stat(real)
+        seen, state = os.stat(real), file_state(Path(real))
         h5 = open_untouched(path)
-        if os.name == "posix" and h5.driver == "sec2":
-            opened = os.fstat(h5.id.get_vfd_handle())
-            if not os.path.samestat(opened, seen):
+        descriptor = _descriptor(h5)
+        if descriptor is not None:
+            # another number alone says nothing: some file systems give one at each look
+            is_same = os.path.samestat(os.fstat(descriptor), seen)
+            if not is_same and file_state(descriptor) != state:
                 h5.close()
                 raise OSError(f"{name}: was replaced by another file while it was opened")
         self._others[real] = h5
         return self._remember(path, h5)
 
-    def note(self, path: Path) -> None:
+    def note(self, path: Path, descriptor: int | None = None) -> None:
         """Note the state of a file that HDF5 opens by itself; see `check_unchanged`."""
-        stored = LocalBytes(path)
+        stored = LocalBytes(path, descriptor)
         self._states.append((stored, stored.state))
 
     def _remember(self, path: Path, h5: h5py.File) -> h5py.File:
         self._open.append(h5)
         if not h5.swmr_mode:  # one that is being recorded does change
-            self.note(path)
+            self.note(path, _descriptor(h5))
         return h5
+
+
+def _descriptor(h5: h5py.File) -> int | None:
+    """Return the descriptor by which HDF5 reads a file, where it has one."""
+    if os.name == "posix" and h5.driver == "sec2":
+        return int(h5.id.get_vfd_handle())
+    return None

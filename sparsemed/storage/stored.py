@@ -13,12 +13,21 @@ UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errn
 
 
 def file_state(file: Path | int) -> tuple[int, ...]:
-    """Return what differs once another program has changed, replaced or removed the file."""
+    """Return what differs once another program has changed, replaced or removed the file.
+
+    That is its size and when it was written, but not its number: some file systems over a network
+    (sshfs, CIFS) or over several disks (mergerfs) give the same file another number at each look.
+    """
     try:
         found = os.stat(file)
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns
+
+
+def has_name(descriptor: int) -> bool:
+    """Return whether an open file still has a name; it has none once it is replaced or removed."""
+    return os.fstat(descriptor).st_nlink > 0
 
 
 class StoredBytes(Protocol):
@@ -51,6 +60,8 @@ class LocalBytes:
     def __init__(self, path: str | PathLike[str], descriptor: int | None = None) -> None:
         self._path = Path(path).absolute()  # the working folder may change
         self._descriptor = descriptor
+        # Some file systems count no names at all. On Windows an open file keeps its name.
+        self._had_name = os.name == "posix" and descriptor is not None and has_name(descriptor)
         self._turn = threading.Lock()
         self._file: FileIO | None = None
 
@@ -70,6 +81,8 @@ class LocalBytes:
     @property
     def state(self) -> tuple[int, ...]:
         """What differs once another program has changed, replaced or removed the file."""
+        if self._had_name and self._descriptor is not None and not has_name(self._descriptor):
+            return ()
         return file_state(self._path)
 
     def read_into(self, buffer: memoryview, offset: int) -> bool:
