@@ -8,8 +8,8 @@ read or written is an error of the program to Numba, but no more than a loss of 
 import logging
 import os
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 60
 """Seconds to wait for another process that writes into the cache."""
+
+COUNT = "NUMBA_NUM_THREADS"
+"""The variable by which a user may say how many threads Numba is to have."""
 
 _uncached: dict[Any, Any] = {}
 
@@ -49,7 +52,7 @@ def kernel(**options: Any) -> Callable[[Callable[..., None]], Any]:
 
 
 def call(kernel: Any, *args: Any) -> None:
-    """Call a kernel, whatever is wrong with the cache.
+    """Call a kernel, whatever is wrong with the cache, and whatever the environment has become.
 
     Parameters
     ----------
@@ -62,7 +65,11 @@ def call(kernel: Any, *args: Any) -> None:
         with np.errstate(over="ignore"):  # compiled integers wrap without a word
             kernel(*args)
         return
-    with _Turns(kernel) as turns, install_listener("numba:compile", turns):
+    with (
+        _thread_count_as_it_is(),
+        _Turns(kernel) as turns,
+        install_listener("numba:compile", turns),
+    ):
         if kernel not in _uncached:
             try:
                 kernel(*args)
@@ -80,6 +87,71 @@ def call(kernel: Any, *args: Any) -> None:
                 )  # fmt: skip
             _uncached[kernel] = jit(**kernel.targetoptions)(kernel.py_func)
         _uncached[kernel](*args)
+
+
+@contextmanager
+def _thread_count_as_it_is() -> Iterator[None]:
+    """Let the environment ask for as many threads as Numba has, once it has them.
+
+    Numba reads the environment again whenever it compiles, and refuses to if another number is
+    wanted by then. ChipStream sets one when it is imported, which may be late. What was there is
+    put back when the last of the calls that run at the same time has ended.
+    """
+    with _environment.turn:
+        _environment.calls += 1
+        if (has := _started_threads()) is not None and _wanted_threads() != has:
+            _environment.found = os.environ.get(COUNT)
+            _environment.put = os.environ[COUNT] = str(has)
+    try:
+        yield
+    finally:
+        with _environment.turn:
+            _environment.calls -= 1
+            if _environment.calls == 0:
+                _environment.put_back()
+
+
+class _Environment:
+    """What was found in the environment, and what was put there instead."""
+
+    def __init__(self) -> None:
+        self.turn = threading.RLock()  # the handler of a signal may call, too
+        self.calls = 0
+        self.found: str | None = None
+        self.put: str | None = None
+
+    def put_back(self) -> None:
+        if self.put is not None and os.environ.get(COUNT) == self.put:  # not if somebody changed it
+            if self.found is None:
+                del os.environ[COUNT]
+            else:
+                os.environ[COUNT] = self.found
+        self.put = None
+
+    def begin_in_child(self) -> None:
+        """Put it back for the threads that were calling; a child does not have them."""
+        self.put_back()
+        self.calls = 0
+        self.turn.release()
+
+
+_environment = _Environment()
+
+
+def _started_threads() -> int | None:
+    try:
+        numba.threading_layer()  # type: ignore[attr-defined]
+    except ValueError:  # there are none yet: Numba takes what it finds
+        return None
+    return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+
+
+def _wanted_threads() -> int:
+    """Return what Numba makes of the environment."""
+    try:
+        return int(os.environ[COUNT])
+    except (KeyError, ValueError):
+        return int(numba.config.NUMBA_DEFAULT_NUM_THREADS)  # type: ignore[attr-defined]
 
 
 class _Turns(ExitStack, Listener):  # type: ignore[misc,unused-ignore]
@@ -118,4 +190,9 @@ if hasattr(os, "register_at_fork"):
         before=global_compiler_lock.acquire,
         after_in_parent=global_compiler_lock.release,
         after_in_child=global_compiler_lock.release,
+    )
+    os.register_at_fork(
+        before=_environment.turn.acquire,
+        after_in_parent=_environment.turn.release,
+        after_in_child=_environment.begin_in_child,
     )
