@@ -10,11 +10,12 @@ plain threads, which last as long as a call, do the same.
 import functools
 import logging
 import os
+import posixpath
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from numbers import Integral
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numba
 from numba.core.compiler_lock import global_compiler_lock
@@ -31,23 +32,72 @@ def available_cores() -> int:
     Returns
     -------
     int
-        The cores of the machine, less those that CPU affinity or the quota of
-        a container (Linux control groups, version 2) takes away; at least 1.
+        The cores of the machine, less those that CPU affinity, Python
+        (``PYTHON_CPU_COUNT``, from 3.13 on), a control group (Linux, such as
+        that of a container) or Slurm (``SLURM_CPUS_PER_TASK``) takes away;
+        at least 1.
     """
+    counts = [_slurm_cpus(), _group_quota()]
     if hasattr(os, "sched_getaffinity"):
-        count = len(os.sched_getaffinity(0))
+        counts.append(len(os.sched_getaffinity(0)))
     else:
-        count = os.cpu_count() or 1
-    return max(1, min(count, _container_quota() or count))
+        counts.append(os.cpu_count())
+    if hasattr(os, "process_cpu_count"):
+        counts.append(os.process_cpu_count())
+    return max(1, min((count for count in counts if count), default=1))
 
 
-def _container_quota(limit_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
-    """Cores that the control group grants (rounded up), or None without a limit."""
+def _slurm_cpus() -> int | None:
+    """Cores that a job of Slurm has for each task, or None."""
     try:
-        quota, period = map(int, limit_file.read_text().split())
-    except (OSError, ValueError):  # no such file, or "max"
+        count = int(os.environ["SLURM_CPUS_PER_TASK"])
+    except (KeyError, ValueError):
         return None
-    return -(-quota // period)
+    return count if count > 0 else None
+
+
+def _group_quota(
+    groups: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """Cores that the control groups of this process grant (rounded up), or None without a limit.
+
+    Each group is within another, up to where the system is mounted, and the smallest limit counts.
+    A container may be told a path that only the world outside knows; all it sees of that is the
+    mount, which is then its own group.
+    """
+    quotas = []
+    for folder, group in _own_groups(groups, mount):
+        inside = PurePosixPath(posixpath.normpath(f"/{group.lstrip('/')}")).relative_to("/")
+        for each in (folder / inside, *(folder / parent for parent in inside.parents)):
+            quotas.append(_quota(each / "cpu.max"))
+            quotas.append(_quota(each / "cpu.cfs_quota_us", each / "cpu.cfs_period_us"))
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def _own_groups(groups: Path, mount: Path) -> Iterator[tuple[Path, str]]:
+    """Yield where a hierarchy that limits cores may be mounted, and the path of the group in it."""
+    try:
+        lines = groups.read_text(errors="surrogateescape").split("\n")
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if number == "0" and not controllers:  # version 2, alone or beside version 1
+            yield mount, group
+            yield mount / "unified", group
+        elif "cpu" in controllers.split(","):  # version 1
+            yield mount / "cpu", group
+            yield mount / controllers, group
+
+
+def _quota(*files: Path) -> int | None:
+    """Cores that a control group grants by two numbers: microseconds of how many."""
+    try:
+        quota, period = (int(word) for file in files for word in file.read_text().split())
+        return -(-quota // period) if quota > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # no such file; or "max", which is no limit
+        return None
 
 
 def check_num_cpus(num_cpus: int | None) -> int:

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from time import sleep
 
 import numba
@@ -29,33 +30,151 @@ from sparsemed.kernels.cores import available_cores, check_num_cpus, kernel_thre
         ("many 100000", None),
     ],
 )
-def test_container_quota(tmp_path, text, quota):
-    limit_file = tmp_path / "cpu.max"
-    limit_file.write_text(text)
-    assert cores._container_quota(limit_file) == quota
+def test_quota_of_a_container(tmp_path, text, quota):
+    assert group_quota(tmp_path, "0::/\n", {"cpu.max": text}) == quota
 
 
-def test_no_container_has_no_quota(tmp_path):
-    assert cores._container_quota(tmp_path / "cpu.max") is None
-    assert cores._container_quota(tmp_path) is None
+def group_quota(folder, groups, limits):
+    """Return the quota that a process finds which is told of groups, with limits in files."""
+    (folder / "self").write_text(groups)
+    for name, text in limits.items():
+        file = folder / "mount" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return cores._group_quota(folder / "self", folder / "mount")
+
+
+def old(path, quota, period=100000):
+    return {f"{path}/cpu.cfs_quota_us": f"{quota}\n", f"{path}/cpu.cfs_period_us": f"{period}\n"}
+
+
+TWO, THREE, FOUR, NONE = (f"{count} 100000" for count in (200000, 300000, 400000, "max"))
+OLD = "4:memory:/other\n3:cpuacct,cpu:/jobs/mine\n1:cpuset:/none\n"
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "quota"),
+    [
+        ("0::/jobs/mine\n", {"jobs/mine/cpu.max": THREE}, 3),
+        ("0::/jobs/mine\n", {"jobs/mine/cpu.max": THREE, "jobs/cpu.max": TWO}, 2),
+        ("0::/jobs/mine\n", {"jobs/mine/cpu.max": TWO, "jobs/cpu.max": THREE}, 2),
+        ("0::/jobs/mine\n", {"jobs/mine/cpu.max": NONE, "jobs/cpu.max": FOUR}, 4),
+        ("0::/jobs/mine\n", {"jobs/mine/cpu.max": NONE, "jobs/other/cpu.max": TWO}, None),
+        ("0::/jobs/mine\n", {"cpu.max": TWO}, 2),  # a container that sees its own group alone
+        ("0::/../../mine\n", {"cpu.max": TWO}, 2),
+        ("0::/a:b/c\n", {"a:b/c/cpu.max": TWO}, 2),
+        ("0::/jobs\n", {"unified/jobs/cpu.max": TWO}, 2),  # beside version 1
+        (OLD, old("cpuacct,cpu/jobs/mine", 250000), 3),
+        (OLD, old("cpu/jobs/mine", 250000), 3),
+        (OLD, old("cpu/jobs/mine", 50000, 25000), 2),
+        (OLD, old("cpu/jobs/mine", -1), None),
+        (OLD, old("cpu/jobs/mine", -1) | old("cpu/jobs", 400000), 4),
+        (OLD, old("cpu/jobs/mine", 300000) | old("cpu", 100000), 1),
+        (OLD, old("cpu", 200000), 2),
+        (OLD, old("cpu/jobs/mine", 200000, 0), None),
+        (OLD, old("memory/other", 100000) | old("cpuset/none", 100000), None),
+        (OLD, {"cpu/jobs/mine/cpu.cfs_quota_us": "100000"}, None),
+        (OLD + "0::/jobs\n", old("cpu", 400000) | {"unified/jobs/cpu.max": TWO}, 2),
+        ("", {"cpu.max": TWO}, None),
+        ("nonsense\n", {"cpu.max": TWO}, None),
+    ],
+)
+def test_quota_of_control_groups(tmp_path, groups, limits, quota):
+    assert group_quota(tmp_path, groups, limits) == quota
+
+
+def test_no_control_groups_have_no_quota(tmp_path):
+    assert cores._group_quota(tmp_path / "self", tmp_path) is None
+    assert group_quota(tmp_path, "0::/jobs\n2:cpu:/jobs\n", {}) is None
+
+
+QUOTA = """
+import sys
+from pathlib import Path
+from sparsemed.kernels.cores import available_cores
+before = available_cores()
+Path(sys.argv[1], "cgroup.procs").write_text("0")
+print(before, available_cores())
+"""
+
+
+def test_quota_of_a_real_control_group():
+    groups = Path("/proc/self/cgroup").read_text() if os.name != "nt" else ""
+    folder = Path("/sys/fs/cgroup/cpu" if ":cpu:" in groups else "/sys/fs/cgroup")
+    outer, inner = folder / f"sparsemed-{os.getpid()}", folder / f"sparsemed-{os.getpid()}/inner"
+    made = []
+    try:
+        for each in (outer, inner):
+            each.mkdir()
+            made.append(each)
+        if (outer / "cpu.cfs_quota_us").exists():
+            (outer / "cpu.cfs_quota_us").write_text("100000")
+        else:
+            (outer / "cpu.max").write_text("100000 100000")
+        command = [sys.executable, "-c", QUOTA, str(inner)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"control groups with a limit cannot be made here: {error}")
+    finally:
+        for each in reversed(made):
+            each.rmdir()
+    assert run.stdout.split()[1] == "1"
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine of 8 cores, and nothing that takes any away."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 8, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(cores, "_group_quota", lambda: None)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    return monkeypatch
 
 
 @pytest.mark.parametrize(
     ("affinity", "quota", "expected"),
     [(8, None, 8), (8, 3, 3), (2, 3, 2), (1, None, 1), (8, 0, 8)],
 )
-def test_available_cores(monkeypatch, affinity, quota, expected):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
-    monkeypatch.setattr(cores, "_container_quota", lambda: quota)
+def test_available_cores(machine, affinity, quota, expected):
+    machine.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)))
+    machine.setattr(cores, "_group_quota", lambda: quota)
     assert available_cores() == expected
 
 
 @pytest.mark.parametrize(("count", "expected"), [(6, 6), (None, 1)])
-def test_available_cores_without_affinity(monkeypatch, count, expected):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: count)
-    monkeypatch.setattr(cores, "_container_quota", lambda: None)
+def test_available_cores_without_affinity(machine, count, expected):
+    machine.delattr(os, "sched_getaffinity")
+    machine.delattr(os, "process_cpu_count")
+    machine.setattr(os, "cpu_count", lambda: count)
     assert available_cores() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("3", 3), ("1", 1), ("99", 8), ("0", 8), ("-2", 8), ("", 8), ("2(x3)", 8), ("2.5", 8)],
+)
+def test_cores_that_slurm_grants(machine, text, expected):
+    machine.setenv("SLURM_CPUS_PER_TASK", text)
+    assert available_cores() == expected
+
+
+@pytest.mark.parametrize(("count", "expected"), [(3, 3), (99, 8), (None, 8)])
+def test_cores_that_python_is_told_of(machine, count, expected):
+    machine.setattr(os, "process_cpu_count", lambda: count)
+    assert available_cores() == expected
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="new in Python 3.13")
+@pytest.mark.parametrize("way", ["option", "variable"])
+def test_cores_that_python_is_really_told_of(way):
+    options = ["-X", "cpu_count=1"] if way == "option" else []
+    code = "from sparsemed.kernels.cores import available_cores; print(available_cores())"
+    run = subprocess.run(
+        [sys.executable, *options, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, **({"PYTHON_CPU_COUNT": "1"} if way == "variable" else {})},
+    )  # fmt: skip
+    assert run.stdout == "1\n"
 
 
 def test_none_means_all_available_cores(monkeypatch):
