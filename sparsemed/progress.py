@@ -1,5 +1,6 @@
 """How far long work has come: a bar of tqdm's, or whatever the caller does with a fraction."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
@@ -67,6 +68,9 @@ def bar(count: int, text: str | None = None, *, keep: bool = True) -> Iterator[P
     keep : bool
         Whether the bar stays when the work is over.
     """
+    if sys.stderr is None:  # an application with windows alone, or after 2>&-
+        yield ignore
+        return
     from tqdm.auto import tqdm  # tells a notebook from a terminal; takes a moment to import
 
     with tqdm(
