@@ -18,7 +18,7 @@ HEAVY = (
 )  # fmt: skip
 
 FLOORS = [
-    {"storage", "kernels", "parameters", "printable", "progress", "version"},
+    {"storage", "kernels", "parameters", "printable", "progress", "version", "frozen"},
     {"hdf5", "frames"},
     {"method"},
     {"rtdc"},
@@ -130,6 +130,7 @@ def test_siblings_do_not_import_their_front_door():
         ("chipstream", {"cli"}),
         ("click", {"cli"}),
         ("tqdm", {"progress", "cli"}),
+        ("PyInstaller", {"frozen"}),
         ("h5py", {"hdf5", "frames", "rtdc", "demo"}),
     ],
 )
