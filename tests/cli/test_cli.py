@@ -100,7 +100,7 @@ def test_json(path, tmp_path):
     assert done == {
         "input": f"{path}", "output": f"{tmp_path / 'in_bg.rtdc'}", "status": "done",
         "frames": 40, "height": 24, "width": 16, "windows": 39, "kept": 31,
-        "ppid": "sparsemed:k=9^s=1^t=0^f=0.8^o=1",
+        "ppid": "sparsemed:k=9^s=1^t=0^f=0.8^o=1", "replaces": None,
     }  # fmt: skip
     assert failed["status"] == "failed"
     assert failed["input"] == f"{tmp_path / 'z.rtdc'}"
