@@ -119,7 +119,7 @@ class Run(NamedTuple):
             "windows": len(result.series),
             "kept": len(result.images),
             "seconds": round(seconds, 3),
-            "megabytes_per_second": round(size / seconds / 1e6, 1),
+            "megabytes_per_second": round(size / seconds / 1e6, 3),
             "replaces": replaced,
         }
 
