@@ -217,6 +217,8 @@ def median_image(stack: ArrayLike, num_cpus: int | None = None) -> NDArray[Any]:
     >>> median_image(stack)
     array([[6, 2]], dtype=uint8)
     """
+    if hasattr(stack, "__dask_graph__") and hasattr(stack, "compute"):
+        stack = stack.compute()  # NumPy would drop the masks of its blocks
     frames = np.asarray(stack)
     if frames.dtype.kind != "u" or frames.dtype.itemsize > 2:
         raise TypeError(

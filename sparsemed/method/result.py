@@ -20,7 +20,7 @@ class Background:
     Attributes
     ----------
     images : ndarray, shape (M', H, W), dtype of the frames
-        The background images that cleansing kept.
+        The background images that cleansing kept. As `series`, it may be a `RepeatedImages`.
     frame_index : ndarray of int64, shape (N,)
         For each frame, its background image in `images`.
     offsets : ndarray of float64, shape (N,), or None
@@ -29,7 +29,9 @@ class Background:
     time : ndarray, shape (N,), seconds
         Time of each frame; the first is at 0.
     series : ndarray, shape (M, H, W)
-        All background images, before cleansing.
+        All background images, before cleansing. After a long pause, when most of them are equal
+        and together would take more than 64 MiB, it is a `RepeatedImages`, which is asked like an
+        array, and of which ``numpy.asarray`` makes one.
     step_times : ndarray, shape (M,), seconds
         Time of each image of `series`.
     kept : ndarray of bool, shape (M,)

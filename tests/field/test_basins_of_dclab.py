@@ -8,6 +8,7 @@ import dclab.cli
 import numpy as np
 import pytest
 from dclab import RTDCWriter
+from dcnum.logic import DCNumJobRunner, DCNumPipelineJob
 
 from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.rtdc.measurement import Measurement
@@ -179,3 +180,26 @@ def test_what_dclab_finds_is_found(tmp_path, maker, moved):
         )  # fmt: skip
         np.testing.assert_array_equal(background.series, again.series)
         np.testing.assert_array_equal(background.frame_index, again.frame_index)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("strategy", ["drain", "tap"])
+def test_results_of_chipstream_wherever_they_are(tmp_path, measurement, strategy):
+    folder = tmp_path / "first"
+    folder.mkdir()
+    shutil.copy(measurement, folder / "M001.rtdc")
+    job = DCNumPipelineJob(
+        path_in=folder / "M001.rtdc", path_out=folder / "made.rtdc", basin_strategy=strategy,
+        debug=True, feature_kwargs={"haralick": False},
+    )  # fmt: skip
+    with DCNumJobRunner(job) as runner:
+        runner.run()
+    for moved in (stays, is_copied_with_all, moves_with_all, moves_alone):
+        path = moved(folder if folder.exists() else tmp_path / "elsewhere")
+        expected = found_by_dclab(path, "image")
+        if strategy == "drain" or moved is not moves_alone:
+            assert expected is not None
+        if expected is None:
+            assert found(path, "image") is None
+        else:
+            np.testing.assert_array_equal(found(path, "image"), expected, strict=True)

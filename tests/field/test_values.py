@@ -11,6 +11,7 @@ import xarray
 import zarr
 from zarr.storage import MemoryStore
 
+import sparsemed
 from sparsemed import compute_background
 from sparsemed.cli import main
 from sparsemed.demo import make_measurement
@@ -39,6 +40,13 @@ def masked_blocks():
 def test_masked_values_are_refused_wherever_they_hide(images):
     with pytest.raises(ValueError, match=r"some values of frames 0 to \d+ are masked"):
         compute_background(images(), **SETTINGS)
+
+
+def test_the_median_of_a_stack_refuses_masks_of_dask():
+    with pytest.raises(ValueError, match="stack: some values are masked"):
+        sparsemed.median_image(masked_blocks()[:20])
+    image = sparsemed.median_image(da.from_array(IMAGES[:20], chunks=(3, -1, -1)))
+    np.testing.assert_array_equal(image, sparsemed.median_image(IMAGES[:20]))
 
 
 def test_xarray_makes_nan_of_what_is_masked_and_that_is_refused():
