@@ -20,7 +20,6 @@ from sparsemed.storage.stored import LocalBytes
 BATCH_BYTES = 8 * 1024**2
 """Weight of the frames that are read at once."""
 
-
 MOST_LISTED = 100_000
 """Chunks of a store that are counted to find out whether some are missing."""
 

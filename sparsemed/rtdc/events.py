@@ -132,16 +132,21 @@ class Events:
         """What tells this measurement from others."""
         return measurement_identifier(Attributes(self.h5))
 
-    def feature(self, name: str, failures: list[Failure]) -> Feature | None:
+    def feature(
+        self, name: str, failures: list[Failure], without: set[str] | None = None
+    ) -> Feature | None:
         """Return a feature of the file, or of the first basin that provides it.
 
-        Why basins before that one did not, is added to `failures`.
+        Why basins before that one did not, is added to `failures`. Files that were found to have
+        no such feature, themselves or by their basins, are added to `without`, and not asked again.
         """
         if (own := self.own(name)) is not None:
             return own
+        without = set() if without is None else without
         for basin in self.basins:
-            if (feature := self.from_basin(basin, name, failures)) is not None:
+            if (feature := self.from_basin(basin, name, failures, without)) is not None:
                 return feature
+        without.add(self._way[-1])
         return None
 
     def own(self, name: str) -> Feature | None:
@@ -151,12 +156,18 @@ class Events:
             return None
         return Feature(dataset, None, f"{self.path}: events/{name}")
 
-    def from_basin(self, basin: Basin, name: str, failures: list[Failure]) -> Feature | None:
+    def from_basin(
+        self,
+        basin: Basin,
+        name: str,
+        failures: list[Failure],
+        without: set[str] | None = None,
+    ) -> Feature | None:
         """Return a feature that a basin of the file provides, or note why it does not."""
         if basin.features is not None and name not in basin.features:
             return None
         try:
-            feature = self._within(basin, name, failures)
+            feature = self._within(basin, name, failures, set() if without is None else without)
             return feature if feature is None else self._mapped(basin, feature)
         except (OSError, ValueError, TypeError) as error:
             reason = f": {' '.join(str(error).split())}"
@@ -170,7 +181,9 @@ class Events:
             self._led_to[basin.key] = self._follow(basin)
         return self._led_to[basin.key]
 
-    def _within(self, basin: Basin, name: str, failures: list[Failure]) -> Feature | None:
+    def _within(
+        self, basin: Basin, name: str, failures: list[Failure], without: set[str]
+    ) -> Feature | None:
         """Return a feature as the basin has it, before any mapping."""
         if basin.is_chopped and name == "image":
             reason = " holds of each image only what is around an event; the rest would be made up"
@@ -182,10 +195,12 @@ class Events:
                 return Feature(dataset, None, _label(dataset))
         elif basin.is_file:
             led_to = self.lead(basin)
-            if isinstance(led_to, Events):
-                inner = led_to.feature(name, failures)
-                return inner and Feature(inner.dataset, inner.mapping, _label(inner.dataset))
-            failures.append(led_to)
+            if isinstance(led_to, Failure):
+                failures.append(led_to)
+            elif led_to._way[-1] not in without:
+                inner = led_to.feature(name, failures, without)
+                if inner is not None:
+                    return Feature(inner.dataset, inner.mapping, _label(inner.dataset))
         elif basin.is_remote:
             hosts = ", ".join(map(quoted, basin.hosts)) or "a network"
             reason = f" is at {hosts}, and is not downloaded; download it, and put it beside"

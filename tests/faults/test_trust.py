@@ -20,7 +20,7 @@ from h5py import h5a, h5d, h5s, h5t
 from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.cli import main
 from sparsemed.hdf5.commit import changed_file
-from sparsemed.rtdc.basins import file_record, internal_record, store_record
+from sparsemed.rtdc.basins import file_record, internal_record, read_basins, store_record
 from sparsemed.rtdc.info import info
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.storage import disk
@@ -390,6 +390,28 @@ def test_basins_in_a_circle(tmp_path):
     for name in ("self", "a"):
         problems = problems_of(tmp_path / f"{name}.rtdc")
         assert "has no dataset 'events/image'; basin 'b' leads back to '" in problems
+
+
+def test_files_that_all_lead_to_each_other(tmp_path, monkeypatch):
+    """There are more ways through them than anybody could follow: each file is asked once."""
+    looks = []
+
+    def look(h5):
+        looks.append(h5)
+        return read_basins(h5)
+
+    monkeypatch.setattr("sparsemed.rtdc.events.read_basins", look)
+    for number in range(12):
+        with h5py.File(tmp_path / f"{number}.rtdc", "w") as h5:
+            h5.create_group("events")
+            for other in range(12):
+                store_record(h5, file_record(f"{other}", None, [f"{other}.rtdc"], None, None), {})
+    with pytest.raises(ValueError, match="has no dataset 'events/image'"):
+        read_image(tmp_path / "0.rtdc", "any")
+    assert len(looks) <= 12 * 12
+    with h5py.File(tmp_path / "11.rtdc", "a") as h5:
+        h5["events/image"] = IMAGES
+    np.testing.assert_array_equal(read_image(tmp_path / "0.rtdc", "any"), IMAGES)
 
 
 @pytest.mark.parametrize("reach", ["one file", "two files"])
