@@ -67,7 +67,7 @@ def make_measurement(path: Path, count: int = 2000, seed: int = 0, case: str = "
         h5.create_dataset(
             "events/image",
             data=frames,
-            chunks=(40, *channel.shape),
+            chunks=(min(40, count), *channel.shape),
             fletcher32=True,
             **hdf5plugin.Zstd(clevel=5),
         )

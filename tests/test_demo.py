@@ -49,6 +49,12 @@ def test_there_are_slow_cells_and_an_unsteady_lamp(tmp_path):
         make_measurement(tmp_path / "x.rtdc", case="x")
 
 
+def test_a_made_up_measurement_may_be_of_a_single_frame(tmp_path):
+    make_measurement(tmp_path / "short.rtdc", count=1)
+    with h5py.File(tmp_path / "short.rtdc") as h5:
+        assert h5["events/image"].shape == (1, 80, 320)
+
+
 def test_the_command_says_what_is_wrong_and_what_to_change(tmp_path):
     said = {}
     for case in ("cells", "flicker"):
