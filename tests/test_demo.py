@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import click.testing
@@ -55,6 +56,16 @@ def test_a_made_up_measurement_may_be_of_a_single_frame(tmp_path):
         assert h5["events/image"].shape == (1, 80, 320)
 
 
+def test_the_seed_makes_the_measurement(tmp_path):
+    images = []
+    for number, seed in enumerate((1, 1, 2)):
+        make_measurement(tmp_path / f"{number}.rtdc", count=2, seed=seed)
+        with h5py.File(tmp_path / f"{number}.rtdc") as h5:
+            images.append(h5["events/image"][:])
+    np.testing.assert_array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
+
+
 def test_the_command_says_what_is_wrong_and_what_to_change(tmp_path):
     said = {}
     for case in ("cells", "flicker"):
@@ -75,6 +86,13 @@ def test_the_check_finds_each_kind_of_fault(measurement):
         array.flat[7] += 1
         assert differences_from_definition(result, measurement) == 1
         array.flat[7] -= 1
+
+
+def test_the_check_finds_that_an_image_is_missing_or_too_much(measurement):
+    result = compute_background(measurement, kernel_size=50, split_time=0.5)
+    for series in (result.series[:-1], np.concatenate([result.series, result.series[:1]])):
+        odd = dataclasses.replace(result, series=series)
+        assert differences_from_definition(odd, measurement) == 1
 
 
 def test_the_command_shows_what_it_did(tmp_path):
