@@ -374,6 +374,18 @@ def test_as_many_threads_as_asked_for(monkeypatch):
         assert threading.get_ident() in seen
 
 
+def test_no_more_threads_than_asked_for_however_much_there_is_to_do(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    seen = set()
+
+    def work(begin, end):
+        seen.add(threading.get_ident())
+        sleep(0.005)
+
+    share_out(work, 40, 1, 2)
+    assert len(seen) == 2
+
+
 @pytest.mark.parametrize("bad", [0, 7, 19])
 def test_an_error_ends_it_and_is_passed_on(bad, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
