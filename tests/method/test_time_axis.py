@@ -320,6 +320,10 @@ def test_refuses_a_bad_frame_rate(rate, frame):
         time_axis(3, frame=frame, frame_rate=rate)
 
 
+def test_a_bad_frame_rate_does_not_matter_where_time_is_known():
+    np.testing.assert_array_equal(time_axis(2, time=[1.0, 3.0], frame_rate=-5), [0, 2])
+
+
 def test_a_bad_frame_rate_of_a_file_is_shown_as_a_number():
     with pytest.raises(ValueError, match=r"got -1\.0$"):
         time_axis(3, frame_rate=np.float64(-1))
