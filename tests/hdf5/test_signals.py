@@ -13,7 +13,8 @@ import pytest
 from hdf5.files import change, check_unchanged, listing, posix
 
 from sparsemed.hdf5 import overlay, signals
-from sparsemed.hdf5.commit import changed_file
+from sparsemed.hdf5.commit import changed_file, new_file
+from sparsemed.hdf5.datasets import PIECE_BYTES, store
 
 
 def wait():
@@ -73,6 +74,64 @@ def test_timer_during_a_change(v110):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
     assert False in outcomes
+
+
+@posix
+def test_a_handler_that_is_set_during_a_change_stays(v110):
+    former = signal.signal(signal.SIGUSR1, lambda *_: None)
+
+    def mine(*_):
+        pass
+
+    try:
+        with changed_file(v110):
+            signal.signal(signal.SIGUSR1, mine)
+        assert signal.getsignal(signal.SIGUSR1) is mine
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+
+
+class Pieces:
+    """Data whose pieces send a signal while h5py takes them."""
+
+    shape, dtype = (PIECE_BYTES // 4, 16), np.dtype(np.uint8)
+
+    def __init__(self, heard):
+        self.heard = heard
+        self.heard_before = []
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        data = np.zeros(self.shape, self.dtype)[rows]
+        if isinstance(rows, int):
+            return data
+        self.heard_before.append(len(self.heard))
+        return Piece(data)
+
+
+class Piece:
+    def __init__(self, data):
+        self.data = data
+
+    def __array__(self, dtype=None, copy=None):
+        signal.raise_signal(signal.SIGUSR1)
+        return np.asarray(self.data, dtype)
+
+
+@posix
+def test_a_signal_waits_for_one_piece_of_a_dataset_and_not_for_all(tmp_path):
+    heard = []
+    former = signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+    try:
+        data = Pieces(heard)
+        with new_file(tmp_path / "new.h5") as h5:
+            store(h5, "x", data, {})
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert len(heard) > 3
+    assert data.heard_before == list(range(len(heard)))
 
 
 @posix
