@@ -3,7 +3,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from sparsemed import BackgroundSparseMed
+from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.demo import make_measurement
 from sparsemed.rtdc.basins import file_record, internal_record, store_record
 from sparsemed.rtdc.info import info
@@ -49,6 +49,17 @@ def test_a_result(path, tmp_path):
     assert (inner.kind, inner.features, inner.mapping) == ("internal", ("image_bg",), "basinmap0")
     assert (outer.kind, outer.target, outer.problem) == ("file", str(path), None)
     assert facts.problems == ()
+
+
+def test_offsets_belong_to_the_background_in_the_same_file(path, tmp_path):
+    with h5py.File(path, "a") as h5:
+        h5["events/image_bg"] = h5["events/image"]
+        h5["events/bg_off"] = np.zeros(90)
+    background = compute_background(path, kernel_size=9, offset_correction=False)
+    background.save(tmp_path / "out.rtdc")
+    new, old = info(tmp_path / "out.rtdc").backgrounds
+    assert (new.source, new.offsets) == ("internal basin", None)
+    assert (old.source, old.offsets) == ("file basin", f"{path}: events/bg_off")
 
 
 @pytest.mark.parametrize(
@@ -146,6 +157,16 @@ def test_basins_that_lead_nowhere(tmp_path):
     assert "expected identifier 'not this'" in problem
     assert "basin 'c' is at 'far.example', and is not downloaded" in problem
     assert "these basins were not found: 'gone.rtdc'" in problem
+
+
+def test_a_basin_that_leaves_its_features_open_is_tried(tmp_path):
+    make_measurement(tmp_path / "other.rtdc", count=40)
+    with h5py.File(tmp_path / "in.rtdc", "w") as h5:
+        h5.create_group("events")
+        store_record(h5, file_record("b", None, ["other.rtdc"], None, "not this"), {})
+    (basin,) = info(tmp_path / "in.rtdc").basins
+    assert basin.features is None
+    assert "expected identifier 'not this'" in basin.problem
 
 
 @pytest.mark.parametrize("basins", ["any", "off"])

@@ -175,6 +175,12 @@ def test_an_image_that_is_a_group(tmp_path):
         _ = measurement.image
 
 
+def test_the_events_of_a_basin_may_be_a_link_to_another_file(tmp_path, raw):
+    with h5py.File(tmp_path / "between.rtdc", "w") as h5:
+        h5["events"] = h5py.ExternalLink("raw.rtdc", "/events")
+    np.testing.assert_array_equal(read(refer(tmp_path / "in.rtdc", "between.rtdc")), IMAGES)
+
+
 def test_files_are_closed(tmp_path, raw):
     with Measurement(refer(tmp_path / "in.rtdc", raw)) as measurement:
         dataset = measurement.image.dataset
