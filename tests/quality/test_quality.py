@@ -189,6 +189,15 @@ def test_dropped_images_in_a_row():
     assert "kernel_size=90" in finding.advice
 
 
+def test_three_dropped_images_in_a_row_are_not_many_even_of_four():
+    series = background_of(channel()).series[:4]
+    kept = np.array([True, False, False, False])
+    background = dataclasses.replace(
+        background_of(channel(80)), series=series, kept=kept, images=series[kept]
+    )
+    assert judged(background)["dropped"].is_good
+
+
 def test_drift():
     images = channel(600)
     light = np.linspace(1, 1.3, 600)
@@ -266,6 +275,14 @@ def test_saturation():
     assert not finding.is_good
     twelve_bits = images.astype(np.uint16) * 16 + (images == 255) * np.uint16(15)
     assert not judged(background_of(twelve_bits), twelve_bits)["saturation"].is_good
+
+
+def test_a_value_above_ten_bits_tells_that_the_camera_has_twelve():
+    images = channel().astype(np.uint16)
+    images[:, 30:34, 5:20] = 1023
+    assert judged(background_of(images), images)["saturation"].value > 0
+    images[:, 25, 3] = 1024
+    assert judged(background_of(images), images)["saturation"].value == 0
 
 
 # Samples
