@@ -64,6 +64,19 @@ def test_the_page_can_be_drawn_and_says_what_the_numbers_say(case):
     assert looks_drawn(figure)
 
 
+def test_the_frame_on_the_page_is_less_its_own_background_and_offset():
+    images = frames()
+    images[::2] += 20
+    background = compute_background(images, time=np.arange(120) / 100, kernel_size=9)
+    sample = take_sample(background, images, count=3)
+    number = sample.numbers[1]
+    assert background.offsets[number] != background.offsets[0]
+    figure = plotting.plot(background, sample)
+    (axes,) = [axes for axes in figure.axes if axes.get_title("left") == "frame − background"]
+    expected = images[number] - background[number].astype(float) - background.offsets[number]
+    np.testing.assert_array_equal(axes.images[0].get_array(), expected)
+
+
 def test_each_picture_can_be_drawn_alone():
     images, parameters = CASES["usual"]
     background = compute_background(images, time=np.arange(120) / 100, kernel_size=10, **parameters)
@@ -104,6 +117,17 @@ def test_flicker_is_marked_by_colour_and_shape():
     assert flicker.get_color() != marks["frame"].get_color()
 
 
+def test_the_band_without_flicker_is_around_the_usual_offset():
+    images, parameters = CASES["usual"]
+    background = compute_background(images, time=np.arange(120) / 100, kernel_size=10, **parameters)
+    figure = plotting.plot_offsets(dataclasses.replace(background, offsets=background.offsets + 40))
+    render(figure)
+    (axes,) = figure.axes
+    band = axes.patches[0].get_window_extent().transformed(axes.transData.inverted())
+    usual = np.median(background.offsets) + 40
+    np.testing.assert_allclose([band.y0, band.y1], [usual - 2.5, usual + 2.5])
+
+
 def test_many_images_are_shown_as_some_of_them():
     images, parameters = CASES["many images"]
     background = compute_background(
@@ -113,6 +137,14 @@ def test_many_images_are_shown_as_some_of_them():
     assert len(background.series) == 1199
     assert sum(bool(axes.images) for axes in figure.axes) == 24
     assert "24 are shown" in text_of(figure)
+
+
+def test_nothing_is_said_about_images_left_out_where_there_are_none():
+    images, parameters = CASES["usual"]
+    background = compute_background(images, time=np.arange(120) / 100, kernel_size=10, **parameters)
+    text = text_of(plotting.plot_series(background))
+    assert f"Background images along time: {len(background.series)}" in text
+    assert "shown" not in text
 
 
 def test_a_notebook_can_show_a_picture():
