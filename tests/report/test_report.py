@@ -1,6 +1,7 @@
 import base64
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -243,10 +244,14 @@ def made_up(count, shape, frames, dtype=np.uint8):
 
 
 @pytest.mark.parametrize(
-    ("count", "shape", "dtype", "shown"),
-    [(2000, (80, 320), np.uint8, 60), (40, (500, 900), np.uint16, 36), (1, (30, 20), np.uint8, 1)],
+    ("count", "shape", "dtype", "shown", "frames_shown"),
+    [
+        (2000, (80, 320), np.uint8, 60, 10),
+        (40, (500, 900), np.uint16, 36, 6),
+        (1, (30, 20), np.uint8, 1, 10),
+    ],
 )
-def test_the_size_is_bounded(tmp_path, count, shape, dtype, shown):
+def test_the_size_is_bounded(tmp_path, count, shape, dtype, shown, frames_shown):
     background, frames = made_up(count, shape, 4000, dtype)
     path = tmp_path / "page.html"
     write_report(background, path, frames)
@@ -254,6 +259,7 @@ def test_the_size_is_bounded(tmp_path, count, shape, dtype, shown):
     page = read(path)
     series = re.findall("Image ([0-9]+) of", page.text["figcaption"])
     assert (len(series), series[0], series[-1]) == (shown, "1", str(count))
+    assert len(page.slides) == shown + frames_shown
     steps = np.diff([int(number) for number in series])
     assert np.ptp(steps) <= 1 if len(steps) else count == 1
     assert all(image.size <= 100_000 for alt, image in page.images.items() if "image 1," in alt)
@@ -309,6 +315,16 @@ def test_the_page_is_next_to_the_measurement(demo, tmp_path):
     page = read(tmp_path / "in_report.html")
     assert "sparsemed:k=200^s=1^t=0^f=0.8^o=1" in page.text["code"]
     assert "none; the one on this page was computed for it" in page.text["td"]
+
+
+def test_the_commands_on_the_page_name_the_file_as_a_shell_takes_it(demo, tmp_path):
+    path = tmp_path / "a cell's.rtdc"
+    shutil.copy(demo, path)
+    report(path, "-o", tmp_path / "page.html", "-k", "kernel_size=3")
+    said = read(tmp_path / "page.html").text["code"]
+    name = shlex.quote(path.name)
+    assert f"sparsemed compute {name} -k kernel_size=3" in said
+    assert f"sparsemed report {name} -k kernel_size=…" in said
 
 
 def test_a_measurement_with_a_background_is_shown_with_its_parameters(demo, tmp_path):
