@@ -66,6 +66,14 @@ def test_parameters(path, tmp_path):
     assert ppid(tmp_path / "out.rtdc") == "sparsemed:k=10^s=0.5^t=2^f=1^o=0"
 
 
+@pytest.mark.parametrize("option", ["--quiet", "--verbose"])
+def test_a_command_leaves_the_logger_as_it_was(path, option):
+    logger = logging.getLogger("sparsemed")
+    before = logger.level, list(logger.handlers)
+    assert invoke("compute", path, option).exit_code == 0
+    assert (logger.level, logger.handlers) == before
+
+
 def test_in_place(path):
     assert invoke("compute", path, "--in-place").exit_code == 0
     assert ppid(path)
