@@ -140,14 +140,17 @@ class Pipeline(NamedTuple):
         CodecFailedError
             If a codec does not take the bytes.
         """
-        applied = [f for i, f in enumerate(self.filters) if not mask >> i & 1]
+        applied = self.filters
+        if mask:
+            applied = tuple(f for i, f in enumerate(self.filters) if not mask >> i & 1)
         data: Any = stored
         for position in reversed(range(len(applied))):
             number = applied[position]
             if number == FLETCHER32:
                 data = _checked(data)
             elif number == SHUFFLE:
-                data = _unshuffled(data, self.itemsize)
+                if self.itemsize > 1:  # otherwise there is nothing to shuffle
+                    data = _unshuffled(data, self.itemsize)
             else:
                 # checksums that were added earlier are still there
                 size = self.size + 4 * applied[:position].count(FLETCHER32)

@@ -1,11 +1,12 @@
 """How a dataset is stored: its chunks, its filters, and why HDF5 must read it itself."""
 
-from collections import Counter
-from itertools import product
+from array import array
 from math import prod
 from typing import Any, NamedTuple
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from sparsemed.frames.codecs import DECOMPRESS, DEFLATE, KNOWN, SHUFFLE, missing_codec
 from sparsemed.frames.source import Spans, join_spans
@@ -14,7 +15,48 @@ HEAVY_BYTES = 64 * 1024**2
 """Weight of chunks up to which several of them are decoded at once."""
 
 MOST_CHUNKS = 2**20
-"""Chunks whose places are kept in memory; it takes some 400 bytes for each."""
+"""Chunks of a few bytes each that HDF5 can bear; it takes far more than that for each."""
+
+
+class Index(NamedTuple):
+    """Where the chunks of a dataset are, in the order of the frames, and of columns within.
+
+    Attributes
+    ----------
+    grid : tuple of int
+        Chunks along frames, height and width.
+    places : ndarray of int64, shape (n,)
+        Offset of each chunk in the file; -1 where it was never written.
+    sizes : ndarray of uint32, shape (n,)
+        Bytes of each as it is stored.
+    masks : ndarray of uint32, shape (n,)
+        Filters that were left out for it: bit ``i`` stands for filter ``i``.
+    is_damaged : bool
+        Whether some are listed twice, or beyond the frames.
+    """
+
+    grid: tuple[int, ...]
+    places: NDArray[np.int64]
+    sizes: NDArray[np.uint32]
+    masks: NDArray[np.uint32]
+    is_damaged: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every chunk was written."""
+        return not self.is_damaged and bool((self.places >= 0).all())
+
+    def at_edge(self, shape: tuple[int, ...], chunk: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Return which chunks reach beyond the frames."""
+        reaches = np.zeros(self.grid, bool)
+        for axis, (size, step) in enumerate(zip(shape, chunk, strict=True)):
+            if size % step:
+                reaches[(slice(None),) * axis + (-1,)] = True
+        return reaches.ravel()
+
+
+class UnsuitableError(Exception):
+    """A dataset has to be read by HDF5 itself; the message says why."""
 
 
 def obstacle(dataset: h5py.Dataset) -> str | None:
@@ -44,12 +86,27 @@ def obstacle(dataset: h5py.Dataset) -> str | None:
     ...     obstacle(h5.create_dataset("image", data=[[[1]]], dtype="u1"))
     'it is not stored in chunks'
     """
+    try:
+        suitable_index(dataset)
+    except UnsuitableError as reason:
+        return str(reason)
+    return None
+
+
+def suitable_index(dataset: h5py.Dataset) -> Index:
+    """Return where the chunks of a dataset are, if there is no `obstacle`.
+
+    Raises
+    ------
+    UnsuitableError
+        If there is one; and what `obstacle` raises.
+    """
     if not dataset.size:
-        return "there are no frames"
+        raise UnsuitableError("there are no frames")
     if dataset.chunks is None:  # contiguous, compact, external, or virtual
-        return "it is not stored in chunks"
+        raise UnsuitableError("it is not stored in chunks")
     plain = prod(dataset.chunks) * dataset.dtype.itemsize
-    count = prod(-(-n // step) for n, step in zip(dataset.shape, dataset.chunks, strict=True))
+    count = prod(_grid(dataset))
     is_vast = plain > 4 * HEAVY_BYTES and plain > 4 * prod(dataset.shape) * dataset.dtype.itemsize
     if is_vast or (plain < 64 and count > MOST_CHUNKS):
         raise ValueError(
@@ -58,75 +115,66 @@ def obstacle(dataset: h5py.Dataset) -> str | None:
             "memory than the frames; store it with chunks of one or a few frames"
         )
     if dataset.dtype.kind != "u" or dataset.dtype.itemsize > 2:
-        return f"its dtype is {dataset.dtype}"
+        raise UnsuitableError(f"its dtype is {dataset.dtype}")
     stored = dataset.id.get_type()
     is_plain = isinstance(stored, h5py.h5t.TypeIntegerID)
     if not is_plain or stored.get_precision() < 8 * dataset.dtype.itemsize:
-        return "its values are not stored as plain integers"
+        raise UnsuitableError("its values are not stored as plain integers")
     file = dataset.file
     if file.driver != "sec2":
-        return f"its file is opened through the driver '{file.driver}'"
+        raise UnsuitableError(f"its file is opened through the driver '{file.driver}'")
     if file.mode != "r" or file.swmr_mode:
-        return "its file is open for writing"
+        raise UnsuitableError("its file is open for writing")
     if file.userblock_size:
-        return "its file begins with a user block"
+        raise UnsuitableError("its file begins with a user block")
     filters = [each.number for each in filters_of(dataset)]
     if unknown := [number for number in filters if number not in KNOWN]:
-        return f"of its filters, those of number {unknown} are not known here"
+        raise UnsuitableError(f"of its filters, those of number {unknown} are not known here")
     for number in filters:
         if (reason := missing_codec(number)) is not None:
-            return f"its filter {number} cannot be undone here ({reason})"
+            raise UnsuitableError(f"its filter {number} cannot be undone here ({reason})")
     if sum(number in DECOMPRESS for number in filters) > 1:  # the size in between is not known
-        return "its chunks are compressed twice"
+        raise UnsuitableError("its chunks are compressed twice")
     for number, values, _ in filters_of(dataset):
         is_level = len(values) == 1 and values[0] <= 9
         if (number == SHUFFLE and values != (dataset.dtype.itemsize,)) or (
             number == DEFLATE and not is_level
         ):
-            return f"its filter {number} has the values {values}"
+            raise UnsuitableError(f"its filter {number} has the values {values}")
     if plain > HEAVY_BYTES:
-        return f"its chunks weigh {plain / 2**20:.0f} MiB each"
-    if count > MOST_CHUNKS:
-        return f"it is made of {count} chunks"
+        raise UnsuitableError(f"its chunks weigh {plain / 2**20:.0f} MiB each")
     if not lists_chunks(dataset):
-        return "this build of HDF5 does not list chunks"
+        raise UnsuitableError("this build of HDF5 does not list chunks")
     if _lists_wrong_places(dataset):
-        return "it can grow, but not by frames"
+        raise UnsuitableError("it can grow, but not by frames")
     try:
-        chunks = index_of_chunks(dataset, count)
+        index = read_index(dataset)
     except RuntimeError as error:
-        return f"its index of chunks cannot be read ({error})"
-    begins = [chunk.chunk_offset for chunk in chunks]
-    steps = [range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True)]
-    if begins != (grid := list(product(*steps))):
-        # HDF5 would not find chunks at such places, and take the fill value instead.
-        if len(set(begins)) < len(begins) or not set(begins) <= set(grid):
-            raise OSError(
-                f"{file.filename}: {dataset.name.lstrip('/')} cannot be read, its index of chunks "
-                "is damaged (it lists some twice, or beyond the frames)"
-            )
-        return "some of its chunks were never written"
-
-    def at_edge(begin: tuple[int, ...]) -> bool:
-        ends = zip(begin, dataset.chunks, dataset.shape, strict=True)
-        return any(first + step > size for first, step, size in ends)
-
+        raise UnsuitableError(f"its index of chunks cannot be read ({error})") from error
+    if index.is_damaged:  # HDF5 would not find chunks at such places, and take the fill value
+        raise OSError(
+            f"{file.filename}: {dataset.name.lstrip('/')} cannot be read, its index of chunks "
+            "is damaged (it lists some twice, or beyond the frames)"
+        )
+    if not index.is_whole:
+        raise UnsuitableError("some of its chunks were never written")
     try:
         # No filter makes a chunk twice as large: such sizes, of which buffers would
         # be made, are those of a damaged index.
-        if max(chunk.size for chunk in chunks) > 2 * plain + 65536:
-            return "some of its chunks are larger than they can be"
+        if index.sizes.max() > 2 * plain + 65536:
+            raise UnsuitableError("some of its chunks are larger than they can be")
         # An option of HDF5 stores chunks at the edges as they are, and nothing says so of them.
-        as_they_are = [chunk for chunk in chunks if chunk.size == plain and not chunk.filter_mask]
-        if filters and any(at_edge(chunk.chunk_offset) for chunk in as_they_are):
-            return "chunks at its edges may be stored without its filters"
+        as_they_are = (index.sizes == plain) & (index.masks == 0)
+        if filters and (as_they_are & index.at_edge(dataset.shape, dataset.chunks)).any():
+            raise UnsuitableError("chunks at its edges may be stored without its filters")
         # HDF5 knows where the file ends, and refuses chunks that lie beyond.
-        last = max(chunks, key=lambda chunk: chunk.byte_offset + chunk.size)
-        dataset.id.read_direct_chunk(last.chunk_offset)
+        last = int(np.argmax(index.places + index.sizes))
+        begin = np.array(np.unravel_index(last, index.grid)) * dataset.chunks
+        dataset.id.read_direct_chunk(tuple(begin.tolist()))
         dataset.id.get_create_plist().fill_value_defined()  # it may be damaged, too
     except (RuntimeError, OSError, ValueError) as error:
-        return f"its index of chunks cannot be read ({error})"
-    return None
+        raise UnsuitableError(f"its index of chunks cannot be read ({error})") from error
+    return index
 
 
 def unwritten_spans(dataset: h5py.Dataset) -> Spans:
@@ -142,16 +190,15 @@ def unwritten_spans(dataset: h5py.Dataset) -> Spans:
         return [(0, len(dataset))] if is_here and not dataset.id.get_storage_size() else []
     if not lists_chunks(dataset) or _lists_wrong_places(dataset):
         return []
-    steps = [range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True)]
-    count = prod(map(len, steps))
     try:
-        if count > MOST_CHUNKS or dataset.id.get_num_chunks() >= count:
+        if dataset.id.get_num_chunks() >= prod(_grid(dataset)):
             return []
-        of_row = Counter(chunk.chunk_offset[0] for chunk in index_of_chunks(dataset, count))
+        index = read_index(dataset)
     except RuntimeError:  # the index is damaged, as HDF5 will say when it reads
         return []
-    rows = [start for start in steps[0] if of_row[start] < count // len(steps[0])]
-    return join_spans((start, min(start + steps[0].step, len(dataset))) for start in rows)
+    block = dataset.chunks[0]
+    rows = np.flatnonzero((index.places.reshape(index.grid[0], -1) < 0).any(axis=1)) * block
+    return join_spans((row, min(row + block, len(dataset))) for row in rows.tolist())
 
 
 def lists_chunks(dataset: h5py.Dataset) -> bool:
@@ -164,20 +211,49 @@ def _lists_wrong_places(dataset: h5py.Dataset) -> bool:
     return bool(dataset.maxshape.count(None) == 1 and dataset.maxshape[0] is not None)
 
 
-def index_of_chunks(dataset: h5py.Dataset, count: int) -> list[Any]:
-    """Return where the chunks of a dataset are, in the order of the frames; one more than count.
+def read_index(dataset: h5py.Dataset) -> Index:
+    """Read where the chunks of a dataset are, all at once: 28 bytes for each while that is done.
 
-    The index may be damaged: one that leads back into itself has no end.
+    Raises
+    ------
+    RuntimeError
+        If HDF5 cannot read its index.
     """
-    chunks: list[Any] = []
+    grid = _grid(dataset)
+    count = prod(grid)
+    begins, places, sizes, masks = array("Q"), array("q"), array("I"), array("I")
+    add_begin, add_place = begins.extend, places.append
+    add_size, add_mask = sizes.append, masks.append
 
     def take(chunk: Any) -> bool | None:
         if chunk.byte_offset is not None:
-            chunks.append(chunk)
-        return True if len(chunks) > count else None  # anything but None ends it
+            add_begin(chunk.chunk_offset)
+            add_place(chunk.byte_offset)
+            add_size(min(chunk.size, 2**32 - 1))
+            add_mask(chunk.filter_mask)
+        # An index that leads back into itself has no end. Anything but None ends it.
+        return True if len(places) > count else None
 
     dataset.id.chunk_iter(take)
-    return sorted(chunks, key=lambda chunk: chunk.chunk_offset)
+    begin = np.frombuffer(begins, np.uint64).reshape(-1, 3)
+    row, within = np.divmod(begin, np.array(dataset.chunks, np.uint64))
+    is_damaged = bool(within.any() or (row >= np.array(grid, np.uint64)).any())
+    index = Index(
+        grid, np.full(count, -1, np.int64), np.zeros(count, np.uint32), np.zeros(count, np.uint32),
+        is_damaged,
+    )  # fmt: skip
+    if is_damaged:
+        return index
+    number = np.ravel_multi_index(tuple(row.T.astype(np.int64)), grid)
+    index.places[number] = places
+    index.sizes[number] = sizes
+    index.masks[number] = masks
+    return index._replace(is_damaged=len(np.unique(number)) < len(number))
+
+
+def _grid(dataset: h5py.Dataset) -> tuple[int, ...]:
+    """Return how many chunks there are along each axis."""
+    return tuple(-(-n // step) for n, step in zip(dataset.shape, dataset.chunks, strict=True))
 
 
 class Filter(NamedTuple):

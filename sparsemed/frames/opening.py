@@ -7,7 +7,7 @@ import h5py
 
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.frames.chunks import ChunkFrames
-from sparsemed.frames.layout import obstacle, unwritten_spans
+from sparsemed.frames.layout import UnsuitableError, suitable_index, unwritten_spans
 from sparsemed.frames.source import FrameSource
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,9 @@ def open_frames(images: Any, num_cpus: int, label: str = "images") -> FrameSourc
     if not isinstance(images, h5py.Dataset):
         return frames
     frames.unwritten = unwritten_spans(images)
-    if (reason := obstacle(images)) is not None:
+    try:
+        index = suitable_index(images)
+    except UnsuitableError as reason:
         logger.info("%s is read by HDF5: %s", label, reason)
         return frames
-    return ChunkFrames(images, num_cpus, label)
+    return ChunkFrames(images, num_cpus, label, index)

@@ -25,6 +25,7 @@ import pytest
 
 import sparsemed
 from sparsemed.frames.chunks import ChunkFrames
+from sparsemed.frames.layout import UnsuitableError
 from sparsemed.frames.opening import open_frames
 from sparsemed.rtdc.measurement import Measurement
 
@@ -513,6 +514,10 @@ def held():
     }
 
 
+def refuse(_):
+    raise UnsuitableError("a test")
+
+
 @pytest.mark.parametrize("runs", [20, pytest.param(200, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("case", ["array", "file", "slow", "error", "stopped"])
 def test_nothing_leaks(expected, file, tmp_path, monkeypatch, case, runs):
@@ -528,7 +533,7 @@ def test_nothing_leaks(expected, file, tmp_path, monkeypatch, case, runs):
             compute(file)
         elif case == "slow":
             with h5py.File(file) as h5:
-                monkeypatch.setattr("sparsemed.frames.opening.obstacle", lambda _: "a test")
+                monkeypatch.setattr("sparsemed.frames.opening.suitable_index", refuse)
                 compute(h5["events/image"])
         elif case == "error":
             with pytest.raises(RuntimeError, match="bad"):
