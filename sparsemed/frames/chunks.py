@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -60,6 +61,7 @@ class ChunkFrames:
         self.threads = max(1, min(num_cpus, 8 * HEAVY_BYTES // self._size))
         filters = tuple(each.number for each in filters_of(dataset))
         self._pipeline = Pipeline(filters, self.dtype.itemsize, self._size)
+        self._is_copied = self._is_direct and not filters
         self.unwritten: Spans = []  # otherwise HDF5 reads
         self._index = index
 
@@ -85,6 +87,10 @@ class ChunkFrames:
         per_row = index.grid[1] * index.grid[2]
         first, last = start // self.block * per_row, -(-stop // self.block) * per_row
         places, sizes = index.places[first:last], index.sizes[first:last].astype(np.int64)
+        if self._is_copied and stop - start == (last - first) * self.block:
+            flat = memoryview(out.reshape(-1).view(np.uint8).data)
+            if self._copy(file, places, flat):
+                return
         order = np.argsort(places, kind="stable")
         begins, ends = places[order], (places + sizes)[order]
         gaps = begins[1:] - ends[:-1]
@@ -106,6 +112,18 @@ class ChunkFrames:
                     self._read_alone(file, stored, place, first + i, index, stop)
                 mask = int(index.masks[first + i])
                 self._decode(stored, mask, first + i, index, own, start, stop, out)
+
+    def _copy(self, file: StoredBytes, places: NDArray[np.int64], out: memoryview) -> bool:
+        """Read frames that are stored as they are; return whether all of them were there."""
+        size = self._size
+        edges = [0, *(np.flatnonzero(np.diff(places) != size) + 1).tolist(), len(places)]
+        try:
+            return all(
+                file.read_into(out[first * size : last * size], int(places[first]))
+                for first, last in pairwise(edges)
+            )
+        except OSError:  # as is said once it is known which
+            return False
 
     def _read_alone(
         self,
