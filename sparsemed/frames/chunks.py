@@ -87,7 +87,8 @@ class ChunkFrames:
         per_row = index.grid[1] * index.grid[2]
         first, last = start // self.block * per_row, -(-stop // self.block) * per_row
         places, sizes = index.places[first:last], index.sizes[first:last].astype(np.int64)
-        if self._is_copied and stop - start == (last - first) * self.block:
+        is_all = stop - start == (last - first) * self.block
+        if self._is_copied and is_all and (sizes == self._size).all():
             flat = memoryview(out.reshape(-1).view(np.uint8).data)
             if self._copy(file, places, flat):
                 return
