@@ -48,7 +48,7 @@ def time_axis(
     Raises
     ------
     ValueError
-        If an axis is not of length N, is not numeric, or is not finite.
+        If an axis is not of length N, is not numeric, or is not finite; or if times are masked.
 
     Examples
     --------
@@ -58,6 +58,9 @@ def time_axis(
     if frame_rate is not None and time is None:
         frame_rate = _checked_rate(frame_rate)
     if time is not None:
+        if np.ma.is_masked(time):
+            first = int(np.argmax(np.ma.getmaskarray(time)))
+            raise ValueError(f"{label}: is masked at frame {first}; each frame needs its time")
         return _from_zero(_checked(np.asarray(time), count, label), label)
     if frame is not None and frame_rate is not None:
         with np.errstate(over="ignore"):

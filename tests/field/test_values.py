@@ -49,6 +49,15 @@ def test_the_median_of_a_stack_refuses_masks_of_dask():
     np.testing.assert_array_equal(image, sparsemed.median_image(IMAGES[:20]))
 
 
+def test_masked_times_are_refused():
+    time = np.ma.masked_equal(TIME, TIME[7])
+    with pytest.raises(ValueError, match=r"^time: is masked at frame 7; each frame needs"):
+        compute_background(IMAGES, time=time)
+    known = np.ma.masked_equal(TIME, -1)
+    found = compute_background(IMAGES, time=known, kernel_size=50)
+    np.testing.assert_array_equal(found.series, compute_background(IMAGES, **SETTINGS).series)
+
+
 def test_xarray_makes_nan_of_what_is_masked_and_that_is_refused():
     images = xarray.DataArray(masked_blocks(), dims=("t", "y", "x"))
     with pytest.raises(TypeError, match=r"frame 0 holds nan; .* must be whole numbers"):
