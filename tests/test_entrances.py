@@ -171,9 +171,9 @@ def note_cores(monkeypatch):
     """Note with how many cores frames are read, and medians computed."""
     reading, computing = set(), set()
 
-    def read(dataset, number, label):
+    def read(dataset, number, label, index):
         reading.add(number)
-        return ChunkFrames(dataset, number, label)
+        return ChunkFrames(dataset, number, label, index)
 
     def compute(*arguments):
         computing.add(arguments[-1])

@@ -121,7 +121,9 @@ class Piece:
 
 
 @posix
-def test_a_signal_waits_for_one_piece_of_a_dataset_and_not_for_all(tmp_path):
+def test_a_signal_waits_for_one_piece_of_a_dataset_and_not_for_all(tmp_path, monkeypatch):
+    late = functools.partial(threading.Timer, 3600)
+    monkeypatch.setattr(threading, "Timer", lambda _, function: late(function))
     heard = []
     former = signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
     try:
