@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +31,9 @@ def figure_picture(figure: "Figure", label: str) -> str:
     """Return a figure of matplotlib's."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, facecolor="white")
-    width, height = (round(inches * _DOTS_PER_INCH) for inches in figure.get_size_inches())
-    return _picture(buffer.getvalue(), width, height, label)
+    png = buffer.getvalue()
+    width, height = struct.unpack(">II", png[16:24])  # its header knows how matplotlib rounds
+    return _picture(png, width, height, label)
 
 
 def grey_png(image: NDArray[np.uint8]) -> bytes:

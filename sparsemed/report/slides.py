@@ -110,8 +110,11 @@ def _panels(background: Background, sample: Sample | None) -> Iterator[tuple[str
         f"Background images in the order of time: {count}, of which {dropped} are dropped",
         plotting.plot_series(background),
     )
+    limit = background.threshold
+    is_on = math.isfinite(limit)
+    threshold = f", and the threshold, {limit:.3g}" if is_on else "; cleansing was off"
     yield (
-        f"Cleansing score of each background image, and the threshold, {background.threshold:.3g}",
+        f"Cleansing score of each background image{threshold}",
         plotting.plot_score(background),
     )
     if background.offsets is not None:

@@ -1,22 +1,32 @@
 import base64
+import dataclasses
+import html
 import os
+import platform
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import click.testing
 import h5py
 import imagecodecs
+import matplotlib
 import numpy as np
 import pytest
 
+import sparsemed
 from sparsemed import SparseBackground, compute_background
 from sparsemed.cli import main
 from sparsemed.demo import make_measurement
-from sparsemed.report import check_report, write_report
+from sparsemed.quality.finding import GOOD, LOOK_HERE, Finding
+from sparsemed.quality.sample import spread, take_sample
+from sparsemed.report import check_report, markup, write_report
+from sparsemed.report.facts import Facts, read_facts
+from sparsemed.report.pictures import grey_picture, shrinkage, shrunk_note
 
 VOID = {"meta", "link", "img", "br", "input", "path", "wbr"}
 
@@ -300,6 +310,293 @@ def test_names_that_cannot_be_written(tmp_path):
         check_report(tmp_path)
     with pytest.raises(FileNotFoundError, match="the folder does not exist"):
         check_report(tmp_path / "gone" / "page.html")
+
+
+# What stands where -------------------------------------------------------------------------------
+
+
+def plain(markup):
+    """Return a page as words, without its tags, styles and scripts."""
+    markup = re.sub("(?s)<(style|script)>.*?</\\1>", "", markup)
+    return " ".join(html.unescape(re.sub("<[^>]*>", " ", markup)).split())
+
+
+def sections(path):
+    """Return the sections of a page by their headings, as words."""
+    text = path.read_text(encoding="utf-8")
+    found = re.findall("(?s)<section id=[^>]*><h2>(.*?)</h2>(.*?)</section>", text)
+    return {title: plain(content) for title, content in found}
+
+
+def rows(path):
+    """Return the rows of all tables of a page."""
+    text = path.read_text(encoding="utf-8")
+    found = re.findall('<th scope="row">(.*?)</th><td>(.*?)</td>', text)
+    return {plain(name.replace("<wbr>", "")): plain(value) for name, value in found}
+
+
+def captions(page):
+    return re.findall("<figcaption>(.*?)</figcaption>", page.read_text(encoding="utf-8"))
+
+
+def test_the_sections_of_a_page_on_a_measurement(shown, demo):
+    background, page = shown
+    text = page.read_text(encoding="utf-8")
+    said = sections(page)
+    assert list(said) == [
+        "Numbers", "Background series", "Frames before and after", "Pictures", "Parameters",
+        "Measurement", "Versions",
+    ]  # fmt: skip
+    count, kept = len(background.series), len(background.images)
+    duration = background.time[-1]
+    assert "<title>demo.rtdc – background</title>" in text
+    assert f'<meta name="generator" content="sparsemed {sparsemed.__version__}">' in text
+    assert '<code id="ppid">sparsemed:k=100^s=0.5^t=0^f=0.8^o=1</code>' in text
+    summary = f"400 frames of 80 × 320 pixels in {duration:.3g} s; {kept} of {count} background"
+    assert f"<p>{summary} images kept.</p>" in text
+    made = re.search(f"Made by sparsemed {re.escape(sparsemed.__version__)} on (.*?) UTC", text)[1]
+    age = datetime.now(UTC) - datetime.strptime(made + "+0000", "%Y-%m-%d %H:%M%z")
+    assert age.total_seconds() < 3600
+    found = rows(page)
+    with h5py.File(demo) as h5:
+        metadata = {f"{name}": f"{value}" for name, value in h5.attrs.items()}
+    assert {name: found.pop(name) for name in metadata} == metadata
+    assert f"Metadata of the file ({len(metadata)})" in said["Measurement"]
+    assert {name: found.pop(name) for name in ("sparsemed", "numpy", "matplotlib", "Python")} == {
+        "sparsemed": sparsemed.__version__, "numpy": np.__version__,
+        "matplotlib": matplotlib.__version__, "Python": platform.python_version(),
+    }  # fmt: skip
+    names = {name for name in found if name in said["Measurement"]}
+    assert names == {
+        "File", "Size of the file", "Frame rate", "Background in the file", "Frames", "Image size",
+        "Duration", "Frames per second", "Background images",
+    }  # fmt: skip
+    assert found["File"] == f"{demo}"
+    assert found["Size of the file"] == f"{demo.stat().st_size / 1e6:.1f} MB"
+    assert found["Frame rate"] == "2000.0 Hz"
+    assert found["Frames"] == "400"
+    assert found["Image size"] == "80 × 320 pixels (height × width), uint8"
+    assert found["Duration"] == f"{duration:.3g} s"
+    assert found["Frames per second"] == f"{400 / duration:.4g}"
+    assert found["Background images"] == f"{count}, of which {kept} are kept"
+
+
+def test_the_parameters_of_a_page_and_their_defaults(shown, tmp_path, unillustrated):
+    said = sections(shown[1])["Parameters"]
+    assert re.search(r"kernel_size [^(]*median of 100 \(default: 200\)", said)
+    assert re.search(r"split_time [^(]* 0\.5 \(default: 1\.0\)", said)
+    assert re.search(r"frac_cleansing [^(]* 0\.8 \(default\)", said)
+    assert said.endswith(
+        "To write it to a file: sparsemed compute demo.rtdc -k kernel_size=100 -k split_time=0.5"
+    )
+    images = np.full((9, 40, 60), 90, dtype=np.uint8)
+    images[:, 30:] = 255
+    write_report(compute_background(images), tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "▲ Look here" in text
+    assert "sparsemed compute" not in text  # there is no file to name
+    assert "sparsemed report" not in text
+
+
+def test_the_headline_counts_the_numbers_and_lists_them(tmp_path, monkeypatch, unillustrated):
+    def found(*good):
+        verdicts = [GOOD if is_good else LOOK_HERE for is_good in good]
+        return [Finding(f"{n}", f"T{n}", n, f"<{n}>", v, f"E{n}", "" if v == GOOD else f"A{n}")
+                for n, v in enumerate(verdicts)]  # fmt: skip
+
+    background, _ = made_up(3, (30, 20), 5)
+    said = []
+    for good in ((True, True), (True, False, True, False)):
+        monkeypatch.setattr("sparsemed.report.page.assess", lambda *_, g=good: tuple(found(*g)))
+        write_report(background, tmp_path / "page.html")
+        text = (tmp_path / "page.html").read_text(encoding="utf-8")
+        head = re.search('(?s)<div class="headline (.*?)" id="headline">(.*?)</div>', text)
+        said.append((head[1], plain(head[2]), sections(tmp_path / "page.html")["Numbers"]))
+    assert said == [
+        ("good", "✓ Good All 2 numbers are as they should be.",
+         "✓ good T0 <0> E0 ✓ good T1 <1> E1"),
+        ("look", "▲ Look here 2 of 4 numbers call for a look: T1: <1> T3: <3>",
+         "▲ look here T1 <1> E1 What to do: A1 ▲ look here T3 <3> E3 What to do: A3 "
+         "✓ good T0 <0> E0 ✓ good T2 <2> E2"),
+    ]  # fmt: skip
+    assert text.count('<li class="look">') == text.count('<li class="good"><details>') == 2
+
+
+def test_slides_say_what_they_show_and_on_which_scale(tmp_path):
+    background, frames = made_up(5, (30, 20), 21)
+    frames = np.array(frames)
+    frames[:, 25:] += np.arange(21, dtype=np.uint8)[:, None, None]
+    path = tmp_path / "page.html"
+    write_report(background, path, frames)
+    fates = ["kept", "kept", "kept", "✕ dropped", "kept"]
+    slides = [
+        f"Image {n + 1} of 5, at {n} s: {fate} (score {background.score[n]:.3g}, threshold 0.9)"
+        for n, fate in enumerate(fates)
+    ]
+    numbers = [0, 2, 4, 7, 9, 11, 13, 16, 18, 20]
+    for number in numbers:
+        offset = f"{background.offsets[number]:+.2f}".replace("-", "−")
+        slides.append(f"Frame {number}, at {number / 4:.3g} s: brightness offset {offset}")
+    assert captions(path) == slides
+    page, said = read(path), sections(path)
+    low, high = np.quantile(background.series, [0.001, 0.999])
+    assert "before cleansing. Dropped images have a dashed frame" in said["Background series"]
+    assert f"Black is {low:.4g}, white is {high:.4g}. Image 1" in said["Background series"]
+    both = np.concatenate([frames[numbers], background[numbers]])
+    low, high = np.quantile(both, [0.001, 0.999])
+    left = frames[numbers] - background[numbers].astype(float)
+    left -= background.offsets[numbers, None, None]
+    reach = np.quantile(abs(left), 0.999)
+    note = (
+        f"Raw and background: black is {low:.4g}, white is {high:.4g}. Corrected: black is "
+        f"−{reach:.3g}, grey is 0, white is +{reach:.3g}. raw background corrected Frame 0"
+    )
+    assert note in said["Frames before and after"]
+    for place, number in enumerate(numbers):
+        shown = page.images[f"Frame {number}, raw"]
+        expected = (frames[number] - low) * 255 / (high - low)
+        np.testing.assert_array_equal(shown, np.clip(expected.round(), 0, 255))
+        shown = page.images[f"Frame {number} less background"]
+        expected = (left[place] + reach) * 255 / (2 * reach)
+        np.testing.assert_array_equal(shown, np.clip(expected.round(), 0, 255))
+    assert {alt for alt in page.images if alt.startswith("Background image ")} == {
+        f"Background image {n + 1}, {fate}" for n, fate in enumerate(fates)
+    }
+    for image in page.all("img"):
+        height, width = page.images[image["alt"]].shape[:2]
+        assert (int(image["height"]), int(image["width"])) == (height, width)
+    sliders = page.all("input")
+    assert [(each["min"], each["max"], each["value"], each["aria-label"]) for each in sliders] == [
+        ("0", "4", "0", "Background image"), ("0", "9", "0", "Frame"),
+    ]  # fmt: skip
+    assert [(each["value"], each["aria-label"]) for each in page.all("button")] == [
+        ("-1", "Background image before"), ("1", "Background image after"),
+        ("-1", "Frame before"), ("1", "Frame after"),
+    ]  # fmt: skip
+    assert [each["aria-label"] for each in page.all("ol")] == ["Background images", "Frames"]
+
+
+def test_marks_are_at_their_place_and_long_for_dropped_images(tmp_path, unillustrated):
+    background, _ = made_up(5, (30, 20), 4)
+    write_report(background, tmp_path / "page.html")
+    assert read(tmp_path / "page.html").all("path") == [
+        {"class": "kept", "d": "M0 0v5M250 0v5M500 0v5M1000 0v5", "stroke-width": "5"},
+        {"class": "dropped", "d": "M750 0v16", "stroke-width": "5"},
+    ]
+    background, _ = made_up(3, (30, 20), 4)
+    write_report(background, tmp_path / "page.html")
+    assert [each["class"] for each in read(tmp_path / "page.html").all("path")] == ["kept"]
+
+
+def test_pictures_are_those_there_are_data_for_and_say_their_numbers(tmp_path):
+    background, frames = made_up(5, (30, 20), 21)
+    low, high = background.offsets.min(), background.offsets.max()
+    expected = [
+        "Background images in the order of time: 5, of which 1 are dropped",
+        "Cleansing score of each background image, and the threshold, 0.9",
+        f"Brightness offset of each frame over time, from {low:.3g} to {high:.3g} grey values",
+        "Noise of the channel wall over time, before and after the background is subtracted",
+    ]
+    without = dataclasses.replace(background, offsets=None, threshold=np.inf)
+    off = [expected[0], "Cleansing score of each background image; cleansing was off"]
+    for each, images, named in [(background, frames, expected), (without, None, off)]:
+        write_report(each, tmp_path / "page.html", images)
+        page = read(tmp_path / "page.html")
+        regions = [div["aria-label"] for div in page.all("div") if div.get("class") == "wide"]
+        assert regions == named == [img["alt"] for img in page.all("img")][-len(named) :]
+        pictures = [page.images[label] for label in regions]
+        assert {picture.shape[1] for picture in pictures} == {8 * 150}
+    assert captions(tmp_path / "page.html")[0].endswith(
+        f": kept (score {background.score[0]:.3g}; all are kept)"
+    )
+    write_report(without, tmp_path / "page.html", frames)
+    assert captions(tmp_path / "page.html")[-1] == "Frame 20, at 5 s"
+
+
+@pytest.fixture
+def unillustrated(monkeypatch):
+    """Leave out what takes longest."""
+    monkeypatch.setattr("sparsemed.report.page.pictures_section", lambda *_: "")
+
+
+def test_many_images_and_large_ones_are_said_to_be_some_and_shrunk(tmp_path, unillustrated):
+    background, frames = made_up(70, (200, 501), 2000)
+    background = dataclasses.replace(background, time=np.zeros(2000), kept=np.ones(70, bool),
+                                     images=background.series)  # fmt: skip
+    path = tmp_path / "page.html"
+    write_report(background, path, frames)
+    said, found, page = sections(path), rows(path), read(path)
+    assert "60 of 70 are shown." in said["Background series"]
+    for name in ("Background series", "Frames before and after"):
+        assert "Images are shown at 1/2 of their size." in said[name]
+    first = page.images["Background image 1, kept"]
+    assert first.shape == (100, 250)
+    low, high = np.quantile(background.series[spread(70, 60)], [0.001, 0.999])
+    means = background.series[0, :, :500].reshape(100, 2, 250, 2).mean(axis=(1, 3))
+    expected = np.clip(((means - low) * 255 / (high - low)).round(), 0, 255)
+    np.testing.assert_allclose(first, expected, atol=1)
+    assert (found["Frames"], found["Duration"]) == ("2,000", "0 s")
+    assert found["Frames per second"] == "unknown"
+    assert "<p>2,000 frames of 200 × 501 pixels in 0 s; 70 of 70 background images kept.</p>" in (
+        path.read_text(encoding="utf-8")
+    )
+
+
+def test_only_more_than_so_many_pixels_are_shrunk():
+    assert [shrinkage(np.empty((1, *shape))) for shape in
+            [(250, 400), (250, 401), (1000, 400), (1000, 401)]] == [1, 2, 2, 3]  # fmt: skip
+    assert [shrunk_note(1), shrunk_note(3)] == ["", " Images are shown at 1/3 of their size."]
+    # one side may be shorter than the square
+    page = Page(grey_picture(np.array([[0, 20, 40, 60, 99]]), 0, 60, 2, "a"))
+    assert page.images["a"].tolist() == [[42, 212]]
+
+
+def test_what_is_too_long_is_cut_and_times_have_as_many_digits_as_they_need():
+    assert markup.shown("x" * 300) == "x" * 300
+    assert markup.shown("x" * 301) == "x" * 300 + "…"
+    assert [markup.seconds(t) for t in (0, 0.1234, 9.99, 10, 1234.56)] == [
+        "0 s", "0.123 s", "9.99 s", "10.0 s", "1234.6 s"
+    ]  # fmt: skip
+    assert markup.table([("a:b", "<c>")]) == (
+        '<table><tbody><tr><th scope="row">a:<wbr>b</th><td>&lt;c&gt;</td></tr></tbody></table>'
+    )
+    assert markup.remark("<x>") == '<p class="note">&lt;x&gt;</p>'
+
+
+def test_what_the_page_says_of_a_background_in_the_file(demo, tmp_path, caplog):
+    path = tmp_path / "in.rtdc"
+    shutil.copy(demo, path)
+    background = compute_background(path, kernel_size=9)
+    sample = take_sample(background)
+    ours = "sparsemed:k=9^s=1^t=0^f=0.8^o=1"
+    with h5py.File(path, "a") as h5:
+        stored = background[:]
+        stored[sample.numbers[[3, 7]]] += 1
+        h5["events/image_bg"] = stored
+        del h5.attrs["imaging:frame rate"]
+
+    def said(sample=sample):
+        return dict(read_facts(background, sample).rows)["Background in the file"]
+
+    assert said() == (
+        "without PPID: other parameters than those of this page, which were used anew"
+    )
+    with h5py.File(path, "a") as h5:
+        h5.attrs["pipeline:dcnum background"] = ours
+    assert said() == f"{ours}: computed anew for this page, and different in 2 of 48 frames"
+    assert said(None) == f"{ours}: computed anew for this page"
+    with h5py.File(path, "a") as h5:
+        del h5["events/image_bg"]
+        h5["events/image_bg"] = stored[:, :, 1:]
+        h5["events/image_bg"].attrs["dcnum ppid background"] = ours.encode()
+    assert said() == f"{ours}: computed anew for this page"
+    names = [name for name, _ in read_facts(background, sample).rows]
+    assert names == ["File", "Size of the file", "Background in the file"]
+    assert not caplog.text
+    path.unlink()
+    facts = read_facts(background, sample)
+    assert facts == Facts([("File", f"{path} (could not be read any more)")])
+    assert "The report says nothing about the measurement: " in caplog.text
 
 
 # The command ------------------------------------------------------------------------------------
