@@ -89,8 +89,7 @@ def _rows_of(facts: "Info") -> Iterator[tuple[str, str]]:
         features = "whatever it has" if basin.features is None else ", ".join(basin.features)
         mapped = f", mapped by {basin.mapping}" if basin.mapping else ""
         yield "basin", f"'{basin.name}' ({basin.kind}): {features}{mapped}"
-        problem = f": {basin.problem}" if basin.problem else ""
-        yield "", f"{basin.target}{problem}"
+        yield "", ": ".join(filter(None, (basin.target, basin.problem)))
     for problem in facts.problems:
         yield "problem", problem
 

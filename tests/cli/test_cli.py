@@ -18,6 +18,7 @@ from sparsemed.cli import main
 from sparsemed.hdf5.journal import pack
 from sparsemed.hdf5.opening import open_untouched
 from sparsemed.printable import printable
+from sparsemed.rtdc.basins import file_record, store_record
 from sparsemed.storage import disk
 
 
@@ -350,6 +351,64 @@ def test_info_in_words_and_for_machines(path):
     lines = invoke("info", "--json", path, output).output.splitlines()
     assert [json.loads(line)["path"] for line in lines] == [f"{path}", f"{output}"]
     assert json.loads(lines[1])["backgrounds"][0]["count"] == 39
+
+
+def test_each_line_of_info(tmp_path, monkeypatch):
+    """Two files, of which the first has all that can be told, and the second nothing."""
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 4096, (1200, 30, 20), np.uint16)
+    with h5py.File("raw.rtdc", "w") as h5:
+        h5.create_dataset(
+            "events/image", data=images, chunks=(100, 30, 20),
+            compression=4, shuffle=True,
+        )  # fmt: skip
+        h5["events/image_bg"] = images
+        h5["events/bg_off"] = np.zeros(1200)
+        h5.attrs["imaging:frame rate"] = 2000.0
+    with h5py.File("in.rtdc", "w") as h5:
+        h5["events/basinmap2"] = np.arange(1200) // 2
+        h5["events/time"] = np.r_[np.arange(1199) * 2.0, 2390]
+        h5["events/image_bg"] = images
+        h5["events/image_bg"].attrs["dcnum ppid background"] = "romed:b=5"
+        h5.attrs["imaging:frame rate"] = 2000.0
+        record = file_record("a\x1bb", None, ["raw.rtdc"], ["image", "image_bg", "bg_off"], None)
+        store_record(h5, record | {"mapping": "basinmap2"}, {})
+        store_record(h5, {"name": "c", "type": "ftp"}, {})
+    with h5py.File("z.rtdc", "w") as h5:
+        h5.create_group("events")
+    with h5py.File("raw.rtdc") as h5:
+        stored = h5["events/image"].id.get_storage_size() / 1e6
+    size, raw = os.path.getsize("in.rtdc") / 1e6, "raw.rtdc"
+    result = invoke("info", "in.rtdc", "z.rtdc")
+    assert result.exit_code == 0, result.output
+    order = sorted([0, 1], key=lambda n: result.output.index(["'a\\x1bb'", "'c'"][n]))
+    basins = [
+        "basin              'a\\x1bb' (file): image, image_bg, bg_off, mapped by basinmap2\n"
+        f"                   {raw}\n",
+        "basin              'c' (ftp): whatever it has\n"
+        "                   basins of this type are not known here\n",
+    ]
+    assert result.output == (
+        f"measurement        in.rtdc ({size:.1f} MB)\n"
+        "images             1,200 frames of 30 × 20 pixels, uint16\n"
+        f"                   file basin, mapped: {raw}: events/image\n"
+        f"stored as          chunks of 100 × 30 × 20, shuffle, gzip 4, {stored:.1f} MB\n"
+        "fast path          yes\n"
+        "time               2,390.000 s from first to last frame\n"
+        "                   from stored times (events/time)\n"
+        "                   it falls from some frames to the next\n"
+        "frame rate         2000 Hz\n"
+        "background         romed:b=5, 1,200 images, without offsets\n"
+        "                   this file: events/image_bg\n"
+        "hidden background  unknown pipeline, 1,200 images, with offsets\n"
+        f"                   file basin, mapped: {raw}: events/image_bg\n"
+        f"{basins[order[0]]}{basins[order[1]]}"
+        "\n"
+        "measurement  z.rtdc (0.0 MB)\n"
+        "images       none\n"
+        "background   none\n"
+        "problem      z.rtdc: has no dataset 'events/image'\n"
+    )
 
 
 def test_info_of_what_is_no_measurement(path):

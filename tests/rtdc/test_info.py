@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import h5py
 import hdf5plugin
 import numpy as np
@@ -5,8 +7,10 @@ import pytest
 
 from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.demo import make_measurement
+from sparsemed.parameters import Parameters
 from sparsemed.rtdc.basins import file_record, internal_record, store_record
-from sparsemed.rtdc.info import info
+from sparsemed.rtdc.info import BasinFacts, info
+from sparsemed.rtdc.stored import stored_parameters
 
 
 @pytest.fixture
@@ -216,3 +220,90 @@ def test_what_is_no_measurement(tmp_path):
         info(tmp_path / "notes.txt")
     with pytest.raises(FileNotFoundError, match=r"gone\.rtdc: there is no such file"):
         info(tmp_path / "gone.rtdc")
+
+
+@pytest.mark.parametrize(
+    ("removed", "rate", "text"),
+    [
+        ([], 2000.0, "stored times ({path}: events/time)"),
+        (["time"], 2000.0, "frame numbers ({path}: events/frame) and the frame rate"),
+        (["time", "frame"], 2000.0,
+         "an estimate: the number of frames by the frame rate, times 1.5"),
+        (["time"], None, "a guess: 2400 frames per second"),
+        ([], "fast", "stored times ({path}: events/time)"),
+    ],
+)  # fmt: skip
+def test_where_the_time_comes_from_in_words(path, removed, rate, text):
+    with h5py.File(path, "a") as h5:
+        for name in removed:
+            del h5["events"][name]
+        del h5.attrs["imaging:frame rate"]
+        if rate is not None:
+            h5.attrs["imaging:frame rate"] = rate
+    time = info(path).time
+    assert time.text == text.format(path=path)
+    assert time.frame_rate == (None if rate == "fast" else rate)
+
+
+def test_a_time_that_stands_still_does_not_fall(path):
+    with h5py.File(path, "a") as h5:
+        h5["events/time"][5] = h5["events/time"][4]
+    assert info(path).time.ascends
+
+
+def test_filters_that_have_no_name_here_are_shown_as_the_file_names_them(tmp_path):
+    with h5py.File(tmp_path / "in.rtdc", "w") as h5:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((9, 8, 7))
+        plist.set_filter(321, h5py.h5z.FLAG_OPTIONAL, (5,))
+        plist.set_scaleoffset(h5py.h5z.SO_INT, 0)
+        space = h5py.h5s.create_simple((20, 16, 24))
+        group = h5.create_group("events").id
+        h5py.h5d.create(group, b"image", h5py.h5t.NATIVE_UINT8, space, plist)
+    images = info(tmp_path / "in.rtdc").images
+    assert images.filters[0].startswith("321 (")
+    assert images.filters[1:] == ("scaleoffset",)
+    assert images.stored_bytes == 0
+
+
+def test_a_basin_is_told_with_all_that_its_record_says(path, tmp_path):
+    with h5py.File(tmp_path / "out.rtdc", "w") as h5:
+        h5["events/basinmap4"] = np.arange(3)
+        h5["events/basinmap5"] = [0, 90, 1]
+        h5["basin_events/image_bg"] = np.ones((3, 4, 6), "u1")
+        store_record(h5, internal_record("a", "", ["image_bg"], "basinmap4"), {})
+        for number, mapping in ((4, "basinmap4"), (5, "basinmap5")):
+            record = file_record(f"{number}", None, ["gone.rtdc", str(path)], ["image"], None)
+            store_record(h5, record | {"mapping": mapping}, {})
+        store_record(h5, {"name": "r", "type": "remote", "urls": ["s3://a", "s3://b"]}, {})
+        store_record(h5, {"name": "s", "type": "remote"}, {})
+    facts = {basin.name: basin for basin in info(tmp_path / "out.rtdc").basins}
+    assert facts["a"] == BasinFacts(
+        "a", "internal", ("image_bg",), "basinmap4", "basin_events", None
+    )
+    assert facts["4"] == BasinFacts("4", "file", ("image",), "basinmap4", str(path), None)
+    assert facts["5"].target == str(path)
+    assert "events/basinmap5 maps to entries 0 to 90, but" in facts["5"].problem
+    assert (facts["r"].target, facts["s"].target) == ("s3://a, s3://b", "")
+
+
+def test_what_is_stored_is_known_by_the_pipeline_that_is_written_at_it(path):
+    ours = "sparsemed:k=50^s=0.5^t=0^f=0.8^o=0"
+    assert stored_parameters(path) == asdict(Parameters())
+    with h5py.File(path, "a") as h5:
+        h5.attrs["pipeline:dcnum background"] = ours
+    assert stored_parameters(path) == asdict(Parameters())  # of what is not there any more
+    with h5py.File(path, "a") as h5:
+        h5["events/image_bg"] = h5["events/image"]
+        h5["events/image_bg"].attrs["dcnum ppid generation"] = 13
+    wanted = Parameters(kernel_size=50, split_time=0.5, offset_correction=False)
+    assert stored_parameters(path) == asdict(wanted)
+    (background,) = info(path).backgrounds
+    assert (background.source, background.dataset) == ("this file", f"{path}: events/image_bg")
+    assert (background.ppid, background.generation, background.count) == (None, "13", 90)
+    for ppid, expected in [(ours.replace("50", "60"), 60), ("romed:b=100", 200), (b"\xff", 200)]:
+        with h5py.File(path, "a") as h5:
+            h5["events/image_bg"].attrs["dcnum ppid background"] = ppid
+        assert stored_parameters(path)["kernel_size"] == expected
+        if isinstance(ppid, str):
+            assert info(path).backgrounds[0].ppid == ppid
