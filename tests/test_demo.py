@@ -1,5 +1,7 @@
 import dataclasses
+import functools
 import re
+import sys
 
 import click.testing
 import dclab
@@ -105,6 +107,20 @@ def test_the_command_shows_what_it_did(tmp_path):
     assert "sparsemed:k=200^s=1^t=0^f=0.8^o=1" in result.output
     assert "The background is good, by all 8 numbers" in result.output
     assert "look here" not in result.output
+    rows = dict(re.findall(r"^([a-z ]+?)  +(\S.*)$", result.output, re.MULTILINE))
+    out = tmp_path / "out"
+    with h5py.File(out / "demo_bg.rtdc") as h5:
+        kept = len(h5["basin_events/image_bg"])
+    size = (out / "demo.rtdc").stat().st_size / 1e6
+    assert rows.pop("time").endswith(" s)")
+    assert rows == {
+        "measurement": f"{out / 'demo.rtdc'} (2000 frames, {size:.0f} MB)",
+        "background": f"{out / 'demo_bg.rtdc'}",
+        "pipeline identifier": "sparsemed:k=200^s=1^t=0^f=0.8^o=1",
+        "background images": f"20, of which {kept} were kept",
+        "differences from the definition": "0",
+        "picture": f"{out / 'demo.png'}",
+    }
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "demo.rtdc", "demo_bg.rtdc", "demo.png"
     }  # fmt: skip
@@ -134,3 +150,55 @@ def test_files_of_an_earlier_demo_are_replaced(measurement, tmp_path):
     check_replaceable(measurement)
     compute_background(measurement, kernel_size=9).save(tmp_path / "demo_bg.rtdc")
     check_replaceable(tmp_path / "demo_bg.rtdc")
+
+
+def test_the_command_fails_if_a_result_is_wrong_and_goes_without_pictures(tmp_path, monkeypatch):
+    small = functools.partial(make_measurement, count=60)
+    monkeypatch.setattr("sparsemed.demo.make_measurement", small)
+    monkeypatch.setattr("sparsemed.demo.differences_from_definition", lambda *_: 3)
+    for name in [name for name in sys.modules if name.startswith("sparsemed.plotting")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = click.testing.CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "a" / "b")])
+    assert result.exit_code == 1
+    assert re.search(r"differences from the definition +3\n", result.stdout)
+    missing = 'picture +skipped; matplotlib is missing: pip install "sparsemed\\[plot\\]"\n'
+    assert re.search(missing, result.stdout)
+    assert result.stderr.endswith(
+        "Error: the background is not what it is defined to be; please report this\n"
+    )
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [
+        "demo.rtdc", "demo_bg.rtdc"
+    ]  # fmt: skip
+
+
+def test_what_a_made_up_measurement_says_of_itself_is_true(measurement):
+    with h5py.File(measurement) as h5:
+        size = h5["events/image"].shape
+        said = {name.partition(":")[2]: value for name, value in h5.attrs.items()}
+        assert tuple(said[name] for name in ("event count", "roi size y", "roi size x")) == size
+        assert (said["sample"], said["frame rate"]) == ("sparsemed demo", 2000)
+        assert h5["events/frame"][:].tolist() == list(range(1, 301))
+        steps = np.diff(h5["events/time"][:])
+        assert steps.min() > 0
+        assert np.mean(steps) == pytest.approx(1 / 100, rel=0.2)
+        images = h5["events/image"]
+        assert images.chunks == (40, 80, 320)
+        typical = np.median(images[:], axis=0)
+    # between the walls, that is where the cells are
+    moved = (abs(images_of(measurement) - typical) > 25).any(axis=0)
+    assert moved[30:50].all(axis=0).mean() > 0.9
+    assert not moved[:20].any()
+    assert not moved[60:].any()
+
+
+def images_of(path):
+    with h5py.File(path) as h5:
+        return h5["events/image"][:].astype(float)
+
+
+def test_a_folder_of_the_name_of_the_demo_is_not_replaced(tmp_path):
+    check_replaceable(tmp_path / "none.rtdc")
+    (tmp_path / "demo.rtdc").mkdir()
+    with pytest.raises(OSError, match=r"demo\.rtdc: "):
+        check_replaceable(tmp_path / "demo.rtdc")

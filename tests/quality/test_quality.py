@@ -9,7 +9,9 @@ from sparsemed import compute_background
 from sparsemed.demo import CASES, make_measurement
 from sparsemed.parameters import Parameters
 from sparsemed.quality import Sample, assess, flicker_events, grey_scale, take_sample, wall_noise
-from sparsemed.quality.finding import more_frames
+from sparsemed.quality.finding import more_frames, percent
+from sparsemed.quality.light import grey_range
+from sparsemed.quality.sample import spread
 
 
 @pytest.fixture(scope="module")
@@ -340,3 +342,66 @@ def test_a_finding_says_all_in_words(demo):
     first, *_ = compute_background(demo("flicker")).quality()
     assert f"{first}".startswith("look here: Flicker of the lamp")
     assert f"{first}".endswith(f"\n  → {first.advice}")
+
+
+# Numbers in words, and what they are made with
+
+
+def test_shares_in_words():
+    shares = (0, 4.9e-5, 5.1e-5, 0.0123, 0.0987, 0.1, 0.0996, 1, -0.2, -1e-5, -0.031)
+    assert [percent(share) for share in shares] == [
+        "0 %", "0 %", "0.0051 %", "1.2 %", "9.9 %", "10 %", "10 %", "100 %", "−20 %", "0 %",
+        "−3.1 %",
+    ]  # fmt: skip
+
+
+def test_what_is_spread_is_from_the_first_to_the_last_and_at_least_one():
+    cases = [(9, 3), (10, 3), (2, 5), (5, 1), (5, 0), (1, 9)]
+    assert [spread(*each).tolist() for each in cases] == [
+        [0, 4, 8], [0, 4, 9], [0, 1], [0], [0], [0]
+    ]  # fmt: skip
+
+
+def test_black_and_white_are_all_but_outliers_and_never_the_same():
+    values = np.r_[0, np.full(1000, 50), np.linspace(50, 90, 1000), 255]
+    assert grey_range(values) == tuple(np.quantile(values, [0.001, 0.999]))
+    assert grey_range(np.full((2, 3), 7)) == (6, 8)
+
+
+def test_findings_say_their_numbers():
+    images = channel()
+    images[::20] += 9
+    background = background_of(images, frac_cleansing=1)
+    kept = np.ones(15, bool)
+    kept[[2, 7, 8]] = False
+    unwritten = ((3, 4), (10, 12))
+    background = dataclasses.replace(
+        background, kept=kept, images=background.series[kept], unwritten=unwritten,
+        frame_index=np.arange(300) // 25,
+    )  # fmt: skip
+    sample = take_sample(background, images)
+    findings = judged(background, images)
+    noise = wall_noise(background, sample)
+    after, before = (np.median(each) for each in (noise.after, noise.before))
+    value = {key: finding.value for key, finding in findings.items()}
+    assert value["unwritten"] == 3 / 300
+    assert findings["unwritten"].text.startswith("3 of 300 (1 %): ")
+    assert value["flicker"] == flicker_events(background).sum() / 300
+    assert findings["flicker"].text.startswith("15 of 300 frames (5 %)")
+    assert value["dropped"] == 3 / 15
+    assert findings["dropped"].text.startswith("3 of 15 images (20 %)")
+    assert "2 in a row" in findings["dropped"].text
+    assert value["noise"] == after
+    for each in (after, before, noise.floor):
+        assert f"{each:.2g}" in findings["noise"].text
+    assert f"{value['channel']:.2g} grey values" in findings["channel"].text
+    for key in ("movement", "streaks", "saturation", "drift"):
+        assert percent(value[key]) in findings[key].text
+
+
+@pytest.mark.parametrize(("end", "sign"), [(1.2, "+"), (0.8, "−"), (1, "")])
+def test_drift_has_a_sign(end, sign):
+    bright = np.linspace(1, end, 300)[:, None, None] * np.full((300, 24, 10), 100.0)
+    finding = judged(background_of(bright.round().astype(np.uint8)))["drift"]
+    assert finding.value == pytest.approx(end - 1, abs=0.05)
+    assert finding.text.startswith(sign or "0 %")
