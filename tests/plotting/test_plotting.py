@@ -413,3 +413,14 @@ def test_the_page_begins_with_what_was_measured_and_says_all_that_is_found():
     assert len(without.subfigs) == 4
     assert "frame − background" not in text_of(without)
     assert "noise (grey values)" not in text_of(without)
+
+
+def test_frames_that_are_all_the_same_have_a_noise_but_no_camera():
+    images = np.broadcast_to(frames(1), (9, 44, 120))
+    background = compute_background(images, time=np.arange(9.0), offset_correction=False)
+    background.images[:, :10] += 3
+    (axes,) = plotting.plot_noise(background, take_sample(background, images)).axes
+    assert (axes.get_yscale(), legend(axes)) == ("log", ["before", "after"])
+    level = np.sqrt(9 / 2)
+    before = images[0, :20].std()
+    np.testing.assert_allclose(axes.get_ylim(), (0.6 * level, 1.7 * before))

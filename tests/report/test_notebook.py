@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 
+import imagecodecs
 import matplotlib.image
 import numpy as np
 
@@ -66,3 +67,30 @@ def test_the_table_of_one_constant_image_escapes_names():
     assert html.count("<img") == 1
     odd = dataclasses.replace(background, source=Path("\u202e<script>\x1b\u2028.rtdc"))
     assert r"\u202e&lt;script&gt;\x1b\u2028.rtdc" in odd._repr_html_()
+
+
+def test_thumbnails_are_of_images_that_were_kept_and_say_when():
+    images = np.random.default_rng(0).integers(90, 99, (100, 40, 30)).astype(np.uint8)
+    background = compute_background(images, time=np.arange(100) / 10, kernel_size=10)
+    kept = np.array([0, 0, 1, 1, 0, 1, 0, 1, 1, 0], bool)
+    offsets = np.linspace(-1.26, 2.34, 100)
+    background = dataclasses.replace(
+        background, kept=kept, images=background.series[kept], offsets=offsets
+    )
+    html = background._repr_html_()
+    times = [f"{background.step_times[number]:.4g} s" for number in (2, 3, 7, 8)]
+    assert re.findall("<figcaption>(.*?)</figcaption>", html) == times
+    assert re.findall('alt="background image at (.*?)"', html) == times
+    rows = re.findall('<th style="[^"]*">(.*?)</th><td style="[^"]*">(.*?)</td>', html)
+    assert rows == [
+        ("source", "an array"), ("frames", "100 of 40 × 30, 9.9 s"),
+        ("background images", "5 kept, 5 dropped"), ("offsets", "−1.3 to +2.3 grey values"),
+        ("parameters", str(background.parameters)),
+    ]  # fmt: skip
+    parts = Parts()
+    parts.feed(html)
+    shown = background.series[[2, 3, 7, 8]].astype(float)
+    grey = (shown - shown.min()) * 255 / np.ptp(shown)
+    for source, expected in zip(parts.pictures, grey, strict=True):
+        png = b64decode(source.removeprefix("data:image/png;base64,"))
+        np.testing.assert_array_equal(imagecodecs.png_decode(png), expected.round())

@@ -599,6 +599,15 @@ def test_what_the_page_says_of_a_background_in_the_file(demo, tmp_path, caplog):
     assert "The report says nothing about the measurement: " in caplog.text
 
 
+def test_metadata_are_in_the_order_of_their_names(tmp_path):
+    path = tmp_path / "in.rtdc"
+    with h5py.File(path, "w", track_order=True) as h5:
+        h5["events/image"] = np.full((9, 24, 30), 90, np.uint8)
+        h5.attrs.update({"setup:b": 1, "experiment:z": 2, "setup:a": 3})
+    facts = read_facts(compute_background(path), None)
+    assert facts.metadata == [("experiment:z", 2), ("setup:a", 3), ("setup:b", 1)]
+
+
 # The command ------------------------------------------------------------------------------------
 
 

@@ -123,3 +123,12 @@ def test_no_mapping_is_left(h5):
         ValueError, match=r"file\.rtdc: events/basinmap0 to basinmap9 are all in use"
     ):
         free_mapping(h5, np.arange(3))
+
+
+def test_as_many_basins_as_there_can_be(h5):
+    for number in range(301):
+        if number == 300:
+            assert len(read_basins(h5)) == 300
+        store_record(h5, {"name": f"{number}"}, {})
+    with pytest.raises(ValueError, match=r"file\.rtdc: has 301 basins, more than 300"):
+        read_basins(h5)

@@ -298,3 +298,48 @@ def test_a_refused_measurement_is_closed_at_once(tmp_path, raw, way):
     except ValueError:
         left_open = files_open()  # while the error still holds on to everything
     assert left_open.isdisjoint({str(path), str(raw)})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_what_is_wrong_with_the_files_of_a_basin_the_worst_counts(tmp_path, raw, order):
+    """A file that cannot be read may be the right one, so it is no matter of another one."""
+    (tmp_path / "broken.rtdc").write_text("no HDF5")
+    paths = [str(raw), "broken.rtdc"][::order]
+    path = refer(tmp_path / "in.rtdc", *paths, features=["image", "time"], identifier="you")
+    with Measurement(path) as measurement:
+        for find in (lambda: measurement.image, lambda: measurement.feature("time")):
+            with pytest.raises(OSError, match=r"another measurement.*broken|broken.*another"):
+                find()
+    path = refer(tmp_path / "b.rtdc", *[str(raw), "b.rtdc"][::order], features=["time"],
+                 identifier="you")  # fmt: skip
+    with Measurement(path) as measurement, pytest.raises(ValueError, match="another measurement"):
+        measurement.feature("time")
+
+
+@pytest.mark.parametrize("count", [5, 6, 7])
+def test_five_reasons_are_named_and_the_others_are_counted(tmp_path, raw, count):
+    path = tmp_path / "in.rtdc"
+    with h5py.File(path, "w") as h5:
+        h5.create_group("events")
+        for number in range(count):
+            store_record(h5, file_record(f"b{number}", None, [str(raw)], None, f"{number}"), {})
+    with Measurement(path) as measurement, pytest.raises(ValueError, match="no dataset") as error:
+        _ = measurement.image
+    reasons = str(error.value).split("; ")[1:]
+    assert [f"basin 'b{n}' leads to" in reasons[n] for n in range(5)] == [True] * 5
+    assert reasons[5:] == ([] if count == 5 else [f"and {count - 5} more"])
+
+
+@pytest.mark.parametrize(("whole", "part"), [("me", "me-1"), ("me-1", "me"), ("me", "you")])
+def test_what_is_mapped_is_part_of_the_measurement_it_leads_to(tmp_path, raw, whole, part):
+    """Where the record does not say which measurement that is."""
+    with h5py.File(raw, "a") as h5:
+        h5.attrs["experiment:run identifier"] = whole
+    path = refer(tmp_path / "in.rtdc", raw, mapping=np.array([3, 1]))
+    with h5py.File(path, "a") as h5:
+        h5.attrs["experiment:run identifier"] = part
+    if part == "me-1":
+        np.testing.assert_array_equal(read(path), IMAGES[[3, 1]])
+    else:
+        with Measurement(path) as measurement, pytest.raises(ValueError, match="another measure"):
+            _ = measurement.image

@@ -300,3 +300,13 @@ def test_a_refused_output_stays_as_it_is_and_nothing_is_left_open(tmp_path, raw,
         left_open = files_open()
     assert left_open.isdisjoint({str(output), str(raw)})
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def test_the_mapping_of_a_background_goes_with_it(raw):
+    write(raw)
+    for index in ([1, 1, 0], [1, 0, 0]):
+        write(raw, index=np.array(index))
+    with h5py.File(raw) as h5:
+        (name,) = [name for name in h5["events"] if "map" in name]
+        np.testing.assert_array_equal(h5[f"events/{name}"], [1, 0, 0])
+        assert len(h5["basins"]) == 1
