@@ -161,6 +161,19 @@ def test_chunks_that_zarr_lacks(chunks, caplog):
     assert compute_background(images, **SETTINGS).unwritten == ()
 
 
+def test_chunks_of_zarr_that_are_missing_end_with_the_frames(tmp_path):
+    """The last chunk reaches beyond the frames; a chunk may hold but a part of each."""
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(25, 24, 30), chunks=(10, 24, 15), dtype="u1", fill_value=0
+    )
+    array[:10] = 7
+    array[10:20, :, :15] = 7
+    background = compute_background(array, time=np.arange(25.0))
+    assert background.unwritten == ((10, 25),)
+    array[20:] = 7
+    assert compute_background(array, time=np.arange(25.0)).unwritten == ((10, 20),)
+
+
 def test_the_command_says_it(tmp_path):
     make_measurement(tmp_path / "in.rtdc", count=400)
     with h5py.File(tmp_path / "in.rtdc", "a") as h5:

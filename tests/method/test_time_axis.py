@@ -327,3 +327,10 @@ def test_a_bad_frame_rate_does_not_matter_where_time_is_known():
 def test_a_bad_frame_rate_of_a_file_is_shown_as_a_number():
     with pytest.raises(ValueError, match=r"got -1\.0$"):
         time_axis(3, frame_rate=np.float64(-1))
+
+
+def test_as_many_steps_as_there_can_be(monkeypatch):
+    monkeypatch.setattr("sparsemed.method.windows.MOST_STEPS", 10)
+    assert step_times(np.array([0.0, 5.0]), 0.5).tolist() == (np.arange(10) / 2).tolist()
+    with pytest.raises(ValueError, match=r"raw: split_time 0\.5 s is too small .* of 5\.1 s"):
+        step_times(np.array([0.0, 5.1]), 0.5, "raw")

@@ -10,6 +10,7 @@ from dcnum.write import HDF5Writer
 from hdf5.files import files_open
 
 from sparsemed.parameters import Parameters
+from sparsemed.rtdc.basins import read_basins, store_record
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import check_output, write_background
 
@@ -310,3 +311,18 @@ def test_the_mapping_of_a_background_goes_with_it(raw):
         (name,) = [name for name in h5["events"] if "map" in name]
         np.testing.assert_array_equal(h5[f"events/{name}"], [1, 0, 0])
         assert len(h5["basins"]) == 1
+
+
+def test_a_remote_basin_keeps_its_mapping_under_whichever_name_is_free(tmp_path, raw):
+    record = {"name": "far", "type": "remote", "urls": ["https://a.example"]}
+    with h5py.File(raw, "a") as h5:
+        h5["events/basinmap3"] = [2, 1, 0]
+        store_record(h5, record | {"mapping": "basinmap3"}, {})
+        store_record(h5, record | {"name": "plain"}, {})
+    write(tmp_path / "out.rtdc", source=raw)
+    with h5py.File(tmp_path / "out.rtdc") as h5:
+        records = {basin.name: basin.record for basin in read_basins(h5)}
+        assert records["plain"] == record | {"name": "plain"}
+        mapping = records["far"].pop("mapping")
+        assert records["far"] == record
+        assert h5[f"events/{mapping}"][:].tolist() == [2, 1, 0]
