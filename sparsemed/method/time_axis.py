@@ -59,7 +59,7 @@ def time_axis(
         frame_rate = _checked_rate(frame_rate)
     if time is not None:
         if np.ma.is_masked(time):
-            first = int(np.argmax(np.ma.getmaskarray(time)))
+            first = int(np.argmax(np.ma.getmaskarray(np.ma.asarray(time))))
             raise ValueError(f"{label}: is masked at frame {first}; each frame needs its time")
         return _from_zero(_checked(np.asarray(time), count, label), label)
     if frame is not None and frame_rate is not None:

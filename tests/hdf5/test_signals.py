@@ -2,6 +2,7 @@
 
 # ruff: noqa: PT012 (what raises is the end of the with block)
 
+import functools
 import signal
 import sys
 import threading
