@@ -13,7 +13,7 @@ from sphinx.errors import SphinxError
 import sparsemed
 import sparsemed.cli
 from sparsemed import demo
-from sparsemed.quality import cells, light, noise
+from sparsemed.quality import cells, change, lamp, light, noise
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -24,7 +24,7 @@ copyright = f"2026, {author}"
 version = release = sparsemed.__version__
 
 extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser"]
-exclude_patterns = ["made", "templates", "static"]
+exclude_patterns = ["made", "tables", "templates", "static"]
 default_role = "py:obj"
 
 autodoc_member_order = "bysource"
@@ -79,7 +79,9 @@ def describe_findings(folder: Path) -> None:
     titles = {finding.key: finding.title for finding in found["plain"]}
 
     def formula(key: str) -> str:
-        (finds,) = (vars(room)[key] for room in (light, cells, noise) if key in vars(room))
+        name = {"windows": "enough"}.get(key, key)
+        rooms = (light, lamp, cells, change, noise)
+        (finds,) = {vars(room)[name] for room in rooms if callable(vars(room).get(name))}
         text = re.sub(
             r"`(\w+)`", lambda name: f"*{titles[name[1]]}*" if name[1] in titles else name[0],
             inspect.getdoc(finds),

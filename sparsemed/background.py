@@ -165,9 +165,10 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         Returns
         -------
         tuple of Finding
-            Each has a ``title``, the number in words (``text``), a ``verdict`` (``"good"``
-            or ``"look here"``) and, where it is not good, an ``advice``: what to change.
-            ``str(finding)`` says it all.
+            Each has a ``title``, the number in words (``text``), a ``verdict`` (``"good"``,
+            ``"look here"`` or ``"cannot tell"``) and, where it is not good, an ``advice``: what
+            to change, or that no parameter helps. ``str(finding)`` says it all, and
+            `sparsemed.quality.overall` makes one verdict of them.
 
         Raises
         ------
@@ -181,8 +182,8 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         >>> images = np.full((400, 40, 60), 90, dtype=np.uint8)
         >>> images[::3] += 8  # the lamp flickers
         >>> background = sparsemed.compute_background(
-        ...     images, time=np.arange(400) / 100, offset_correction=False)
-        >>> print(background.quality(images)[0])
+        ...     images, time=np.arange(400) / 100, kernel_size=100, offset_correction=False)
+        >>> print(background.quality(images)[1])
         look here: Flicker of the lamp: 16 of 48 frames (33 %)
           → The lamp flickers and nothing corrects it: offset_correction=True.
         """

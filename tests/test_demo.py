@@ -75,8 +75,8 @@ def test_the_command_says_what_is_wrong_and_what_to_change(tmp_path):
         result = click.testing.CliRunner().invoke(main, arguments)
         assert result.exit_code == 0, result.output
         said[case] = result.output
-    assert re.search("look here: Streaks in the background.*\n.*kernel_size=600", said["cells"])
-    assert re.search("look here: Flicker of the lamp.*\n.*lamp is unsteady", said["flicker"])
+    assert re.search("look here: Streaks in the background.*\n.*kernel_size=500", said["cells"])
+    assert re.search("look here: Brightness left.*\n.*steady the lamp", said["flicker"])
     assert (tmp_path / "demo-flicker.png").exists()
 
 
@@ -105,7 +105,7 @@ def test_the_command_shows_what_it_did(tmp_path):
     assert result.exit_code == 0, result.output
     assert re.search(r"differences from the definition +0\n", result.output)
     assert "sparsemed:k=200^s=1^t=0^f=0.8^o=1" in result.output
-    assert "The background is good, by all 8 numbers" in result.output
+    assert "The background is good, by all 12 numbers" in result.output
     assert "look here" not in result.output
     rows = dict(re.findall(r"^([a-z ]+?)  +(\S.*)$", result.output, re.MULTILINE))
     out = tmp_path / "out"

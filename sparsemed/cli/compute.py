@@ -4,7 +4,7 @@ import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -90,7 +90,8 @@ def compute(
     at all.
 
     Prints a line for each measurement; MB/s are those of its frames,
-    uncompressed. A bar shows the progress if this is a terminal.
+    uncompressed. It ends with the verdict on the background: good, look here,
+    or cannot tell; `sparsemed report` shows why. A bar shows the progress if this is a terminal.
     """
     with one_line_errors(Mistake):
         if quiet and verbose:
@@ -135,8 +136,16 @@ def compute(
             line = (PLAN if dry_run else SUMMARY).format(**row)
             if not dry_run and row["replaces"] and not row["replaces"].startswith(CODE):
                 line += f", in place of {row['replaces']}"
+            if not dry_run:
+                line += f"; {_verdict(row)}"
             click.echo(printable(line))
     if failed:
         if len(runs) > 1:
             click.echo(f"{failed} of {len(runs)} measurements failed", err=True)
         click.get_current_context().exit(1)
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    """Return the verdict on a background, with what it is about."""
+    causes = [each["title"] for each in row["findings"] if each["verdict"] == row["verdict"]]
+    return row["verdict"] if row["verdict"] == "good" else f"{row['verdict']}: {causes[0]}"

@@ -42,6 +42,7 @@ def demo(folder: Path, case: str) -> None:
 def _run_demo(folder: Path, case: str) -> None:
     from sparsemed.demo import check_replaceable, differences_from_definition, make_measurement
     from sparsemed.jobs.job import BackgroundSparseMed
+    from sparsemed.quality import overall
 
     folder.mkdir(parents=True, exist_ok=True)
     name = "demo" if case == "plain" else f"demo-{case}"
@@ -83,7 +84,7 @@ def _run_demo(folder: Path, case: str) -> None:
     for finding in findings:
         if not finding.is_good:
             click.echo(f"{finding}")
-    if all(finding.is_good for finding in findings):
+    if overall(findings) == "good":
         click.echo(f"The background is good, by all {len(findings)} numbers that were looked at.")
     if wrong:
         raise ValueError("the background is not what it is defined to be; please report this")

@@ -49,6 +49,7 @@ def report(
         if page is None:
             page = path.with_name(f"{path.stem}_report.html")
         from sparsemed.background import compute_background
+        from sparsemed.quality import overall
         from sparsemed.report import check_report, write_report
         from sparsemed.rtdc.stored import stored_parameters
 
@@ -61,5 +62,8 @@ def report(
             basins=basins,
             **parameters,
         )
-        write_report(background, page)
-    click.echo(printable(f"{page}: {background}"))
+        findings = write_report(background, page)
+    click.echo(printable(f"{page}: {overall(findings)}"))
+    for finding in findings:
+        if not finding.is_good:
+            click.echo(f"{finding}")

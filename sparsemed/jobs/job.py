@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sparsemed.background import SparseBackground, presented
 from sparsemed.frames.opening import open_frames
+from sparsemed.frames.sampled import SampledFrames
 from sparsemed.frames.source import FrameSource
 from sparsemed.hdf5.reach import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
@@ -19,6 +20,7 @@ from sparsemed.method.compute import compute, plan
 from sparsemed.method.time_axis import time_axis
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
+from sparsemed.quality.sample import Sample, sample_numbers
 from sparsemed.rtdc.inputs import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import check_output
@@ -81,6 +83,8 @@ class BackgroundSparseMed:
         All background images, before cleansing; zero until they are computed.
     background : SparseBackground or None
         The result, once it is computed.
+    sample : Sample or None
+        Some of its frames, kept on the way, for `sparsemed.quality.assess`.
     logger : logging.Logger
         What the class logs to.
 
@@ -131,6 +135,7 @@ class BackgroundSparseMed:
         self._measurement: Measurement | None = None
         self._source = Path(input_data) if isinstance(input_data, (str, PathLike)) else None
         self.background: SparseBackground | None = None
+        self.sample: Sample | None = None
         try:
             self._open(input_data)
             self.time = self._read_time()
@@ -262,7 +267,9 @@ class BackgroundSparseMed:
             raise ValueError(
                 f"{self._source}: the job is over and its input closed; make a new one"
             )
-        found = compute(self._frames, self._plan, self.num_cpus, self._note_progress)
+        frames = SampledFrames(self._frames, sample_numbers(*self._frames.shape))
+        found = compute(frames, self._plan, self.num_cpus, self._note_progress)
+        self.sample = Sample(frames.numbers[frames.read], frames.images[frames.read])
         if self._measurement is not None:
             self._measurement.reach.check_unchanged()
         background = self.background = presented(found, self._source, self._basins)

@@ -94,8 +94,9 @@ class Run(NamedTuple):
     def compute(
         self, parameters: "Parameters", num_cpus: int, basins: Policy, name: str | None
     ) -> dict[str, Any]:
-        """Compute and write a background, with a bar of that name."""
+        """Compute, write and judge a background, with a bar of that name."""
         from sparsemed.jobs.job import BackgroundSparseMed
+        from sparsemed.quality import assess, overall
 
         if self.folder_is_made:
             self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,7 @@ class Run(NamedTuple):
         result = job.background
         assert result is not None
         height, width = job.image_shape
+        findings = assess(result, job.sample)
         size = len(result) * height * width * result.images.itemsize
         return {
             "status": "done",
@@ -121,6 +123,8 @@ class Run(NamedTuple):
             "seconds": round(seconds, 3),
             "megabytes_per_second": round(size / seconds / 1e6, 3),
             "replaces": replaced,
+            "verdict": overall(findings),
+            "findings": [finding._asdict() for finding in findings],
         }
 
 

@@ -164,6 +164,7 @@ def _draw_verdicts(
         "plain": {},
         "good": {"color": "black"},
         "look here": {"color": VERMILION, "fontweight": "bold"},
+        "cannot tell": {"color": VERMILION, "fontweight": "bold"},
         "advice": {"color": VERMILION},
     }
     for row, (kind, text) in enumerate(rows):
@@ -174,8 +175,9 @@ def _verdict_lines(findings: tuple[Finding, ...]) -> list[tuple[str, str]]:
     """Return lines of text, each with its kind."""
     lines = []
     for finding in findings:
-        sign = "✓ good" if finding.is_good else "▲ look here"
-        lines.append((finding.verdict, f"{sign}:  {finding.title}: {finding.text}"))
+        sign = {"good": "✓", "look here": "▲"}.get(finding.verdict, "?")
+        said = f"{sign} {finding.verdict}:  {finding.title}: {finding.text}"
+        lines.append((finding.verdict, said))
         lines += [("advice", f"      → {line}") for line in textwrap.wrap(finding.advice, 110)[:1]]
         lines += [("advice", f"         {line}") for line in textwrap.wrap(finding.advice, 110)[1:]]
     return lines

@@ -20,7 +20,7 @@ def draw_series(figure: FigureBase, background: Background) -> None:
     """Draw the background images in the order of time."""
     count = len(background.series)
     shown = spread(count, TILES)
-    images = background.series[shown]
+    images = shrunk(background.series[shown], 500)
     columns = _series_columns(background)
     rows = -(-len(shown) // columns)
     darkest, brightest = grey_range(images)
@@ -65,15 +65,26 @@ def draw_frame(
     """Draw a raw frame, its background, and the frame less its background."""
     wide = _is_wide(*frame.shape)
     panels = figure.subplots(*((3, 1) if wide else (1, 3)), squeeze=False).ravel()
-    darkest, brightest = grey_range(np.stack([frame, background]))
+    height, width = frame.shape
     reach = max(1.0, float(abs(corrected).max()))
+    frame, background, corrected = (
+        shrunk(image[np.newaxis], 1000)[0] for image in (frame, background, corrected)
+    )
+    darkest, brightest = grey_range(np.stack([frame, background]))
     contents = [
         ("raw frame", frame, darkest, brightest),
         ("background", background, darkest, brightest),
         ("frame − background", corrected, -reach, reach),
     ]
     for axes, (title, image, low, high) in zip(panels, contents, strict=True):
-        drawn = axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="antialiased")
+        drawn = axes.imshow(
+            image,
+            cmap="gray",
+            vmin=low,
+            vmax=high,
+            interpolation="antialiased",
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        )
         axes.set_title(title, loc="left", pad=3, **TEXT)
         axes.tick_params(labelsize=8)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -92,6 +103,22 @@ def draw_frame(
         panels[-1].set_xlabel("x, along the flow (pixel)", **SMALL)
     else:
         panels[0].set_ylabel("y (pixel)", **SMALL)
+
+
+def shrunk(images: NDArray[Any], most: int) -> NDArray[Any]:
+    """Return images of not many more than `most` pixels a side, by the means of squares.
+
+    What is left over at the lower and right edge is not shown.
+    """
+    step = max(images.shape[1:]) // most
+    if step < 2 or min(images.shape[1:]) < step:
+        return images
+    count, height, width = images.shape[0], images.shape[1] // step, images.shape[2] // step
+    kept = images[:, : height * step, : width * step]
+    small: NDArray[Any] = kept.reshape(count, height, step, width, step).mean(
+        axis=(2, 4), dtype=np.float32
+    )
+    return small
 
 
 def _is_wide(height: int, width: int) -> bool:

@@ -5,15 +5,16 @@ Grey values are those of 8-bit images; see `grey_scale` for others.
 """
 
 from sparsemed.method.result import Background
-from sparsemed.quality import cells, light, noise
-from sparsemed.quality.finding import GOOD, LOOK_HERE, Finding
+from sparsemed.quality import cells, change, lamp, light, noise
+from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE, Finding, overall
 from sparsemed.quality.light import FLICKER, flicker_events, grey_scale
 from sparsemed.quality.noise import WallNoise, wall_noise
 from sparsemed.quality.sample import Sample, take_sample
+from sparsemed.quality.view import View
 
 __all__ = [
-    "FLICKER", "GOOD", "LOOK_HERE", "Finding", "Sample", "WallNoise", "assess", "flicker_events",
-    "grey_scale", "take_sample", "wall_noise",
+    "CANNOT_TELL", "FLICKER", "GOOD", "LOOK_HERE", "Finding", "Sample", "WallNoise", "assess",
+    "flicker_events", "grey_scale", "overall", "take_sample", "wall_noise",
 ]  # fmt: skip
 
 
@@ -29,30 +30,36 @@ def assess(background: Background, sample: Sample | None = None) -> tuple[Findin
     Returns
     -------
     tuple of Finding
-        Left out is what cannot be told: movement and streaks from less than three
-        background images, flicker with neither offsets nor frames.
+        What cannot be told is left out, and the last one says why.
 
     Examples
     --------
     >>> import numpy as np
     >>> import sparsemed
     >>> images = np.full((100, 40, 60), 90, dtype=np.uint8)
-    >>> background = sparsemed.compute_background(images, time=np.arange(100) / 10)
+    >>> background = sparsemed.compute_background(
+    ...     images, time=np.arange(100) / 10, kernel_size=30)
     >>> [finding.key for finding in assess(background)]
-    ['flicker', 'drift', 'streaks', 'movement', 'dropped', 'saturation']
-    >>> all(finding.is_good for finding in assess(background, take_sample(background, images)))
-    True
+    ['saturation', 'flicker', 'streaks', 'change', 'dropped', 'drift', 'windows']
+    >>> overall(assess(background))
+    'cannot tell'
+    >>> overall(assess(background, take_sample(background, images)))
+    'good'
     """
-    # The lamp comes first, as it may be the cause of what follows.
-    findings = [
-        light.unwritten(background),
-        light.flicker(background, sample),
-        light.drift(background),
-        cells.streaks(background, sample),
-        cells.movement(background),
-        cells.dropped(background, sample),
-        noise.noise(background, sample),
-        noise.channel(background, sample),
-        light.saturation(background),
-    ]
+    view = View(background, sample)
+    judged = change.enough(view)
+    findings: list[Finding | None] = [light.unwritten(background), light.saturation(background)]
+    if change.shows_nothing(view):
+        return tuple(finding for finding in (*findings, judged) if finding is not None)
+    # In the order of causes: each may be the reason of those that follow, and where one is found
+    # these only refer to it, so that all of the advice is one.
+    findings += [lamp.flicker(view), cells.crowd(view), change.shake(view), change.grain(view)]
+    for look in (lamp.channel, cells.streaks, change.change, noise.noise):
+        poor = [each for each in findings if each is not None and not each.is_good]
+        causes = [each for each in poor if each.key in _CAUSES]
+        findings.append(look(view, f"See “{causes[0].title}” first." if causes else ""))
+    findings += [cells.dropped(view), lamp.drift(view), judged]
     return tuple(finding for finding in findings if finding is not None)
+
+
+_CAUSES = {"crowd", "shake", "grain", "channel", "streaks", "change"}

@@ -1,4 +1,4 @@
-"""Cells that stay: streaks, movement, and images that were dropped."""
+"""Cells that stay: how much they cover, what is left of them, and images that were dropped."""
 
 import math
 from typing import Any
@@ -6,105 +6,88 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.method.result import Background
-from sparsemed.quality.finding import Finding, follow_faster, judge, more_frames, percent
-from sparsemed.quality.light import is_unsteady
-from sparsemed.quality.sample import AT_MOST, NEIGHBOURS, Sample, spread
+from sparsemed.quality.change import lag
+from sparsemed.quality.cures import longer
+from sparsemed.quality.finding import LIMIT, Finding, judge, percent
+from sparsemed.quality.view import LEAST_WINDOWS, View
+
+CROWDED = 0.33
+"""Share of frames in which cells cover a place, from which on a median is not to be trusted."""
 
 
-def movement(background: Background) -> Finding | None:
-    """Share of pixels in which the background moves from one kept image to the next.
+def crowd(view: View) -> Finding | None:
+    """How often cells cover a place; where they do half of the time, the median is a cell.
 
-    With ``d = B median(A) / median(B) - A`` the difference of two kept images that follow
-    each other under the same light, a pixel moves if ``abs(d)`` is above ``max(3 q, 5 s)``
-    grey values. ``q`` is the least step of grey values (mostly 1), and ``s`` the noise of the
-    background images: 1.48 times the median of ``abs(d)``, and of that the median over
-    pairs. Look here above 2 % of the pixels, on average over pairs.
+    In each frame of the sample, less its background under the same light and shifted with it,
+    a place is covered if it is off its own median by more than 2 grey values, and by more than
+    five times its noise. The number is the share of covered places in a row of the middle rows
+    over all frames, 90 % quantile over these rows. Look here above 33 %: no window helps.
     """
-    images = background.images
-    if len(images) < 3:
+    if not view.is_sampled:
         return None
-    pairs = spread(len(images) - 1, AT_MOST)
-    limit = _limit(images)
-    value = float(np.mean([np.mean(_moved(images[i], images[i + 1]) > limit) for i in pairs]))
+    value = view.covered
     advice = ""
-    if value > 0.02:
-        advice = (
-            f"If cells come and go: {more_frames(background)}. If the channel itself moves: "
-            f"split_time={background.parameters.split_time / 2:g}."
-        )
+    if value > CROWDED:
+        cure = "dilute the sample" if view.has_wall else "there must be fewer objects in a frame"
+        advice = f"Cells cover places so often that no parameter helps: {cure}."
     return judge(
-        "movement",
-        "Background that still moves",
+        "crowd",
+        "Room between cells",
         value,
-        f"{percent(value)} of the pixels from one kept image to the next",
-        "Share of pixels that change more between kept background images than noise explains; "
-        "an empty channel stands still.",
+        f"cells cover a place in {percent(value)} of the frames",
+        "How often a place of the channel shows a cell; near one half, so does the median.",
         advice,
     )
 
 
-def streaks(background: Background, sample: Sample | None) -> Finding | None:
-    """Share of the kept background images with streaks: they still show cells.
+def streaks(view: View, cause: str) -> Finding | None:
+    """Share of the background images that show what is gone in the next: slow cells.
 
-    Each image is compared with its neighbours: with ``A`` the median of the about 21 images
-    around it, streaks are where ``abs(d)`` is above the limit, both as in
-    `movement`, in the rows that cleansing looks at. An image has streaks if they cover more
-    than 0.5 % of these rows. Look here if more than 5 % of the kept images do.
+    Of the kept images whose windows share no frames, in the order of time and under one light,
+    each is compared with the running median over three of them. It has streaks if more than
+    0.5 % of the middle rows differ by more than 0.75 grey values, and by more than six times
+    what these differences usually are; but in less than 70 % of the columns, as a channel that
+    moves differs in all of them. Look here if more than 5 % of the images, and more than one of
+    many, have streaks.
     """
-    if len(background.series) < 3:
+    if len(view.apart) < LEAST_WINDOWS:
         return None
-    streaked = _has_streaks(background)
+    from scipy import ndimage  # takes a while to import
+
+    steady = ndimage.median_filter(view.series, size=(3, 1, 1), mode="nearest")
+    off = np.abs(view.series - steady)[:, view.middle]
+    limit = max(LIMIT, 6 * 1.4826 * float(np.median(off[off > 0])) if np.any(off) else 0)
+    shown = off > limit
+    columns = np.mean(np.any(shown, axis=1), axis=1)
+    streaked = (np.mean(shown, axis=(1, 2)) > 0.005) & (columns < 0.7)
     value = float(np.mean(streaked))
     advice = ""
-    if value > 0.05 and is_unsteady(background, sample):
-        advice = (
-            "An unsteady lamp upsets the median while its brightness changes: see to its flicker "
-            f"first, or try {follow_faster(background)}."
-        )
-    elif value > 0.05:
-        advice = f"Cells stay in the median, as they are many or slow: {more_frames(background)}"
-        kept = float(np.mean(background.kept))
-        cleaner = math.floor(10 * kept * (1 - value)) / 10
-        if value <= 0.3 and cleaner > 0:
-            advice += f", or drop more images with frac_cleansing={cleaner:g}"
-        advice += ". If it stays, dilute the sample."
+    # One of many may be a window in which something changes for good.
+    if value > 0.05 and (value > 0.2 or np.count_nonzero(streaked) > 1):
+        cure = longer(view)
+        if 3 * lag(view, whole=True) > LIMIT:
+            cure = "no parameter helps, as longer windows would be late where the channel changes"
+        advice = cause or f"Cells stay in the median, as they are slow: {cure}."
     return judge(
         "streaks",
         "Streaks in the background",
         value,
-        f"in {percent(value)} of the kept images",
-        "Share of the kept background images with streaks or patches that their neighbours do "
+        f"in {percent(value)} of the images (of windows that share no frames)",
+        "Share of the background images with streaks or patches that those before and after do "
         "not have: mostly cells that the median did not remove.",
         advice,
     )
 
 
-def _has_streaks(background: Background) -> NDArray[np.bool_]:
-    series = background.series
-    height = series.shape[1]
-    reach = max(20, height // 4)
-    rows = slice(max(0, height // 2 - reach), height // 2 + reach)
-    limit = _limit(series)
-    kept = np.flatnonzero(background.kept)
-    kept = kept[spread(len(kept), AT_MOST)]
-    blocks = np.array_split(np.arange(len(series)), max(1, round(len(series) / NEIGHBOURS)))
-    shown = []
-    for block in blocks:
-        inside = kept[(kept >= block[0]) & (kept <= block[-1])]
-        if len(inside):
-            usual = np.median(series[block[0] : block[-1] + 1, rows], axis=0)
-            shown += [np.mean(_moved(usual, series[i, rows]) > limit) > 0.005 for i in inside]
-    return np.array(shown)
-
-
-def dropped(background: Background, sample: Sample | None) -> Finding:
+def dropped(view: View) -> Finding:
     """Share of the background images that cleansing dropped, and where in time.
 
     They are spread over the measurement if chance may have picked them: the longest run
     of dropped images is no longer than ``2 + log(m (1 - p)) / log(1 / p)``, with ``p``
-    their share of the ``m`` images, and no longer than 3. Look here if it is longer.
+    their share of the ``m`` images, and no longer than 3. Their frames get the image of another
+    time, which does no harm but where something changes; see `change`. So this is only told.
     """
+    background = view.background
     dropped = ~background.kept
     count = int(np.count_nonzero(dropped))
     share = count / len(dropped)
@@ -112,49 +95,26 @@ def dropped(background: Background, sample: Sample | None) -> Finding:
     by_chance = 3.0
     if 0 < share < 1:
         by_chance = max(3.0, 2 + math.log(count * (1 - share) / share) / math.log(1 / share))
-    where = text = advice = ""
+    where = ""
     if longest > by_chance:
         begin, end = background.step_times[first], background.step_times[first + longest - 1]
         where = f"; {longest} of them in a row, from {begin:.4g} to {end:.4g} s"
-        cause = "there were many or slow cells, or something moved"
-        if is_unsteady(background, sample):
-            cause, cure = "the lamp changed", follow_faster(background)
-        else:
-            cure = more_frames(background)
-        advice = f"Frames of that time get the background of another, as {cause}: try {cure}."
     elif count:
         where = f", spread over the measurement ({longest} in a row at most)"
-    text = f"{count} of {len(dropped)} images ({percent(share)}){where}"
     return judge(
         "dropped",
         "Background images dropped",
         share,
-        text,
+        f"{count} of {len(dropped)} images ({percent(share)}){where}",
         "What cleansing took for images with cells, and whether that happened all at once.",
-        advice,
+        "",
     )
-
-
-def _moved(image: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
-    """Return how far pixels are apart when both images are under the light of the first."""
-    light = max(float(np.median(image)), 1.0) / max(float(np.median(other)), 1.0)
-    moved: NDArray[np.float64] = np.abs(other * light - image)
-    return moved
-
-
-def _limit(images: NDArray[Any]) -> float:
-    """Return how far noise and rounding can move a pixel from one background image to the next."""
-    pairs = spread(len(images) - 1, NEIGHBOURS)
-    noise = [1.4826 * np.median(_moved(images[i], images[i + 1])) for i in pairs]
-    # cameras of 10 to 14 bits may write their values times a power of two
-    step = max(1, int(np.gcd.reduce(images[0].ravel() - images[0].min())))
-    return max(3.0 * step, 5 * float(np.median(noise)))
 
 
 def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
     """Return begin and length of the longest run of true flags."""
     from scipy import ndimage  # takes a while to import
 
-    runs = [run for (run,) in ndimage.find_objects(ndimage.label(flags)[0])]
+    runs: list[Any] = [run for (run,) in ndimage.find_objects(ndimage.label(flags)[0])]
     longest = max(runs, key=lambda run: run.stop - run.start, default=slice(0, 0))
     return int(longest.start), int(longest.stop - longest.start)

@@ -1,12 +1,16 @@
-"""One number about a background, what it means, and settings to try."""
+"""One number about a background, what it means, and what to change where it is not good."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
-
-from sparsemed.method.result import Background
 
 GOOD = "good"
 
 LOOK_HERE = "look here"
+
+CANNOT_TELL = "cannot tell"
+
+LIMIT = 0.75
+"""Grey values (of 8 bits) by which a background may be off; what counts adds up to about one."""
 
 
 class Finding(NamedTuple):
@@ -23,11 +27,11 @@ class Finding(NamedTuple):
     text : str
         The number in words, with its unit.
     verdict : str
-        ``"good"`` or ``"look here"``.
+        ``"good"``, ``"look here"`` or ``"cannot tell"``.
     explanation : str
         What the number is, in a sentence.
     advice : str
-        What to change, with a value to try; empty where all is good.
+        What to change, with a value to try, or that no parameter helps; empty where all is good.
     """
 
     key: str
@@ -55,18 +59,23 @@ def judge(
     return Finding(key, title, value, text, LOOK_HERE if advice else GOOD, explanation, advice)
 
 
-def more_frames(background: Background) -> str:
-    """Return the setting of a window three times as long, as far as there are frames."""
-    size = min(int(background.parameters.kernel_size), len(background))
-    if size == len(background):
-        return "measure for longer (all frames are in the window already)"
-    return f"kernel_size={min(3 * size, len(background))}"
+def overall(findings: Sequence[Finding]) -> str:
+    """Return the verdict on a background as a whole.
 
+    It is ``"look here"`` if one finding is, else ``"cannot tell"`` if one is, and ``"good"``
+    only if all are.
 
-def follow_faster(background: Background) -> str:
-    """Return settings with which the background follows changes four times as fast."""
-    size = max(21, background.parameters.kernel_size // 4)
-    return f"kernel_size={size}, split_time={background.parameters.split_time / 4:g}"
+    Parameters
+    ----------
+    findings : sequence of Finding
+        What `assess` returns.
+
+    Returns
+    -------
+    str
+    """
+    verdicts = {finding.verdict for finding in findings}
+    return next((v for v in (LOOK_HERE, CANNOT_TELL) if v in verdicts), GOOD)
 
 
 def percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""The lamp and the grey values: flicker, drift, saturation; and frames that are missing."""
+"""Grey values: their scale, dcnum's flicker, saturation; and frames that are missing."""
 
 from typing import Any
 
@@ -6,21 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.source import spans_in_words
-from sparsemed.method.offsets import BAND_ROWS, band_means
-from sparsemed.method.repeated import each
 from sparsemed.method.result import Background
-from sparsemed.quality.finding import Finding, follow_faster, judge, percent
-from sparsemed.quality.sample import AT_MOST, NEIGHBOURS, Sample, spread
+from sparsemed.quality.finding import Finding, judge, percent
+from sparsemed.quality.sample import spread
+
+IMAGES = 25
+"""Background images that are looked at, evenly spaced, where there are more."""
 
 FLICKER = 2.5
 """Grey values by which a frame's wall is off when the lamp flickers; dcnum's value."""
-
-FLICKER_SHARE = 5 / 1000
-"""Share of such frames from which on a lamp flickers; dcnum's 5 frames of 1000."""
-
-UNSTEADY_SHARE = 0.25
-"""Share of such frames from which on offsets alone are not to be trusted."""
-
 
 def grey_scale(background: Background) -> float:
     """Return what a grey value of an 8-bit image amounts to in these images.
@@ -30,7 +24,8 @@ def grey_scale(background: Background) -> float:
     """
     if background.images.dtype == np.uint8:
         return 1.0
-    images = background.images[spread(len(background.images), NEIGHBOURS)]
+    step = max(1, background.images[0].size // 100_000)  # pixels, of which some will do
+    images = background.images[spread(len(background.images), 5)].reshape(-1)[::step]
     return max(1.0, float(np.median(images)) / 128)
 
 
@@ -73,93 +68,13 @@ def unwritten(background: Background) -> Finding | None:
     )
 
 
-def flicker(background: Background, sample: Sample | None) -> Finding | None:
-    """Share of frames in which the lamp flickers; see `flicker_events` for the rule.
-
-    Flicker that is corrected by offsets is good up to 25 % of the frames. Without offsets,
-    the frames of the sample are taken, with the difference of the wall band's mean.
-    """
-    events = _flickering(background, sample)
-    if events is None:
-        return None
-    count = int(np.count_nonzero(events))
-    share = count / len(events)
-    flickers = share >= FLICKER_SHARE
-    text = f"{count} of {len(events)} frames ({percent(share)})"
-    advice = ""
-    if flickers and background.offsets is None:
-        advice = "The lamp flickers and nothing corrects it: offset_correction=True."
-    elif flickers and share >= UNSTEADY_SHARE:
-        advice = (
-            "The lamp is unsteady: check its supply and trigger. To follow it, keep "
-            f"offset_correction=True and try {follow_faster(background)}."
-        )
-    elif flickers:
-        text += ", corrected by bg_off"
-    return judge(
-        "flicker",
-        "Flicker of the lamp",
-        share,
-        text,
-        "Frames whose wall is 2.5 grey values or more off from the background (dcnum's rule).",
-        advice,
-    )
-
-
-def _flickering(background: Background, sample: Sample | None) -> NDArray[np.bool_] | None:
-    """Return which frames show the lamp flicker: of all, or of the sample."""
-    if background.offsets is not None or sample is None:
-        return flicker_events(background)
-    walls = sample.images[:, :BAND_ROWS].mean(axis=(1, 2), dtype=np.float64)
-    off = walls - each(background.images, band_means)[background.frame_index[sample.numbers]]
-    events: NDArray[np.bool_] = np.abs(off - np.median(off)) >= FLICKER * grey_scale(background)
-    return events
-
-
-def is_unsteady(background: Background, sample: Sample | None) -> bool:
-    """Whether the lamp flickers so often that offsets alone are not to be trusted."""
-    events = _flickering(background, sample)
-    return events is not None and bool(np.mean(events) >= UNSTEADY_SHARE)
-
-
-def drift(background: Background) -> Finding:
-    """Drift of brightness over the measurement, as a share of the brightness.
-
-    A straight line is fitted to the wall band's mean of the series over time: ``slope *
-    duration / mean``. Look here above 10 %, if that is also four times as much as the
-    images scatter about the line (otherwise it is not drift, but an unsteady lamp).
-    """
-    walls, times = each(background.series, band_means), background.step_times
-    slope, scatter = 0.0, 0.0
-    if len(walls) > 1:
-        centred = times - np.mean(times)
-        slope = float(centred @ walls / (centred @ centred))
-        scatter = float(np.std(walls - slope * centred))
-    change = slope * float(times[-1] - times[0])
-    value = change / max(float(np.mean(walls)), 1.0)
-    advice = ""
-    if abs(value) > 0.1 and abs(change) > 4 * scatter:
-        advice = (
-            "Let the lamp warm up before you measure; here, follow it with "
-            f"split_time={background.parameters.split_time / 2:g}."
-        )
-    return judge(
-        "drift",
-        "Drift of brightness",
-        value,
-        f"{'+' if value > 5e-5 else ''}{percent(value)} of the brightness of the wall",
-        "How much the light of the wall changed over the measurement, slowly.",
-        advice,
-    )
-
-
 def saturation(background: Background) -> Finding:
     """Share of the background's pixels that are black or white, so that cells cannot be seen.
 
     That is 0 or the largest value of 8, 10, 12, 14 or 16 bits, whichever first holds all
     kept images. Look here above 1 %.
     """
-    images = background.images[spread(len(background.images), AT_MOST)]
+    images = background.images[spread(len(background.images), IMAGES)]
     brightest = int(images.max())
     bits = 8 if images.dtype == np.uint8 else 10
     while brightest >= 2**bits:

@@ -1,4 +1,4 @@
-"""What is left when the background is subtracted: noise of the wall, brightness of the channel."""
+"""What is left of the wall when the background is subtracted."""
 
 import math
 from typing import NamedTuple
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.method.result import Background
-from sparsemed.quality.finding import Finding, follow_faster, judge
-from sparsemed.quality.light import FLICKER, grey_scale
+from sparsemed.quality.finding import Finding, judge
 from sparsemed.quality.sample import Sample, corrected
+from sparsemed.quality.view import View
 
 
 class WallNoise(NamedTuple):
@@ -46,7 +46,7 @@ def wall_noise(background: Background, sample: Sample) -> WallNoise:
     the one before (several events of one image) do not count for the floor.
     """
     band = sample.images[:, :BAND_ROWS].astype(np.float64)
-    left = corrected(background, sample)[:, :BAND_ROWS]
+    left = corrected(background, sample, BAND_ROWS)
     after = np.sqrt(np.mean(left**2, axis=(1, 2)))
     steps = np.std(np.diff(band, axis=0), axis=(1, 2))
     steps = steps[steps > 0]
@@ -54,60 +54,27 @@ def wall_noise(background: Background, sample: Sample) -> WallNoise:
     return WallNoise(np.std(band, axis=(1, 2)), after, floor)
 
 
-def noise(background: Background, sample: Sample | None) -> Finding | None:
+def noise(view: View, cause: str) -> Finding | None:
     """Residual noise of the wall: ``median(after)`` of `wall_noise`.
 
-    Look here from ``1.5 floor + 0.5`` grey values up.
+    Look here from ``1.5 floor + 0.5`` grey values up; the other numbers say why. Left out
+    where there is no wall.
     """
-    if sample is None:
+    if view.sample is None or not view.has_wall:
         return None
-    noise = wall_noise(background, sample)
+    noise = wall_noise(view.background, view.sample)
     before, after = float(np.median(noise.before)), float(np.median(noise.after))
     advice = ""
-    if after > 1.5 * noise.floor + 0.5 * grey_scale(background):
-        if background.offsets is None:
-            advice = "Frames are brighter or darker than their background: offset_correction=True."
-        else:
-            advice = (
-                "The background does not fit the wall, as if something moves: follow it "
-                f"with {follow_faster(background)}."
-            )
+    if after > 1.5 * noise.floor + 0.5 * view.scale:
+        advice = cause or (
+            "The background does not fit the wall, and no parameter is known to help: look at the "
+            "frames."
+        )
     return judge(
         "noise",
         "Noise of the wall",
         after,
         f"{after:.2g} grey values, {before:.2g} before; the camera alone has {noise.floor:.2g}",
         "What is left of the channel wall, where no cells pass, when the background is subtracted.",
-        advice,
-    )
-
-
-def channel(background: Background, sample: Sample | None) -> Finding | None:
-    """Brightness left in the channel: what is not corrected by an offset from the wall.
-
-    With ``c`` the median of all rows below the wall band of a frame less its
-    background: the 90 % quantile of ``abs(c)`` over frames. Look here from 2.5
-    grey values up.
-    """
-    if sample is None or sample.images.shape[1] <= BAND_ROWS:
-        return None
-    left = np.median(corrected(background, sample)[:, BAND_ROWS:], axis=(1, 2))
-    value = float(np.quantile(np.abs(left), 0.9))
-    advice = ""
-    if value >= FLICKER * grey_scale(background):
-        if background.offsets is None:
-            advice = "Brightness differs from frame to frame: offset_correction=True."
-        else:
-            advice = (
-                "The lamp changes the channel by more than the wall, so that an offset is not "
-                f"enough: follow it with {follow_faster(background)}, and steady the lamp."
-            )
-    return judge(
-        "channel",
-        "Brightness left in the channel",
-        value,
-        f"up to {value:.2g} grey values in nine frames of ten",
-        "How bright or dark the channel still is when the background is subtracted; "
-        "it should be 0.",
         advice,
     )

@@ -11,12 +11,6 @@ from sparsemed.rtdc.measurement import Measurement
 
 logger = logging.getLogger(__name__)
 
-NEIGHBOURS = 21
-"""Images of the series that an image is compared with to find streaks in it."""
-
-AT_MOST = 500
-"""Images that are looked at, evenly spaced, where there are more."""
-
 
 class Sample(NamedTuple):
     """Some frames of a measurement, evenly spaced.
@@ -33,8 +27,20 @@ class Sample(NamedTuple):
     images: NDArray[Any]
 
 
+SAMPLE = 48
+"""Frames of a sample, where there are as many."""
+
+SAMPLE_BYTES = 256 * 1024**2
+"""What these may weigh, if they are more than a dozen."""
+
+
+def sample_numbers(count: int, height: int, width: int) -> NDArray[np.intp]:
+    """Return which of the frames a sample is made of, evenly spaced."""
+    return spread(count, min(SAMPLE, max(12, SAMPLE_BYTES // max(1, 2 * height * width))))
+
+
 def take_sample(
-    background: Background, images: Any = None, count: int = 48
+    background: Background, images: Any = None, count: int = SAMPLE
 ) -> Sample | None:
     """Read a few frames, evenly spaced from the first to the last.
 
@@ -81,9 +87,12 @@ def _pick(background: Background, images: Any, count: int) -> Sample:
     return Sample(numbers, np.concatenate(frames))
 
 
-def corrected(background: Background, sample: Sample) -> NDArray[np.float64]:
-    """Return the frames of the sample less their background, and offset."""
-    left: NDArray[np.float64] = sample.images.astype(np.float64) - background[sample.numbers]
+def corrected(
+    background: Background, sample: Sample, rows: int | None = None
+) -> NDArray[np.float64]:
+    """Return the frames of the sample less their background, and offset; or their first rows."""
+    below = background.images[:, :rows][background.frame_index[sample.numbers]]
+    left: NDArray[np.float64] = sample.images[:, :rows].astype(np.float64) - below
     if background.offsets is not None:
         left -= background.offsets[sample.numbers, np.newaxis, np.newaxis]
     return left

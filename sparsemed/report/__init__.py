@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsemed.method.result import Background
+from sparsemed.quality import Finding, assess
 from sparsemed.quality.sample import take_sample
 from sparsemed.report.facts import read_facts
 from sparsemed.report.page import make_page
@@ -19,7 +20,7 @@ from sparsemed.storage import disk
 
 def write_report(
     background: Background, path: str | PathLike[str], images: Any = None
-) -> None:
+) -> tuple[Finding, ...]:
     """Write an HTML page that shows whether a background is good.
 
     The page is one file, needs no network, and works on a phone and in print.
@@ -33,6 +34,11 @@ def write_report(
     images : array-like, shape (N, H, W), optional
         The frames that the background was computed from. Default: those of the
         measurement `background.source`. Without either, the page has no frames.
+
+    Returns
+    -------
+    tuple of Finding
+        What the page says; see `sparsemed.quality.assess`.
 
     Raises
     ------
@@ -54,14 +60,16 @@ def write_report(
     >>> images = np.full((100, 40, 60), 90, dtype=np.uint8)
     >>> background = sparsemed.compute_background(images, time=np.arange(100) / 10)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_report(background, f"{folder}/report.html", images)
+    ...     findings = write_report(background, f"{folder}/report.html", images)
     """
     path = Path(path)
     check_report(path)
     sample = take_sample(background, images)
     facts = read_facts(background, sample)
-    page = make_page(background, sample, facts)
+    findings = assess(background, sample)
+    page = make_page(background, sample, facts, findings)
     disk.replace(path, page.encode("utf-8", errors="replace"))
+    return findings
 
 
 def check_report(path: str | PathLike[str]) -> None:

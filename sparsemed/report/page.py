@@ -13,8 +13,7 @@ from string import Template
 
 from sparsemed.method.result import Background
 from sparsemed.parameters import Parameters
-from sparsemed.quality import assess
-from sparsemed.quality.finding import Finding
+from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE, Finding, overall
 from sparsemed.quality.sample import Sample
 from sparsemed.report.facts import Facts
 from sparsemed.report.markup import escaped, seconds, section, table
@@ -23,13 +22,15 @@ from sparsemed.rtdc.pipeline_id import to_ppid
 from sparsemed.version import __version__
 
 
-def make_page(background: Background, sample: Sample | None, facts: Facts) -> str:
+def make_page(
+    background: Background, sample: Sample | None, facts: Facts, found: tuple[Finding, ...]
+) -> str:
     """Return the page as text."""
     folder = Path(__file__).parent
     style, script, template = (
         (folder / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html")
     )
-    findings = sorted(assess(background, sample), key=lambda finding: finding.is_good)
+    findings = sorted(found, key=lambda finding: _ORDER.index(finding.verdict))
     source = background.source
     name = "array of images" if source is None else source.name
     sections = [
@@ -60,17 +61,30 @@ def make_page(background: Background, sample: Sample | None, facts: Facts) -> st
     )
 
 
+_ORDER = (LOOK_HERE, CANNOT_TELL, GOOD)
+
+_SIGN = {LOOK_HERE: "▲ look here", CANNOT_TELL: "? cannot tell", GOOD: "✓ good"}
+
+
 def _headline(findings: list[Finding]) -> str:
+    verdict = overall(findings)
     poor = [finding for finding in findings if not finding.is_good]
-    if not poor:
+    if verdict == GOOD:
         return (
             '<div class="headline good" id="headline"><strong class="verdict">✓ Good</strong>'
             f"All {len(findings)} numbers are as they should be.</div>"
         )
-    listed = "".join(f"<li>{escaped(f.title)}: {escaped(f.text)}</li>" for f in poor)
+    sign, _, words = _SIGN[verdict].partition(" ")
+    say = f"{len(poor)} of {len(findings)} numbers call for a look:"
+    if verdict == CANNOT_TELL:
+        say = "Whether this background is good cannot be told:"
+    listed = "".join(
+        f"<li>{escaped(f.title)}: {escaped(f.advice if f.verdict == CANNOT_TELL else f.text)}</li>"
+        for f in poor
+    )
     return (
-        '<div class="headline look" id="headline"><strong class="verdict">▲ Look here</strong>'
-        f"{len(poor)} of {len(findings)} numbers call for a look:<ul>{listed}</ul></div>"
+        f'<div class="headline look" id="headline"><strong class="verdict">{sign} '
+        f"{words.capitalize()}</strong>{say}<ul>{listed}</ul></div>"
     )
 
 
@@ -85,7 +99,7 @@ def _summary(background: Background) -> str:
 
 def _findings(findings: list[Finding], source: Path | None) -> str:
     poor = "".join(
-        '<li class="look"><h3><span class="verdict">▲ look here</span> '
+        f'<li class="look"><h3><span class="verdict">{_SIGN[finding.verdict]}</span> '
         f"{escaped(finding.title)}</h3>"
         f'<p class="value">{escaped(finding.text)}</p>'
         f'<p class="explanation">{escaped(finding.explanation)}</p>'

@@ -18,6 +18,7 @@ from sparsemed.cli import main
 from sparsemed.hdf5.journal import pack
 from sparsemed.hdf5.opening import open_untouched
 from sparsemed.printable import printable
+from sparsemed.quality import Finding
 from sparsemed.rtdc.basins import file_record, store_record
 from sparsemed.storage import disk
 
@@ -48,7 +49,8 @@ def test_the_result_is_next_to_the_measurement(path):
         assert result.exit_code == 0, result.output
         output = path.with_name("in_bg.rtdc")
         assert re.fullmatch(
-            rf"{path}: 40 frames, 39 windows, 39 kept, [0-9.]+ s, [0-9]+ MB/s -> {output}\n",
+            rf"{path}: 40 frames, 39 windows, 39 kept, [0-9.]+ s, [0-9]+ MB/s -> {output}; "
+            "(good|look here: .*|cannot tell: .*)\n",
             result.stdout,
         )
         assert "Warning: " in result.stderr
@@ -90,7 +92,8 @@ def test_folders_and_files_with_one_that_fails(path, tmp_path):
     results = tmp_path / "results"
     result = invoke("compute", "-r", folder, path, "-o", results, "-k", "kernel_size=9")
     assert result.exit_code == 1
-    assert [line.rpartition(" -> ")[2] for line in result.stdout.splitlines()] == [
+    lines = [line.partition(";")[0] for line in result.stdout.splitlines()]
+    assert [line.rpartition(" -> ")[2] for line in lines] == [
         f"{results / name}" for name in ("a_bg.rtdc", "deep/c_bg.rtdc", "in_bg.rtdc")
     ]
     error, last = result.stderr.splitlines()
@@ -106,6 +109,9 @@ def test_json(path, tmp_path):
     done, failed = map(json.loads, result.stdout.splitlines())
     assert done.pop("seconds") > 0
     assert done.pop("megabytes_per_second") > 0
+    findings = done.pop("findings")
+    assert {finding["verdict"] for finding in findings} >= {done.pop("verdict")}
+    assert all(set(finding) == set(Finding._fields) for finding in findings)
     assert done == {
         "input": f"{path}", "output": f"{tmp_path / 'in_bg.rtdc'}", "status": "done",
         "frames": 40, "height": 24, "width": 16, "windows": 39, "kept": 31,

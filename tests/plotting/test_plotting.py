@@ -388,15 +388,14 @@ def test_the_page_begins_with_what_was_measured_and_says_all_that_is_found():
     findings = assess(background, sample)
     assert len({finding.is_good for finding in findings}) == 2
     said = " ".join(" ".join(line.get_text().split()) for line in lines)
+    sign = {"good": "✓", "look here": "▲", "cannot tell": "?"}
     marks = [
-        f"✓ good: {f.title}: {f.text}"
-        if f.is_good
-        else f"▲ look here: {f.title}: {f.text} → {f.advice}"
+        f"{sign[f.verdict]} {f.verdict}: {f.title}: {f.text}" + f" → {f.advice}" * (not f.is_good)
         for f in findings
     ]
     assert said == " ".join(marks)
     for line in lines:
-        is_first = line.get_text().startswith(("✓ good", "▲ look here"))
+        is_first = line.get_text().startswith(("✓ good", "▲ look here", "? cannot tell"))
         is_good = line.get_text().startswith("✓ good")
         assert line.get_color() == ("black" if is_good else "#D55E00")
         assert (line.get_weight() == "bold") == (is_first and not is_good)

@@ -22,7 +22,7 @@ import sparsemed
 from sparsemed import SparseBackground, compute_background
 from sparsemed.cli import main
 from sparsemed.demo import make_measurement
-from sparsemed.quality.finding import GOOD, LOOK_HERE, Finding
+from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE, Finding
 from sparsemed.quality.sample import spread, take_sample
 from sparsemed.report import check_report, markup, write_report
 from sparsemed.report.facts import Facts, read_facts
@@ -400,14 +400,13 @@ def test_the_parameters_of_a_page_and_their_defaults(shown, tmp_path, unillustra
 
 def test_the_headline_counts_the_numbers_and_lists_them(tmp_path, monkeypatch, unillustrated):
     def found(*good):
-        verdicts = [GOOD if is_good else LOOK_HERE for is_good in good]
         return [Finding(f"{n}", f"T{n}", n, f"<{n}>", v, f"E{n}", "" if v == GOOD else f"A{n}")
-                for n, v in enumerate(verdicts)]  # fmt: skip
+                for n, v in enumerate(good)]  # fmt: skip
 
     background, _ = made_up(3, (30, 20), 5)
     said = []
-    for good in ((True, True), (True, False, True, False)):
-        monkeypatch.setattr("sparsemed.report.page.assess", lambda *_, g=good: tuple(found(*g)))
+    for good in ((GOOD, GOOD), (GOOD, CANNOT_TELL), (GOOD, LOOK_HERE, CANNOT_TELL, LOOK_HERE)):
+        monkeypatch.setattr("sparsemed.report.assess", lambda *_, g=good: tuple(found(*g)))
         write_report(background, tmp_path / "page.html")
         text = (tmp_path / "page.html").read_text(encoding="utf-8")
         head = re.search('(?s)<div class="headline (.*?)" id="headline">(.*?)</div>', text)
@@ -415,11 +414,14 @@ def test_the_headline_counts_the_numbers_and_lists_them(tmp_path, monkeypatch, u
     assert said == [
         ("good", "✓ Good All 2 numbers are as they should be.",
          "✓ good T0 <0> E0 ✓ good T1 <1> E1"),
-        ("look", "▲ Look here 2 of 4 numbers call for a look: T1: <1> T3: <3>",
+        ("look", "? Cannot tell Whether this background is good cannot be told: T1: A1",
+         "? cannot tell T1 <1> E1 What to do: A1 ✓ good T0 <0> E0"),
+        ("look", "▲ Look here 3 of 4 numbers call for a look: T1: <1> T3: <3> T2: A2",
          "▲ look here T1 <1> E1 What to do: A1 ▲ look here T3 <3> E3 What to do: A3 "
-         "✓ good T0 <0> E0 ✓ good T2 <2> E2"),
+         "? cannot tell T2 <2> E2 What to do: A2 ✓ good T0 <0> E0"),
     ]  # fmt: skip
-    assert text.count('<li class="look">') == text.count('<li class="good"><details>') == 2
+    assert text.count('<li class="look">') == 3
+    assert text.count('<li class="good"><details>') == 1
 
 
 def test_slides_say_what_they_show_and_on_which_scale(tmp_path):
@@ -574,12 +576,19 @@ def test_what_the_page_says_of_a_background_in_the_file(demo, tmp_path, caplog):
         stored[sample.numbers[[3, 7]]] += 1
         h5["events/image_bg"] = stored
         del h5.attrs["imaging:frame rate"]
+    offsets = background.offsets[sample.numbers, None, None]
+    left = [
+        np.abs(sample.images - np.float64(image) - added).mean()
+        for image, added in ((stored[sample.numbers], 0), (background[sample.numbers], offsets))
+    ]
 
     def said(sample=sample):
         return dict(read_facts(background, sample).rows)["Background in the file"]
 
     assert said() == (
-        "without PPID: other parameters than those of this page, which were used anew"
+        "without PPID: other parameters than those of this page, which were used anew; on "
+        f"average it leaves {left[0]:.3g} grey values of a frame, and the one of this page "
+        f"{left[1]:.3g}"
     )
     with h5py.File(path, "a") as h5:
         h5.attrs["pipeline:dcnum background"] = ours
@@ -616,7 +625,9 @@ def test_the_page_is_next_to_the_measurement(demo, tmp_path):
     shutil.copy(demo, path)
     before = path.read_bytes()
     result = report(path)
-    assert result.output.startswith(f"{tmp_path / 'in_report.html'}: SparseBackground(400 frames")
+    first, second, *_ = result.output.splitlines()
+    assert first == f"{tmp_path / 'in_report.html'}: cannot tell"
+    assert second.startswith("cannot tell: Enough to judge from")
     assert path.read_bytes() == before
     page = read(tmp_path / "in_report.html")
     assert "sparsemed:k=200^s=1^t=0^f=0.8^o=1" in page.text["code"]
@@ -646,6 +657,9 @@ def test_a_measurement_with_a_background_is_shown_with_its_parameters(demo, tmp_
     report(path, "-o", page, "-k", "split_time=0.5")
     assert "sparsemed:k=50^s=0.5^" in read(page).text["code"]
     assert f"{stored}: other parameters than those of this page" in read(page).text["td"]
+    left = re.search("leaves ([0-9.]+) grey values .* this page ([0-9.]+)", read(page).text["td"])
+    assert 0 < float(left[1]) < 9
+    assert float(left[2]) == pytest.approx(float(left[1]), rel=0.2)
 
     with h5py.File(path, "a") as h5:
         h5["basin_events/image_bg"][...] += 1

@@ -1,0 +1,57 @@
+"""Frames of another source, some of which are kept as they are read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.frames.source import FrameSource, Read, Spans
+
+
+class SampledFrames:
+    """What a source reads, with copies of some frames: to look at them costs no second read.
+
+    Parameters
+    ----------
+    source : FrameSource
+    numbers : ndarray of int, shape (n,)
+        The frames to keep, ascending.
+
+    Attributes
+    ----------
+    images : ndarray, shape (n, H, W)
+        These frames, as far as they were read.
+    read : ndarray of bool, shape (n,)
+        Which of them were.
+    """
+
+    def __init__(self, source: FrameSource, numbers: NDArray[np.intp]) -> None:
+        self.source = source
+        self.numbers = numbers
+        self.shape = source.shape
+        self.dtype = source.dtype
+        self.block = source.block
+        self.batch = source.batch
+        self.threads = source.threads
+        self.images = np.empty((len(numbers), *source.shape[1:]), source.dtype)
+        self.read = np.zeros(len(numbers), bool)
+
+    @property
+    def unwritten(self) -> Spans:
+        """Frames that nobody ever wrote."""
+        return self.source.unwritten
+
+    @contextmanager
+    def reading(self) -> Iterator[Read]:
+        """Provide the function that reads; see `FrameSource`."""
+        with self.source.reading() as read:
+
+            def read_and_keep(start: int, stop: int, out: NDArray[Any]) -> None:
+                read(start, stop, out)
+                first, last = np.searchsorted(self.numbers, (start, stop))
+                self.images[first:last] = out[self.numbers[first:last] - start]
+                self.read[first:last] = True
+
+            yield read_and_keep

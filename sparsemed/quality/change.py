@@ -1,0 +1,221 @@
+"""What changes: for good, so fast that no window follows, or while one window lasts."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.quality.cures import LEAST_CHANGE, longer, shorter
+from sparsemed.quality.finding import CANNOT_TELL, LIMIT, Finding, judge, percent
+from sparsemed.quality.sample import spread
+from sparsemed.quality.view import LEAST_WINDOWS, Floats, View, fit
+
+LATE = 0.67
+"""Grey values by which a background may be late, besides what its grain makes of it."""
+
+
+def shows_nothing(view: View) -> bool:
+    """Whether the frames show nothing but noise."""
+    if not view.is_sampled or view.noise < 0.05:
+        return False
+    return float(np.std(view.below[0])) < 3 * graininess(view)
+
+
+def enough(view: View) -> Finding:
+    """Background images whose windows share no frames: only they can differ.
+
+    It cannot be told whether a background is good from less than three of them, or less than
+    16 frames of the sample, or if the frames show nothing but noise: if the background
+    image scatters over its places less than three times as much as its grain explains.
+    """
+    count = len(view.apart)
+    verdict, advice = CANNOT_TELL, ""
+    if view.sample is None:
+        advice = "There are no frames at hand to compare the background with: give them."
+    elif not view.is_sampled:
+        advice = f"{len(view.background)} frames are too few to tell: measure for longer."
+    elif count < LEAST_WINDOWS:
+        advice = (
+            f"Windows of {view.length} frames fit less than three times into "
+            f"{len(view.background)} frames, so that nothing can be compared: measure for longer."
+        )
+    elif shows_nothing(view):
+        advice = "The images show nothing but noise: no channel, and nothing else that stays."
+    else:
+        verdict = "good"
+    text = f"{count} window{'s' * (count != 1)} that share{'s' * (count == 1)} no frames"
+    return Finding(
+        "windows",
+        "Enough to judge from",
+        count,
+        text,
+        verdict,
+        "Images whose windows share frames are alike, whether they are right or wrong.",
+        advice,
+    )
+
+
+def graininess(view: View) -> float:
+    """Return what the noise of the camera leaves in a background image, in 95 % of places."""
+    return 2 * 1.25 * view.noise / math.sqrt(view.length)
+
+
+def grain(view: View) -> Finding | None:
+    """Noise that is left in the background images: ``2 · 1.25 n / sqrt(K)``.
+
+    ``n`` is the noise of a place (the mean of 3 × 3 pixels) in a frame, ``K`` the frames of a
+    window; a median has 1.25 times the noise of a mean. Look here above 0.75 grey values.
+    """
+    if not view.is_sampled:
+        return None
+    value = graininess(view)
+    advice = ""
+    if value > LIMIT:
+        advice = longer(view, (value / LIMIT) ** 2)
+    return judge(
+        "grain",
+        "Grain of the background",
+        value,
+        f"{value:.2g} grey values",
+        "What the noise of the camera leaves in the background images.",
+        advice,
+    )
+
+
+def staying(view: View) -> Floats:
+    """Return by how much each place changes and stays changed, in grey values.
+
+    With the images whose windows share no frames in the order of time, under one light: the
+    range of their running median over three (which forgets what comes and goes).
+    """
+    from scipy import ndimage  # takes a while to import
+
+    steady = ndimage.median_filter(view.series, size=(3, 1, 1), mode="nearest")
+    changed: Floats = np.ptp(steady, axis=0)
+    return changed
+
+
+def lag(view: View, whole: bool = False) -> float:
+    """Return by how much backgrounds are late, or early, where something changes for good.
+
+    A window begins with its step, and images that were dropped leave gaps. So compare the image
+    that a frame has with the kept one whose window has the frame nearest to its middle: ``d`` is
+    their difference, under one light, at places that change for good. The 97 % quantile of
+    ``abs(d)`` over places, and the 95 % quantile of that over at most 48 frames.
+    As a whole, differences count that are in most columns at once, as those of slow cells are not.
+    """
+    background = view.background
+    stays = staying(view)[view.middle] > LEAST_CHANGE
+    if not np.any(stays):
+        return 0.0
+    kept = np.flatnonzero(background.kept)
+    numbers = spread(len(background), 48)
+    has = kept[background.frame_index[numbers]]
+    middles = view.starts[kept] + view.length / 2
+    fits = kept[np.abs(middles - numbers[:, np.newaxis]).argmin(axis=1)]
+    pairs, which = np.unique(np.stack([has, fits], axis=1), axis=0, return_inverse=True)
+    distinct, place = np.unique(pairs, return_inverse=True)
+    images = view.places(background.series[distinct])
+    first, second = images[place.reshape(pairs.shape).T]
+    left = fit(first, second).left[:, view.middle]
+    left *= stays
+    if whole:
+        columns = np.mean(np.any(np.abs(left) > LIMIT / 3, axis=1), axis=1)
+        left[columns < 0.7] = 0
+    late = np.quantile(np.abs(left), 0.97, axis=(1, 2))
+    return float(np.quantile(late[which.ravel()], 0.95))
+
+
+def change(view: View, cause: str) -> Finding | None:
+    """How far backgrounds are behind what changes for good; see the note on `lag`.
+
+    The images whose windows share no frames, in the order of time and under one light, are
+    passed through a running median over three, which forgets what comes and goes. A place
+    changes for good if what is left has a range above 1 grey value. There, the image that a
+    frame has is compared with the kept one whose window has the frame in its middle: the
+    number is the 97 % quantile of their difference over places in the middle rows, and of that the
+    95 % quantile over frames. Look here above 0.67 grey values plus
+    one and a half times the grain of the background, and if more than 0.5 % of the places change
+    by more than 4, though far from edges and not in all columns: something lies there since then.
+    """
+    if len(view.apart) < LEAST_WINDOWS:
+        return None
+    changes = staying(view)[view.middle]
+    value = lag(view)
+    places = (changes > 4) & ~_near_edges(view)
+    text = (
+        f"{value:.2g} grey values late; {percent(float(np.mean(changes > LEAST_CHANGE)))} of the "
+        "channel changes for good"
+    )
+    advice = ""
+    if value > LATE + (1.5 * graininess(view) if view.is_sampled else 0):
+        advice = f"The channel itself changes, and the background is late: {shorter(view, value)}."
+    if float(np.mean(places)) > 0.005 and float(np.mean(np.any(places, axis=0))) < 0.9:
+        arrival = view.background.step_times[view.apart[_arrival(view, places)]]
+        advice = (
+            f"Something has come to lie in one place at about {arrival:.4g} s. Dirt is part of the "
+            "background, as it should be. A cell is, too, and frames are wrong there: leave them "
+            f"out. {advice or 'No parameter helps.'}"
+        )
+    return judge(
+        "change",
+        "Changes that stay",
+        value,
+        text,
+        "Focus, place or dirt of the channel change, and the background follows with a delay.",
+        cause if advice and cause else advice,
+    )
+
+
+def _near_edges(view: View) -> NDArray[np.bool_]:
+    """Return which places lie near edges in the first of the images apart, and in the last."""
+    from scipy import ndimage  # takes a while to import
+
+    near = np.ones(view.series.shape[1:], bool)
+    for image in view.series[[0, -1]]:
+        rises = [np.gradient(image, axis=k) for k, count in enumerate(image.shape) if count > 1]
+        steep = np.sqrt(sum((rise**2 for rise in rises), np.zeros_like(image)))
+        near &= ndimage.maximum_filter(steep, size=max(3, 7 // view.grid)) > 3 * view.grid
+    return near[view.middle]
+
+
+def _arrival(view: View, places: NDArray[np.bool_]) -> int:
+    """Return the image before which these places change most."""
+    course = np.mean(view.series[:, view.middle][:, places], axis=1)
+    return int(np.argmax(np.abs(np.diff(course)))) + 1
+
+
+def shake(view: View) -> Finding | None:
+    """How far the channel moves from frame to frame, too fast for any window.
+
+    Where edges are, ``frame - image = -(s · slope)`` gives the shift ``s`` of each frame of the
+    sample, by least squares. What is left of its course less its running median over five
+    frames is the shaking, ``v = 2 · 1.48 median(abs(v))`` pixels in each direction: against the
+    background of the frame or against the median of all frames, whichever is less. The number
+    is the 95 % quantile of ``abs(v · slope)`` over places in the middle rows. Look here above 0.75
+    grey values, if that is more than a quarter of what is late (see `change`); no parameter helps.
+    """
+    if not view.is_sampled:
+        return None
+    from scipy import ndimage  # takes a while to import
+
+    courses = np.stack([view.fit.shift, view.fixed.shift])
+    fast = courses - ndimage.median_filter(courses, size=(1, 5, 1), mode="nearest")
+    pixels = 2 * 1.4826 * np.median(np.abs(fast), axis=1).min(axis=0)
+    rises = np.median(view.slopes, axis=0)[:, view.middle]
+    value = float(np.quantile(np.hypot(pixels[0] * rises[0], pixels[1] * rises[1]), 0.95))
+    advice = ""
+    # Fast creeping leaves a little of that, too, and far more that is late.
+    if value > LIMIT and value > 0.25 * lag(view):
+        advice = (
+            "The channel shakes from frame to frame, and no parameter helps: no median can "
+            "follow. Fix the chip and the camera, and keep pumps off the table."
+        )
+    return judge(
+        "shake",
+        "Channel that shakes",
+        value,
+        f"{value:.2g} grey values, by ± {float(np.hypot(*pixels)):.2g} pixels",
+        "How far the channel moves from frame to frame, and what edges make of it.",
+        advice,
+    )

@@ -1,0 +1,194 @@
+"""The lamp: flicker, drift, and the light that offsets leave."""
+
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.method.offsets import BAND_ROWS, band_means
+from sparsemed.method.repeated import each
+from sparsemed.method.result import Background
+from sparsemed.quality.change import lag
+from sparsemed.quality.cures import shorter
+from sparsemed.quality.finding import LIMIT, Finding, judge, percent
+from sparsemed.quality.light import FLICKER, flicker_events
+from sparsemed.quality.view import View
+
+FLICKER_SHARE = 5 / 1000
+"""Share of frames that flicker from which on a lamp does; dcnum's 5 frames of 1000."""
+
+MOST_LIGHT = 1.0
+"""Grey values of light that may be left, as they are at the darkest or brightest places only."""
+
+
+def flicker(view: View) -> Finding | None:
+    """Share of frames in which the lamp flickers; see `flicker_events` for the rule.
+
+    Flicker that offsets correct is good; what they leave is the brightness left in the channel.
+    Without offsets, the frames of the sample are taken, with the difference of the wall band's
+    mean. Left out where there is no wall.
+    """
+    events = _flickering(view)
+    if events is None or not view.has_wall:
+        return None
+    count = int(np.count_nonzero(events))
+    share = count / len(events)
+    text = f"{count} of {len(events)} frames ({percent(share)})"
+    advice = ""
+    if share >= FLICKER_SHARE and view.background.offsets is not None:
+        text += ", corrected by bg_off"
+    elif share >= FLICKER_SHARE and not _harm(view):
+        advice = "The lamp flickers and nothing corrects it: offset_correction=True."
+    return judge(
+        "flicker",
+        "Flicker of the lamp",
+        share,
+        text,
+        "Frames whose wall is 2.5 grey values or more off from the background (dcnum's rule).",
+        advice,
+    )
+
+
+def _flickering(view: View) -> NDArray[np.bool_] | None:
+    """Return which frames show the lamp flicker: of all, or of the sample."""
+    background, sample = view.background, view.sample
+    if background.offsets is not None or sample is None:
+        return flicker_events(background)
+    walls = sample.images[:, :BAND_ROWS].mean(axis=(1, 2), dtype=np.float64)
+    off = walls - each(background.images, band_means)[background.frame_index[sample.numbers]]
+    events: NDArray[np.bool_] = np.abs(off - np.median(off)) >= FLICKER * view.scale
+    return events
+
+
+def drift(view: View) -> Finding | None:
+    """Drift of brightness over the measurement, as a share of the brightness.
+
+    A straight line is fitted to the wall band's mean of the series over time: ``slope *
+    duration / mean``. It is only told, as offsets and a new image each second follow a lamp that
+    warms up. What they leave is the brightness left in the channel. Left out where there is no
+    wall.
+    """
+    if not view.has_wall:
+        return None
+    background = view.background
+    walls, times = each(background.series, band_means), background.step_times
+    slope = 0.0
+    if len(walls) > 1:
+        centred = times - np.mean(times)
+        slope = float(centred @ walls / (centred @ centred))
+    value = slope * float(times[-1] - times[0]) / max(float(np.mean(walls)), 1.0)
+    return judge(
+        "drift",
+        "Drift of brightness",
+        value,
+        f"{'+' if value > 5e-5 else ''}{percent(value)} of the brightness of the wall",
+        "How much the light of the wall changed over the measurement, slowly.",
+        "",
+    )
+
+
+def light_left(view: View, with_offsets: bool) -> float:
+    """Return the light that is left in the channel, with or without offsets.
+
+    The number of `channel`, whatever the background was computed with.
+    """
+    assert view.sample is not None
+    middle = view.below[:, view.middle]
+    gain, added = view.fit.gain, view.fit.added
+    offsets = np.zeros(len(middle))
+    if with_offsets and view.background.offsets is not None:
+        offsets = view.background.offsets[view.sample.numbers] / view.scale
+    elif with_offsets:
+        walls = view.frames[:, view.band] - view.below[:, view.band]
+        offsets = np.mean(walls, axis=(1, 2), dtype=np.float64)
+    # What is left is a straight line of the grey value: its ends are where it is largest.
+    ends = np.quantile(middle, [0.025, 0.975], axis=(1, 2))
+    left = (gain - 1) * ends + added - offsets
+    return float(np.quantile(np.abs(left).max(axis=0), 0.95))
+
+
+def blurred(view: View) -> float:
+    """Return what light that changes within a window adds to errors of medians."""
+    from scipy import ndimage  # takes a while to import
+
+    light = view.fit.gain * np.median(view.below) + view.fit.added
+    fast = np.abs(light - ndimage.median_filter(light[:, np.newaxis], size=(5, 1))[:, 0])
+    scatter = 1.4826 * float(np.median(fast))
+    return scatter * NormalDist().inv_cdf(0.5 / (1 - min(view.covered, 0.45)))
+
+
+def _harm(view: View) -> bool:
+    """Whether offsets make it worse, as where objects pass the rows they are taken from."""
+    return view.is_sampled and light_left(view, False) < 0.8 * light_left(view, True)
+
+
+def channel(view: View, cause: str) -> Finding | None:
+    """Brightness left in the channel: what is not corrected by an offset from the wall.
+
+    Each frame of the sample is fitted by its background image ``B``, ``gain · B + added``, by
+    least squares without places that are off by more (cells). What is left is
+    ``(gain - 1) B + added - bg_off``, at the darkest or brightest of 95 % of the middle rows; and
+    of that the 95 % quantile over frames. Light that changes within a window also upsets the
+    median where cells pass: with ``s`` what it scatters and ``p`` the share of frames in which
+    cells cover a place, by ``s z(0.5 / (1 - p))``, ``z`` the quantile of the normal
+    distribution. That is added. Look here above 1 grey value.
+    """
+    if not view.is_sampled or view.background.series.shape[1] <= BAND_ROWS:
+        return None
+    corrects = view.background.offsets is not None
+    value = light_left(view, corrects) + blurred(view)
+    advice = ""
+    if value > MOST_LIGHT:
+        advice = cause or _steadier(view, value, light_left(view, not corrects) + blurred(view))
+    return judge(
+        "channel",
+        "Brightness left in the channel",
+        value,
+        f"up to {value:.2g} grey values in 95 of 100 frames",
+        "How bright or dark the channel still is when the background is subtracted; "
+        "it should be 0.",
+        advice,
+    )
+
+
+def _steadier(view: View, value: float, otherwise: float) -> str:
+    """Return what to do about light that is left, and would be with or without offsets."""
+    corrects = view.background.offsets is not None
+    late = lag(view)
+    if late > LIMIT and corrects and (otherwise < 0.8 * value or not view.has_wall):
+        return f"The first 20 rows change with the channel: {shorter(view, late)}."
+    if otherwise < 0.8 * value:
+        if corrects:
+            return (
+                "The first 20 rows, from which offsets are taken, show more than the light, as "
+                "where objects pass: offset_correction=False."
+            )
+        return "Brightness differs from frame to frame: offset_correction=True."
+    if not view.has_wall:
+        return (
+            "Brightness differs from frame to frame, and the first 20 rows do not tell by "
+            "how much, so that no parameter helps: expose all frames alike."
+        )
+    if is_fast(view):
+        return (
+            "The light changes from frame to frame, and not everywhere alike, so that no "
+            "parameter helps: give the lamp a steady supply (direct current), or expose for "
+            "whole periods of the mains."
+        )
+    return f"Offsets are not enough: {shorter(view, value)}; and steady the lamp."
+
+
+def is_fast(view: View) -> bool:
+    """Whether most of the changes of the light are faster than the shortest window.
+
+    That is, if the light less its running mean over 25 frames has more than half of its
+    standard deviation.
+    """
+    background: Background = view.background
+    if background.offsets is None:
+        return True
+    from scipy import ndimage  # takes a while to import
+
+    light = background.offsets + each(background.images, band_means)[background.frame_index]
+    fast = light - ndimage.uniform_filter1d(light, 25)
+    return float(np.std(fast)) > 0.5 * float(np.std(light))

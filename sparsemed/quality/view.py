@@ -1,0 +1,283 @@
+"""What all numbers are taken from: frames and background images, at a few thousand places."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.method.offsets import BAND_ROWS
+from sparsemed.method.result import Background
+from sparsemed.method.windows import window_starts
+from sparsemed.quality.light import IMAGES, grey_scale
+from sparsemed.quality.sample import Sample, spread
+
+PLACES = 3_500
+"""Places of an image that are looked at, or up to four times as many."""
+
+LEAST_WINDOWS = 3
+"""Windows that share no frames, below which it cannot be told whether something changes."""
+
+LEAST_FRAMES = 16
+"""Frames of the sample below which nothing can be told of single places."""
+
+Floats = NDArray[np.float32]
+
+
+class Fit(NamedTuple):
+    """Images as their backgrounds under another light, shifted, and what is left.
+
+    Attributes
+    ----------
+    gain, added : ndarray, shape (n,)
+        The light of each image: its background times `gain`, plus `added`.
+    shift : ndarray, shape (n, 2)
+        Pixels by which each is shifted, down and along the flow; 0 where nothing has edges.
+    left : ndarray, shape (n, h, w)
+        What neither of them explains.
+    """
+
+    gain: NDArray[np.float64]
+    added: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    left: Floats
+
+
+@dataclass
+class View:
+    """A background and a sample of its frames, at places; all else follows when it is asked for.
+
+    A place is the mean of 3 × 3 pixels: that leaves what is as large as an edge or a cell, and a
+    third of the noise. In large images places lie apart.
+    """
+
+    background: Background
+    sample: Sample | None
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether there are enough frames to compare with."""
+        return self.sample is not None and len(self.sample.numbers) >= LEAST_FRAMES
+
+    @cached_property
+    def scale(self) -> float:
+        """What a grey value of 8 bits amounts to."""
+        return grey_scale(self.background)
+
+    @cached_property
+    def length(self) -> int:
+        """Frames in a window."""
+        count = len(self.background)
+        if self.background.time[-1] <= self.background.time[0]:
+            return count
+        return min(int(self.background.parameters.kernel_size), count)
+
+    @cached_property
+    def rate(self) -> float:
+        """Frames a second."""
+        return len(self.background) / max(float(self.background.time[-1]), 1e-9)
+
+    @cached_property
+    def starts(self) -> NDArray[np.intp]:
+        """First frame of the window of each image of the series."""
+        return window_starts(self.background.time, self.background.step_times, self.length)
+
+    @cached_property
+    def apart(self) -> NDArray[np.intp]:
+        """Images whose windows share no frames: as many as there can be, of those that were kept.
+
+        Of many, some that are evenly spaced.
+        """
+        chosen: list[int] = []
+        free_from = -1
+        for number in np.flatnonzero(self.background.kept).tolist():
+            if self.starts[number] >= free_from:
+                chosen.append(number)
+                free_from = int(self.starts[number]) + self.length
+        return np.array(chosen, dtype=np.intp)[spread(len(chosen), IMAGES)]
+
+    @cached_property
+    def grid(self) -> int:
+        """Pixels from one place to the next."""
+        _, height, width = self.background.series.shape
+        return max(1, math.isqrt(height * width // PLACES))
+
+    def places(self, images: NDArray[Any], down: int = 0, along: int = 0) -> Floats:
+        """Return images at places, shape (n, h, w), in grey values of 8 bits; or beside them."""
+        height, width = images.shape[1:]
+        rows, columns = (np.arange(2, max(3, n - 2), self.grid) for n in (height, width))
+        sums = np.zeros((len(images), len(rows), len(columns)), np.float32)
+        for row in (-1, 0, 1):
+            for column in (-1, 0, 1):
+                top, left = 2 + row + down, 2 + column + along
+                bottom, right = top + height - 4, left + width - 4
+                sums += images[:, top : bottom : self.grid, left : right : self.grid]
+        sums /= 9 * self.scale
+        return sums
+
+    @cached_property
+    def middle(self) -> slice:
+        """Rows of places in the middle, those that cleansing looks at."""
+        height = self.background.series.shape[1]
+        reach = max(20, height // 4)
+        top, bottom = max(0, height // 2 - reach), height // 2 + reach
+        return slice(top // self.grid, max(top // self.grid + 1, bottom // self.grid))
+
+    @cached_property
+    def band(self) -> slice:
+        """Rows of places in the first rows of an image, from which offsets are taken."""
+        return slice(0, max(1, (BAND_ROWS - 2) // self.grid))
+
+    @cached_property
+    def series(self) -> Floats:
+        """The images `apart`, all under the light of their median."""
+        images = self.places(self.background.series[self.apart])
+        usual = np.median(images, axis=0)
+        return usual + fit(images, np.broadcast_to(usual, images.shape)).left
+
+    @cached_property
+    def frames(self) -> Floats:
+        """The frames of the sample."""
+        assert self.sample is not None
+        return self.places(self.sample.images)
+
+    @cached_property
+    def used(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The background images of these frames, and which of them each frame has."""
+        assert self.sample is not None
+        used = self.background.frame_index[self.sample.numbers]
+        return np.unique(used, return_inverse=True)
+
+    @cached_property
+    def below(self) -> Floats:
+        """The background image of each of these frames."""
+        distinct, which = self.used
+        return self.places(self.background.images[distinct])[which]
+
+    @cached_property
+    def slopes(self) -> Floats:
+        """How these rise from pixel to pixel, down and along the flow, shape (n, 2, h, w)."""
+        distinct, which = self.used
+        images = self.background.images[distinct]
+        down = self.places(images, down=1) - self.places(images, down=-1)
+        along = self.places(images, along=1) - self.places(images, along=-1)
+        rises: Floats = np.stack([down, along], axis=1)[which]
+        rises /= 2
+        return rises
+
+    @cached_property
+    def fit(self) -> Fit:
+        """Frames of the sample, as their own background images."""
+        return fit(self.frames, self.below, self.slopes)
+
+    @cached_property
+    def fixed(self) -> Fit:
+        """Frames of the sample, as one and the same image: their median under one light."""
+        light = np.maximum(np.median(self.frames, axis=(1, 2), keepdims=True), 1)
+        usual = np.median(self.frames / light, axis=0) * np.median(light)
+        slopes = np.median(self.slopes, axis=0)
+        return fit(self.frames, *(np.broadcast_to(each, (len(light), *each.shape))
+                                  for each in (usual, slopes)))  # fmt: skip
+
+    @cached_property
+    def noise(self) -> float:
+        """Noise of a place in a frame.
+
+        1.48 times the median deviation from the median over time, as it is in the quieter
+        quarter of places, which cells do not cover.
+        """
+        off = np.median(self.away, axis=0)
+        return max(float(np.quantile(off, 0.25)) * 1.4826, 0.02)
+
+    @cached_property
+    def away(self) -> Floats:
+        """How far places are off their own median, shape (n, h, w)."""
+        left = self.fit.left
+        away: Floats = np.abs(left - np.median(left, axis=0))
+        return away
+
+    @cached_property
+    def off(self) -> NDArray[np.bool_]:
+        """Where a cell is: a place off its own median by more than its noise, shape (n, h, w).
+
+        Both from the background of the frame, which may be wrong, and from the median of all
+        frames, from which the channel may have moved.
+        """
+        least = max(2.0, 5 * self.noise)
+        left = self.fixed.left
+        off: NDArray[np.bool_] = (self.away > least) & (np.abs(left) > least)
+        return off
+
+    @cached_property
+    def has_wall(self) -> bool:
+        """Whether the first rows are quiet, as a wall is: less than 1 % of them is ever off."""
+        return not self.is_sampled or float(np.mean(self.off[:, self.band])) < 0.01
+
+    @cached_property
+    def covered(self) -> float:
+        """How often cells cover a place: its share of frames, in the fullest rows."""
+        rows = np.mean(self.off[:, self.middle], axis=(0, 2))
+        return float(np.quantile(rows, 0.9))
+
+
+def fit(images: Floats, below: Floats, slopes: Floats | None = None) -> Fit:
+    """Explain images by those below: by light, and where slopes are given, by a shift.
+
+    Light by least squares, without places that are off by more than three times the usual and by
+    more than a change of light makes of them (cells); the shift then by least squares on the
+    tenth of places with the steepest slopes, without those that no shift by two pixels can
+    explain (cells).
+    """
+    shape = images.shape
+    x, y = (each.reshape(shape[0], -1) for each in (below, images))
+    centre = np.mean(x, axis=1, keepdims=True)
+    x, y = x - centre, y - centre
+    left = y - x
+    left -= np.median(left, axis=1, keepdims=True)
+    for _ in range(2):
+        usual = np.median(np.abs(left), axis=1, keepdims=True)
+        near = np.abs(left) <= np.maximum(1, 4.4 * usual) + 0.15 * np.abs(x)
+        count = np.count_nonzero(near, axis=1, keepdims=True)
+        near_x = near * x
+        mean_x, mean_y = _sums(near_x) / count, _sums(near * y) / count
+        variance = _sums(near_x * x) / count - mean_x**2
+        gain = (_sums(near_x * y) / count - mean_x * mean_y) / np.maximum(variance, 4)
+        gain[variance < 4] = 1  # an even image does not tell gain from what is added
+        added = mean_y - gain * mean_x
+        left = (y - gain * x - added).astype(np.float32)
+    shift = np.zeros((shape[0], 2))
+    if slopes is not None:
+        shift = _take_shift(left, slopes.reshape(shape[0], 2, -1))
+    added += centre * (1 - gain)
+    return Fit(gain[:, 0], added[:, 0], shift, left.reshape(shape))
+
+
+def _sums(values: Floats) -> NDArray[np.float64]:
+    # No products of matrices: their threads would cost more than they save.
+    sums: NDArray[np.float64] = np.sum(values, axis=-1, dtype=np.float64, keepdims=True)
+    return sums
+
+
+def _take_shift(left: Floats, slopes: Floats) -> NDArray[np.float64]:
+    """Return by how many pixels images are shifted, and take that from what is left of them."""
+    steep = np.hypot(slopes[:, 0], slopes[:, 1])
+    kth = int(0.9 * (steep.shape[1] - 1))
+    limit = np.maximum(np.partition(steep, kth, axis=1)[:, kth : kth + 1], 1)
+    clear = (steep >= limit) & (np.abs(left) <= 2 * steep + 2)
+    shift = np.zeros((len(left), 2))
+    for number in np.flatnonzero(np.count_nonzero(clear, axis=1) >= 20).tolist():
+        down, along = slopes[number][:, clear[number]]
+        residue = left[number][clear[number]]
+        both = float(np.sum(down * along))
+        squares = float(np.sum(down**2)), float(np.sum(along**2))
+        least = 0.01 * sum(squares)  # where all edges have one direction
+        normal = np.array([[squares[0] + least, both], [both, squares[1] + least]])
+        aims = [float(np.sum(down * residue)), float(np.sum(along * residue))]
+        moved = np.clip(np.linalg.solve(normal, aims), -2, 2)
+        after = residue - moved[0] * down - moved[1] * along
+        if np.sum(after**2) < 0.95 * np.sum(residue**2):
+            left[number] -= (moved[0] * slopes[number, 0] + moved[1] * slopes[number, 1])
+            shift[number] = -moved
+    return shift
