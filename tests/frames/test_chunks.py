@@ -72,6 +72,15 @@ def flip(path, byte, bit=0):
         file.write(bytes([value ^ 1 << bit]))
 
 
+@pytest.mark.parametrize("level", [0, 1, 9])
+def test_every_level_of_gzip_is_read_past_hdf5(tmp_path, level):
+    images = grainy((9, 8, 7))
+    options = {"chunks": (4, 8, 7), "compression": "gzip", "compression_opts": level}
+    with stored(tmp_path / "a.h5", images, **options) as dataset:
+        assert obstacle(dataset) is None
+        np.testing.assert_array_equal(read(ChunkFrames(dataset, 2, "images")), images)
+
+
 # What has to be read by HDF5
 
 
