@@ -16,6 +16,7 @@ IMAGES = 25
 FLICKER = 2.5
 """Grey values by which a frame's wall is off when the lamp flickers; dcnum's value."""
 
+
 def grey_scale(background: Background) -> float:
     """Return what a grey value of an 8-bit image amounts to in these images.
 
