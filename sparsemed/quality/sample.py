@@ -31,12 +31,15 @@ SAMPLE = 48
 """Frames of a sample, where there are as many."""
 
 SAMPLE_BYTES = 256 * 1024**2
-"""What these may weigh, if they are more than a dozen."""
+"""What these may weigh, if they are more than the least."""
+
+LEAST_FRAMES = 16
+"""Frames of the sample below which nothing can be told of single places."""
 
 
 def sample_numbers(count: int, height: int, width: int) -> NDArray[np.intp]:
     """Return which of the frames a sample is made of, evenly spaced."""
-    return spread(count, min(SAMPLE, max(12, SAMPLE_BYTES // max(1, 2 * height * width))))
+    return spread(count, min(SAMPLE, max(LEAST_FRAMES, SAMPLE_BYTES // max(1, 2 * height * width))))
 
 
 def take_sample(

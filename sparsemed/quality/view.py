@@ -12,16 +12,13 @@ from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.method.result import Background
 from sparsemed.method.windows import window_starts
 from sparsemed.quality.light import IMAGES, grey_scale
-from sparsemed.quality.sample import Sample, spread
+from sparsemed.quality.sample import LEAST_FRAMES, Sample, spread
 
 PLACES = 3_500
 """Places of an image that are looked at, or up to four times as many."""
 
 LEAST_WINDOWS = 3
 """Windows that share no frames, below which it cannot be told whether something changes."""
-
-LEAST_FRAMES = 16
-"""Frames of the sample below which nothing can be told of single places."""
 
 Floats = NDArray[np.float32]
 

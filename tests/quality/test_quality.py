@@ -22,7 +22,7 @@ from sparsemed.quality import (
 from sparsemed.quality.cures import longer, shorter
 from sparsemed.quality.finding import percent
 from sparsemed.quality.light import grey_range
-from sparsemed.quality.sample import spread
+from sparsemed.quality.sample import sample_numbers, spread
 from sparsemed.quality.view import View, fit
 
 
@@ -453,3 +453,7 @@ def test_drift_has_a_sign(end, sign):
     finding = judged(background_of(bright.round().astype(np.uint8)))["drift"]
     assert finding.value == pytest.approx(end - 1, abs=0.05)
     assert finding.text.startswith(sign or "0 %")
+
+
+def test_samples_of_images_of_any_size_are_enough_to_tell():
+    assert [len(sample_numbers(500, side, side)) for side in (80, 2048, 9000)] == [48, 32, 16]
