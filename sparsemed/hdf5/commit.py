@@ -53,13 +53,48 @@ def new_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
     disk.check_folder(path)
     disk.check_absent(path)
     recover(path)  # raises if there is a journal of a file that is gone: it would come in here
-    with open(os.devnull, "rb", buffering=0) as nothing:
-        overlay = Overlay(nothing, path)
-        with _hdf5_on(overlay, "w") as h5:
-            yield h5
+    with _kept_in_memory(path) as (h5, overlay):
+        yield h5
     failed = "could not be created; make room or choose another folder, and run again"
     with disk.naming(path, failed):
         disk.create(path, overlay.tail)
+
+
+@contextlib.contextmanager
+def rewritten_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
+    """Write an existing HDF5 file anew: it begins empty, and takes the old one's place at the end.
+
+    Until the body has finished, the old file is there; other programs that read it then go on.
+
+    Parameters
+    ----------
+    path : str or path
+        The file. When the body has finished, no one else may have it open.
+
+    Yields
+    ------
+    h5py.File
+        An empty file, open for writing.
+
+    Raises
+    ------
+    PermissionError
+        If the file or its folder is read-only.
+    OSError
+        If the file is missing, is open or was changed elsewhere, or cannot be written.
+    """
+    path = Path(os.path.realpath(path))  # a link goes on leading to it
+    recover(path)
+    with disk.open_for_writing(path, "or choose another output file") as handle:
+        stored = LocalBytes(path, handle.fileno())
+        state = file_state(handle.fileno())
+        with _kept_in_memory(path) as (h5, overlay):
+            yield h5
+        with disk.locked(handle, path):
+            _check_unchanged(path, stored, state)
+            if os.name == "nt":  # which replaces no file that is open, by whomever
+                handle.close()
+            disk.replace(path, overlay.tail)
 
 
 @contextlib.contextmanager
@@ -99,6 +134,14 @@ def changed_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
 
 
 @contextlib.contextmanager
+def _kept_in_memory(path: Path) -> Iterator[tuple[h5py.File, Overlay]]:
+    with open(os.devnull, "rb", buffering=0) as nothing:
+        overlay = Overlay(nothing, path)
+        with _hdf5_on(overlay, "w") as h5:
+            yield h5, overlay
+
+
+@contextlib.contextmanager
 def _hdf5_on(overlay: Overlay, mode: str) -> Iterator[h5py.File]:
     with signals_put_off():
         try:
@@ -124,10 +167,8 @@ def _commit(
 ) -> None:
     path = overlay.path
     journal = journal_of(path)
-    meanwhile = f"{path}: was changed by another program in the meantime; run again"
     with disk.locked(handle, path):
-        if stored.state != state or journal.exists():
-            raise OSError(meanwhile)
+        _check_unchanged(path, stored, state)
         try:
             failed = "could not be changed and is as before; make room and run again"
             with disk.naming(path, failed):
@@ -144,7 +185,7 @@ def _commit(
                 disk.sync(handle)
                 disk.remove(journal)
         except FileExistsError as error:  # the journal of another process, without locks
-            raise OSError(meanwhile) from error
+            raise OSError(_MEANWHILE.format(path)) from error
         except BaseException:
             if journal.exists():  # otherwise nothing has changed yet, or everything
                 with disk.naming(path, f"could not be restored; keep {journal.name} and run again"):
@@ -152,3 +193,11 @@ def _commit(
             raise
         with contextlib.suppress(OSError):  # at worst, the journal comes back and undoes the change
             disk.sync_folder(path.parent)
+
+
+_MEANWHILE = "{}: was changed by another program in the meantime; run again"
+
+
+def _check_unchanged(path: Path, stored: LocalBytes, state: tuple[int, ...]) -> None:
+    if stored.state != state or journal_of(path).exists():
+        raise OSError(_MEANWHILE.format(path))

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -116,20 +117,31 @@ def _create_nameless(path: Path, data: bytes | bytearray) -> bool:
     return True
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Write a file wholly or not at all, in place of one that may be there."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+def replace(path: Path, data: bytes | bytearray) -> None:
+    """Write a file wholly or not at all, in place of one that may be there, whose mode it gets."""
+    temporary = path.with_name(_temporary_name())
     try:
-        with (
-            naming(path, "could not be written; make room or choose another folder"),
-            open(temporary, "xb", buffering=0) as handle,
-        ):
-            write(handle, 0, data)
-            sync(handle)
-            handle.close()  # Windows renames no open file
+        with naming(path, "could not be written; make room or choose another folder"):
+            if not _create_nameless(temporary, data):
+                with open(temporary, "xb", buffering=0) as handle:
+                    write(handle, 0, data)
+                    sync(handle)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copymode(path, temporary)
             _patiently(os.replace, temporary, path)
     finally:
         _discard(temporary)
+    with contextlib.suppress(OSError):  # at worst, the old file comes back
+        sync_folder(path.parent)
+
+
+def can_be_replaced(path: Path) -> bool:
+    """Return whether another file may take the place of one without anybody missing anything.
+
+    One that has several names would lose all but one, and that of another user its owner.
+    """
+    found = path.stat()
+    return found.st_nlink == 1 and (os.name == "nt" or found.st_uid == os.geteuid())
 
 
 def _temporary_name() -> str:
@@ -227,7 +239,8 @@ def locked(handle: io.FileIO, path: Path) -> Iterator[bool]:
     try:
         yield is_locked
     finally:
-        if is_locked:  # closing is not enough: forked processes may hold the handle, too
+        # closing alone is not enough: forked processes may hold the handle, too
+        if is_locked and not handle.closed:
             portalocker.unlock(handle)
 
 
