@@ -224,9 +224,11 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         """Write the background to a measurement file, as dcnum does.
 
         The file holds ``image_bg`` and, with offsets, ``bg_off``. A new file
-        also refers to the measurement that the frames are from. An existing
-        file, which may be that measurement itself, keeps all it has but for
-        an earlier background.
+        also refers to the measurement that the frames are from, by an absolute
+        path and by one from its own folder. An existing file, which may be that
+        measurement itself, keeps all it has but for an earlier background, and its
+        reference is renewed. One that holds nothing but an earlier result is
+        written anew.
 
         Parameters
         ----------
@@ -240,8 +242,14 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         OSError
             If the file cannot be written.
         ValueError
-            If an existing file holds another number of frames.
+            If an existing file holds another number of frames, or belongs to another
+            measurement.
         """
+        self._write(path, compress=compress)
+
+    def _write(
+        self, path: str | PathLike[str], *, compress: bool, like_dcnum: bool = False
+    ) -> None:
         write_background(
             path,
             images=self.images,
@@ -250,4 +258,6 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
             parameters=self.parameters,
             source=self.source,
             compress=compress,
+            basins=self.basins,
+            like_dcnum=like_dcnum,
         )

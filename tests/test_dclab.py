@@ -6,11 +6,14 @@ import dclab
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from dclab.cli import join
 from dcnum.read import HDF5Data
 
 from sparsemed import compute_background
+from sparsemed.cli import main
 from sparsemed.demo import make_measurement
+from sparsemed.rtdc.measurement import Measurement
 
 COUNT = 90
 
@@ -107,10 +110,9 @@ def test_both_files_moved_together(folder, monkeypatch, given):
     monkeypatch.chdir("/")
     moved = folder.rename(folder.with_name("second"))
     check(moved / "out.rtdc", background, frames, time)
-    if given == "relative":  # dcnum takes only paths that lead to the file as they are
-        with HDF5Data(moved / "out.rtdc") as data:
-            np.testing.assert_array_equal(data["image"][:], frames)
-            np.testing.assert_array_equal(data["image_bg"][:], background[:])
+    with HDF5Data(moved / "out.rtdc") as data:
+        np.testing.assert_array_equal(data["image"][:], frames)
+        np.testing.assert_array_equal(data["image_bg"][:], background[:])
 
 
 @pytest.mark.parametrize("given", ["absolute", "relative"])
@@ -123,6 +125,36 @@ def test_the_measurement_moved_next_to_the_output(folder, tmp_path, monkeypatch,
     check(output, background, frames, time)
     shutil.move("raw.rtdc", output.parent)
     check(output, background, frames, time)
+
+
+@pytest.mark.parametrize("writer", ["save", "compute"])
+def test_two_folders_moved_together(folder, tmp_path, writer):
+    """All three programs find the measurement, and a further run renews what leads to it."""
+    home, away = tmp_path / "home", tmp_path / "away"
+    home.mkdir()
+    raw = folder.rename(home / "data") / "raw.rtdc"
+    results = home / "results"
+    background = compute_background(raw, kernel_size=9, split_time=0.1)
+    if writer == "save":
+        results.mkdir()
+        background.save(results / "raw_bg.rtdc")
+    else:
+        settings = ["-k", "kernel_size=9", "-k", "split_time=0.1"]
+        options = ["compute", "-r", str(home / "data"), "-o", str(results), *settings]
+        assert CliRunner().invoke(main, options).exit_code == 0
+    frames, time = frames_of(raw)
+    home.rename(away)
+    output, moved = away / "results" / "raw_bg.rtdc", away / "data" / "raw.rtdc"
+    check(output, background, frames, time)
+    with HDF5Data(output) as data:
+        np.testing.assert_array_equal(data["image"][:], frames)
+        np.testing.assert_array_equal(data["image_bg"][:], background[:])
+    with Measurement(output) as measurement:
+        np.testing.assert_array_equal(measurement.image.read(), frames)
+    compute_background(moved, kernel_size=9, split_time=0.1).save(output)
+    with HDF5Data(output) as data:
+        paths = [basin["paths"] for basin in data.basins if basin["type"] == "file"]
+    assert paths == [[str(moved.resolve()), "../data/raw.rtdc"]]
 
 
 def test_without_the_measurement_the_background_is_still_there(folder):

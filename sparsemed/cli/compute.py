@@ -86,8 +86,8 @@ def compute(
     The result is a new file next to each measurement, with _bg added to its
     name, unless --output or --in-place says otherwise. If that file exists, the
     background is added to it, in place of an earlier one; but a file that holds
-    images of its own changes only with --in-place. Files change wholly or not
-    at all.
+    images of its own changes only with --in-place, and one that belongs to another
+    measurement is refused: remove it first. Files change wholly or not at all.
 
     Prints a line for each measurement; MB/s are those of its frames,
     uncompressed. It ends with the verdict on the background: good, look here,

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +33,9 @@ class BackgroundSparseMed:
     """Compute the background of a measurement and write it to a file.
 
     A drop-in for the class of the same name in dcnum 0.31: same arguments,
-    same results, same files, but without a pool of processes.
+    same results, same files, but without a pool of processes. Like that of dcnum, a new
+    file refers to the measurement by one path, the one that you give; `SparseBackground.save`
+    and the command line record two, by which it is also found after both were moved.
 
     Parameters
     ----------
@@ -139,7 +143,7 @@ class BackgroundSparseMed:
         try:
             self._open(input_data)
             self.time = self._read_time()
-            check_output(self.output_path, self.image_count, self._source)
+            check_output(self.output_path, self.image_count, self._source, basins)
             label = str(self._source) if self._source else None
             self._plan = plan(self.time, self._parameters, label)
             self.step_times = self._plan.steps
@@ -236,33 +240,47 @@ class BackgroundSparseMed:
             file is then what it was before.
         """
         began = time.perf_counter()
-        with following(progress, self.image_count) as self._report:
-            try:
-                self._process()
-            finally:
-                self._report = ignore
+        with self._following(progress):
+            self._process()
         self.logger.info("Background computed in %.1f s", time.perf_counter() - began)
 
+    @contextmanager
+    def _following(self, progress: Progress | bool | None) -> Iterator[None]:
+        with following(progress, self.image_count) as self._report:
+            try:
+                yield
+            finally:
+                self._report = ignore
+
     def _process(self) -> None:
-        background = self.process_approach()
+        background = self._compute()
         # Nothing may hold the output open while it changes: it can be the
         # measurement itself, or one of its basins.
         self._close()
         try:
-            background.save(self.output_path, compress=self._compress)
+            background._write(self.output_path, compress=self._compress, like_dcnum=True)
         finally:
             if self._source is not None:
                 self._open(self._source)
         self._progress = 1.0
 
-    def process_approach(self) -> SparseBackground:
+    def process_approach(self, progress: Progress | bool | None = None) -> SparseBackground:
         """Compute the background without writing it.
+
+        Parameters
+        ----------
+        progress : True or callable, optional
+            See `sparsemed.compute_background`.
 
         Returns
         -------
         SparseBackground
             Also kept as the attribute `background`.
         """
+        with self._following(progress):
+            return self._compute()
+
+    def _compute(self) -> SparseBackground:
         if self._source is not None and self._measurement is None:
             raise ValueError(
                 f"{self._source}: the job is over and its input closed; make a new one"

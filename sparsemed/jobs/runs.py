@@ -72,7 +72,7 @@ class Run(NamedTuple):
             frames, height, width = measurement_frames(measurement, 1).shape
             axis = measurement_time(measurement)
         if self.output.parent.is_dir() or not self.folder_is_made:
-            check_output(self.output, frames, self.source)
+            check_output(self.output, frames, self.source, basins)
         planned = plan(axis, parameters, str(self.source))
         change = "into the file that is there" if self.output.exists() else "new file"
         if self.in_place:
@@ -105,11 +105,11 @@ class Run(NamedTuple):
         job = BackgroundSparseMed(
             self.source, self.output, num_cpus=num_cpus, basins=basins, **asdict(parameters)
         )
-        with job, bar(job.image_count, name, keep=False) if name else nullcontext() as progress:
-            job.process(progress)
+        with bar(job.image_count, name, keep=False) if name else nullcontext() as progress:
+            with job:
+                result = job.process_approach(progress)
+            result.save(self.output)  # records two paths, where the class records one
         seconds = time.perf_counter() - began
-        result = job.background
-        assert result is not None
         height, width = job.image_shape
         findings = assess(result, job.sample)
         size = len(result) * height * width * result.images.itemsize

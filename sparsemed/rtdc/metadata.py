@@ -17,20 +17,20 @@ from sparsemed.rtdc.basins import (
     Basin,
     file_record,
     free_mapping,
-    measurement_identifier,
     read_basins,
     store_record,
 )
 from sparsemed.rtdc.measurement import naming_damage
-from sparsemed.version import __version__
+from sparsemed.rtdc.references import WRITER, reference_record
 
 logger = logging.getLogger(__name__)
 
-WRITER = f"sparsemed {__version__}"
 
+def refer_to(h5: h5py.File, source: Path, path: Path, *, one_path: bool = False) -> None:
+    """Give a new file the metadata of its measurement, its basins, and itself as a basin.
 
-def refer_to(h5: h5py.File, source: Path, path: Path) -> None:
-    """Give a new file the metadata of its measurement, its basins, and itself as a basin."""
+    `one_path` is explained at `sparsemed.rtdc.references.reference_record`.
+    """
     filters = storage_options(True)
     with open_restored(source) as measurement, naming_damage(source):
         for name in measurement.attrs:
@@ -46,33 +46,27 @@ def refer_to(h5: h5py.File, source: Path, path: Path) -> None:
         for basin in read_basins(measurement):
             if not basin.is_internal:
                 _copy_basin(h5, basin, measurement, filters)
-        features: list[str] = []
-        for topic in ("events", "basin_events"):
-            with suppress(ValueError):  # it leads to another file: left open
-                features += subgroup(measurement, topic) or ()
-        record = file_record(
-            name=source.name,
-            description=f"Created by {WRITER}",
-            paths=[_path_for_basin(source, path)],
-            features=sorted(name for name in features if not name.startswith("basinmap")),
-            identifier=measurement_identifier(Attributes(measurement)),
-        )
-        store_record(h5, record, filters)
+        store_record(h5, reference_record(measurement, source, path, one_path=one_path), filters)
 
 
 def _copy_attribute(h5: h5py.File, measurement: h5py.File, name: str) -> None:
     try:
-        value = Attributes(measurement)[name]
-        if isinstance(value, str):
-            try:
-                value.encode()
-            except UnicodeEncodeError:  # text that is not UTF-8: keep its bytes
-                value = np.bytes_(value.encode(errors="surrogateescape"))
-        h5.attrs[name] = value
+        h5.attrs[name] = attribute_as_copied(measurement, name)
     except (OSError, ValueError, TypeError) as error:
         logger.warning(
             "%s: attribute %s is not copied: %s", measurement.filename, quoted(name), error
         )
+
+
+def attribute_as_copied(measurement: h5py.File, name: str) -> Any:
+    """Return an attribute of a measurement as a copy of it has it."""
+    value = Attributes(measurement)[name]
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # text that is not UTF-8: keep its bytes
+            return np.bytes_(value.encode(errors="surrogateescape"))
+    return value
 
 
 def _copy_metadata(
@@ -90,10 +84,7 @@ def _copy_metadata(
         if not found.ndim:
             found.file.copy(found, h5, name=name)
             return
-        data = found[()]
-        if data.dtype == np.dtype("O"):
-            data = np.asarray(data, dtype=f"S{max(len(line) for line in data)}")
-        copy = h5.create_dataset(name, data=data, **filters)
+        copy = h5.create_dataset(name, data=data_as_copied(found), **filters)
         attributes = dict(Attributes(found))
     except (ValueError, TypeError) as error:  # such as references
         logger.warning("%s: %s is not copied: %s", measurement.filename, printable(name), error)
@@ -103,6 +94,14 @@ def _copy_metadata(
     if isinstance(earlier, bytes):
         earlier = earlier.decode(errors="replace")
     copy.attrs["software"] = WRITER if earlier is None else f"{earlier} | {WRITER}"
+
+
+def data_as_copied(dataset: h5py.Dataset) -> Any:
+    """Return a log or table as a copy of it has it: text in lines of fixed length."""
+    data = dataset[()]
+    if dataset.ndim and data.dtype == np.dtype("O"):
+        return np.asarray(data, dtype=f"S{max(len(line) for line in data)}")
+    return data
 
 
 def _copy_basin(
@@ -138,17 +137,3 @@ def _copy_basin(
             mapping,
         )
     store_record(h5, record, filters)
-
-
-def _path_for_basin(source: Path, path: Path) -> str:
-    """Return the path of the measurement as the basin record should give it.
-
-    That is the path as the user gave it, unless it would not lead from the
-    output's folder to the measurement.
-    """
-    if source.is_absolute():
-        return str(source)
-    seen_from_output = path.parent / source
-    if seen_from_output.exists() and seen_from_output.samefile(source):
-        return str(source)
-    return str(source.resolve())

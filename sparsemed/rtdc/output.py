@@ -5,7 +5,7 @@ a mapping from frames to images. A new file also gets the metadata of the
 measurement and refers to it for all other features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from os import PathLike
@@ -16,10 +16,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.hdf5.commit import changed_file, new_file
+from sparsemed.hdf5.commit import changed_file, new_file, rewritten_file
 from sparsemed.hdf5.datasets import storage_options, store
 from sparsemed.hdf5.entries import Attributes, entry, has_entry, subgroup
 from sparsemed.hdf5.opening import open_restored
+from sparsemed.hdf5.reach import Policy
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.basins import (
     MAPPINGS,
@@ -33,10 +34,21 @@ from sparsemed.rtdc.basins import (
 from sparsemed.rtdc.measurement import naming_damage
 from sparsemed.rtdc.metadata import refer_to
 from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
+from sparsemed.rtdc.references import (
+    check_references,
+    is_made_with_file,
+    is_same_file,
+    reference_record,
+    references,
+    relation,
+)
+from sparsemed.rtdc.rewriting import can_be_rewritten
 from sparsemed.storage import disk
 
 
-def check_output(path: str | PathLike[str], count: int, source: Path | None = None) -> None:
+def check_output(
+    path: str | PathLike[str], count: int, source: Path | None = None, basins: Policy = "any"
+) -> None:
     """Check that a background of `count` frames can be written to a file.
 
     Parameters
@@ -47,6 +59,8 @@ def check_output(path: str | PathLike[str], count: int, source: Path | None = No
         Number of frames.
     source : Path, optional
         The measurement.
+    basins : str
+        Which other files it may lead to; ``"off"``: not even whether they are there is looked at.
 
     Raises
     ------
@@ -81,16 +95,19 @@ def check_output(path: str | PathLike[str], count: int, source: Path | None = No
                     f"{count} frames; write to another file"
                 )
         subgroup(h5, "basin_events")
-        read_basins(h5)
+        found = read_basins(h5)
         ours = measurement_identifier(Attributes(h5))
-    if source is not None and ours is not None:
-        with open_restored(source) as h5:
-            theirs = measurement_identifier(Attributes(h5))
-        if theirs not in (None, ours):
-            raise ValueError(
-                f"{path}: belongs to another measurement ('{ours}') than {source} ('{theirs}'); "
-                "write to another file"
-            )
+    if source is None or is_same_file(path, source):
+        return
+    with open_restored(source) as h5, naming_damage(source):
+        theirs = measurement_identifier(Attributes(h5))
+        found = references(found, read_basins(h5))
+    if ours is not None and theirs not in (None, ours):
+        raise ValueError(
+            f"{path}: belongs to another measurement ('{ours}') than {source} ('{theirs}'); "
+            "write to another file"
+        )
+    check_references(path, found, source, theirs, basins)
 
 
 def write_background(
@@ -102,8 +119,12 @@ def write_background(
     parameters: Parameters,
     source: Path | None = None,
     compress: bool = True,
+    basins: Policy = "any",
+    like_dcnum: bool = False,
 ) -> None:
     """Write a background to a new file, into an existing one, or into the measurement.
+
+    A file that holds nothing but an earlier result of the same measurement is written anew.
 
     Parameters
     ----------
@@ -118,9 +139,14 @@ def write_background(
     parameters : Parameters
         What the background was computed with.
     source : Path, optional
-        The measurement; a new file refers to it.
+        The measurement; a new file refers to it, and in an existing one the reference is renewed.
     compress : bool
         Whether to compress the data (Zstandard, level 5).
+    basins : str
+        See `check_output`.
+    like_dcnum : bool
+        Whether to leave references as dcnum's class does: a new file has one path, and those of
+        an existing one stay.
 
     Raises
     ------
@@ -128,15 +154,24 @@ def write_background(
         See `check_output`.
     """
     path = Path(path)
-    check_output(path, len(frame_index), source)
+    check_output(path, len(frame_index), source, basins)
+    ppid, filters = to_ppid(asdict(parameters)), storage_options(compress)
+    into_measurement = source is not None and is_same_file(path, source)
     is_new = not path.exists()
-    with new_file(path) if is_new else changed_file(path) as h5:
+    if is_new or (not into_measurement and can_be_rewritten(path, source)):
+        with new_file(path) if is_new else rewritten_file(path) as h5:
+            h5.create_group("events")
+            if source is not None:
+                refer_to(h5, source, path, one_path=like_dcnum)
+            _store_background(h5, images, frame_index, offsets, ppid, filters)
+        return
+    with changed_file(path) as h5:
         h5.require_group("events")
-        if is_new and source is not None:
-            refer_to(h5, source, path)
-        replaced = _set_aside_background(h5)
-        ppid = to_ppid(asdict(parameters))
-        _store_background(h5, images, frame_index, offsets, ppid, storage_options(compress))
+        stale: list[str] = []
+        if source is not None and not into_measurement and not like_dcnum:
+            stale = _renew_reference(h5, source, path, basins)
+        replaced = _set_aside(h5, [*_earlier_background(h5), *stale])
+        _store_background(h5, images, frame_index, offsets, ppid, filters)
         if replaced is not None:
             del h5[replaced]
 
@@ -163,13 +198,40 @@ def _store_background(
         dataset.attrs["dcnum ppid generation"] = GENERATION
 
 
-def _set_aside_background(h5: h5py.File) -> str | None:
-    """Move all of an earlier background into one group and return its name.
+def _renew_reference(h5: h5py.File, source: Path, path: Path, policy: Policy) -> list[str]:
+    """Write a new reference to the measurement, if there is one, and return the earlier ones."""
+    with open_restored(source) as measurement, naming_damage(source):
+        identifier = measurement_identifier(Attributes(measurement))
+        record = reference_record(measurement, source, path, one_path=False)
+        earlier = [
+            basin
+            for basin in references(read_basins(h5), read_basins(measurement))
+            if is_made_with_file(basin)
+            and relation(basin, path, source, identifier, policy) in ("same", "moved")
+        ]
+    if not earlier:
+        return []
+    store_record(h5, record, storage_options(True))
+    return [f"basins/{basin.key}" for basin in earlier if basin.record != record]
+
+
+def _set_aside(h5: h5py.File, doomed: Sequence[str]) -> str | None:
+    """Move what is to be removed into one group and return its name.
 
     It is removed only when the new background has been written: until then its
     space must not be used for new data, or else the file would have to change
     in many places to hold the new state.
     """
+    if not doomed:
+        return None
+    aside = h5.create_group("replaced by sparsemed")
+    for number, name in enumerate(doomed):
+        h5.move(name, f"{aside.name}/{number}")
+    return str(aside.name)
+
+
+def _earlier_background(h5: h5py.File) -> list[str]:
+    """Return all that belongs to an earlier background, and narrow what holds more than that."""
     doomed = [f"{group}/{name}" for group in ("events", "basin_events") for name in _BACKGROUND]
     basins = read_basins(h5)
     stale = [b for b in basins if b.is_internal and "image_bg" in (b.features or [])]
@@ -178,13 +240,7 @@ def _set_aside_background(h5: h5py.File) -> str | None:
         if others := [name for name in basin.features or [] if name != "image_bg"]:
             store_record(h5, {**basin.record, "features": others}, storage_options(True))
     doomed += [f"events/{name}" for name in _unused_mappings(stale, read_basins(h5))]
-    doomed = [name for name in dict.fromkeys(doomed) if has_entry(h5, name)]
-    if not doomed:
-        return None
-    aside = h5.create_group("replaced by sparsemed")
-    for number, name in enumerate(doomed):
-        h5.move(name, f"{aside.name}/{number}")
-    return str(aside.name)
+    return [name for name in dict.fromkeys(doomed) if has_entry(h5, name)]
 
 
 _BACKGROUND = ("image_bg", "bg_off")

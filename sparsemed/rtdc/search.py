@@ -31,12 +31,25 @@ def places_of(paths: list[Any], folder: Path) -> Iterator[Path]:
     /raw/M001.rtdc
     /home/M001.rtdc
     """
-    texts = [text for path in paths if isinstance(path, str) for text in _readings(path)]
-    # joined to an absolute path, the folder has no effect
-    recorded = [folder / text for text in texts]
-    bare = [folder / name for text in texts for name in _names(text)]
+    texts = _texts(paths)
+    bare = [folder / name for name in recorded_names(paths)]
     from_here = [Path(text).absolute() for text in texts]
-    yield from dict.fromkeys([*recorded, *bare, *from_here])
+    yield from dict.fromkeys([*recorded_places(paths, folder), *bare, *from_here])
+
+
+def recorded_places(paths: list[Any], folder: Path) -> list[Path]:
+    """Return where a file was, as it was recorded, seen from the folder of what refers to it."""
+    # joined to an absolute path, the folder has no effect
+    return [folder / text for text in _texts(paths)]
+
+
+def recorded_names(paths: list[Any]) -> list[str]:
+    """Return what a file was called, as it was recorded."""
+    return [name for text in _texts(paths) for name in _names(text)]
+
+
+def _texts(paths: list[Any]) -> list[str]:
+    return [text for path in paths if isinstance(path, str) for text in _readings(path)]
 
 
 def _readings(path: str) -> Iterator[str]:

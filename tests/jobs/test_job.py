@@ -12,6 +12,7 @@ from parity.compare import differences
 
 import sparsemed
 from sparsemed import BackgroundSparseMed
+from sparsemed.rtdc.basins import read_basins
 
 
 def images(count=40):
@@ -68,11 +69,19 @@ def test_it_computes_what_compute_background_computes(path, tmp_path):
             np.testing.assert_array_equal(getattr(result, name), getattr(other, name))
 
 
-def test_process_and_save_write_the_same(path, tmp_path):
+def test_process_and_save_write_the_same_but_for_the_paths_of_the_measurement(path, tmp_path):
     with BackgroundSparseMed(path, tmp_path / "job.rtdc", kernel_size=5) as job:
         job.process()
     sparsemed.compute_background(path, kernel_size=5).save(tmp_path / "saved.rtdc")
-    assert differences(tmp_path / "job.rtdc", tmp_path / "saved.rtdc") == []
+    (said,) = differences(tmp_path / "job.rtdc", tmp_path / "saved.rtdc")
+    assert said.startswith("/basins: ")
+    records = []
+    for name in ("job.rtdc", "saved.rtdc"):
+        with h5py.File(tmp_path / name) as h5:
+            records.append({basin.name: dict(basin.record) for basin in read_basins(h5)})
+    paths = [each["in.rtdc"].pop("paths") for each in records]
+    assert paths == [[f"{path}"], [f"{path}", "in.rtdc"]]
+    assert records[0] == records[1]
 
 
 def test_nothing_is_written_before_process(path, tmp_path):

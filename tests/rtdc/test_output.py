@@ -134,12 +134,12 @@ def test_scalar_and_odd_metadata_is_copied(tmp_path, raw):
 @pytest.mark.parametrize(
     ("given", "stored"), [("raw.rtdc", "raw.rtdc"), ("sub/../raw.rtdc", "sub/../raw.rtdc")]
 )
-def test_relative_paths_that_lead_from_the_output_are_kept(
+def test_dcnum_keeps_relative_paths_that_lead_from_the_output(
     tmp_path, raw, monkeypatch, given, stored
 ):
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path)
-    write("out.rtdc", source=Path(given))
+    write("out.rtdc", source=Path(given), like_dcnum=True)
     with HDF5Data(tmp_path / "out.rtdc") as data:
         assert [b["paths"] for b in data.basins if b["type"] == "file"] == [[stored]]
 
@@ -223,8 +223,9 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("has_identity", [False, True])
+@pytest.mark.parametrize("like_dcnum", [False, True])
 def test_the_output_leads_to_the_measurement_and_to_no_other(
-    tmp_path, monkeypatch, layout, has_identity
+    tmp_path, monkeypatch, layout, has_identity, like_dcnum
 ):
     for number, folder in enumerate(("a", "a/deep", "b", "b/deep", ".")):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
@@ -238,7 +239,7 @@ def test_the_output_leads_to_the_measurement_and_to_no_other(
     monkeypatch.chdir(tmp_path / here)
     with Measurement(given) as measurement:
         expected = measurement.image.read()
-    write(output, source=Path(given))
+    write(output, source=Path(given), like_dcnum=like_dcnum)
     found = Path(output).resolve()
     monkeypatch.chdir("/")
     with Measurement(found) as measurement:

@@ -1,0 +1,215 @@
+"""How a result refers to its measurement, and to which.
+
+A result finds everything but the background in its measurement, by a record. A record that leads
+to another measurement would put the images of the one beside the background of the other.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+
+from sparsemed.hdf5.entries import Attributes, subgroup
+from sparsemed.hdf5.reach import Policy
+from sparsemed.printable import quoted
+from sparsemed.rtdc.basins import Basin, file_record, measurement_identifier
+from sparsemed.rtdc.search import recorded_names, recorded_places
+from sparsemed.version import __version__
+
+WRITER = f"sparsemed {__version__}"
+
+_CREATED = re.compile(r"Created by (sparsemed|dcnum) ")
+"""How the description of a record begins that was made along with its file."""
+
+
+def reference_record(
+    measurement: h5py.File, source: Path, output: Path, *, one_path: bool
+) -> dict[str, Any]:
+    """Return the record by which a result refers to its measurement.
+
+    Parameters
+    ----------
+    measurement : h5py.File
+        The measurement, open for reading.
+    source, output : Path
+        Names of the measurement and of the result.
+    one_path : bool
+        Whether to record the path as it was given, as dcnum's class does, as long as it leads
+        from the folder of the output to the measurement. Otherwise, these are an absolute path and
+        one that begins at that folder: so the measurement is found wherever the two are moved
+        together.
+    """
+    features: list[str] = []
+    for topic in ("events", "basin_events"):
+        with suppress(ValueError):  # it leads to another file: left open
+            features += subgroup(measurement, topic) or ()
+    return file_record(
+        name=source.name,
+        description=f"Created by {WRITER}",
+        paths=[_one_path(source, output)] if one_path else _two_paths(source, output),
+        features=sorted(name for name in features if not name.startswith("basinmap")),
+        identifier=measurement_identifier(Attributes(measurement)),
+    )
+
+
+def _two_paths(source: Path, output: Path) -> list[str]:
+    there = Path(os.path.realpath(source.parent), source.name)
+    paths = [str(there)]
+    with suppress(ValueError):  # on another drive
+        here = os.path.dirname(os.path.realpath(output))
+        paths.append(Path(os.path.relpath(there, here)).as_posix())
+    return paths
+
+
+def _one_path(source: Path, output: Path) -> str:
+    if source.is_absolute():
+        return str(source)
+    seen_from_output = output.parent / source
+    if seen_from_output.exists() and seen_from_output.samefile(source):
+        return str(source)
+    return str(source.resolve())
+
+
+def references(basins: Sequence[Basin], of_measurement: Sequence[Basin]) -> list[Basin]:
+    """Return the basins by which a file refers to the measurement that it was made for.
+
+    Parameters
+    ----------
+    basins : sequence of Basin
+        All that the file has.
+    of_measurement : sequence of Basin
+        Those of the measurement, which a result takes over.
+    """
+    taken_over = [_essence(basin) for basin in of_measurement]
+    return [
+        basin
+        for basin in basins
+        if basin.is_file and basin.mapping is None and _essence(basin) not in taken_over
+    ]
+
+
+def _essence(basin: Basin) -> tuple[str, list[Any], str | None]:
+    return basin.name, basin.paths, basin.identifier
+
+
+def is_made_with_file(basin: Basin) -> bool:
+    """Whether a reference was written when its file was made, by sparsemed or by dcnum's class."""
+    return bool(_CREATED.match(str(basin.record.get("description"))))
+
+
+Relation = Literal["same", "moved", "another", "unknown"]
+"""How what a record refers to is related to a measurement; see `relation`."""
+
+
+def relation(
+    basin: Basin, path: Path, source: Path, identifier: str | None, policy: Policy = "any"
+) -> Relation:
+    """Say how what a record refers to is related to a measurement.
+
+    Parameters
+    ----------
+    basin : Basin
+        The record.
+    path : Path
+        The file that holds it.
+    source : Path
+        The measurement.
+    identifier : str or None
+        What is known to tell that measurement from others.
+    policy : str
+        ``"off"``: not even whether there is a file is looked at.
+
+    Returns
+    -------
+    str
+        ``"same"``: one of the recorded paths leads to it. ``"another"``: there is another file
+        at one. ``"moved"``: there is none any more, but the identifiers are equal, or the names
+        are. ``"unknown"``: none of these.
+    """
+    places = recorded_places(basin.paths, path.parent)
+    if policy == "off":
+        if any(_spelled_out(place) == _spelled_out(source) for place in places):
+            return "same"
+    elif any(is_same_file(place, source) for place in places):
+        return "same"
+    elif any(map(_is_file, places)):
+        return "another"
+    is_identified = basin.identifier is not None and basin.identifier == identifier
+    return "moved" if is_identified or source.name in recorded_names(basin.paths) else "unknown"
+
+
+def check_references(
+    path: Path,
+    found: Sequence[Basin],
+    source: Path,
+    identifier: str | None,
+    policy: Policy = "any",
+) -> None:
+    """Check that a file which refers to a measurement refers to this one.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    found : sequence of Basin
+        Its `references`.
+    source, identifier, policy
+        See `relation`.
+
+    Raises
+    ------
+    ValueError
+        If it refers to another measurement, or nobody knows.
+    """
+    known = {each.key: relation(each, path, source, identifier, policy) for each in found}
+    if "same" in known.values():
+        return
+    # the images may be in a file that the measurement itself refers to
+    found = [each for each in found if _may_have_images(each)] or [
+        each for each in found if is_made_with_file(each)
+    ]
+    for each in found:
+        places = recorded_places(each.paths, path.parent)
+        if known[each.key] == "another":
+            place = next(place for place in places if _is_file(place))
+            reason = f"belongs to {quoted(place)}, and that is another file than {source}"
+        elif known[each.key] == "unknown" and places:
+            reason = (
+                f"belongs to {quoted(places[0])}, which is gone, and nothing says that {source} "
+                "is the same measurement"
+            )
+        else:
+            continue
+        raise ValueError(
+            f"{path}: {reason}; write to another file, or remove this one and run again"
+        )
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same file; what is not there is no file."""
+    try:
+        # on some file systems a file has another number at each look, but a name lasts
+        return _is_file(one) and (
+            os.path.realpath(one) == os.path.realpath(other) or os.path.samefile(one, other)
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no such name
+        return False
+
+
+def _spelled_out(path: Path) -> str:
+    return os.path.normcase(os.path.abspath(path))
+
+
+def _may_have_images(basin: Basin) -> bool:
+    return basin.features is None or "image" in basin.features
