@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sparsemed.cli.ending import Ending
 from sparsemed.cli.messages import Failure, Mistake, is_terminal, log_lines, one_line_errors
 from sparsemed.cli.options import PARAMETER_HELP, PathType, basins_option, parse_settings
 from sparsemed.cli.stopping import Stoppable
@@ -53,7 +54,7 @@ SUMMARY = (
     "--output",
     type=PathType(),
     help="Where results go: a file, if it ends in .rtdc, .h5 or .hdf5, "
-    "otherwise a folder, which is made.",
+    "otherwise a folder, which is made; but not one with another ending.",
 )
 @click.option("--in-place", is_flag=True, help="Write into the measurements themselves.")
 @click.option("-r", "--recursive", is_flag=True, help="Take folders within folders, too.")
@@ -92,6 +93,7 @@ def compute(
     Prints a line for each measurement; MB/s are those of its frames,
     uncompressed. It ends with the verdict on the background: good, look here,
     or cannot tell; `sparsemed report` shows why. A bar shows the progress if this is a terminal.
+    Of several, which failed, the verdicts and the time are said at the end.
     """
     with one_line_errors(Mistake):
         if quiet and verbose:
@@ -110,7 +112,7 @@ def compute(
     show_bar = is_terminal() and not quiet
     if dry_run and not as_json and not quiet:
         click.echo(f"pipeline identifier: {to_ppid(asdict(parameters))}")
-    failed = 0
+    ending = Ending()
     for number, run in enumerate(runs, 1):
         name = run.source.name if len(runs) == 1 else f"{number}/{len(runs)} {run.source.name}"
         row = {"input": str(run.source), "output": str(run.output)}
@@ -124,12 +126,14 @@ def compute(
                     row |= run.compute(parameters, num_cpus, basins, text)
                 row["ppid"] = to_ppid(asdict(parameters))
         except Failure as failure:
-            failed += 1
             message = failure.message
             if row["input"] not in message:
                 message = f"{row['input']}: {message}"
             Failure(message).show()
+            ending.failed.append(message)
             row |= {"status": "failed", "error": message}
+        else:
+            ending.verdicts[row.get("verdict", "planned")] += 1
         if as_json:
             click.echo(json.dumps(row))
         elif "error" not in row and not quiet:
@@ -139,9 +143,8 @@ def compute(
             if not dry_run:
                 line += f"; {_verdict(row)}"
             click.echo(printable(line))
-    if failed:
-        if len(runs) > 1:
-            click.echo(f"{failed} of {len(runs)} measurements failed", err=True)
+    ending.show(with_verdicts=not (quiet or dry_run))
+    if ending.failed:
         click.get_current_context().exit(1)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparsemed.cli.ending import Ending
 from sparsemed.cli.messages import Failure, Mistake, log_lines, one_line_errors
 from sparsemed.cli.options import PathType, basins_option
 from sparsemed.cli.stopping import Stoppable
@@ -20,29 +21,36 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Stoppable)
-@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=PathType())
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PathType())
+@click.option("-r", "--recursive", is_flag=True, help="Take folders within folders, too.")
 @basins_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a file.")
-def info(paths: tuple[Path, ...], basins: "Policy", as_json: bool) -> None:
+def info(paths: tuple[Path, ...], recursive: bool, basins: "Policy", as_json: bool) -> None:
     """Tell what measurement files hold.
 
+    Each PATH is a file, or a folder of files *.rtdc, results included.
     Where the images and the time axis come from, which backgrounds there are,
     and whether the frames can be read on the fast path: past HDF5, by all cores.
     The exit status is 1 if a file cannot be opened as a measurement.
     """
     with one_line_errors(Mistake):
+        from sparsemed.jobs.selection import choose_files
         from sparsemed.rtdc import info as measurement
-    failed = False
-    for number, path in enumerate(paths):
+
+        with log_lines(logging.WARNING):
+            chosen = choose_files(paths, "all", recursive=recursive)
+    ending = Ending("files")
+    for number, (path, _) in enumerate(chosen):
         try:
             with one_line_errors(), log_lines(logging.ERROR):
                 facts = measurement.info(path, basins)
         except Failure as failure:
-            failed = True
+            ending.failed.append(failure.message)
             failure.show()
             if as_json:
                 click.echo(json.dumps({"path": str(path), "error": failure.message}))
             continue
+        ending.verdicts["told"] += 1
         if as_json:
             click.echo(json.dumps(asdict(facts)))
         else:
@@ -50,7 +58,8 @@ def info(paths: tuple[Path, ...], basins: "Policy", as_json: bool) -> None:
             width = max(len(title) for title, _ in rows)
             lines = [printable(f"{title:<{width}}  {text}".rstrip()) for title, text in rows]
             click.echo("\n".join([*([""] if number else []), *lines]))
-    if failed:
+    ending.show(with_verdicts=False)
+    if ending.failed:
         click.get_current_context().exit(1)
 
 

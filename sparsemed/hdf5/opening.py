@@ -1,5 +1,6 @@
 """Open an HDF5 file for reading: one's own, restored first, or a stranger's, never touched."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,7 +59,24 @@ def open_untouched(path: Path) -> h5py.File:
                 f"{name}: another program writes into it, or died while it did; close it there. If "
                 f"there is none, keep a copy and run HDF5's: h5clear --status {name}"
             ) from error
-        raise OSError(f"{name}: cannot be read as an HDF5 file ({error})") from error
+        raise OSError(f"{name}: cannot be read as an HDF5 file{_why(path, error)}") from error
+
+
+_SIZES = re.compile(r"truncated file: eof = (\d+),.* stored_eof = (\d+)")
+"""What HDF5 says of a file that is shorter than it was when it was written."""
+
+
+def _why(path: Path, error: OSError) -> str:
+    with suppress(OSError):
+        if not path.stat().st_size:
+            return ": it is empty (0 bytes); copy it again from where it is whole"
+    if sizes := _SIZES.search(str(error)):
+        there, written = map(int, sizes.groups())
+        return (
+            f": it is truncated ({there:,} of {written:,} bytes are there); "
+            "copy it again from where it is whole"
+        )
+    return f" ({error})"
 
 
 def _open(path: Path) -> h5py.File:

@@ -51,10 +51,10 @@ class Run(NamedTuple):
         ValueError
             If the output holds images of its own.
         OSError
-            If there is no folder for results, and none can be made.
+            If there is no folder for results and none can be made, or if it is read-only.
         """
-        if self.folder_is_made:
-            _check_folder(self.output.parent)
+        if not self.in_place:
+            check_folder(self.output, is_made=self.folder_is_made)
         if not self.in_place and self.output.is_file() and has_own_images(self.output):
             raise ValueError(
                 f"{self.output}: holds images of its own, and is not changed; "
@@ -155,13 +155,22 @@ def _replaced(path: Path) -> str | None:
     return None
 
 
-def _check_folder(folder: Path) -> None:
-    """Check that a folder is there or can be made."""
+def check_folder(output: Path, *, is_made: bool) -> None:
+    """Check that a result can be made in its folder, which may have to be made itself.
+
+    Raises
+    ------
+    OSError
+        If there is no such folder and it is not to be made, or it cannot be; or if it is read-only.
+    """
+    folder = output.parent
     nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
-    if not nearest.is_dir():
+    if not nearest.is_dir() and is_made:
         raise NotADirectoryError(
-            f"{nearest}: is no folder; an output that does not end in "
-            f"{', '.join(FILE_SUFFIXES)} is a folder"
+            f"{nearest}: is no folder; an output that does not end like a file is a folder"
         )
-    if not disk.can_create_in(nearest):
-        raise PermissionError(f"{nearest}: the folder is read-only")
+    if nearest.is_dir() and (is_made or nearest == folder) and not disk.can_create_in(nearest):
+        named = nearest if is_made else output
+        raise PermissionError(
+            f"{named}: the folder is read-only; say with -o where else results are to go"
+        )

@@ -1,12 +1,14 @@
-"""Which measurements a command line means, and where their results go.
+"""Which files a command line means, and where results go.
 
 Results never change a measurement, unless that is asked for in so many words.
 """
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from sparsemed.hdf5.opening import open_restored
 from sparsemed.jobs.runs import FILE_SUFFIXES, SUFFIX, Run, has_own_images
@@ -20,92 +22,119 @@ MARK = "_bg"
 MARK_OF_CHIPSTREAM = "_dcn"
 """What ChipStream adds to the name of a measurement for its result."""
 
+MOST_NAMES = 5
+"""Files that are named when many are passed over."""
 
-def choose_runs(
-    paths: Sequence[Path],
-    *,
-    recursive: bool = False,
-    output: Path | None = None,
-    in_place: bool = False,
-) -> list[Run]:
-    """Return the measurements that files and folders stand for, each with its output.
+Wanted = Literal["measurements", "backgrounds", "all"]
+"""What is taken of a folder; see `choose_files`."""
 
-    Of a folder, these are the files ``*.rtdc`` that hold images or have basins.
-    Results of earlier runs (``*_bg.rtdc`` without images of their own) are left out, and so
-    are those of ChipStream (``*_dcn.rtdc``, or whatever dcnum has found cells in).
+
+class Chosen(NamedTuple):
+    """A file that is meant: its path, and its path within the folder that was given."""
+
+    path: Path
+    within: Path
+
+
+def choose_files(paths: Sequence[Path], wanted: Wanted, *, recursive: bool = False) -> list[Chosen]:
+    """Return the files that files and folders stand for, each once.
+
+    Of a folder, these are files ``*.rtdc``. What is passed over is counted and named, once.
 
     Parameters
     ----------
     paths : sequence of Path
         Files and folders.
+    wanted : str
+        What is taken of a folder. ``"measurements"``: files that hold images or have basins; not
+        results of earlier runs (``*_bg.rtdc`` without images of their own), also if they are
+        named, and not those of ChipStream (``*_dcn.rtdc``, or whatever dcnum has found cells in).
+        ``"backgrounds"``: the same, but results in place of measurements that lie beside them.
+        ``"all"``: all of them.
     recursive : bool
         Whether folders within folders count.
-    output : Path, optional
-        The file (by its ending) or folder for results. Default: next to each
-        measurement, with ``_bg`` added to its name.
-    in_place : bool
-        Whether results go into the measurements themselves.
 
     Raises
     ------
-    FileNotFoundError
-        If one of the paths does not exist.
     ValueError
-        If there is no measurement, or if outputs contradict each other.
+        If there is no such file.
     """
-    if in_place and output is not None:
-        raise ValueError("there can be only one of --output and --in-place")
-    found: dict[Path, tuple[Path, Path]] = {}  # by what it really is: path, and path in folder
-    given: set[Path] = set()
+    found: dict[object, Chosen] = {}
+    without_images: list[Path] = []
+    again: list[Path] = []
     for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path}: there is no such file or folder (where results go is said by --output)"
-            )
-        if path.resolve() in given:
-            raise ValueError(
-                f"{path}: is given twice; to add the background to the measurement itself, "
-                "give it once, with --in-place"
-            )
-        given.add(path.resolve())
-        for source in _measurements_of(path, recursive):
-            within = source.relative_to(path) if path.is_dir() else Path(source.name)
-            found.setdefault(source.resolve(), (source, within))
+        for file in _files_of(path, wanted, recursive, without_images):
+            within = file.relative_to(path) if path.is_dir() else Path(file.name)
+            first = found.setdefault(_identity(file), Chosen(file, within))
+            if os.path.abspath(first.path) != os.path.abspath(file):
+                again.append(file)
+    _tell("without images", without_images)
+    _tell("other names of files that are taken", again)
     if not found:
         where = ", ".join(str(path) for path in paths)
         deeper = not recursive and any(path.is_dir() for path in paths)
         hint = "; folders within folders count with --recursive" if deeper else ""
-        raise ValueError(f"{where}: no measurement there (*{SUFFIX} with images){hint}")
-    if in_place:
-        return [Run(source, source, in_place=True) for source, _ in found.values()]
-    runs = [_run(source, within, output) for source, within in found.values()]
-    _check_distinct(runs)
-    return runs
+        what = "file" if wanted == "all" else "measurement"
+        images = "" if wanted == "all" else " with images"
+        raise ValueError(f"{where}: no {what} there (*{SUFFIX}{images}){hint}")
+    return list(found.values())
 
 
-def _measurements_of(path: Path, recursive: bool) -> Iterator[Path]:
+def _tell(what: str, files: list[Path]) -> None:
+    if files:
+        names = ", ".join(map(str, files[:MOST_NAMES]))
+        more = f" and {len(files) - MOST_NAMES} more" if len(files) > MOST_NAMES else ""
+        logger.warning("passed over %d (%s): %s%s", len(files), what, names, more)
+
+
+def _identity(path: Path) -> object:
+    """Return what is equal for all names of one file, symbolic links and hard ones."""
+    try:
+        found = path.stat()
+    except OSError:  # who reads it says so
+        return os.path.realpath(path)
+    return (found.st_dev, found.st_ino) if found.st_nlink > 1 else os.path.realpath(path)
+
+
+def _files_of(
+    path: Path, wanted: Wanted, recursive: bool, without_images: list[Path]
+) -> Iterator[Path]:
     if not path.is_dir():
-        if _is_result(path):
+        if wanted == "measurements" and _is_result(path):
             logger.warning("%s: skipped, it is the result of an earlier run", path)
         else:
             yield path
         return
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = sorted(subfolders) if recursive else []
-        for name in sorted(names):
-            file = Path(folder, name)
-            if name.startswith(".") or file.suffix.lower() != SUFFIX:
-                continue
-            if _is_result(file) or file.stem.endswith(MARK_OF_CHIPSTREAM):
-                logger.info("%s: skipped, it is the result of an earlier run", file)
-            elif not _may_have_images(file):
-                logger.info("%s: skipped, it holds no images", file)
-            else:
-                yield file
+        names = [name for name in sorted(names) if not name.startswith(".")]
+        files = [file for name in names if (file := Path(folder, name)).suffix.lower() == SUFFIX]
+        yield from files if wanted == "all" else _with_images(files, wanted, without_images)
+
+
+def _with_images(files: list[Path], wanted: Wanted, without_images: list[Path]) -> Iterator[Path]:
+    """Yield those files of one folder that are measurements, or the results of these."""
+    results = {file for file in files if _is_result(file)}
+    for file in files:
+        is_result = file in results or file.stem.endswith(MARK_OF_CHIPSTREAM)
+        if wanted == "backgrounds" and _result_name(file) in results:
+            logger.info("%s: skipped, its result is taken", file)
+        elif wanted == "backgrounds" and file in results:
+            yield file
+        elif is_result:
+            logger.info("%s: skipped, it is the result of an earlier run", file)
+        elif not _may_have_images(file):
+            without_images.append(file)
+        else:
+            yield file
 
 
 def _is_result(path: Path) -> bool:
     return path.stem.endswith(MARK) and _can_be_opened(path) and not has_own_images(path)
+
+
+def _result_name(path: Path) -> Path:
+    return path.with_name(f"{path.stem}{MARK}{path.suffix}")
 
 
 def _can_be_opened(path: Path) -> bool:
@@ -127,22 +156,107 @@ def _may_have_images(path: Path) -> bool:
         return True
 
 
-def _run(source: Path, within: Path, output: Path | None) -> Run:
-    name = f"{source.stem}{MARK}{source.suffix}"
-    if output is None:
-        return Run(source, source.with_name(name))
-    if output.suffix.lower() in FILE_SUFFIXES:
-        return Run(source, output)
-    return Run(source, output / within.with_name(name), folder_is_made=True)
+def choose_runs(
+    paths: Sequence[Path],
+    *,
+    recursive: bool = False,
+    output: Path | None = None,
+    in_place: bool = False,
+) -> list[Run]:
+    """Return the measurements that files and folders stand for, each with its output.
 
+    Parameters
+    ----------
+    paths, recursive
+        See `choose_files`.
+    output : Path, optional
+        The file (by its ending) or folder for results. Default: next to each
+        measurement, with ``_bg`` added to its name.
+    in_place : bool
+        Whether results go into the measurements themselves.
 
-def _check_distinct(runs: list[Run]) -> None:
-    """Check that no two results go to the same file."""
-    first: dict[Path, Run] = {}
-    for run in runs:
-        other = first.setdefault(run.output.resolve(), run)
-        if other is not run:
+    Raises
+    ------
+    FileNotFoundError
+        If one of the paths does not exist.
+    ValueError
+        If there is no measurement, or if outputs contradict each other.
+    """
+    if in_place and output is not None:
+        raise ValueError("there can be only one of --output and --in-place")
+    to_file = output is not None and goes_to_file(output, FILE_SUFFIXES)
+    check_paths(paths)
+    given: set[Path] = set()
+    for path in paths:
+        if path.resolve() in given:
             raise ValueError(
-                f"{run.output}: is the output of {other.source} and of {run.source}; "
+                f"{path}: is given twice; to add the background to the measurement itself, "
+                "give it once, with --in-place"
+            )
+        given.add(path.resolve())
+    chosen = choose_files(paths, "measurements", recursive=recursive)
+    if in_place:
+        return [Run(path, path, in_place=True) for path, _ in chosen]
+    runs = []
+    for source, within in chosen:
+        if output is None:
+            runs.append(Run(source, _result_name(source)))
+        elif to_file:
+            runs.append(Run(source, output))
+        else:
+            runs.append(Run(source, output / _result_name(within), folder_is_made=True))
+    check_distinct((run.source, run.output) for run in runs)
+    return runs
+
+
+def check_paths(paths: Sequence[Path]) -> None:
+    """Check that there are such files and folders.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none of some name.
+    """
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path}: there is no such file or folder (where results go is said by --output)"
+            )
+
+
+def goes_to_file(output: Path, suffixes: Sequence[str]) -> bool:
+    """Return whether an output is a file, by its ending; otherwise it is a folder.
+
+    Raises
+    ------
+    ValueError
+        If it ends like a file of another kind, and there is no folder of that name.
+    """
+    if output.is_dir():
+        return False
+    if output.suffix.lower() in suffixes:
+        return True
+    if re.fullmatch(r"\.[a-z]\w*", output.suffix, re.IGNORECASE):
+        raise ValueError(
+            f"{output}: what is written ends in {', '.join(suffixes)}, and not in {output.suffix}; "
+            "for a folder of that name, make it first"
+        )
+    return False
+
+
+def check_distinct(ways: Iterable[tuple[Path, Path]]) -> None:
+    """Check that no two files, given with their outputs, go to the same one.
+
+    Raises
+    ------
+    ValueError
+        If they do.
+    """
+    first: dict[Path, Path] = {}
+    for source, output in ways:
+        other = first.setdefault(output.resolve(), source)
+        if other is not source:
+            raise ValueError(
+                f"{output}: is the output of {other} and of {source}; "
                 "give a folder as --output, or none, or run them one by one"
             )

@@ -15,6 +15,7 @@ from parity.compare import differences_of_runs
 
 import sparsemed
 from sparsemed.cli import main
+from sparsemed.cli.ending import _span
 from sparsemed.hdf5.journal import pack
 from sparsemed.hdf5.opening import open_untouched
 from sparsemed.printable import printable
@@ -69,6 +70,68 @@ def test_parameters(path, tmp_path):
     assert ppid(tmp_path / "out.rtdc") == "sparsemed:k=10^s=0.5^t=2^f=1^o=0"
 
 
+def test_the_end_says_verdicts_and_time_of_several_unless_only_errors_are_wanted(path):
+    shutil.copy(path, path.with_name("too.rtdc"))
+    options = ["compute", path.parent, "-k", "kernel_size=9"]
+    assert re.fullmatch(
+        r"2 measurements in [0-9.]+ s: (2|1 .*, 1) .*\n", invoke(*options).stderr
+    )
+    assert invoke(*options, "--quiet").output == ""
+    assert invoke(*options, "--dry-run").stderr == ""
+    assert invoke("compute", path, "-k", "kernel_size=9").stderr == ""
+
+
+def test_long_times_are_in_minutes_and_hours():
+    assert [_span(seconds) for seconds in (0.26, 59.9, 60, 3599, 3600, 36061)] == [
+        "0.3 s", "59.9 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "10 h 1 min"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [[], ["-o", "{folder}"], ["-o", "{folder}/x.rtdc"]])
+def test_a_folder_that_is_read_only_is_not_the_end(path, monkeypatch, options):
+    monkeypatch.setattr(disk, "can_create_in", lambda _: False)  # root may write everywhere
+    options = [option.format(folder=path.parent) for option in options]
+    result = invoke("compute", path, *options)
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        ": the folder is read-only; say with -o where else results are to go\n"
+    )
+
+
+def test_files_of_other_kinds_are_not_made_folders(path):
+    result = invoke("compute", path, "-o", path.with_name("out.tif"))
+    assert result.exit_code == 2
+    assert "out.tif: what is written ends in .rtdc, .h5, .hdf5, and not in .tif" in result.stderr
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+@pytest.mark.parametrize("command", ["compute", "info", "report"])
+def test_empty_and_truncated_files_are_called_that(path, command, size):
+    whole = path.stat().st_size
+    os.truncate(path, size)
+    result = invoke(command, path)
+    assert result.exit_code == 1
+    what = f"truncated (5,000 of {whole:,} bytes are there)" if size else "empty (0 bytes)"
+    assert f"{path}: cannot be read as an HDF5 file: it is {what}; copy it again" in result.stderr
+
+
+def test_info_of_a_folder_takes_all_that_is_in_it(path):
+    assert invoke("compute", path, "-q").exit_code == 0
+    (path.parent / "deep").mkdir()
+    (path.parent / "deep" / "broken.rtdc").write_text("no HDF5")
+    result = invoke("info", path.parent)
+    assert result.exit_code == 0
+    said = [line for line in result.output.splitlines() if line.startswith("measurement")]
+    assert [line.split()[1] for line in said] == [f"{path}", f"{path.with_name('in_bg.rtdc')}"]
+    result = invoke("info", "-r", path.parent, "--json")
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 3
+    *_, failed, which = result.stderr.splitlines()
+    assert failed == "1 of 3 files failed:"
+    assert which.startswith(f"  {path.parent / 'deep' / 'broken.rtdc'}: cannot be read")
+
+
 @pytest.mark.parametrize("option", ["--quiet", "--verbose"])
 def test_a_command_leaves_the_logger_as_it_was(path, option):
     logger = logging.getLogger("sparsemed")
@@ -96,9 +159,11 @@ def test_folders_and_files_with_one_that_fails(path, tmp_path):
     assert [line.rpartition(" -> ")[2] for line in lines] == [
         f"{results / name}" for name in ("a_bg.rtdc", "deep/c_bg.rtdc", "in_bg.rtdc")
     ]
-    error, last = result.stderr.splitlines()
+    error, failed, which, last = result.stderr.splitlines()
     assert error.startswith(f"Error: {folder / 'b.rtdc'}: cannot be read as an HDF5 file")
-    assert last == "1 of 4 measurements failed"
+    assert failed == "1 of 4 measurements failed:"
+    assert which == f"  {error.removeprefix('Error: ')}"
+    assert re.fullmatch(r"4 measurements in [0-9.]+ s: (3 .*|1 .*, 2 .*), 1 failed", last)
     assert ppid(results / "deep" / "c_bg.rtdc") == "sparsemed:k=9^s=1^t=0^f=0.8^o=1"
 
 
@@ -273,7 +338,7 @@ def test_a_file_that_may_not_be_read_does_not_stop_the_others(path, monkeypatch)
         (["{in}", "-k", "split_time=1e-12"], "split_time 1e-12 s is too small"),
         (["{in}", "-o", "{folder}/gone/out.rtdc"], "out.rtdc: the folder does not exist"),
         (["{in}", "-o", "{in}"], "in.rtdc: holds images of its own, and is not changed"),
-        (["{in}", "-o", "{in}/results"], "in.rtdc: is no folder; an output that does not end in"),
+        (["{in}", "-o", "{in}/results"], "in.rtdc: is no folder; an output that does not end like"),
     ],
 )
 def test_failures_are_one_line_and_change_nothing(path, arguments, message):

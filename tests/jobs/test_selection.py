@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import h5py
@@ -6,8 +7,9 @@ import pytest
 from faults.watching import Watch, can_watch
 
 from sparsemed import BackgroundSparseMed
+from sparsemed.jobs.pages import Page, choose_pages
 from sparsemed.jobs.runs import Run
-from sparsemed.jobs.selection import choose_runs
+from sparsemed.jobs.selection import choose_files, choose_runs, goes_to_file
 from sparsemed.rtdc.basins import file_record, internal_record, store_record
 
 
@@ -84,7 +86,7 @@ def test_what_is_left_out_of_a_folder(data, caplog):
     names = [run.source.name for run in choose_runs([data])]
     assert names == ["A.RTDC", "b.rtdc", "broken.rtdc", "lost.rtdc", "raw_bg.rtdc"]
     assert f"{data / 'b_bg.rtdc'}: skipped, it is the result of an earlier run" in caplog.messages
-    assert f"{data / 'empty.rtdc'}: skipped, it holds no images" in caplog.messages
+    assert f"passed over 1 (without images): {data / 'empty.rtdc'}" in caplog.messages
 
 
 def test_a_result_is_skipped_even_if_it_is_named(data, caplog):
@@ -185,3 +187,103 @@ def test_two_results_that_a_link_makes_one(data):
     with pytest.raises(ValueError, match=r"b_bg\.rtdc: is the output of data.A.* and of data.b"):
         choose_runs([data])
     assert sorted(Path("out").rglob("*")) == before
+
+
+# Files, whatever they are for ---------------------------------------------------------------------
+
+
+def names(chosen):
+    return [path.name for path, _ in chosen]
+
+
+@pytest.fixture
+def mixed(data):
+    """Add to the folder a result, one whose measurement is gone, ChipStream's, and no images."""
+    for name in ("b", "gone"):
+        measure(data / f"{name}.rtdc")
+        with BackgroundSparseMed(data / f"{name}.rtdc", data / f"{name}_bg.rtdc") as job:
+            job.process()
+    (data / "gone.rtdc").unlink()
+    for name in ("a_dcn", "no images"):
+        with h5py.File(data / f"{name}.rtdc", "w") as h5:
+            h5.create_group("events")
+    return data
+
+
+def test_what_is_taken_of_a_folder_depends_on_what_is_wanted(mixed):
+    assert names(choose_files([mixed], "measurements")) == ["A.RTDC", "b.rtdc"]
+    assert names(choose_files([mixed], "backgrounds")) == ["A.RTDC", "b_bg.rtdc", "gone_bg.rtdc"]
+    everything = ["A.RTDC", "a_dcn.rtdc", "b.rtdc", "b_bg.rtdc", "gone_bg.rtdc", "no images.rtdc"]
+    assert names(choose_files([mixed], "all")) == everything
+    found = choose_files([mixed], "all", recursive=True)
+    assert names(found) == [*everything, "c.rtdc"]
+    assert found[-1].within == Path("deep", "er", "c.rtdc")
+
+
+def test_a_result_that_is_named_is_taken_unless_measurements_are_wanted(mixed):
+    result = mixed / "b_bg.rtdc"
+    for wanted in ("backgrounds", "all"):
+        assert names(choose_files([mixed / "b.rtdc", result], wanted)) == ["b.rtdc", "b_bg.rtdc"]
+    with pytest.raises(ValueError, match="no measurement there"):
+        choose_files([result], "measurements")
+    with pytest.raises(ValueError, match=r"deep: no file there \(\*\.rtdc\); .* --recursive"):
+        choose_files([mixed / "deep"], "all")
+
+
+def test_what_is_passed_over_is_counted_and_named_once(data, caplog):
+    for number in range(7):
+        with h5py.File(data / f"empty {number}.rtdc", "w") as h5:
+            h5.create_group("events")
+    (data / "soft.rtdc").symlink_to("b.rtdc")
+    os.link(data / "b.rtdc", data / "hard.rtdc")
+    assert names(choose_files([data, data / "b.rtdc"], "measurements")) == ["A.RTDC", "b.rtdc"]
+    empty = ", ".join(f"{data / f'empty {number}.rtdc'}" for number in range(5))
+    other = f"{data / 'hard.rtdc'}, {data / 'soft.rtdc'}"
+    assert caplog.messages == [
+        f"passed over 7 (without images): {empty} and 2 more",
+        f"passed over 2 (other names of files that are taken): {other}",
+    ]
+
+
+def test_outputs_that_end_like_other_files_are_refused(tmp_path):
+    for name in ("x.tif", "x.npy", "x.Zarr", "x.html"):
+        with pytest.raises(ValueError, match=rf"{name}: what is written ends in \.rtdc, \.h5, and"):
+            goes_to_file(tmp_path / name, (".rtdc", ".h5"))
+    (tmp_path / "x.tif").mkdir()
+    for name in ("x.tif", "x", "x.2026", ".x"):
+        assert not goes_to_file(tmp_path / name, (".rtdc",))
+    assert goes_to_file(tmp_path / "x.RTDC", (".rtdc",))
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "x.tif"]
+
+
+# Pages ----------------------------------------------------------------------------------------
+
+
+def test_pages_go_next_to_the_files_or_into_a_folder(mixed):
+    assert choose_pages([mixed / "b.rtdc"]) == [Page(mixed / "b.rtdc", mixed / "b_report.html")]
+    pages = choose_pages([mixed], recursive=True, output=Path("reports"))
+    assert [page.output.as_posix() for page in pages] == [
+        "reports/A_report.html", "reports/b_bg_report.html", "reports/gone_bg_report.html",
+        "reports/deep/er/c_report.html",
+    ]  # fmt: skip
+    assert all(page.folder_is_made for page in pages)
+    source = mixed / "b.rtdc"
+    for name in ("x.html", "x.HTM"):
+        assert choose_pages([source], output=Path(name)) == [Page(source, Path(name))]
+    Path("notes").touch()  # one that is there is a file, and may be refused as such
+    assert choose_pages([source], output=Path("notes")) == [Page(source, Path("notes"))]
+
+
+@pytest.mark.parametrize(
+    ("paths", "output", "message"),
+    [
+        (["data"], "x.html", r"x\.html: is the output of data.A\.RTDC and of data.b"),
+        (["data", "more"], "x", r"b_report\.html: is the output of data.b\.rtdc and of more.b"),
+        (["data"], "x.pdf", r"x\.pdf: what is written ends in \.html, \.htm, and not in \.pdf"),
+        (["data", "gone"], None, "gone: there is no such file or folder"),
+    ],
+)
+def test_pages_that_make_no_sense(data, paths, output, message):
+    measure(Path("more", "b.rtdc"))
+    with pytest.raises((OSError, ValueError), match=message):
+        choose_pages([Path(path) for path in paths], output=output and Path(output))

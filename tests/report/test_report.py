@@ -703,6 +703,26 @@ def test_a_result_next_to_its_measurement(demo, tmp_path):
     assert "equal in all 48 frames compared" in text
 
 
+def test_several_files_and_folders_with_one_that_fails(demo, tmp_path):
+    data, reports = tmp_path / "data", tmp_path / "reports"
+    (data / "deep").mkdir(parents=True)
+    shutil.copy(demo, data / "a.rtdc")
+    shutil.copy(demo, data / "deep" / "b.rtdc")
+    (data / "c.rtdc").touch()
+    assert invoke("compute", data / "a.rtdc", "-k", "kernel_size=50").exit_code == 0
+    result = invoke("report", "-r", data, "-o", f"{reports}/")
+    assert result.exit_code == 1
+    pages = [reports / "a_bg_report.html", reports / "deep" / "b_report.html"]
+    lines = [line for line in result.stdout.splitlines() if "report.html" in line]
+    assert lines == [f"{pages[0]}: good", f"{pages[1]}: cannot tell"]
+    error, failed, which, last = result.stderr.splitlines()
+    assert error.startswith(f"Error: {data / 'c.rtdc'}: cannot be read as an HDF5 file: it is emp")
+    assert [failed, which] == ["1 of 3 pages failed:", f"  {error.removeprefix('Error: ')}"]
+    assert re.fullmatch(r"3 pages in [0-9.]+ s: 1 cannot tell, 1 good, 1 failed", last)
+    assert sorted(page for page in reports.rglob("*.html")) == pages
+    assert "sparsemed:k=50^" in read(pages[0]).text["code"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
