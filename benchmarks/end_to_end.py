@@ -148,12 +148,12 @@ class _Watch:
                     self.peak_with_workers = max(self.peak_with_workers, held)
 
 
-def run_warm(measurement: Path, rounds: int) -> dict[str, list[float]]:
+def run_warm(measurement: Path, rounds: int, **parameters: Any) -> dict[str, list[float]]:
     """Run all contenders in one process, in turn; return the seconds of each, after imports."""
     click.echo(f"{measurement.stem}, {rounds} rounds in one process", err=True)
     environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
     said = subprocess.run(
-        [sys.executable, HERE / "warm.py", measurement, str(rounds)],
+        [sys.executable, HERE / "warm.py", measurement, str(rounds), json.dumps(parameters)],
         env=environment,
         stdout=subprocess.PIPE,
         check=True,

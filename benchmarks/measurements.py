@@ -32,7 +32,9 @@ ARCHIVES = {
 COMPRESSION = {
     "zstd": dict(hdf5plugin.Zstd(clevel=5)),
     "gzip": {"compression": "gzip", "compression_opts": 4},
+    "gzip 1": {"compression": "gzip", "compression_opts": 1},
     "lzf": {"compression": "lzf"},
+    "no filter": {},
 }
 
 
@@ -91,27 +93,55 @@ def _fetch(folder: Path) -> None:
             complete.rename(folder)
 
 
-def generated_measurement(count: int, frames_per_second: float, compression: str = "zstd") -> Path:
+SHAPE = (80, 400)
+"""Height and width of the real frames."""
+
+CHUNK = (32, *SHAPE)
+"""Frames that are stored together, as Shape-In does it."""
+
+
+def generated_measurement(
+    count: int,
+    frames_per_second: float,
+    compression: str = "zstd",
+    *,
+    shape: tuple[int, int] = SHAPE,
+    chunk: tuple[int, int, int] | None = CHUNK,
+) -> Path:
     """Return the path of a measurement made by `generate_measurement`; made if it is not there.
 
     Parameters
     ----------
-    count, frames_per_second, compression
+    count, frames_per_second, compression, shape, chunk
         As for `generate_measurement`.
     """
-    path = cache_folder() / f"generated-{count}-{frames_per_second:g}-{compression}.rtdc"
+    words = [f"generated-{count}-{frames_per_second:g}-{compression.replace(' ', '-')}"]
+    if shape != SHAPE:
+        words.append("of-{}x{}".format(*shape))
+    if chunk != CHUNK:
+        words.append("contiguous" if chunk is None else "in-{}x{}x{}".format(*chunk))
+    path = cache_folder() / f"{'-'.join(words)}.rtdc"
     if not path.exists():
         print(f"generating {path.name} …", file=sys.stderr)
-        generate_measurement(path, count, frames_per_second, compression)
+        generate_measurement(
+            path, count, frames_per_second, compression, shape=shape, chunk=chunk
+        )
     return path
 
 
 def generate_measurement(
-    path: Path, count: int, frames_per_second: float, compression: str = "zstd", seed: int = 0
+    path: Path,
+    count: int,
+    frames_per_second: float,
+    compression: str = "zstd",
+    seed: int = 0,
+    *,
+    shape: tuple[int, int] = SHAPE,
+    chunk: tuple[int, int, int] | None = CHUNK,
 ) -> None:
     """Write a measurement of any length, made from the frames of a real one.
 
-    Each frame is a real frame of 80 × 400 pixels, drawn at random, under a
+    Each frame is a real frame of 80 × 400 pixels, or a part of one, drawn at random, under a
     flickering lamp, with fresh noise of one grey value, so that it neither
     repeats nor compresses better than a real one.
 
@@ -124,32 +154,32 @@ def generate_measurement(
     frames_per_second : float, Hz
         Frames that are kept per second of the measurement.
     compression : str
-        A key of COMPRESSION.
+        A key of COMPRESSION. Where there is one, there are checksums, too.
     seed : int
         Seed of the random numbers.
+    shape : (int, int)
+        Height and width of the frames, no more than SHAPE.
+    chunk : (int, int, int), optional
+        Frames, height and width of a chunk. None stores the frames in one piece.
     """
     rng = np.random.default_rng(seed)
     with h5py.File(real_measurement("2023"), "r") as h5:
-        real = h5["events/image"][:].astype(np.int16)
+        real = h5["events/image"][:, : shape[0], : shape[1]].astype(np.int16)
         attributes = dict(h5.attrs)
     noise = rng.integers(-1, 2, size=(64, *real.shape[1:]), dtype=np.int16)
-    chunk = min(32, count)
+    how = dict(COMPRESSION[compression])
+    if chunk is not None:
+        how |= {"chunks": (min(chunk[0], count), *chunk[1:]), "fletcher32": bool(how)}
     part = path.with_suffix(".part")
     with h5py.File(part, "w", libver="latest") as h5:
         h5.attrs.update(attributes)
         h5.attrs["experiment:event count"] = count
         h5["events/time"] = np.arange(count) / frames_per_second
         h5["events/frame"] = np.arange(1, count + 1, dtype=np.uint64)
-        dataset = h5.create_dataset(
-            "events/image",
-            shape=(count, *real.shape[1:]),
-            dtype=np.uint8,
-            chunks=(chunk, *real.shape[1:]),
-            fletcher32=True,
-            **COMPRESSION[compression],
-        )
-        for start in range(0, count, chunk):
-            size = min(chunk, count - start)
+        dataset = h5.create_dataset("events/image", (count, *shape), np.uint8, **how)
+        step = 32 * (SHAPE[0] * SHAPE[1] // (shape[0] * shape[1]))
+        for start in range(0, count, step):
+            size = min(step, count - start)
             lamp = np.rint(rng.normal(0, 1.5, size=(size, 1, 1))).astype(np.int16)
             frames = real[rng.integers(len(real), size=size)] + lamp
             frames += np.roll(noise, rng.integers(400), axis=2)[rng.integers(64, size=size)]

@@ -154,7 +154,7 @@ def test_decode_floor_decodes_what_hdf5_does(small_file):
     seen = np.zeros_like(images)
     with decode_floor.open_chunks(small_file) as (chunks, decode):
         for chunk in chunks:
-            first = chunk.chunk_offset[0]
+            first = chunk.begin[0]
             frames = decode(chunk)
             seen[first : first + 32] = frames[: len(images) - first]
     np.testing.assert_array_equal(seen, images)
@@ -163,7 +163,7 @@ def test_decode_floor_decodes_what_hdf5_does(small_file):
 def test_decode_floor_notices_damage(small_file):
     with decode_floor.open_chunks(small_file) as (chunks, decode):
         with small_file.open("r+b") as file:
-            file.seek(chunks[0].byte_offset + 20)
+            file.seek(chunks[0].place + 20)
             (byte,) = file.read(1)
             file.seek(-1, 1)
             file.write(bytes([byte ^ 1]))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.codecs import CodecFailedError, Pipeline, UndecodableError
-from sparsemed.frames.layout import HEAVY_BYTES, Index, filters_of, read_index
+from sparsemed.frames.layout import HEAVY_BYTES, Index, chunk_shape, filters_of, read_index
 from sparsemed.frames.source import Read, Spans
 from sparsemed.storage.stored import LocalBytes, StoredBytes
 
@@ -50,11 +50,11 @@ class ChunkFrames:
         count, height, width = dataset.shape
         self.shape = (int(count), int(height), int(width))
         self.dtype = dataset.dtype.newbyteorder("=")
-        self.block = int(dataset.chunks[0])
+        self._chunk = chunk_shape(dataset)
+        self.block = self._chunk[0]
         block_bytes = self.block * height * width * self.dtype.itemsize
         self.batch = self.block * max(1, BATCH_BYTES // block_bytes)
         self._stored_dtype = dataset.dtype
-        self._chunk = tuple(int(n) for n in dataset.chunks)
         self._size = prod(self._chunk) * self.dtype.itemsize
         # A chunk of whole frames is decoded where they are to go, if their bytes are in our order.
         self._is_direct = self._chunk[1:] == self.shape[1:] and self._stored_dtype == self.dtype

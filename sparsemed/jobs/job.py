@@ -1,5 +1,6 @@
 """`BackgroundSparseMed`: the class that dcnum's users know, on top of this package."""
 
+import functools
 import logging
 import time
 from collections.abc import Iterator
@@ -142,6 +143,7 @@ class BackgroundSparseMed:
         self.sample: Sample | None = None
         try:
             self._open(input_data)
+            self._shape = self._frames.shape
             self.time = self._read_time()
             check_output(self.output_path, self.image_count, self._source, basins)
             label = str(self._source) if self._source else None
@@ -173,12 +175,12 @@ class BackgroundSparseMed:
     @property
     def image_count(self) -> int:
         """Number of images."""
-        return self._frames.shape[0]
+        return self._shape[0]
 
     @property
     def image_shape(self) -> tuple[int, int]:
         """Shape of an image."""
-        return self._frames.shape[1:]
+        return self._shape[1:]
 
     @staticmethod
     def check_user_kwargs(
@@ -300,15 +302,20 @@ class BackgroundSparseMed:
         self._report(self._progress)
 
     def _open(self, input_data: Any) -> None:
-        self._frames: FrameSource
         if self._source is None:
-            self._frames = open_frames(input_data, self.num_cpus)
             self.input_data = input_data
-        else:
-            self._measurement = Measurement(self._source, self._basins)
-            self._frames = measurement_frames(self._measurement, self.num_cpus)
-            image = self._measurement.image
-            self.input_data = image.dataset if image.mapping is None else image
+            return
+        self._measurement = Measurement(self._source, self._basins)
+        image = self._measurement.image
+        self.input_data = image.dataset if image.mapping is None else image
+        self.__dict__.pop("_frames", None)
+
+    @functools.cached_property
+    def _frames(self) -> FrameSource:
+        """The frames; only once they are needed, as it takes seconds to list millions of chunks."""
+        if self._measurement is None:
+            return open_frames(self.input_data, self.num_cpus)
+        return measurement_frames(self._measurement, self.num_cpus)
 
     def _read_time(self) -> NDArray[Any]:
         if self._measurement is None:

@@ -414,7 +414,7 @@ def test_info_in_words_and_for_machines(path):
     assert result.exit_code == 0, result.output
     raw, computed = result.output.split("\n\n")
     assert "images       40 frames of 24 × 16 pixels, uint8\n             this file: events/" in raw
-    assert "fast path    no, HDF5 has to read the frames: it is not stored in chunks" in raw
+    assert "fast path    yes" in raw
     assert "time         39.000 s from first to last frame" in raw
     assert "background   none" in raw
     assert f"file basin: {path}: events/image" in computed

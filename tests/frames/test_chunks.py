@@ -23,6 +23,7 @@ import sparsemed
 from sparsemed.frames import chunks
 from sparsemed.frames.chunks import ChunkFrames
 from sparsemed.frames.layout import obstacle
+from sparsemed.frames.opening import open_frames
 
 FILTERS = {
     "none": {},
@@ -158,8 +159,8 @@ def test_not_stored_in_chunks(tmp_path):
         layout[:] = h5py.VirtualSource(h5["contiguous"])
         h5.create_virtual_dataset("virtual", layout)
     with h5py.File(tmp_path / "a.h5") as h5:
-        for name in ("contiguous", "image", "external", "virtual"):
-            assert obstacle(h5[name]) == "it is not stored in chunks"
+        for name in ("image", "external", "virtual"):
+            assert obstacle(h5[name]) == "it is stored neither in chunks nor in one piece"
             np.testing.assert_array_equal(h5[name][:], images)
 
 
@@ -317,6 +318,27 @@ def test_chunks_in_any_order_in_the_file(tmp_path):
             dataset.id.write_direct_chunk((start, 0, 0), images[start : start + 4].tobytes())
     with h5py.File(tmp_path / "a.h5") as h5:
         np.testing.assert_array_equal(read(ChunkFrames(h5["image"], 2, "here")), images)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2"])
+def test_frames_in_one_piece(tmp_path, dtype):
+    images = grainy((200, 5, 6), dtype)
+    with stored(tmp_path / "a.h5", images) as dataset:
+        frames = open_frames(dataset, 2)
+        assert isinstance(frames, ChunkFrames)
+        np.testing.assert_array_equal(read(frames, (0, 64), (64, 200), (7, 8)), np.concatenate(
+            [images, images[7:8]]
+        ))  # fmt: skip
+
+
+def test_frames_in_one_piece_of_a_file_that_is_cut_short(tmp_path):
+    path = tmp_path / "a.h5"
+    with stored(path, grainy((200, 5, 6))) as dataset:
+        frames = open_frames(dataset, 2)
+        os.truncate(path, dataset.id.get_offset() + 150 * 30)
+        assert obstacle(dataset) == "its file is shorter than its frames"
+        with pytest.raises(OSError, match="frames 150 to 150 cannot be read, the file has become"):
+            read(frames, (0, 200))
 
 
 def test_nothing_is_written_beyond_the_frames_asked_for(tmp_path):
@@ -813,9 +835,13 @@ def same(found, images):
     np.testing.assert_array_equal(found.offsets, expected.offsets)
 
 
-@pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
-def test_chunks_are_read_past_hdf5(measurement, filters, monkeypatch, caplog):
-    path, images = measurement(chunks=(7, 24, 8), **filters)
+LAYOUTS = {name: {"chunks": (7, 24, 8), **filters} for name, filters in FILTERS.items()}
+LAYOUTS |= {"in one piece": {}, "tiles": {"chunks": (7, 9, 5), "compression": "gzip"}}
+
+
+@pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
+def test_frames_are_read_past_hdf5(measurement, options, monkeypatch, caplog):
+    path, images = measurement(**options)
     with monkeypatch.context() as patch, caplog.at_level(logging.INFO, "sparsemed"):
         patch.setattr(h5py.Dataset, "__getitem__", refuse)
         found = sparsemed.compute_background(path, **SETTINGS, num_cpus=2)
@@ -829,14 +855,14 @@ def test_chunks_are_read_past_hdf5(measurement, filters, monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({}, "it is not stored in chunks"),
+        ({"userblock_size": 512}, "its file begins with a user block"),
         ({"chunks": (7, 24, 8), "userblock_size": 512}, "its file begins with a user block"),
         (
             {"chunks": (7, 24, 8), "scaleoffset": 0},
             "of its filters, those of number [6] are not known here",
         ),
     ],
-    ids=["contiguous", "user block", "unknown filter"],
+    ids=["in one piece, user block", "user block", "unknown filter"],
 )
 def test_hdf5_reads_the_rest_and_the_log_says_why(
     measurement, options, reason, monkeypatch, caplog
