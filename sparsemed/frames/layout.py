@@ -266,7 +266,8 @@ def read_index(dataset: h5py.Dataset) -> Index:
         written = [each for each in found if each[2] is not None]
         found.clear()
         if written:
-            begin, mask, place, size = (np.array(each, np.uint64) for each in zip(*written, strict=True))
+            columns = zip(*written, strict=True)
+            begin, mask, place, size = (np.array(each, np.uint64) for each in columns)
             row, within = np.divmod(begin, chunk)
             is_damaged |= bool(within.any() or (row >= most).any() or (place >> 63).any())
             # An index that leads back into itself has no end.
