@@ -22,8 +22,14 @@ CACHE_BYTES = 400_000
 LEVELS = 8
 """Values around the median for which counts are kept while windows overlap."""
 
+GUESSES = 4
+"""Values around the last window's median that are tried first where windows do not."""
+
 NEAR = 4
 """Counts are updated if at most one in NEAR frames of a window is new."""
+
+FEW = 32
+"""Pixels are searched for one by one if at most one in FEW is left."""
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
@@ -64,7 +70,55 @@ def _count_below(frames, rows, lo, hi, limit, few, below):  # type: ignore[no-un
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
-def _select_in_chunk(frames, rows, starts, length, bits, lo, hi, images):  # type: ignore[no-untyped-def]
+def _count_below_each(frames, rows, lo, hi, limits, fews, below):  # type: ignore[no-untyped-def]
+    """Do so for GUESSES limits at once, which takes little longer than for two.
+
+    Each value is loaded once, and four frames at a time are as many as there are registers for.
+    """
+    width = hi - lo
+    u, v, w, x = limits[0], limits[1], limits[2], limits[3]
+    few_u, few_v, few_w, few_x = fews[0], fews[1], fews[2], fews[3]
+    for level in range(GUESSES):
+        for j in range(width):
+            below[level, j] = 0
+    for begin in range(0, len(rows), 252):
+        end = min(begin + 252, len(rows))
+        for level in range(GUESSES):
+            for j in range(width):
+                fews[level, j] = 0
+        k = begin
+        while k + 4 <= end:
+            a, b = frames[rows[k], lo:hi], frames[rows[k + 1], lo:hi]
+            c, d = frames[rows[k + 2], lo:hi], frames[rows[k + 3], lo:hi]
+            for j in range(width):
+                p, q, r, s = a[j], b[j], c[j], d[j]
+                few_u[j] += 0 + (p < u[j]) + (q < u[j]) + (r < u[j]) + (s < u[j])
+                few_v[j] += 0 + (p < v[j]) + (q < v[j]) + (r < v[j]) + (s < v[j])
+                few_w[j] += 0 + (p < w[j]) + (q < w[j]) + (r < w[j]) + (s < w[j])
+                few_x[j] += 0 + (p < x[j]) + (q < x[j]) + (r < x[j]) + (s < x[j])
+            k += 4
+        while k < end:
+            a = frames[rows[k], lo:hi]
+            for level in range(GUESSES):
+                for j in range(width):
+                    fews[level, j] += a[j] < limits[level, j]
+            k += 1
+        for level in range(GUESSES):
+            for j in range(width):
+                below[level, j] += fews[level, j]
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
+def _count_in_column(column, limit, j):  # type: ignore[no-untyped-def]
+    """Count the values of pixel j that are below its limit."""
+    count = 0
+    for each in column:
+        count += each < limit[j]
+    return count
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
+def _select_in_chunk(frames, rows, starts, length, bits, lo, hi, done, images):  # type: ignore[no-untyped-def]
     """Write the median of each window into `images`, for pixels lo to hi.
 
     *One window.* The bits of the value at rank ``r`` can be tried one by one,
@@ -72,14 +126,17 @@ def _select_in_chunk(frames, rows, starts, length, bits, lo, hi, images):  # typ
     candidate, and keep the bit if there are at most ``r`` of them. As the count
     never falls while the candidate grows, no decision has to be taken back.
 
-    *Overlapping windows.* Once the median is known, frames are counted below
-    each of LEVELS values around it. When the window moves on, these counts are
-    updated by the frames that came and those that went. The median is the last
+    *The next window.* Its median is hardly ever far from the last. Frames are
+    counted below each of GUESSES values around that; the median is the last
     of the values with at most ``r`` frames below it, unless all or none are
-    like that: then it has left these values, and is searched for as above. The
-    result is the same either way; only the time differs.
+    like that: then it is none of these values, and is searched for as above.
 
-    Loops are written out, as array expressions take longer to compile.
+    *Overlapping windows.* Frames are counted below each of LEVELS values, and
+    when the window moves on, the counts are updated by the frames that came
+    and those that went.
+
+    The result is the same in any case; only the time differs. Loops are
+    written out, as array expressions take longer to compile.
 
     Parameters
     ----------
@@ -94,6 +151,8 @@ def _select_in_chunk(frames, rows, starts, length, bits, lo, hi, images):  # typ
         The powers of two of that dtype, the largest first.
     lo, hi : int
         First pixel, and the one after the last.
+    done : int
+        Windows whose medians are in `images` already.
     images : array, shape (m, P), of the frames' dtype
         Receives the result.
     """
@@ -102,39 +161,94 @@ def _select_in_chunk(frames, rows, starts, length, bits, lo, hi, images):  # typ
     width = hi - lo
     value = np.empty(width, frames.dtype)
     limit = np.empty(width, frames.dtype)
-    few = np.empty(width, np.uint8)
+    limits = np.empty((GUESSES, width), frames.dtype)
+    fews = np.empty((GUESSES, width), np.uint8)
+    few = fews[0]
     below = np.empty(width, np.int32)
     lowest = np.empty(width, frames.dtype)
-    counts = np.empty((LEVELS, width), np.int32)
+    counts = np.empty((max(LEVELS, GUESSES), width), np.int32)
     passed = np.empty(width, np.uint8)
-    is_counted = False
+    column = np.empty(length, frames.dtype)
+    left = np.empty(width, np.intp)
     lasted = 2  # windows for which counts were of use
-    for w in range(len(starts)):
+    is_counted = False
+    is_guessed = done > 0
+    if is_guessed:
+        for j in range(width):
+            value[j] = images[done - 1, lo + j]
+    for w in range(done, len(starts)):
         start = starts[w]
         window = rows[start : start + length]
+        last = starts[max(w - 1, 0)]
+        is_near = w > 0 and NEAR * (start - last) <= length
+        # Where the median does not stay around for long, counting does not pay.
+        is_anew = is_near and not is_counted and lasted >= 2
+        is_counted = is_anew or (is_near and is_counted)
+        levels = LEVELS if is_counted else GUESSES
+        if is_anew or (is_guessed and not is_counted):
+            # Of so many values one less can be told from the rest, the last median in their middle.
+            back = max(levels // 2 - 1, 0)
+            for j in range(width):
+                lowest[j] = min(max(value[j], back) - back, top - levels + 1)
 
-        is_found = is_counted
         if is_counted:
-            last = starts[w - 1]
-            went, came = rows[last:start], rows[last + length : start + length]
+            if is_anew:
+                lasted = 0
+                counts[:] = 0
+            for turn in range(1 if is_anew else 2):
+                if is_anew:
+                    part, sign = window, 1
+                elif turn == 0:
+                    part, sign = rows[last + length : start + length], 1  # they came
+                else:
+                    part, sign = rows[last:start], -1  # they went
+                for level in range(LEVELS):
+                    for j in range(width):
+                        limit[j] = lowest[j] + level
+                    _count_below(frames, part, lo, hi, limit, few, below)
+                    for j in range(width):
+                        counts[level, j] += sign * below[j]
+        elif is_guessed:
+            for level in range(GUESSES):
+                for j in range(width):
+                    limits[level, j] = lowest[j] + level
+            _count_below_each(frames, window, lo, hi, limits, fews, counts)
+
+        is_found = is_counted or is_guessed
+        number_left = 0
+        if is_found:
             for j in range(width):
                 passed[j] = 0
-            for level in range(LEVELS):
+            for level in range(levels):
                 for j in range(width):
-                    limit[j] = lowest[j] + level
-                _count_below(frames, came, lo, hi, limit, few, below)
-                for j in range(width):
-                    counts[level, j] += below[j]
-                _count_below(frames, went, lo, hi, limit, few, below)
-                for j in range(width):
-                    counts[level, j] -= below[j]
                     passed[j] += counts[level, j] <= rank
             for j in range(width):
-                value[j] = lowest[j] + passed[j] - 1
-                if passed[j] == 0 or (passed[j] == LEVELS and value[j] != top):
-                    is_found = False
+                found = lowest[j] + passed[j] - 1
+                if passed[j] == 0 or (passed[j] == levels and found != top):
+                    left[number_left] = j
+                    number_left += 1
+                else:
+                    value[j] = found
+            is_found = FEW * number_left <= width
 
-        if not is_found:
+        if is_found:
+            lasted += is_counted
+            for j in left[:number_left]:
+                for k in range(length):
+                    column[k] = frames[window[k], lo + j]
+                value[j] = 0
+                for bit in bits:
+                    limit[j] = value[j] | bit
+                    if _count_in_column(column, limit, j) <= rank:
+                        value[j] = limit[j]
+                if is_counted:
+                    back = LEVELS // 2 - 1
+                    lowest[j] = min(max(value[j], back) - back, top - LEVELS + 1)
+                    for level in range(LEVELS):
+                        limit[j] = lowest[j] + level
+                        counts[level, j] = _count_in_column(column, limit, j)
+        else:
+            is_counted = False
             for j in range(width):
                 value[j] = 0
             for bit in bits:
@@ -144,44 +258,32 @@ def _select_in_chunk(frames, rows, starts, length, bits, lo, hi, images):  # typ
                 for j in range(width):
                     if below[j] <= rank:
                         value[j] = limit[j]
+            # Where medians go far, guesses do not pay.
+            moved = 0
+            if w > 0:
+                for j in range(width):
+                    before = images[w - 1, lo + j]
+                    moved += max(value[j], before) - min(value[j], before) >= GUESSES // 2
+            is_guessed = FEW * moved <= width
 
         for j in range(width):
             images[w, lo + j] = value[j]
 
-        is_near = w + 1 < len(starts) and NEAR * (starts[w + 1] - start) <= length
-        if is_near and is_found:
-            lasted += 1
-        elif is_near:
-            # Where the median does not stay around for long, counting does not pay.
-            is_counted = lasted >= 2
-            lasted = 0
-            if is_counted:
-                for j in range(width):
-                    lowest[j] = min(max(value[j], LEVELS // 2) - LEVELS // 2, top - LEVELS + 1)
-                for level in range(LEVELS):
-                    for j in range(width):
-                        limit[j] = lowest[j] + level
-                    _count_below(frames, window, lo, hi, limit, few, below)
-                    for j in range(width):
-                        counts[level, j] = below[j]
-        else:
-            is_counted = False
-
 
 @kernel(parallel=True, nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
-def _select_medians(frames, rows, starts, length, bits, chunk, images):  # type: ignore[no-untyped-def]
+def _select_medians(frames, rows, starts, length, bits, chunk, done, images):  # type: ignore[no-untyped-def]
     """Write the median of each window into `images`, by Numba's threads, chunk by chunk."""
     pixels = frames.shape[1]
     for number in prange(-(-pixels // chunk)):
         lo = number * chunk
         hi = min(lo + chunk, pixels)
-        _select_in_chunk(frames, rows, starts, length, bits, lo, hi, images)
+        _select_in_chunk(frames, rows, starts, length, bits, lo, hi, done, images)
 
 
 @kernel(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
-def _select_medians_here(frames, rows, starts, length, bits, lo, hi, images):  # type: ignore[no-untyped-def]
+def _select_medians_here(frames, rows, starts, length, bits, lo, hi, done, images):  # type: ignore[no-untyped-def]
     """Do so in the thread that calls it, for pixels lo to hi."""
-    _select_in_chunk(frames, rows, starts, length, bits, lo, hi, images)
+    _select_in_chunk(frames, rows, starts, length, bits, lo, hi, done, images)
 
 
 def median_image(stack: ArrayLike, num_cpus: int | None = None) -> NDArray[Any]:
@@ -248,6 +350,7 @@ def median_images(
     length: int,
     images: NDArray[Any],
     num_cpus: int | None,
+    done: int = 0,
 ) -> None:
     """Write the median image of each window of frames into `images`.
 
@@ -265,6 +368,8 @@ def median_images(
         Receives the result.
     num_cpus : int or None
         Largest number of threads; None means all cores available.
+    done : int
+        Windows whose median images are there already; the last of them is where the search begins.
     """
     flat = frames.reshape(len(frames), -1)
     flat.flags.writeable = False  # one type for the compiler, whatever the caller has
@@ -275,11 +380,11 @@ def median_images(
     with kernel_threads(num_cpus) as are_there:
         if are_there:
             chunk = min(most, -(-flat.shape[1] // numba.get_num_threads()))
-            call(_select_medians, flat, rows, starts, length, bits, chunk, flat_images)
+            call(_select_medians, flat, rows, starts, length, bits, chunk, done, flat_images)
             return
 
         def select(lo: int, hi: int) -> None:
-            call(_select_medians_here, flat, rows, starts, length, bits, lo, hi, flat_images)
+            call(_select_medians_here, flat, rows, starts, length, bits, lo, hi, done, flat_images)
 
         share_out(select, flat.shape[1], most, num_cpus)
 

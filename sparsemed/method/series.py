@@ -100,10 +100,11 @@ class Series:
             median_images(
                 self._room.buffer,
                 self._room.row,
-                self._starts[part],
+                self._starts[: part.stop],
                 self._length,
-                self.images[part],
+                self.images[: part.stop],
                 self._num_cpus,
+                part.start,
             )
             self._done = part.stop
         for batch in self._held:

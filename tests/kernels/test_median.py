@@ -214,12 +214,16 @@ def of_each_window(frames, starts, length):
     return np.array([by_sorting(frames[start : start + length]) for start in starts.tolist()])
 
 
-def of_windows(frames, starts, length, chunk):
-    """Median image of each window, by one call of the kernel; frames lie in no order."""
+def of_windows(frames, starts, length, chunk, done=0, before=0):
+    """Median image of each window, by one call of the kernel; frames lie in no order.
+
+    Of the first few, that are `done`, it gets an image instead of computing it.
+    """
     rows = np.random.default_rng(len(frames)).permutation(len(frames))
     flat = frames.reshape(len(frames), -1)[np.argsort(rows)]
     flat.flags.writeable = False
     images = np.empty((len(starts), *frames.shape[1:]), frames.dtype)
+    images[:done] = before
     with kernel_threads(2) as are_there:
         assert are_there
         median._select_medians(
@@ -229,6 +233,7 @@ def of_windows(frames, starts, length, chunk):
             length,
             median._bits(frames.dtype),
             chunk,
+            done,
             images.reshape(len(starts), -1),
         )
     return images
@@ -301,6 +306,25 @@ def test_windows_that_overlap(case, chunk):
     np.testing.assert_array_equal(found, of_each_window(frames, starts, length), strict=True)
 
 
+@settings(deadline=None, max_examples=100)
+@given(
+    overlapping(longest=300, most=20),
+    st.lists(st.integers(0, 139), max_size=4, unique=True),
+    st.integers(0, 3),
+    st.integers(0, 2**16 - 1),
+)
+def test_few_pixels_that_are_far_off(case, places, done, before):
+    # Most pixels are where they were; those in some places are not.
+    frames, starts, length = case
+    many = np.repeat(frames[:1], len(frames), axis=0)[:, :, :1].repeat(140, axis=2)
+    for number, place in enumerate(places):
+        many[:, :, place] = frames[:, :, number % frames.shape[2]]
+    done = min(done, len(starts) - 1)
+    before = frames.dtype.type(before % (int(np.iinfo(frames.dtype).max) + 1))
+    found = of_windows(many, starts, length, 140, done, before)[done:]
+    np.testing.assert_array_equal(found, of_each_window(many, starts[done:], length), strict=True)
+
+
 @settings(deadline=None, max_examples=60)
 @given(overlapping(longest=200, most=40), st.sampled_from([None, 1, 2, 1000]))
 def test_many_windows_are_as_one_at_a_time(case, num_cpus):
@@ -367,17 +391,25 @@ class WatchedCounting:
 
     def __init__(self):
         self.frames = []
+        self.guessed = []
 
-    def __call__(self, frames, rows, lo, hi, limit, _few, below):
+    def one(self, frames, rows, lo, hi, limit, _few, below):
         self.frames.append(len(rows))
         below[:] = (frames[rows, lo:hi] < limit).sum(axis=0)
+
+    def each(self, frames, rows, lo, hi, limits, _fews, below):
+        self.guessed.append(len(rows))
+        for limit, count in zip(limits, below, strict=False):
+            count[:] = (frames[rows, lo:hi] < limit).sum(axis=0)
 
 
 @pytest.fixture
 def plain(monkeypatch):
     """Return the kernel as Python runs it, which need not be compiled for other constants."""
     watched = WatchedCounting()
-    monkeypatch.setattr(median, "_count_below", watched)
+    monkeypatch.setattr(median, "_count_below", watched.one)
+    monkeypatch.setattr(median, "_count_below_each", watched.each)
+    monkeypatch.setattr(median, "_count_in_column", median._count_in_column.py_func)
 
     def run(frames, starts, length):
         images = np.empty((len(starts), frames.shape[2]), frames.dtype)
@@ -390,11 +422,12 @@ def plain(monkeypatch):
                 median._bits(frames.dtype),
                 0,
                 frames.shape[2],
+                0,
                 images,
             )
         return images[:, np.newaxis]
 
-    run.counted = watched.frames
+    run.counted, run.guessed = watched.frames, watched.guessed
     return run
 
 
@@ -422,26 +455,47 @@ def test_windows_that_overlap_cost_what_is_new(plain, level):
     assert sum(plain.counted) == first
     plain.counted.clear()
     plain(frames, np.arange(201), 100)
-    assert sum(plain.counted) == first + counts + 200 * 2 * median.LEVELS
+    assert sum(plain.counted) == first + counts + 199 * 2 * median.LEVELS
 
 
 @pytest.mark.parametrize("value", [0, 255])
 def test_the_darkest_and_brightest_median_costs_no_more(plain, value):
     plain(np.full((300, 1, 4), value, np.uint8), np.arange(201), 100)
-    assert sum(plain.counted) == (8 + median.LEVELS) * 100 + 200 * 2 * median.LEVELS
+    assert sum(plain.counted) == (8 + median.LEVELS) * 100 + 199 * 2 * median.LEVELS
 
 
 def test_counts_are_given_up_where_overlapping_ends(plain):
     frames = film(["noise"] * 4, np.random.default_rng(5), 500, np.uint8)
     plain(frames, np.array([0, 1, 2, 102, 203]), 100)
-    assert sum(plain.counted) == (3 * 8 + median.LEVELS) * 100 + 2 * 2 * median.LEVELS
+    assert sum(plain.counted) == (8 + median.LEVELS) * 100 + 2 * median.LEVELS
+    assert plain.guessed == [100, 100]
 
 
 @pytest.mark.parametrize("step", [26, 99, 100, 101])
 def test_windows_that_hardly_overlap_are_not_counted(plain, step):
     frames = film(["noise"] * 4, np.random.default_rng(6), 100 + 3 * step, np.uint8)
     plain(frames, np.arange(4) * step, 100)
-    assert sum(plain.counted) == 4 * 8 * 100
+    assert sum(plain.counted) == 8 * 100
+    assert plain.guessed == [100] * 3
+
+
+@pytest.mark.parametrize("few", [0, 1, 2, 10**6])
+def test_pixels_are_searched_for_together_or_one_by_one(plain, monkeypatch, few):
+    monkeypatch.setattr(median, "FEW", few)
+    rng = np.random.default_rng(few)
+    for dtype in DTYPES:
+        frames = film(KINDS, rng, 90, dtype)
+        for starts in (np.arange(40), np.arange(4) * 20):
+            found = plain(frames, starts, 20)
+            expected = of_each_window(frames, starts, 20)
+            np.testing.assert_array_equal(found, expected, strict=True)
+
+
+def test_guesses_that_fail_are_not_made_again(plain):
+    frames = film(["jumps"] * 8, np.random.default_rng(7), 800, np.uint16)
+    plain(frames, np.arange(10) * 80, 40)
+    assert plain.guessed == [40]
+    assert sum(plain.counted) == 10 * 16 * 40
 
 
 def test_nothing_is_counted_in_vain_for_long(plain):
