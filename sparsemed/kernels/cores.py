@@ -129,15 +129,18 @@ def kernel_threads(num_cpus: int) -> Iterator[bool]:
     Yields
     ------
     bool
-        Whether Numba's threads can be used; `share_out` can, always.
+        Whether Numba's threads can be used, and are enough: ChipStream, and many a cluster, lets
+        Numba have one only. `share_out` can be used always.
     """
     with _one_launch:
-        if _may_be_dead or not _start_threads():
+        wanted = min(num_cpus, os.cpu_count() or 1)
+        are_few = wanted > numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+        if are_few or _may_be_dead or not _start_threads():
             yield False
             return
         before = numba.get_num_threads()
         try:  # from here on, as Ctrl-C may come at any moment
-            numba.set_num_threads(min(num_cpus, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+            numba.set_num_threads(wanted)
             yield True
         finally:
             numba.set_num_threads(before)

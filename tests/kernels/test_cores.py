@@ -431,3 +431,18 @@ def test_the_caller_does_it_all_where_no_thread_can_be_started(monkeypatch):
     done = []
     share_out(lambda begin, _end: done.append(begin), 9, 1, 4)
     assert done == [*range(9)]
+
+
+def test_where_numba_has_fewer_threads_plain_ones_do_the_work(monkeypatch):
+    """As in ChipStream, which asks all libraries for one thread; nobody's number is touched."""
+    before = numba.get_num_threads()
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 1)
+    monkeypatch.setattr(cores.os, "cpu_count", lambda: 8)
+    with kernel_threads(2) as are_there:
+        assert not are_there
+        assert numba.get_num_threads() == before
+    with kernel_threads(1) as are_there:
+        assert are_there
+    seen = set()
+    share_out(lambda *_: seen.add(threading.get_ident()) or sleep(0.05), 8, 1, 2)
+    assert len(seen) == 2
