@@ -10,8 +10,13 @@ import click
 
 from sparsemed.cli.ending import Ending
 from sparsemed.cli.messages import Failure, Mistake, is_terminal, log_lines, one_line_errors
-from sparsemed.cli.options import PARAMETER_HELP, PathType, basins_option, parse_settings
-from sparsemed.cli.stopping import Stoppable
+from sparsemed.cli.options import (
+    PARAMETER_HELP,
+    PathType,
+    Settable,
+    basins_option,
+    parse_settings,
+)
 from sparsemed.printable import printable
 
 if TYPE_CHECKING:
@@ -47,7 +52,7 @@ SUMMARY = (
 )
 
 
-@click.command(cls=Stoppable, epilog=COMPUTE_HELP)
+@click.command(cls=Settable, epilog=COMPUTE_HELP)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PathType())
 @click.option(
     "-o",

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from sparsemed.cli.stopping import Stoppable
+
 PARAMETER_HELP = """\b
 Parameters (-k KEY=VALUE):
   kernel_size        frames in the window of the median      [200]
@@ -14,6 +16,26 @@ Parameters (-k KEY=VALUE):
   frac_cleansing     fraction of them to keep                [0.8]
   offset_correction  a brightness offset for each frame      [true]
 """
+
+
+class Settable(Stoppable):
+    """A command with parameters. Who takes them for options is told how they are set."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            from sparsemed.rtdc.pipeline_id import closest_parameter
+
+            name = closest_parameter(error.option_name, 0.8)
+            if name is None:
+                raise
+            raise click.UsageError(
+                f"No such option {error.option_name!r}. Parameters are set with -k: "
+                f"-k {name}=VALUE",
+                ctx,
+            ) from error
 
 
 class PathType(click.Path):

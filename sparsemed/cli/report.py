@@ -8,8 +8,13 @@ import click
 
 from sparsemed.cli.ending import Ending
 from sparsemed.cli.messages import Failure, Mistake, is_terminal, log_lines, one_line_errors
-from sparsemed.cli.options import PARAMETER_HELP, PathType, basins_option, parse_settings
-from sparsemed.cli.stopping import Stoppable
+from sparsemed.cli.options import (
+    PARAMETER_HELP,
+    PathType,
+    Settable,
+    basins_option,
+    parse_settings,
+)
 from sparsemed.printable import printable
 
 if TYPE_CHECKING:
@@ -18,9 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    cls=Stoppable,
-    epilog=PARAMETER_HELP,
-    short_help="Show on a page whether a background is good.",
+    cls=Settable, epilog=PARAMETER_HELP, short_help="Show on a page whether a background is good."
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PathType())
 @click.option(

@@ -111,7 +111,10 @@ def check_num_cpus(num_cpus: int | None) -> int:
     if num_cpus is None:
         return available_cores()
     if isinstance(num_cpus, bool) or not isinstance(num_cpus, Integral) or num_cpus < 1:
-        raise ValueError(f"num_cpus must be a whole number from 1 up, got {num_cpus!r}")
+        raise ValueError(
+            f"num_cpus must be a whole number from 1 up, got {num_cpus!r}; leave it out for all "
+            "cores"
+        )
     return int(num_cpus)
 
 

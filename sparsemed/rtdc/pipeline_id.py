@@ -5,6 +5,7 @@ first letter, every parameter. The scheme is dcnum's, and the strings are equal
 to dcnum's, so that a result can be traced whichever of the two made it.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
@@ -41,7 +42,7 @@ def to_ppid(values: Mapping[str, Any]) -> str:
     """
     defaults = asdict(Parameters())
     if unknown := sorted(set(values) - set(defaults)):
-        raise ValueError(f"unknown parameters {unknown}; known are {sorted(defaults)}")
+        raise ValueError(f"unknown parameters {unknown}; {_known(unknown[0])}")
     items = (defaults | dict(values)).items()
     return f"{CODE}:" + "^".join(f"{name[0]}={_as_text(value)}" for name, value in items)
 
@@ -97,7 +98,7 @@ def parse_value(name: str, text: str) -> int | float | bool:
     """
     kinds = {field.name: field.type for field in fields(Parameters)}
     if name not in kinds:
-        raise ValueError(f"unknown parameter {name!r}; known are {sorted(kinds)}")
+        raise ValueError(f"unknown parameter {name!r}; {_known(name)}")
     kind: Any = kinds[name]
     try:
         if kind is bool:
@@ -106,8 +107,43 @@ def parse_value(name: str, text: str) -> int | float | bool:
             ]
         value: int | float = kind(text)
     except (KeyError, ValueError):
-        raise ValueError(f"{name}: cannot read {text!r} as {kind.__name__}") from None
+        hint = _with_point(text) if kind is float else ""
+        raise ValueError(f"{name}: cannot read {text!r} as {_KINDS[kind]}{hint}") from None
     return value
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def closest_parameter(name: str, likeness: float = 0.6) -> str | None:
+    """Return the parameter that may be meant by a name, if one is like it (from 0 to 1).
+
+    Examples
+    --------
+    >>> closest_parameter("--kernel-sie")
+    'kernel_size'
+    """
+    known = [field.name for field in fields(Parameters)]
+    plain = name.lower().lstrip("-").replace("-", "_")
+    return next(iter(difflib.get_close_matches(plain, known, 1, likeness)), None)
+
+
+def _known(name: str) -> str:
+    """Return the end of an error about an unknown parameter."""
+    known = sorted(field.name for field in fields(Parameters))
+    if closest := closest_parameter(name):
+        return f"did you mean {closest!r}? Known are {known}"
+    return f"known are {known}"
+
+
+def _with_point(text: str) -> str:
+    """Return the end of an error about a number with a decimal comma."""
+    with_point = text.strip().replace(",", ".")
+    try:
+        float(with_point)
+    except ValueError:
+        return ""
+    return f"; the decimal mark is a point: {with_point}"
 
 
 def _as_text(value: object) -> str:

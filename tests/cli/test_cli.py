@@ -266,9 +266,11 @@ def test_quiet_and_verbose(path):
     ("arguments", "message"),
     [
         (["{in}", "-k", "kernel_size"], "-k kernel_size: expected KEY=VALUE"),
-        (["{in}", "-k", "kernel=3"], "unknown parameter 'kernel'; known are"),
-        (["{in}", "-k", "kernel_size=3.5"], "kernel_size: cannot read '3.5' as int"),
-        (["{in}", "-k", "offset_correction=maybe"], "cannot read 'maybe' as bool"),
+        (["{in}", "-k", "kernel_sie=3"], "'kernel_sie'; did you mean 'kernel_size'?"),
+        (["{in}", "-k", "kernel_size=3.5"], "kernel_size: cannot read '3.5' as a whole number"),
+        (["{in}", "-k", "split_time=0,5"], "'0,5' as a number; the decimal mark is a point: 0.5"),
+        (["{in}", "-k", "offset_correction=maybe"], "cannot read 'maybe' as true or false"),
+        (["{in}", "--num-cpus", "-1"], "got -1; leave it out for all cores"),
         (["{in}", "-k", "split_time=0"], "split_time must be a number above 0"),
         (["{in}", "--num-cpus", "0"], "num_cpus must be a whole number from 1 up"),
         (["{in}", "-q", "-v"], "only one of --quiet and --verbose"),
@@ -280,6 +282,23 @@ def test_quiet_and_verbose(path):
 )
 def test_mistakes_are_one_line_and_nothing_is_done(path, arguments, message):
     check_error(path, arguments, message, status=2)
+
+
+@pytest.mark.parametrize("command", ["compute", "report"])
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        (["--kernel-size", "9"], "Parameters are set with -k: -k kernel_size=VALUE"),
+        (["--split_tme=9"], "Parameters are set with -k: -k split_time=VALUE"),
+        (["--num-cpu", "9"], "Did you mean '--num-cpus'?"),
+        (["--speed", "9"], "No such option '--speed'."),
+    ],
+)
+def test_a_slip_in_an_option_is_answered_with_what_is_meant(path, command, option, meant):
+    result = invoke(command, path, *option)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].endswith(meant)
+    assert os.listdir(path.parent) == [path.name]
 
 
 @pytest.mark.parametrize(

@@ -106,8 +106,17 @@ def test_generation_and_code_are_those_of_dcnum():
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match=r"^unknown parameters \['a', 'z'\]; known are \['frac_"):
         to_ppid({"z": 1, "kernel_size": 3, "a": 2})
-    with pytest.raises(ValueError, match=r"^unknown parameter 'kernel'; known are \['frac_"):
-        parse_value("kernel", "3")
+    with pytest.raises(ValueError, match=r"^unknown parameter 'speed'; known are \['frac_"):
+        parse_value("speed", "3")
+
+
+@pytest.mark.parametrize("slip", ["kernel_sie", "kernel-size", "Kernel_Size", "kernel"])
+def test_a_slip_is_answered_with_what_may_be_meant(slip):
+    meant = r"; did you mean 'kernel_size'\? Known are \['frac_"
+    with pytest.raises(ValueError, match=f"^unknown parameter {slip!r}{meant}"):
+        parse_value(slip, "3")
+    with pytest.raises(ValueError, match=rf"^unknown parameters \[{slip!r}\]{meant}"):
+        to_ppid({slip: 3})
 
 
 @pytest.mark.parametrize("ppid", ["", "sparsemed", "sparsemed:", "rollmed:k=100", "k=100", ":k=1"])
@@ -127,13 +136,13 @@ def test_unknown_items_are_refused(item):
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ("k=1.5", "^kernel_size: cannot read '1.5' as int$"),
-        ("k=", "^kernel_size: cannot read '' as int$"),
-        ("k=1=2", "^kernel_size: cannot read '1=2' as int$"),
-        ("s=fast", "^split_time: cannot read 'fast' as float$"),
-        ("th=1,5", "^thresh_cleansing: cannot read '1,5' as float$"),
-        ("frac_cleansing=x", "^frac_cleansing: cannot read 'x' as float$"),
-        ("o=maybe", "^offset_correction: cannot read 'maybe' as bool$"),
+        ("k=1.5", "^kernel_size: cannot read '1.5' as a whole number$"),
+        ("k=", "^kernel_size: cannot read '' as a whole number$"),
+        ("k=1=2", "^kernel_size: cannot read '1=2' as a whole number$"),
+        ("s=fast", "^split_time: cannot read 'fast' as a number$"),
+        ("th=1,5", "^thresh_cleansing: cannot read .1,5. as a number; the decimal mark is"),
+        ("frac_cleansing=x", "^frac_cleansing: cannot read 'x' as a number$"),
+        ("o=maybe", "^offset_correction: cannot read 'maybe' as true or false$"),
     ],
 )
 def test_unreadable_values_are_refused(item, message):
