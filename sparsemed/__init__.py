@@ -11,6 +11,7 @@ from sparsemed.version import __version__
 
 __all__ = [
     "BackgroundSparseMed",
+    "BackgroundWarning",
     "SparseBackground",
     "__version__",
     "compute_background",
@@ -19,6 +20,7 @@ __all__ = [
 
 _MODULES = {
     "BackgroundSparseMed": "sparsemed.jobs.job",
+    "BackgroundWarning": "sparsemed.warned",
     "SparseBackground": "sparsemed.background",
     "compute_background": "sparsemed.background",
     "median_image": "sparsemed.kernels.median",
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from sparsemed.background import SparseBackground, compute_background
     from sparsemed.jobs.job import BackgroundSparseMed
     from sparsemed.kernels.median import median_image
+    from sparsemed.warned import BackgroundWarning
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ from sparsemed.report.notebook import html_table
 from sparsemed.rtdc.inputs import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import write_background
+from sparsemed.warned import keeping_warnings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +58,7 @@ def compute_background(
         block once.
     time : array-like, shape (N,), seconds, optional
         Time of each frame. For a measurement the default is its own time axis;
-        for an array it is a guess from the number of frames, which is logged.
+        for an array it is a guess from the number of frames, with a warning.
     frame_rate : float, Hz, optional
         Rate of the camera. It counts only where the time is unknown. As measurements hold
         only frames with events, they are taken to last 1.5 times as long as
@@ -104,6 +105,12 @@ def compute_background(
     OSError
         If a measurement cannot be read.
 
+    Warns
+    -----
+    BackgroundWarning
+        If something about frames, time or parameters is odd. The texts are also kept in
+        ``background.warnings``.
+
     Examples
     --------
     >>> import numpy as np
@@ -123,12 +130,14 @@ def compute_background(
     num_cpus = check_num_cpus(num_cpus)
     check_policy(basins)
     if not isinstance(images, (str, PathLike)):
-        frames = open_frames(images, num_cpus)
-        axis = time_axis(frames.shape[0], time=time, frame_rate=frame_rate)
-        planned = plan(axis, parameters)
-        with following(progress, frames.shape[0]) as report:
-            return presented(compute(frames, planned, num_cpus, report))
-    with Measurement(images, basins) as measurement:
+        with keeping_warnings() as warned:
+            frames = open_frames(images, num_cpus)
+            axis = time_axis(frames.shape[0], time=time, frame_rate=frame_rate)
+            planned = plan(axis, parameters)
+            with following(progress, frames.shape[0]) as report:
+                found = compute(frames, planned, num_cpus, report)
+            return presented(found, warned)
+    with keeping_warnings() as warned, Measurement(images, basins) as measurement:
         frames = measurement_frames(measurement, num_cpus)
         if time is None:
             axis = measurement_time(measurement, frame_rate)
@@ -138,14 +147,15 @@ def compute_background(
         with following(progress, frames.shape[0]) as report:
             found = compute(frames, planned, num_cpus, report)
             measurement.reach.check_unchanged()
-        return presented(found, measurement.path, basins)
+        return presented(found, warned, measurement.path, basins)
 
 
 def presented(
-    found: Background, source: Path | None = None, basins: Policy = "any"
+    found: Background, warned: list[str], source: Path | None = None, basins: Policy = "any"
 ) -> "SparseBackground":
-    """Return a background with its faces, and where its frames are from."""
-    return SparseBackground(**vars(found) | {"source": source, "basins": basins})
+    """Return a background with its faces, what was warned of, and where its frames are from."""
+    more = {"warnings": tuple(warned), "source": source, "basins": basins}
+    return SparseBackground(**vars(found) | more)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -67,6 +67,10 @@ class BackgroundSparseMed(Ours, Theirs):  # type: ignore[misc]
         super().process(progress)
         self.image_proc.value = self.get_progress()
 
+    def _tell(self, text: str) -> None:
+        # A job of dcnum keeps its log in the result, and nobody sees Python's warnings.
+        self.logger.warning(text)
+
     def _note_progress(self, fraction: float) -> None:
         super()._note_progress(fraction)
         self.image_proc.value = self.get_progress()

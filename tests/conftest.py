@@ -2,10 +2,12 @@
 
 import shutil
 import signal
+import warnings
 
 import pytest
 
 from benchmarks.measurements import NotAvailableError, generate_measurement, real_measurement
+from sparsemed.warned import BackgroundWarning
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,6 +30,14 @@ def signals_as_in_a_terminal():
     yield
     for number, handler in ignored.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def warned():
+    """Return a function that gives the texts of what sparsemed has warned of so far."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", BackgroundWarning)
+        yield lambda: [str(e.message) for e in found if issubclass(e.category, BackgroundWarning)]
 
 
 @pytest.fixture

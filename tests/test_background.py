@@ -206,32 +206,29 @@ def test_frame_rate_makes_a_time_axis():
 
 
 @pytest.mark.parametrize(
-    ("options", "level", "message"),
+    ("options", "how", "message"),
     [
         (
             {},
-            logging.WARNING,
+            "warned of",
             "No time is known; 2400 frames per second are assumed, so a duration of 0.5 s",
         ),
-        (
-            {"frame_rate": 10},
-            logging.INFO,
-            "The frame rate suggests a duration of about 180.0 s",
-        ),
+        ({"frame_rate": 10}, "logged", "The frame rate suggests a duration of about 180.0 s"),
         ({"time": np.arange(1200) / 400}, None, None),
         ({"time": np.arange(1200) / 400, "frame_rate": 10}, None, None),
     ],
     ids=["nothing", "rate", "time", "time and rate"],
 )
-def test_a_guess_at_the_time_is_logged(options, level, message, caplog):
+def test_a_guess_at_the_time_is_told(options, how, message, caplog, warned):
     caplog.set_level(logging.INFO, "sparsemed.method.time_axis")
     images = measure(count=1200)
     found = compute_background(images, **options)
+    logged = [r.getMessage() for r in caplog.records if r.name == "sparsemed.method.time_axis"]
+    assert logged == ([message] if how == "logged" else [])
+    assert warned() == list(found.warnings) == ([message] if how == "warned of" else [])
     if message is None:
-        assert "sparsemed.method.time_axis" not in {record.name for record in caplog.records}
         np.testing.assert_array_equal(found.time, options["time"])
         return
-    assert ("sparsemed.method.time_axis", level, message) in caplog.record_tuples
     duration = 1200 / options.get("frame_rate", 3600) * 1.5
     np.testing.assert_array_equal(found.time, np.linspace(0, duration, 1200))
 
@@ -257,27 +254,33 @@ def test_a_single_frame_is_its_own_background(time, dtype):
     assert found.offsets.tolist() == [0.0]
 
 
-@pytest.mark.parametrize("time", [np.full(50, 2.5), np.r_[np.linspace(1, 5, 49), 0.5]])
-def test_one_image_from_all_frames_where_no_time_passes(time, caplog):
-    caplog.set_level(logging.WARNING)
+@pytest.mark.parametrize(
+    ("time", "what"),
+    [
+        (np.full(50, 2.5), "spans no time"),
+        (np.r_[np.linspace(1, 5, 49), 1], "spans no time"),
+        (np.r_[np.linspace(1, 5, 49), 0.5], "ends before it begins"),
+    ],
+)
+def test_one_image_from_all_frames_where_no_time_passes(time, what, warned):
     images = measure(count=50)
     found = compute_background(images, time, kernel_size=7)
     np.testing.assert_array_equal(found.images, [np.sort(images, axis=0)[25]])
     assert not found.frame_index.any()
-    assert caplog.messages == ["The time axis spans no time; all frames make one background image"]
+    assert warned()[-1] == f"The time axis {what}; all frames make one background image"
+    assert found.warnings == tuple(warned())
 
 
-def test_a_kernel_larger_than_the_measurement_shrinks_with_a_warning(caplog):
-    caplog.set_level(logging.WARNING)
+def test_a_kernel_larger_than_the_measurement_shrinks_with_a_warning(warned):
     images = measure(count=50)
     found = compute_background(images, np.arange(50) / 10, kernel_size=51)
     for image in found.series:
         np.testing.assert_array_equal(image, np.sort(images, axis=0)[25])
     assert found.parameters.kernel_size == 51
-    assert caplog.messages == ["kernel_size 51 is more than the 50 frames there are: all are used"]
-    caplog.clear()
-    compute_background(images, np.arange(50) / 10, kernel_size=50)
-    assert not caplog.messages
+    assert warned() == ["kernel_size 51 is more than the 50 frames there are: all are used"]
+    found = compute_background(images, np.arange(50) / 10, kernel_size=50)
+    assert len(warned()) == 1
+    assert found.warnings == ()
 
 
 @pytest.mark.parametrize(

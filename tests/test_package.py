@@ -18,7 +18,7 @@ HEAVY = (
 )  # fmt: skip
 
 FLOORS = [
-    {"storage", "kernels", "parameters", "printable", "progress", "version", "frozen"},
+    {"storage", "kernels", "parameters", "printable", "progress", "version", "frozen", "warned"},
     {"hdf5", "frames"},
     {"method"},
     {"rtdc"},

@@ -120,9 +120,10 @@ def compute(
     ending = Ending()
     for number, run in enumerate(runs, 1):
         name = run.source.name if len(runs) == 1 else f"{number}/{len(runs)} {run.source.name}"
-        row = {"input": str(run.source), "output": str(run.output)}
+        row: dict[str, Any] = {"input": str(run.source), "output": str(run.output)}
+        warned: list[str] = []
         try:
-            with one_line_errors(), log_lines(level, run.source):
+            with one_line_errors(), log_lines(level, run.source) as warned:
                 run.check()
                 if dry_run:
                     row |= run.plan(parameters, basins)
@@ -139,6 +140,7 @@ def compute(
             row |= {"status": "failed", "error": message}
         else:
             ending.verdicts[row.get("verdict", "planned")] += 1
+        row["warnings"] = warned
         if as_json:
             click.echo(json.dumps(row))
         elif "error" not in row and not quiet:

@@ -2,13 +2,16 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
 from sparsemed.printable import printable
+from sparsemed.warned import BackgroundWarning
 
 
 class Failure(click.ClickException):
@@ -38,18 +41,35 @@ def one_line_errors(kind: type[Failure] = Failure) -> Iterator[None]:
 
 
 @contextmanager
-def log_lines(level: int, about: Path | None = None) -> Iterator[None]:
-    """Show what the package logs from some level on, as lines that say what they are about."""
+def log_lines(level: int, about: Path | None = None) -> Iterator[list[str]]:
+    """Show what the package logs from some level on, as lines that say what they are about.
+
+    So are its warnings, the texts of which are yielded.
+    """
     logger = logging.getLogger("sparsemed")
     before = logger.level
     handler = _LogLines(about)
     logger.addHandler(handler)
     logger.setLevel(level)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-        logger.removeHandler(handler)
+    warned: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", BackgroundWarning)
+        show_other = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, BackgroundWarning):
+                show_other(message, category, *where, **more)
+                return
+            warned.append(str(message))
+            if level <= logging.WARNING:
+                handler.say("Warning", str(message))
+
+        warnings.showwarning = show
+        try:
+            yield warned
+        finally:
+            logger.setLevel(before)
+            logger.removeHandler(handler)
 
 
 def is_terminal() -> bool:
@@ -66,13 +86,16 @@ class _LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
+        self.say(record.levelname.capitalize(), record.getMessage())
+
+    def say(self, kind: str, message: str) -> None:
+        """Write one line of that kind."""
         from tqdm import tqdm
 
         if sys.stderr is None:
             return
-        message = record.getMessage()
         if self.about is not None and self.about not in message:
             message = f"{self.about}: {message}"
-        line = printable(f"{record.levelname.capitalize()}: {message}")
+        line = printable(f"{kind}: {message}")
         with suppress(OSError):  # a measurement does not fail because nobody can be warned
             tqdm.write(line, file=sys.stderr)

@@ -28,6 +28,7 @@ from sparsemed.rtdc.inputs import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import check_output
 from sparsemed.rtdc.pipeline_id import CODE, from_ppid, to_ppid
+from sparsemed.warned import keeping_warnings, tell_python
 
 
 class BackgroundSparseMed:
@@ -90,8 +91,15 @@ class BackgroundSparseMed:
         The result, once it is computed.
     sample : Sample or None
         Some of its frames, kept on the way, for `sparsemed.quality.assess`.
+    warnings : tuple of str
+        What was warned of so far, about measurement, background and output.
     logger : logging.Logger
         What the class logs to.
+
+    Warns
+    -----
+    BackgroundWarning
+        If something about frames, time, parameters or the output is odd.
 
     Raises
     ------
@@ -141,13 +149,15 @@ class BackgroundSparseMed:
         self._source = Path(input_data) if isinstance(input_data, (str, PathLike)) else None
         self.background: SparseBackground | None = None
         self.sample: Sample | None = None
+        self._warned: list[str] = []
         try:
-            self._open(input_data)
-            self._shape = self._frames.shape
-            self.time = self._read_time()
-            check_output(self.output_path, self.image_count, self._source, basins)
-            label = str(self._source) if self._source else None
-            self._plan = plan(self.time, self._parameters, label)
+            with keeping_warnings(self._warned, self._tell):
+                self._open(input_data)
+                self._shape = self._frames.shape
+                self.time = self._read_time()
+                check_output(self.output_path, self.image_count, self._source, basins)
+                label = str(self._source) if self._source else None
+                self._plan = plan(self.time, self._parameters, label)
             self.step_times = self._plan.steps
             shape = (len(self.step_times), *self.image_shape)
             self.bg_images: Any = np.broadcast_to(np.zeros((), self._frames.dtype), shape)
@@ -181,6 +191,11 @@ class BackgroundSparseMed:
     def image_shape(self) -> tuple[int, int]:
         """Shape of an image."""
         return self._shape[1:]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was warned of so far."""
+        return tuple(self._warned)
 
     @staticmethod
     def check_user_kwargs(
@@ -250,7 +265,8 @@ class BackgroundSparseMed:
     def _following(self, progress: Progress | bool | None) -> Iterator[None]:
         with following(progress, self.image_count) as self._report:
             try:
-                yield
+                with keeping_warnings(self._warned, self._tell):
+                    yield
             finally:
                 self._report = ignore
 
@@ -292,9 +308,14 @@ class BackgroundSparseMed:
         self.sample = Sample(frames.numbers[frames.read], frames.images[frames.read])
         if self._measurement is not None:
             self._measurement.reach.check_unchanged()
-        background = self.background = presented(found, self._source, self._basins)
+        background = self.background = presented(
+            found, self._warned, self._source, self._basins
+        )
         self.bg_images = background.series
         return background
+
+    def _tell(self, text: str) -> None:
+        tell_python(text)
 
     def _note_progress(self, fraction: float) -> None:
         # The last bit is writing.

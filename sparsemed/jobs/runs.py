@@ -13,6 +13,7 @@ from sparsemed.hdf5.reach import Policy
 from sparsemed.progress import bar
 from sparsemed.rtdc.pipeline_id import CODE
 from sparsemed.storage import disk
+from sparsemed.warned import keeping_warnings
 
 if TYPE_CHECKING:
     from sparsemed.parameters import Parameters
@@ -108,7 +109,8 @@ class Run(NamedTuple):
         with bar(job.image_count, name, keep=False) if name else nullcontext() as progress:
             with job:
                 result = job.process_approach(progress)
-            result.save(self.output)  # records two paths, where the class records one
+            with keeping_warnings(list(job.warnings)):
+                result.save(self.output)  # records two paths, where the class records one
         seconds = time.perf_counter() - began
         height, width = job.image_shape
         findings = assess(result, job.sample)

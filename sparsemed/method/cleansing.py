@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.method.repeated import each
+from sparsemed.method.repeated import apart
+from sparsemed.warned import warn
 
 logger = logging.getLogger(__name__)
 
@@ -71,14 +72,11 @@ def cleanse(series: Any, thresh_cleansing: float, frac_cleansing: float) -> Clea
     # The rounding of `1 - dropped` decides in close cases: keep it.
     if thresh_cleansing != 0 and 1 - dropped < frac_cleansing:
         enough = np.quantile(score, frac_cleansing, method="higher")
-        logger.warning(
-            "thresh_cleansing=%s would keep only %.1f %% of the background images, less than "
-            "frac_cleansing=%s asks for, which decides instead; thresh_cleansing=%.3g would have "
-            "kept enough",
-            thresh_cleansing,
-            100 * (1 - dropped),
-            frac_cleansing,
-            0.99 * spread / enough if enough > 0 else 0,
+        named = 0.99 * spread / enough if enough > 0 else 0
+        warn(
+            f"thresh_cleansing={thresh_cleansing} would keep only {100 * (1 - dropped):.1f} % of "
+            f"the background images, less than frac_cleansing={frac_cleansing} asks for, which "
+            f"decides instead; thresh_cleansing={named:.3g} would have kept enough"
         )
         threshold = quantile
         kept = score <= threshold
@@ -89,12 +87,13 @@ def cleanse(series: Any, thresh_cleansing: float, frac_cleansing: float) -> Clea
 def _score(series: Any) -> NDArray[np.float64]:
     """How far the range of grey values in the middle of the channel is off, per image."""
     height = series.shape[1]
-    ranges = each(series, _ranges)
-    excess = ranges - np.median(ranges, axis=0)
+    distinct, index = apart(series)
+    ranges = _ranges(distinct)
+    excess = ranges - np.median(ranges[index], axis=0)
     reach = max(20, height // 4)
     # In images of less than 40 rows the start is negative and counts from the end.
     middle = slice(height // 2 - reach, height // 2 + reach)
-    course = np.mean(excess[:, middle], axis=1)
+    course = np.mean(excess[:, middle], axis=1)[index]
     course = course - _baseline(course)
     score: NDArray[np.float64] = np.abs(course - np.median(course))
     return score

@@ -1,6 +1,5 @@
 """The whole method on one page: plan, scan, conclude. Begin here."""
 
-import logging
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from sparsemed.frames.source import FrameSource, spans_in_words
 from sparsemed.method.assignment import assign_frames
 from sparsemed.method.cleansing import cleanse
+from sparsemed.method.falls import find_falls
 from sparsemed.method.offsets import band_means, offsets
 from sparsemed.method.repeated import each, pick
 from sparsemed.method.result import Background
@@ -17,8 +17,7 @@ from sparsemed.method.scan import Scan, scan
 from sparsemed.method.windows import step_times, window_length, window_starts
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, ignore
-
-logger = logging.getLogger(__name__)
+from sparsemed.warned import warn
 
 
 class Plan(NamedTuple):
@@ -80,27 +79,51 @@ def compute(
             num_cpus=num_cpus,
             report=report,
         )
+        concluded = conclude(planned, found)
     except MemoryError as error:
-        count, height, width = frames.shape
-        raise ValueError(
-            f"{planned.label or 'images'}: {count} frames of {height} × {width} pixels do not fit "
-            f"into memory with windows of {planned.length} frames and {len(planned.steps)} "
-            f"background images ({error}); take a smaller kernel_size or a larger split_time"
-        ) from error
+        raise ValueError(_too_large(frames, planned, error)) from error
     if frames.unwritten:
-        logger.warning(
-            "%s: frames %s were never written, so they count as black; is the file complete?",
-            planned.label or "images",
-            spans_in_words(frames.unwritten),
+        warn(
+            f"{planned.label or 'images'}: frames {spans_in_words(frames.unwritten)} were never "
+            "written, so they count as black; is the file complete?"
         )
-    background = replace(conclude(planned, found), unwritten=tuple(frames.unwritten))
+    background = replace(concluded, unwritten=tuple(frames.unwritten))
     report(1.0)
     return background
 
 
+def _too_large(frames: FrameSource, planned: Plan, error: MemoryError) -> str:
+    """Say which argument makes background images or windows too large for the memory."""
+    count, height, width = frames.shape
+    image = height * width * frames.dtype.itemsize
+    images = len(np.unique(planned.starts))
+    too_many = images > planned.length
+    what = (
+        f"split_time={planned.parameters.split_time:g} makes {len(planned.steps)} background "
+        f"images, of which {images} differ ({images * image / 1e9:.3g} GB); take a larger one"
+        if too_many
+        else f"kernel_size={planned.parameters.kernel_size} makes windows of {planned.length} "
+        f"frames ({planned.length * image / 1e9:.3g} GB); take a smaller one"
+    )
+    return (
+        f"{planned.label or 'images'}: {count} frames of {height} × {width} pixels do not fit into "
+        f"memory ({error}): {what}"
+    )
+
+
 def plan(time: NDArray[Any], parameters: Parameters, label: str | None = None) -> Plan:
-    """Choose the windows for a time axis; errors call the measurement `label`."""
+    """Choose the windows for a time axis, and warn if that is odd; `label` is the measurement."""
     steps = step_times(time, parameters.split_time, label or "time")
+    about = f"{label}: " if label else ""
+    if (falls := find_falls(time)).count:
+        warn(f"{about}{falls.text}. {falls.advice}")
+    if len(steps) > len(time):
+        warn(
+            f"{about}split_time={parameters.split_time:g} makes {len(steps)} background images of "
+            f"{len(time)} frames, as the time spans {time[-1]:.6g} s: is it in seconds? If it is "
+            "in milliseconds, divide it by 1000; if frames are that sparse, a larger split_time "
+            "makes fewer images"
+        )
     length = window_length(parameters.kernel_size, time)
     return Plan(time, steps, window_starts(time, steps, length), length, parameters, label)
 

@@ -50,12 +50,10 @@ class RepeatedImages(NDArrayOperatorsMixin):
         if images is Ellipsis or images is None:
             found: NDArray[Any] = np.asarray(self)[key]
             return found
-        chosen: NDArray[Any] = self.distinct[self.index[images]]
-        if not within:
-            return chosen
-        whole = () if chosen.ndim < self.ndim else (slice(None),)
-        part: NDArray[Any] = chosen[(*whole, *within)]
-        return part
+        # What is wanted of an image is taken first, lest whole ones be repeated for it.
+        parts = self.distinct[(slice(None), *within)]
+        chosen: NDArray[Any] = parts[self.index[images]]
+        return chosen
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
@@ -86,11 +84,18 @@ def repeat(distinct: NDArray[Any], index: NDArray[np.intp]) -> Any:
     return RepeatedImages(distinct, index)
 
 
+def apart(images: Any) -> tuple[NDArray[Any], Any]:
+    """Return images so that no two are kept for being equal, and what picks all of them again."""
+    if isinstance(images, RepeatedImages):
+        return images.distinct, images.index
+    return images, slice(None)
+
+
 def each(images: Any, measure: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
     """Return what a function of a stack of images yields for each of them, computed once each."""
-    if isinstance(images, RepeatedImages):
-        return measure(images.distinct)[images.index]
-    return measure(images)
+    distinct, index = apart(images)
+    measured: NDArray[Any] = measure(distinct)[index]
+    return measured
 
 
 def _picked(images: NDArray[Any], index: NDArray[np.intp]) -> NDArray[Any]:

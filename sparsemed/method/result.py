@@ -45,6 +45,8 @@ class Background:
     unwritten : tuple of (int, int)
         Stretches of frames that nobody ever wrote, as when an acquisition stopped: the first
         frame, and the one after the last, of each. They count as they are read, mostly black.
+    warnings : tuple of str
+        What `sparsemed.BackgroundWarning` said while the background was computed.
     source : Path or None
         The measurement that the frames are from.
     basins : {"any", "same-folder", "off"}
@@ -62,6 +64,7 @@ class Background:
     threshold: float
     parameters: Parameters = field(default_factory=Parameters)
     unwritten: tuple[tuple[int, int], ...] = ()
+    warnings: tuple[str, ...] = ()
     source: Path | None = None
     basins: Literal["off", "same-folder", "any"] = "any"
 

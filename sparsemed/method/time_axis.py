@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsemed.warned import warn
+
 logger = logging.getLogger(__name__)
 
 GUESSED_FRAME_RATE = 3600
@@ -26,7 +28,7 @@ def time_axis(
 
     The first of these that is given decides: `time`; `frame` together with
     `frame_rate`; `frame_rate` alone (then the duration is an estimate);
-    nothing (then it is a guess). The last two are logged.
+    nothing (then it is a guess). The estimate is logged; the guess is a warning.
 
     Parameters
     ----------
@@ -74,10 +76,9 @@ def time_axis(
         logger.info("The frame rate suggests a duration of about %.1f s", duration)
     else:
         duration = count / GUESSED_FRAME_RATE * STRETCH
-        logger.warning(
-            "No time is known; %d frames per second are assumed, so a duration of %.1f s",
-            GUESSED_FRAME_RATE / STRETCH,
-            duration,
+        warn(
+            f"No time is known; {GUESSED_FRAME_RATE / STRETCH:.0f} frames per second are assumed, "
+            f"so a duration of {duration:.1f} s"
         )
     return np.linspace(0, duration, count)
 

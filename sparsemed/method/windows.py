@@ -1,12 +1,11 @@
 """Steps in time, and the window of frames of each."""
 
-import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-logger = logging.getLogger(__name__)
+from sparsemed.warned import warn
 
 MOST_STEPS = 10**6
 """Background images that can be asked for; more would never fit into memory."""
@@ -32,7 +31,7 @@ def step_times(time: NDArray[Any], split_time: float, label: str = "time") -> ND
     if float(duration) > MOST_STEPS * float(split_time):
         raise ValueError(
             f"{label}: split_time {split_time} s is too small for a duration of {duration} s: "
-            f"there can be no more than {MOST_STEPS} background images (is the time axis right?)"
+            f"there can be no more than {MOST_STEPS} background images (is time in seconds?)"
         )
     steps = np.arange(0, duration, split_time)
     return steps if steps.size else np.zeros(1, dtype=steps.dtype)
@@ -42,12 +41,11 @@ def window_length(kernel_size: int, time: NDArray[Any]) -> int:
     """Return the frames in a window: `kernel_size`, or all where they are fewer or span no time."""
     count = len(time)
     if time[-1] <= time[0]:
-        logger.warning("The time axis spans no time; all frames make one background image")
+        what = "spans no time" if time[-1] == time[0] else "ends before it begins"
+        warn(f"The time axis {what}; all frames make one background image")
         return count
     if kernel_size > count:
-        logger.warning(
-            "kernel_size %d is more than the %d frames there are: all are used", kernel_size, count
-        )
+        warn(f"kernel_size {kernel_size} is more than the {count} frames there are: all are used")
     return min(int(kernel_size), count)  # NumPy's small integers overflow in what is made of it
 
 

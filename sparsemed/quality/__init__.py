@@ -48,7 +48,9 @@ def assess(background: Background, sample: Sample | None = None) -> tuple[Findin
     """
     view = View(background, sample)
     judged = change.enough(view)
-    findings: list[Finding | None] = [light.unwritten(background), light.saturation(background)]
+    findings: list[Finding | None] = [
+        light.unwritten(background), change.order(background), light.saturation(background)
+    ]  # fmt: skip
     if change.shows_nothing(view):
         return tuple(finding for finding in (*findings, judged) if finding is not None)
     # In the order of causes: each may be the reason of those that follow, and where one is found

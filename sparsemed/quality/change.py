@@ -5,6 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.method.falls import find_falls
+from sparsemed.method.result import Background
 from sparsemed.quality.cures import LEAST_CHANGE, longer, shorter
 from sparsemed.quality.finding import CANNOT_TELL, LIMIT, Finding, judge, percent
 from sparsemed.quality.sample import spread
@@ -52,6 +54,25 @@ def enough(view: View) -> Finding:
         verdict,
         "Images whose windows share frames are alike, whether they are right or wrong.",
         advice,
+    )
+
+
+def order(background: Background) -> Finding | None:
+    """Frames whose time is before that of the frame before; left out if there are none.
+
+    Look here if there is one: frames are given backgrounds by their times, so that those of
+    recordings that were joined get each other's.
+    """
+    falls = find_falls(background.time)
+    if not falls.count:
+        return None
+    return judge(
+        "order",
+        "Frames in the order of time",
+        falls.count,
+        falls.text,
+        "Frames whose time is before that of the frame before.",
+        falls.advice,
     )
 
 

@@ -1,6 +1,5 @@
 """A few frames, evenly spaced, and what is left of them without their background."""
 
-import logging
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,8 +7,7 @@ from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
 from sparsemed.rtdc.measurement import Measurement
-
-logger = logging.getLogger(__name__)
+from sparsemed.warned import warn
 
 
 class Sample(NamedTuple):
@@ -60,7 +58,7 @@ def take_sample(
     -------
     Sample or None
         None without `images` if the background is not of a measurement, or if
-        that cannot be read any more (which is logged).
+        that cannot be read any more (which is a warning).
 
     Raises
     ------
@@ -75,7 +73,7 @@ def take_sample(
         with Measurement(background.source, background.basins) as measurement:
             return _pick(background, measurement.image, count)
     except OSError as error:
-        logger.warning("What needs frames is left out: %s", error)
+        warn(f"What needs frames is left out: {error}")
         return None
 
 
@@ -94,7 +92,7 @@ def corrected(
     background: Background, sample: Sample, rows: int | None = None
 ) -> NDArray[np.float64]:
     """Return the frames of the sample less their background, and offset; or their first rows."""
-    below = background.images[:, :rows][background.frame_index[sample.numbers]]
+    below = background[sample.numbers][:, :rows]
     left: NDArray[np.float64] = sample.images[:, :rows].astype(np.float64) - below
     if background.offsets is not None:
         left -= background.offsets[sample.numbers, np.newaxis, np.newaxis]

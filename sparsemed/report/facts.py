@@ -1,6 +1,5 @@
 """What the page says about a measurement."""
 
-import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +12,10 @@ from sparsemed.report.markup import shown
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.pipeline_id import to_ppid
 from sparsemed.rtdc.stored import stored_ppid
+from sparsemed.warned import warn
 
 if TYPE_CHECKING:
     pass
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def read_facts(background: Background, sample: Sample | None) -> Facts:
             rows.append(("Background in the file", stored))
             return Facts(rows, sorted(measurement.metadata.items()))
     except OSError as error:
-        logger.warning("The report says nothing about the measurement: %s", error)
+        warn(f"The report says nothing about the measurement: {error}")
         return Facts([("File", f"{background.source} (could not be read any more)")])
 
 

@@ -35,6 +35,7 @@ def html_table(background: Background) -> str:
         ("offsets", "none" if offsets is None else f"{_signed(offsets.min())} to "
          f"{_signed(offsets.max())} grey values"),
         ("parameters", str(background.parameters)),
+        *(("warning", text) for text in background.warnings),
     ]  # fmt: skip
     cells = "".join(
         f'<tr><th style="text-align:left">{name}</th>'

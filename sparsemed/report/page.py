@@ -34,6 +34,7 @@ def make_page(
     source = background.source
     name = "array of images" if source is None else source.name
     sections = [
+        _warnings(background),
         _findings(findings, source),
         series_section(background),
         frames_section(background, sample),
@@ -95,6 +96,14 @@ def _summary(background: Background) -> str:
         f"{len(background):,} frames of {height} × {width} pixels in {duration}; "
         f"{len(background.images):,} of {len(background.series):,} background images kept."
     )
+
+
+def _warnings(background: Background) -> str:
+    """Return what was warned of while the background was computed, if anything was."""
+    if not background.warnings:
+        return ""
+    listed = "".join(f"<li>{escaped(text)}</li>" for text in background.warnings)
+    return section("warnings", "Warnings", f"<ul>{listed}</ul>")
 
 
 def _findings(findings: list[Finding], source: Path | None) -> str:

@@ -1,6 +1,5 @@
 """Frames and time axis of a measurement, as the method takes them."""
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,7 @@ from sparsemed.frames.source import FrameSource
 from sparsemed.method.time_axis import require_axis, time_axis
 from sparsemed.rtdc.events import Feature
 from sparsemed.rtdc.measurement import Measurement, naming_damage
-
-logger = logging.getLogger(__name__)
+from sparsemed.warned import warn
 
 
 def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
@@ -25,10 +23,10 @@ def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
         if image.mapping is not None:
             return PickedFrames(frames, image.mapping[:count])
         if measurement.is_live:
-            logger.warning(
-                "%s: another program records into it, or died while it did; the first %d frames "
-                "are taken, as far as all that is needed goes", measurement.path, count,
-            )  # fmt: skip
+            warn(
+                f"{measurement.path}: another program records into it, or died while it did; the "
+                f"first {count} frames are taken, as far as all that is needed goes"
+            )
         return frames if count == len(image) else PickedFrames(frames, np.arange(count))
 
 

@@ -1,6 +1,5 @@
 """What a new file takes over from its measurement, and how it refers to it."""
 
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +21,7 @@ from sparsemed.rtdc.basins import (
 )
 from sparsemed.rtdc.measurement import naming_damage
 from sparsemed.rtdc.references import WRITER, reference_record
-
-logger = logging.getLogger(__name__)
+from sparsemed.warned import warn
 
 
 def refer_to(h5: h5py.File, source: Path, path: Path, *, one_path: bool = False) -> None:
@@ -39,7 +37,7 @@ def refer_to(h5: h5py.File, source: Path, path: Path, *, one_path: bool = False)
             try:
                 names = list(subgroup(measurement, topic) or ())
             except ValueError as error:  # it leads to another file
-                logger.warning("%s is not copied: %s", topic, error)
+                warn(f"{topic} is not copied: {error}")
                 continue
             for name in names:
                 _copy_metadata(h5, f"{topic}/{name}", measurement, filters)
@@ -53,9 +51,7 @@ def _copy_attribute(h5: h5py.File, measurement: h5py.File, name: str) -> None:
     try:
         h5.attrs[name] = attribute_as_copied(measurement, name)
     except (OSError, ValueError, TypeError) as error:
-        logger.warning(
-            "%s: attribute %s is not copied: %s", measurement.filename, quoted(name), error
-        )
+        warn(f"{measurement.filename}: attribute {quoted(name)} is not copied: {error}")
 
 
 def attribute_as_copied(measurement: h5py.File, name: str) -> Any:
@@ -87,7 +83,7 @@ def _copy_metadata(
         copy = h5.create_dataset(name, data=data_as_copied(found), **filters)
         attributes = dict(Attributes(found))
     except (ValueError, TypeError) as error:  # such as references
-        logger.warning("%s: %s is not copied: %s", measurement.filename, printable(name), error)
+        warn(f"{measurement.filename}: {printable(name)} is not copied: {error}")
         return
     copy.attrs.update(attributes)
     earlier = copy.attrs.get("software")
@@ -110,7 +106,7 @@ def _copy_basin(
     """Copy the record of a basin that is not within the measurement, and its mapping."""
     if not (basin.is_file or basin.is_remote):
         name, kind = quoted(basin.name), quoted(basin.record.get("type"))
-        logger.warning("Basin %s of unknown type %s is not copied", name, kind)
+        warn(f"Basin {name} of unknown type {kind} is not copied")
         return
     mapping = None
     if basin.mapping is not None:
@@ -119,7 +115,7 @@ def _copy_basin(
             dataset = entry(measurement, f"events/{basin.mapping}")
         if not isinstance(dataset, h5py.Dataset):
             name, mapping = quoted(basin.name), quoted(basin.mapping)
-            logger.warning("Basin %s is not copied: its mapping %s is missing", name, mapping)
+            warn(f"Basin {name} is not copied: its mapping {mapping} is missing")
             return
         index = dataset[:]
         mapping = free_mapping(h5, index)

@@ -62,12 +62,12 @@ def test_the_result_is_next_to_the_measurement(path):
 
 
 def test_parameters(path, tmp_path):
-    settings = ["-k", "kernel_size=10", "-k", "split_time=0.5", "-k", "thresh_cleansing = 2"]
+    settings = ["-k", "kernel_size=10", "-k", "split_time=1.5", "-k", "thresh_cleansing = 2"]
     settings += ["-k", "frac_cleansing=1", "-k", "offset_correction=no", "--num-cpus", 1]
     result = invoke("compute", path, "-o", tmp_path / "out.rtdc", *settings)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
-    assert ppid(tmp_path / "out.rtdc") == "sparsemed:k=10^s=0.5^t=2^f=1^o=0"
+    assert ppid(tmp_path / "out.rtdc") == "sparsemed:k=10^s=1.5^t=2^f=1^o=0"
 
 
 def test_the_end_says_verdicts_and_time_of_several_unless_only_errors_are_wanted(path):
@@ -181,6 +181,7 @@ def test_json(path, tmp_path):
         "input": f"{path}", "output": f"{tmp_path / 'in_bg.rtdc'}", "status": "done",
         "frames": 40, "height": 24, "width": 16, "windows": 39, "kept": 31,
         "ppid": "sparsemed:k=9^s=1^t=0^f=0.8^o=1", "replaces": None,
+        "warnings": [],
     }  # fmt: skip
     assert failed["status"] == "failed"
     assert failed["input"] == f"{tmp_path / 'z.rtdc'}"

@@ -259,12 +259,12 @@ def test_the_frame_rate_counts_only_where_time_is_unknown(path, tmp_path):
         BackgroundSparseMed(path, tmp_path / "out.rtdc")
 
 
-def test_the_guess_at_the_time_of_an_array_is_logged(tmp_path, caplog):
+def test_the_guess_at_the_time_of_an_array_is_a_warning(tmp_path, warned):
     frames = np.broadcast_to(images(), (1200, 40, 24, 16)).reshape(-1, 24, 16)
     with BackgroundSparseMed(frames, tmp_path / "out.rtdc") as job:
         assert job.duration == len(frames) / 3600 * 1.5
     expected = "No time is known; 2400 frames per second are assumed, so a duration of 20.0 s"
-    assert caplog.messages == [expected]
+    assert warned() == [*job.warnings] == [expected]
 
 
 def test_dcnum_s_mapped_datasets_are_arrays(path):

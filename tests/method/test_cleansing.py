@@ -140,9 +140,8 @@ def test_variance_is_that_of_the_scores():
 
 
 @pytest.fixture
-def scores(monkeypatch, caplog):
-    """Let the test choose the scores, and log warnings only."""
-    caplog.set_level(logging.WARNING)
+def scores(monkeypatch):
+    """Let the test choose the scores."""
 
     def use(values):
         monkeypatch.setattr(cleansing, "_score", lambda _: np.array(values, float))
@@ -170,55 +169,54 @@ def test_fraction_one_keeps_all(scores, caplog):
     assert caplog.messages[0] == "All 3 background images are kept: cleansing is off"
 
 
-def test_threshold_that_keeps_enough_is_used(scores, caplog):
+def test_threshold_that_keeps_enough_is_used(scores, warned):
     scores([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])  # their variance is 10
     found = cleanse(ANY, 1500 / 8.5, 0.8)
     assert found.threshold == pytest.approx(8.5)
     assert found.kept.tolist() == [True] * 9 + [False] * 2
-    assert not caplog.messages
+    assert warned() == []
 
 
-def test_threshold_that_keeps_too_few_gives_way_with_a_warning(scores, caplog):
+def test_threshold_that_keeps_too_few_gives_way_with_a_warning(scores, warned):
     scores([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
     found = cleanse(ANY, 500, 0.8)
     assert found.threshold == 8
     assert found.kept.tolist() == [True] * 9 + [False] * 2
-    (text,) = caplog.messages
+    (text,) = warned()
     assert "thresh_cleansing=500 would keep only 36.4 %" in text
     assert "frac_cleansing=0.8" in text
 
 
 @pytest.mark.parametrize("fraction", [0.8, 0.75, 0.5])
-def test_threshold_named_in_the_warning_keeps_enough(scores, caplog, fraction):
+def test_threshold_named_in_the_warning_keeps_enough(scores, warned, fraction):
     scores([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
     cleanse(ANY, 500, fraction)
-    named = float(re.search(r"thresh_cleansing=(\S+) would have kept enough", caplog.text)[1])
-    caplog.clear()
+    named = float(re.search(r"thresh_cleansing=(\S+) would have kept enough", warned()[0])[1])
     found = cleanse(ANY, named, fraction)
-    assert not caplog.messages
+    assert len(warned()) == 1
     assert found.kept.mean() >= fraction
 
 
-def test_just_enough_is_enough(scores, caplog):
+def test_just_enough_is_enough(scores, warned):
     scores([0, 1, 2, 3])  # their variance is 5 / 4
     found = cleanse(ANY, 150, 0.5)
     assert found.threshold == 1.25
-    assert not caplog.messages
+    assert warned() == []
 
 
-def test_a_quantile_that_was_asked_for_is_no_reason_to_warn(scores, caplog):
+def test_a_quantile_that_was_asked_for_is_no_reason_to_warn(scores, warned):
     scores([0, 1])
     found = cleanse(ANY, 0, 0.8)
     assert found.kept.tolist() == [True, False]
-    assert not caplog.messages
+    assert warned() == []
 
 
-def test_kept_fraction_is_one_minus_the_dropped_one(scores, caplog):
+def test_kept_fraction_is_one_minus_the_dropped_one(scores, warned):
     # One of ten is kept, but 1 - 0.9 is a little less than 0.1.
     scores([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     found = cleanse(ANY, 1e9, 0.1)
     assert found.threshold == pytest.approx(0.9)
-    assert len(caplog.messages) == 1
+    assert len(warned()) == 1
 
 
 def test_images_at_the_threshold_are_kept(scores):

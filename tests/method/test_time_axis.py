@@ -267,22 +267,21 @@ def test_frame_rate_keeps_its_rounding():
 
 
 @pytest.mark.parametrize("frame", [None, [1, 2]])
-def test_otherwise_the_duration_is_guessed(frame, caplog):
-    caplog.set_level(logging.INFO)
+def test_otherwise_the_duration_is_guessed(frame, warned):
     count = 432000
     axis = time_axis(count, frame=frame)
     np.testing.assert_array_equal(axis, np.linspace(0, count / 3600 * 1.5, count), strict=True)
-    (message,) = caplog.messages
+    (message,) = warned()
     assert message.startswith("No time is known; 2400 frames per second are assumed")
     assert message.endswith("a duration of 180.0 s")
-    assert caplog.records[0].levelname == "WARNING"
 
 
-def test_a_known_time_is_not_logged(caplog):
+def test_a_known_time_is_not_spoken_of(caplog, warned):
     caplog.set_level(logging.DEBUG)
     time_axis(2, time=[1, 2], frame_rate=10)
     time_axis(2, frame=[1, 2], frame_rate=10)
     assert not caplog.messages
+    assert not warned()
 
 
 @pytest.mark.parametrize("name", ["time", "frame"])

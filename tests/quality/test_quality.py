@@ -354,13 +354,13 @@ def test_a_sample_of_mapped_images(real, tmp_path):
     np.testing.assert_array_equal(found.images, expected.images)
 
 
-def test_no_sample_without_frames(demo, tmp_path, caplog):
+def test_no_sample_without_frames(demo, tmp_path, warned):
     images = channel()
     background = background_of(images)
     assert take_sample(background) is None
     gone = dataclasses.replace(background, source=tmp_path / "gone.rtdc")
     assert take_sample(gone) is None
-    assert "gone.rtdc" in caplog.text
+    assert "gone.rtdc" in warned()[-1]
     assert {"noise", "channel"}.isdisjoint(judged(gone))
     with pytest.raises(ValueError, match=r"images: the background is of \(300, 44, 50\) frames"):
         take_sample(background, images[1:])

@@ -103,7 +103,7 @@ def test_a_failed_new_file_leaves_nothing(tmp_path, raw):
     assert os.listdir(tmp_path) == [raw.name]
 
 
-def test_basins_with_mapping_and_unknown_type_on_the_way_to_a_new_file(tmp_path, raw, caplog):
+def test_basins_with_mapping_and_unknown_type_on_the_way_to_a_new_file(tmp_path, raw, warned):
     with HDF5Writer(raw) as writer:
         writer.store_basin("mapped", paths=["gone.rtdc"], features=["mask"], mapping=INDEX)
         writer.store_basin("lost", paths=["gone.rtdc"], features=["trace"], mapping=INDEX + 5)
@@ -116,8 +116,8 @@ def test_basins_with_mapping_and_unknown_type_on_the_way_to_a_new_file(tmp_path,
         assert set(basins) == {"mapped", "raw.rtdc", "background images"}
         np.testing.assert_array_equal(data[basins["mapped"]["mapping"]], INDEX)
         np.testing.assert_array_equal(data["image_bg"][:], IMAGES[[1, 1, 0]])
-    assert "'far' of unknown type 'ftp'" in caplog.text
-    assert "'lost' is not copied" in caplog.text
+    assert any("'far' of unknown type 'ftp'" in text for text in warned())
+    assert any("'lost' is not copied" in text for text in warned())
 
 
 def test_scalar_and_odd_metadata_is_copied(tmp_path, raw):
@@ -190,7 +190,7 @@ def test_a_dataset_in_place_of_a_group(raw):
         check_output(raw, 3)
 
 
-def test_text_that_is_not_utf8_keeps_its_bytes(tmp_path, raw, caplog):
+def test_text_that_is_not_utf8_keeps_its_bytes(tmp_path, raw, warned):
     with h5py.File(raw, "a") as h5:
         text = h5py.string_dtype()
         h5.attrs.create("experiment:sample", "25 °C".encode("latin-1"), dtype=text)
@@ -203,7 +203,7 @@ def test_text_that_is_not_utf8_keeps_its_bytes(tmp_path, raw, caplog):
         assert bytes(h5.attrs["experiment:sample"]) == "25 °C".encode("latin-1")
         assert h5["logs/text"].attrs["software"].startswith("ShapeIn 2 | sparsemed ")
         assert "references" not in h5["logs"]
-    assert "logs/references is not copied" in caplog.text
+    assert any("logs/references is not copied" in text for text in warned())
 
 
 LAYOUTS = {
