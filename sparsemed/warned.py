@@ -3,6 +3,7 @@
 What is wrong with the machine (a cache that cannot be written) is logged instead.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ def tell_python(text: str) -> None:
     warnings.warn(text, BackgroundWarning, stacklevel=level)
 
 
-_OURS = str(Path(__file__).parent)
+_OURS = f"{Path(__file__).parent}{os.sep}"
 
 _hearing: ContextVar[_Hearing | None] = ContextVar("_hearing", default=None)
 

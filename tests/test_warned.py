@@ -129,6 +129,8 @@ def test_pages_and_tables_show_it(tmp_path):
     page = (tmp_path / "page.html").read_text("utf-8")
     assert f'<section id="warnings"><h2>Warnings</h2>\n<ul><li>{FALLS}</li></ul>' in page
     assert f">{FALLS}</td>" in background._repr_html_()
+    turned = compute_background(IMAGES, np.arange(60)[::-1] / 10, kernel_size=9)
+    assert "60 of 40 × 30, 5.9 s" in turned._repr_html_()
     plain = compute_background(IMAGES, np.arange(60) / 10, kernel_size=9)
     write_report(plain, tmp_path / "page.html", IMAGES)
     assert 'id="warnings"' not in (tmp_path / "page.html").read_text("utf-8")

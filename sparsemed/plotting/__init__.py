@@ -1,4 +1,4 @@
-"""Pictures of a background. Needs matplotlib (``pip install sparsemed[plot]``).
+"""Pictures of a background. Needs matplotlib.
 
 All pictures are 8 inches wide, for a notebook or a printed page. Colours are those of
 Okabe and Ito, which colour-blind people can tell apart; where they mean something, so
@@ -155,7 +155,7 @@ def _draw_verdicts(
     axes.set_axis_off()
     _, height, width = background.images.shape
     heading = (
-        f"{len(background)} frames of {height} × {width}, {background.time[-1]:.4g} s; "
+        f"{len(background)} frames of {height} × {width}, {np.ptp(background.time):.4g} s; "
         f"{background.parameters}"
     )
     rows = [("plain", heading), *lines]

@@ -30,7 +30,7 @@ def html_table(background: Background) -> str:
     offsets = background.offsets
     rows = [
         ("source", str(background.source.name) if background.source else "an array"),
-        ("frames", f"{len(background)} of {height} × {width}, {background.time[-1]:.4g} s"),
+        ("frames", f"{len(background)} of {height} × {width}, {np.ptp(background.time):.4g} s"),
         ("background images", f"{count} kept, {dropped} dropped"),
         ("offsets", "none" if offsets is None else f"{_signed(offsets.min())} to "
          f"{_signed(offsets.max())} grey values"),

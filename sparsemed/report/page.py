@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from string import Template
 
+import numpy as np
+
 from sparsemed.method.result import Background
 from sparsemed.parameters import Parameters
 from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE, Finding, overall
@@ -91,7 +93,7 @@ def _headline(findings: list[Finding]) -> str:
 
 def _summary(background: Background) -> str:
     _, height, width = background.images.shape
-    duration = seconds(background.time[-1])
+    duration = seconds(np.ptp(background.time))
     return (
         f"{len(background):,} frames of {height} × {width} pixels in {duration}; "
         f"{len(background.images):,} of {len(background.series):,} background images kept."
@@ -171,7 +173,7 @@ def _command(background: Background, source: Path) -> str:
 
 def _measurement(background: Background, facts: Facts) -> str:
     count, height, width = background.series.shape
-    duration = float(background.time[-1])
+    duration = float(np.ptp(background.time))
     rows = [
         *facts.rows,
         ("Frames", f"{len(background):,}"),
