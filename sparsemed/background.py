@@ -13,6 +13,7 @@ from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import compute, plan
 from sparsemed.method.result import Background
 from sparsemed.method.time_axis import time_axis
+from sparsemed.missing import how_to_install
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following
 from sparsemed.quality import assess
@@ -202,7 +203,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
     def plot(self, images: Any = None) -> "Figure":
         """Draw a page of pictures: verdicts, series, cleansing, offsets, a frame, and noise.
 
-        Needs matplotlib (``pip install sparsemed[plot]``).
+        Needs matplotlib; the error says how to install it.
 
         Parameters
         ----------
@@ -224,7 +225,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         try:
             from sparsemed.plotting import plot
         except ModuleNotFoundError as error:
-            raise ImportError(f'{error}: pip install "sparsemed[plot]"') from error
+            raise ImportError(f"{error}: {how_to_install('matplotlib')}") from error
         return plot(self, take_sample(self, images))
 
     def _repr_html_(self) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from sparsemed.jobs.job import BackgroundSparseMed as Ours
+from sparsemed.missing import how_to_install
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress
 from sparsemed.rtdc.output import write_background
@@ -26,7 +27,7 @@ from sparsemed.version import __version__
 TESTED = "0.31"
 """The versions of dcnum that the tests run with: all that begin with this."""
 
-INSTALL = f'pip install "dcnum=={TESTED}.*"'
+INSTALL = how_to_install(f"dcnum=={TESTED}.*")
 
 try:
     import dcnum

@@ -20,6 +20,7 @@ from parity.compare import differences_of_runs
 
 import sparsemed.dcnum
 from sparsemed.dcnum import register, unregister
+from sparsemed.missing import how_to_install
 
 QUICK = {"debug": True, "feature_kwargs": {"haralick": False}}
 """Threads instead of processes, and without the features that take longest."""
@@ -278,7 +279,7 @@ def test_another_layout_is_an_error(monkeypatch, owner, name, value, said):
             register()
     message = str(caught.value)
     assert f"dcnum {dcnum.__version__}, which differs in" in message
-    assert message.endswith('pip install "dcnum==0.31.*"')
+    assert message.endswith(how_to_install("dcnum==0.31.*"))
     assert get_available_background_methods()["sparsemed"] is Theirs
 
 
@@ -294,7 +295,7 @@ sparsemed.dcnum.register()
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     last = run.stderr.splitlines()[-1]
     assert last.startswith("ImportError: sparsemed cannot take its place in dcnum 0.31")
-    assert last.endswith('pip install "dcnum==0.31.*"')
+    assert last.endswith(how_to_install("dcnum==0.31.*"))
 
 
 def test_a_registry_that_does_not_find_the_class_is_an_error(monkeypatch):
@@ -307,4 +308,4 @@ def test_without_dcnum():
     code = "import sys; sys.modules['dcnum'] = None; import sparsemed.dcnum"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     last = run.stderr.splitlines()[-1]
-    assert last == 'ImportError: dcnum is not installed: pip install "dcnum==0.31.*"'
+    assert last == f"ImportError: dcnum is not installed: {how_to_install('dcnum==0.31.*')}"

@@ -18,7 +18,10 @@ HEAVY = (
 )  # fmt: skip
 
 FLOORS = [
-    {"storage", "kernels", "parameters", "printable", "progress", "version", "frozen", "warned"},
+    {
+        "storage", "kernels", "parameters", "printable", "progress", "version", "frozen", "warned",
+        "missing",
+    },
     {"hdf5", "frames"},
     {"method"},
     {"rtdc"},

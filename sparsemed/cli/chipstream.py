@@ -3,6 +3,7 @@
 import click
 
 from sparsemed.cli.messages import Mistake, one_line_errors
+from sparsemed.missing import how_to_install
 
 
 class _Verbatim(click.Command):
@@ -28,9 +29,8 @@ def chipstream(context: click.Context) -> None:
         try:
             from chipstream.cli.cli_main import chipstream_cli
         except ImportError as error:
-            raise ImportError(
-                f'ChipStream cannot be imported ({error}): pip install "sparsemed[chipstream]"'
-            ) from error
+            needs = how_to_install("chipstream[cli]", "dcnum==0.31.*")
+            raise ImportError(f"ChipStream cannot be imported ({error}): {needs}") from error
         from sparsemed.dcnum import register
 
         register()

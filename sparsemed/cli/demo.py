@@ -9,6 +9,7 @@ import click
 from sparsemed.cli.messages import one_line_errors
 from sparsemed.cli.options import PathType
 from sparsemed.cli.stopping import Stoppable
+from sparsemed.missing import how_to_install
 
 if TYPE_CHECKING:
     from sparsemed.background import SparseBackground
@@ -95,5 +96,5 @@ def _draw_demo(result: "SparseBackground", picture: Path) -> str:
     try:
         result.plot().savefig(picture, dpi=150)
     except ImportError:
-        return 'skipped; matplotlib is missing: pip install "sparsemed[plot]"'
+        return f"skipped; matplotlib is missing: {how_to_install('matplotlib')}"
     return str(picture)

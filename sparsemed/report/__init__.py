@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsemed.method.result import Background
+from sparsemed.missing import how_to_install
 from sparsemed.quality import Finding, assess
 from sparsemed.quality.sample import take_sample
 from sparsemed.report.facts import read_facts
@@ -89,7 +90,7 @@ def check_report(path: str | PathLike[str]) -> None:
         import sparsemed.plotting  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f'a report needs matplotlib ({error}): pip install "sparsemed[plot]"'
+            f"a report needs matplotlib ({error}): {how_to_install('matplotlib')}"
         ) from error
     disk.check_folder(path)
     if path.is_dir():

@@ -18,6 +18,7 @@ from sparsemed.cli import main
 from sparsemed.cli.ending import _span
 from sparsemed.hdf5.journal import pack
 from sparsemed.hdf5.opening import open_untouched
+from sparsemed.missing import how_to_install
 from sparsemed.printable import printable
 from sparsemed.quality import Finding
 from sparsemed.rtdc.basins import file_record, store_record
@@ -770,4 +771,5 @@ main(["chipstream", "in.rtdc"])
     done = run([sys.executable, "-c", code])
     assert done.returncode == 2
     what = f"ChipStream cannot be imported (No module named '{missing}')"
-    assert done.stderr == f'Error: {what}: pip install "sparsemed[chipstream]"\n'
+    needs = how_to_install("chipstream[cli]", "dcnum==0.31.*")
+    assert done.stderr == f"Error: {what}: {needs}\n"
