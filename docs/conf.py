@@ -24,12 +24,12 @@ copyright = f"2026, {author}"
 version = release = sparsemed.__version__
 
 extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser"]
-exclude_patterns = ["made", "tables", "templates", "static"]
+exclude_patterns = ["made", "drawn", "tables", "templates", "static"]
 default_role = "py:obj"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the text says it, in words
-numpydoc_show_class_members = False  # api.rst lists them
+numpydoc_show_class_members = False  # api.md lists them
 
 myst_heading_anchors = 3
 
@@ -104,9 +104,26 @@ def describe_findings(folder: Path) -> None:
     (folder / "findings.md").write_text("\n\n".join(page), encoding="utf-8")
 
 
+PUBLIC = [f"sparsemed.{name}" for name in sparsemed.__all__ if name[0] != "_"]
+PUBLIC += ["sparsemed.dcnum.register", "sparsemed.dcnum.unregister"]
+
+
+def as_built(_: object, __: str, source: list[str]) -> None:
+    """Make of a page what is to be built; as it lies there, it can be read on a forge.
+
+    What a comment that begins with ``when built:`` has is shown, what is marked ``on a forge`` is
+    not, pictures are those just drawn, and public names are links.
+    """
+    text = re.sub(r"<!-- on a forge -->.*?<!-- end -->", "", source[0], flags=re.S)
+    text = re.sub(r"^<!-- when built:\n(.*?)\n-->$", r"\1", text, flags=re.S | re.M)
+    text = text.replace("](drawn/", "](made/")
+    names = "|".join(map(re.escape, PUBLIC))
+    source[0] = re.sub(rf"(?<!`)`({names})`(?!`)", r"{py:obj}`\1`", text)
+
+
 def make_parts(_: object) -> None:
     """Make what the pages include: pictures, help of the commands, and findings."""
-    from pictures import save_pictures
+    from pictures import check_drawn, save_pictures
     from rooms import draw_rooms
 
     folder = HERE / "made"
@@ -114,6 +131,7 @@ def make_parts(_: object) -> None:
     describe_commands(folder)
     describe_findings(folder)
     save_pictures(folder)
+    check_drawn(folder)
     draw_rooms().savefig(folder / "rooms.png", dpi=190)
 
 
@@ -128,4 +146,5 @@ def check_pages(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Have the parts made before the pages are read, and the pages checked in the end."""
     app.connect("builder-inited", make_parts)
+    app.connect("source-read", as_built)
     app.connect("build-finished", check_pages)

@@ -1,11 +1,12 @@
 """Draws the pictures of the documentation, from a made-up measurement.
 
-``python docs/pictures.py FOLDER`` draws them all; the build of the documentation does so, too.
-Every value shown is computed by sparsemed itself while the picture is drawn, so that pictures
-and program cannot come apart.
+``python docs/pictures.py`` draws them all into ``docs/drawn``, small and in few colours, for those
+who read the pages on a forge; the build of the documentation draws them anew, and compares. Every
+value shown is computed by sparsemed itself while the picture is drawn, so that pictures and program
+cannot come apart.
 """
 
-import sys
+import io
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import h5py
 import matplotlib
 import numpy as np
+import PIL.Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -357,15 +359,21 @@ def draw_thresh_cleansing(recording: Recording) -> Figure:
     return figure
 
 
-def pictures() -> Iterator[tuple[str, Figure]]:
-    """Draw all pictures, one after the other, with their names."""
-    recording = make_recording()
+PICTURES = {
+    draw.__name__.removeprefix("draw_"): draw
     for draw in (
         draw_windows, draw_counting, draw_background, draw_cleansing, draw_assignment,
         draw_offsets, draw_kernel_size, draw_split_time, draw_frac_cleansing,
         draw_thresh_cleansing,
-    ):  # fmt: skip
-        yield draw.__name__.removeprefix("draw_"), draw(recording)
+    )
+}  # fmt: skip
+
+
+def pictures() -> Iterator[tuple[str, Figure]]:
+    """Draw all pictures, one after the other, with their names."""
+    recording = make_recording()
+    for name, draw in PICTURES.items():
+        yield name, draw(recording)
 
 
 def save_pictures(folder: Path) -> None:
@@ -376,5 +384,46 @@ def save_pictures(folder: Path) -> None:
             figure.savefig(folder / f"{name}.png")
 
 
+DRAWN = Path(__file__).parent / "drawn"
+"""The pictures as a forge shows them."""
+
+
+def save_drawn() -> None:
+    """Draw all pictures into `DRAWN`."""
+    DRAWN.mkdir(exist_ok=True)
+    with matplotlib.rc_context({**STYLE, "savefig.dpi": DRAWN_DPI}):
+        for name, figure in pictures():
+            buffer = io.BytesIO()
+            figure.savefig(buffer)
+            picture = PIL.Image.open(buffer).convert("RGB").quantize(64)
+            picture.save(DRAWN / f"{name}.png", optimize=True)
+
+
+DRAWN_DPI = 130
+
+
+def check_drawn(folder: Path) -> None:
+    """Check that the pictures in `DRAWN` look like those in a folder, which have just been drawn.
+
+    Raises
+    ------
+    ValueError
+        If one is missing, too many, or another.
+    """
+    names = {path.stem for path in DRAWN.glob("*.png")}
+    for name in PICTURES:
+        if name not in names:
+            raise ValueError(f"{name} is missing in {DRAWN}: python docs/pictures.py")
+        small = [
+            np.asarray(PIL.Image.open(each / f"{name}.png").convert("L").resize((60, 40)), float)
+            for each in (DRAWN, folder)
+        ]
+        # letters, and the last digits of colours, may differ from machine to machine
+        if (off := float(np.abs(small[0] - small[1]).mean())) > 6:
+            raise ValueError(f"{name} has changed ({off:.1f} grey values): python docs/pictures.py")
+    if more := names - set(PICTURES):
+        raise ValueError(f"{DRAWN}: nobody draws {sorted(more)}")
+
+
 if __name__ == "__main__":
-    save_pictures(Path(sys.argv[1]))
+    save_drawn()

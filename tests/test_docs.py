@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import sparsemed
+from sparsemed.cli import main
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
@@ -26,14 +29,21 @@ def code_of(page):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(code_of(p))], ids=lambda p: p.stem)
 def test_the_code_on_a_page_runs(tmp_path, page):
-    before = ""  # each block goes on where the last one ended
-    for program, text in code_of(page):
-        if program[-1] == "-c":
-            before += text
-            command = [*program, before]
-        else:
-            command = [*program, *text.split()]
+    def run(command):
         subprocess.run(command, cwd=tmp_path, env=os.environ, check=True)
+
+    before, is_run = "", True  # each block of Python goes on where the last one ended
+    python = [sys.executable, "-W", "error", "-c"]
+    for program, text in code_of(page):
+        if program == python:
+            before, is_run = before + text, False
+            continue
+        if not is_run:
+            run([*python, before])
+            is_run = True
+        run([*program, *text.split()])
+    if not is_run:
+        run([*python, before])
 
 
 def test_the_readme_leads_to_the_documentation():
@@ -45,9 +55,41 @@ def test_the_readme_leads_to_the_documentation():
 
 def test_each_page_is_in_the_table_of_contents():
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
-    listed = index.partition(":hidden:")[2].split()
-    pages = {path.stem for path in [*PAGES, ROOT / "docs" / "api.rst"]} - {"index"}
-    assert pages == {name for name in listed if name != "```"}
+    listed = index.partition(":hidden:")[2].partition("```")[0].split()
+    assert {path.stem for path in PAGES} - {"index"} == set(listed)
+    assert not list((ROOT / "docs").glob("*.rst"))
+
+
+def on_a_forge(page):
+    """Return a page as a forge shows it, which has no Sphinx and no comments."""
+    return re.sub(r"<!--.*?-->", "", page.read_text("utf-8"), flags=re.S)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("*.md")], ids=lambda p: p.stem)
+def test_a_page_reads_well_as_it_is(page):
+    text = on_a_forge(page)
+    assert len(text) > 400
+    assert not re.findall(r"^(?:`{3,}|:{3,})\{.*|\{[a-z:]+\}`.*|.*(?:made/|-->).*", text, re.M)
+    prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.M | re.S)
+    targets = [*re.findall(r"\]\(([^)\s]+)\)", prose), *re.findall(r'src="([^"]+)"', prose)]
+    for target in targets:
+        path, _, place = target.partition("#")
+        if "://" in target:
+            continue
+        leads_to = page.parent / path if path else page
+        assert leads_to.exists(), target
+        assert "/docs/made" not in str(leads_to.resolve()), target
+        if place:
+            titles = re.findall(r"^#+ (.*)", on_a_forge(leads_to), re.M)
+            anchors = {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in titles}
+            assert place in anchors, target
+
+
+def test_every_command_and_public_name_is_on_its_page():
+    commands, python = (on_a_forge(ROOT / "docs" / f"{name}.md") for name in ("commands", "api"))
+    assert set(re.findall(r"`sparsemed (\w+)`", commands)) | {"chipstream"} == set(main.commands)
+    for name in sparsemed.__all__:
+        assert name == "__version__" or f"`sparsemed.{name}`" in python
 
 
 @pytest.mark.parametrize(("page", "folder"), [("safety", "faults"), ("compatibility", "field")])
