@@ -122,6 +122,18 @@ def test_what_failed_and_what_is_planned_tell_it_too(joined, tmp_path):
     assert any("time falls" in text for text in json.loads(planned.stdout)["warnings"])
 
 
+def test_what_is_not_copied_is_told_once(joined):
+    with h5py.File(joined, "a") as h5:
+        for name in ("logs/first", "logs/other"):
+            h5[name] = np.array([h5["events"].ref], h5py.ref_dtype)
+    done = CliRunner().invoke(main, ["compute", "--json", str(joined)])
+    told = json.loads(done.stdout)["warnings"]
+    parts = ["time falls", "kernel_size 200", "logs/first is not", "logs/other is not"]
+    for part, text in zip(parts, told, strict=True):
+        assert part in text
+    assert len(done.stderr.splitlines()) == 4
+
+
 def test_pages_and_tables_show_it(tmp_path):
     time = JOINED.copy()
     background = compute_background(IMAGES, time, kernel_size=9)

@@ -308,9 +308,7 @@ class BackgroundSparseMed:
         self.sample = Sample(frames.numbers[frames.read], frames.images[frames.read])
         if self._measurement is not None:
             self._measurement.reach.check_unchanged()
-        background = self.background = presented(
-            found, self._warned, self._source, self._basins
-        )
+        background = self.background = presented(found, self._warned, self._source, self._basins)
         self.bg_images = background.series
         return background
 
