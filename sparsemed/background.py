@@ -5,14 +5,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sparsemed.frames.opening import open_frames
 from sparsemed.hdf5.reach import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import compute, plan
 from sparsemed.method.result import Background
-from sparsemed.method.time_axis import time_axis
+from sparsemed.method.time_axis import gapless, time_axis
 from sparsemed.missing import how_to_install
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following
@@ -61,9 +61,10 @@ def compute_background(
         Time of each frame. For a measurement the default is its own time axis;
         for an array it is a guess from the number of frames, with a warning.
     frame_rate : float, Hz, optional
-        Rate of the camera. It counts only where the time is unknown. As measurements hold
-        only frames with events, they are taken to last 1.5 times as long as
-        their frames; for gapless frames give ``time=numpy.arange(N) / rate``.
+        Rate of the camera. It counts only where the time is unknown. Frames of an array
+        are taken to follow each other without gaps: frame ``i`` at ``i / frame_rate``. A
+        measurement holds only frames with events, so it is taken to last 1.5 times as
+        long as its frames.
     kernel_size : int
         Frames in the window that a background image is the median of.
     split_time : float, seconds
@@ -133,7 +134,7 @@ def compute_background(
     if not isinstance(images, (str, PathLike)):
         with keeping_warnings() as warned:
             frames = open_frames(images, num_cpus)
-            axis = time_axis(frames.shape[0], time=time, frame_rate=frame_rate)
+            axis = _array_time(frames.shape[0], time, frame_rate)
             planned = plan(axis, parameters)
             with following(progress, frames.shape[0]) as report:
                 found = compute(frames, planned, num_cpus, report)
@@ -149,6 +150,13 @@ def compute_background(
             found = compute(frames, planned, num_cpus, report)
             measurement.reach.check_unchanged()
         return presented(found, warned, measurement.path, basins)
+
+
+def _array_time(count: int, time: ArrayLike | None, frame_rate: float | None) -> NDArray[Any]:
+    """Return the time of each frame of an array; only a measurement leaves frames out."""
+    if time is None and frame_rate is not None:
+        return gapless(count, frame_rate)
+    return time_axis(count, time=time)
 
 
 def presented(

@@ -83,6 +83,27 @@ def time_axis(
     return np.linspace(0, duration, count)
 
 
+def gapless(count: int, frame_rate: Any) -> NDArray[Any]:
+    """Return the time of each frame where none was left out, in seconds, the first being 0.
+
+    Raises
+    ------
+    ValueError
+        If the rate is no number above 0, or so small that times are infinite.
+
+    Examples
+    --------
+    >>> gapless(3, frame_rate=2)
+    array([0. , 0.5, 1. ])
+    """
+    rate = _checked_rate(frame_rate)
+    with np.errstate(over="ignore"):
+        axis: NDArray[Any] = np.arange(count) / float(rate)
+    if not np.isfinite(axis[-1]):
+        raise ValueError(f"frame rate {rate} Hz is too small")
+    return axis
+
+
 def require_axis(shape: tuple[int, ...], dtype: np.dtype[Any], count: int, label: str) -> None:
     """Check that an array of this shape and dtype can be a time axis, before it is read.
 
