@@ -3,9 +3,11 @@ import logging
 import sys
 from dataclasses import FrozenInstanceError, fields
 
+import dask.array as da
 import h5py
 import numpy as np
 import pytest
+import xarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -368,6 +370,7 @@ def test_indexing_gives_the_background_of_frames(background):
         slice(None),
         slice(5, 5),
         np.array([119, 3, 3]),
+        [119, 3, 3],
         np.arange(120) % 3 == 0,
     ):
         np.testing.assert_array_equal(background[frames], everything[frames], strict=True)
@@ -376,7 +379,9 @@ def test_indexing_gives_the_background_of_frames(background):
 
 
 def test_iterating_gives_a_background_per_frame(background):
-    assert len(list(background)) == 120
+    images = list(background)
+    assert len(images) == 120
+    np.testing.assert_array_equal(images, background[:])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -402,11 +407,103 @@ def test_subtract_without_offsets(dtype, signed):
     np.testing.assert_array_equal(found.subtract(images[3:5].tolist(), 3), expected[3:5])
 
 
-@pytest.mark.parametrize("shape", [(), (44, 9), (2, 44, 8), (2, 9, 44), (0,), (1, 1, 44, 9)])
+@pytest.mark.parametrize("shape", [(), (9, 44), (2, 44, 8), (2, 9, 44), (0,), (1, 1, 44, 9)])
 def test_subtract_refuses_other_shapes(background, shape):
-    with pytest.raises(ValueError, match=r"^images: shape must be \(n, 44, 9\), got") as caught:
+    message = r"^images: shape must be \(n, 44, 9\) or \(44, 9\), got"
+    with pytest.raises(ValueError, match=message) as caught:
         background.subtract(np.zeros(shape, np.uint8))
     assert str(caught.value).endswith(str(shape))
+
+
+@pytest.mark.parametrize("offset_correction", [True, False])
+def test_subtract_takes_one_frame_and_any_choice_of_frames(offset_correction, monkeypatch):
+    monkeypatch.setattr("sparsemed.method.result.PIECE_BYTES", 3 * 44 * 9)
+    images = measure()
+    found = compute_background(
+        images, np.arange(120) / 20, kernel_size=20, offset_correction=offset_correction
+    )
+    everything = found.subtract(images)
+    np.testing.assert_array_equal(found.subtract(images[7], 7), everything[7], strict=True)
+    for number in (np.int64(7), np.array(7)):
+        np.testing.assert_array_equal(found.subtract(images[7], number), everything[7])
+    for chosen in (
+        [119, 3, 3],
+        np.array([5, -1], np.int8),
+        np.arange(120) % 3 == 0,
+        slice(90, 10, -7),
+        [],
+    ):
+        ours = found.subtract(images[chosen], chosen)
+        np.testing.assert_array_equal(ours, everything[chosen], strict=True)
+
+
+def test_subtract_asks_which_frame_a_single_one_is(background):
+    with pytest.raises(ValueError, match=r"single frame; say which it is: background.subtract\(fr"):
+        background.subtract(np.zeros((44, 9), np.uint8))
+    with pytest.raises(ValueError, match=r"^start: names 2 frames, but images has 3$"):
+        background.subtract(np.zeros((3, 44, 9), np.uint8), [4, 5])
+    with pytest.raises(IndexError):
+        background.subtract(np.zeros((1, 44, 9), np.uint8), [120])
+
+
+def test_subtract_fills_what_it_is_given():
+    images = measure()
+    with_offsets = compute_background(images)
+    without = compute_background(images, offset_correction=False)
+    for found, kinds in ((with_offsets, "fd"), (without, "hilfd")):
+        everything = found.subtract(images[:9])
+        for kind in kinds:
+            out = np.full((9, 44, 9), 77, kind)
+            assert found.subtract(images[:9], out=out) is out
+            np.testing.assert_array_equal(out, everything.astype(kind), strict=True)
+    frame = np.empty((44, 9))
+    with_offsets.subtract(images[3], 3, out=frame)
+    np.testing.assert_array_equal(frame, with_offsets.subtract(images[:9])[3])
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (np.zeros((2, 44, 9)), ValueError, r"^out: shape must be \(3, 44, 9\) .* \(2, 44, 9\)$"),
+        (np.zeros((3, 44, 9), np.int16), TypeError, "^out: of dtype int16 cannot hold .* float64$"),
+        ([[[0.0]]], TypeError, "^out: must be an array of NumPy's, got list$"),
+    ],
+)
+def test_subtract_refuses_what_cannot_hold_the_result(background, out, error, message):
+    with pytest.raises(error, match=message):
+        background.subtract(np.zeros((3, 44, 9), np.uint8), out=out)
+
+
+def test_what_xarray_labels_stays_labelled(background):
+    images = measure()
+    labels = {"t": np.arange(120) * 2}
+    cube = xarray.DataArray(images, dims=("t", "y", "x"), coords=labels, name="frames")
+    for ours in (background.subtract(cube[5:8], 5), (cube - background)[5:8]):
+        assert ours.dims == ("t", "y", "x")
+        assert ours.t.values.tolist() == [10, 12, 14]
+        np.testing.assert_array_equal(ours.values, background.subtract(images[5:8], 5), strict=True)
+
+
+@pytest.mark.parametrize("kind", ["NumPy", "list", "Dask"])
+def test_all_frames_less_the_background_are_right(background, kind):
+    images = measure()
+    frames = {"NumPy": images, "list": images.tolist(), "Dask": da.from_array(images, chunks=50)}
+    expected = background.subtract(images)
+    np.testing.assert_array_equal(frames[kind] - background, expected, strict=kind != "list")
+
+
+def test_what_would_wrap_around_is_refused(background):
+    images = measure()
+    with pytest.raises(ValueError, match=r"takes all frames, of shape \(120, 44, 9\), got \(7, 44"):
+        images[:7] - background
+    with pytest.raises(ValueError, match=r"got \(44, 9\); .* background.subtract\(frames, start\)"):
+        images[3] - background
+    with pytest.raises(TypeError):
+        np.subtract(images, background)
+    with pytest.raises(TypeError):
+        images -= background
+    with pytest.raises(TypeError):
+        background - images
 
 
 @pytest.mark.parametrize(("count", "start"), [(121, 0), (1, 120), (2, 119), (1, -1), (0, 121)])

@@ -70,7 +70,7 @@ class ArrayFrames:
             raise ValueError(
                 f"{label}: the shape is {shape}; there can be no more than {MOST_FRAMES} frames"
             )
-        if _has_labels(images) and images.chunks:
+        if has_labels(images) and images.chunks:
             images = images.data  # which is of Dask
         self.images = images
         self.label = label
@@ -143,7 +143,7 @@ class ArrayFrames:
 
     def _slice(self, start: int, stop: int) -> Any:
         part = self.images[start:stop]
-        return part.data if _has_labels(part) else part
+        return part.data if has_labels(part) else part
 
     def _frames(self, load: Callable[[int, int], Any], start: int, stop: int) -> NDArray[Any]:
         self._require_whole_file(f"frames {start} to {stop - 1} cannot be read")
@@ -235,7 +235,7 @@ def _block_edges(images: Any, count: int) -> NDArray[np.int64]:
     return np.append(np.arange(0, count, length), count)
 
 
-def _has_labels(images: Any) -> bool:
+def has_labels(images: Any) -> bool:
     """Whether an array is one of xarray's."""
     return isinstance(getattr(images, "dims", None), tuple) and hasattr(images, "data")
 

@@ -1,21 +1,30 @@
 """What the method yields: a background image for each frame, and how it came about."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from sparsemed.frames.arrays import has_labels
 from sparsemed.parameters import Parameters
+
+Frames = SupportsIndex | slice | Sequence[int] | Sequence[bool] | NDArray[Any]
+"""Which frames are meant: one, a slice, numbers, or a mask."""
+
+PIECE_BYTES = 8 * 1024**2
+"""Weight of the frames that are subtracted at once, so that little is held beside the result."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Background:
     """A background image for each of N frames, and how it came about.
 
-    ``background[i]`` is the background image of frame ``i``, and
-    ``background[i:j]`` those of several frames.
+    ``background[i]`` is the background image of frame ``i``; ``background[i:j]`` and
+    ``background[[3, 5]]`` are those of several frames. Where NumPy subtracts them from frames,
+    differences wrap around: take `subtract`, or ``frames - background`` for all frames at once.
 
     Attributes
     ----------
@@ -71,9 +80,26 @@ class Background:
     def __len__(self) -> int:
         return len(self.frame_index)
 
-    def __getitem__(self, frames: int | slice | NDArray[Any]) -> NDArray[Any]:
+    def __getitem__(self, frames: Frames) -> NDArray[Any]:
         chosen: NDArray[Any] = self.images[self.frame_index[frames]]
         return chosen
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for image in self.frame_index.tolist():
+            yield self.images[image]
+
+    # NumPy would make an array of the background images, and differences that wrap around.
+    __array_ufunc__ = None
+
+    def __rsub__(self, frames: Any) -> Any:
+        shape = np.shape(frames)
+        expected = (len(self), *self.images.shape[1:])
+        if shape != expected:
+            raise ValueError(
+                f"frames - background takes all frames, of shape {expected}, got {shape}; "
+                "for some of them say which they are: background.subtract(frames, start)"
+            )
+        return self.subtract(frames)
 
     def __repr__(self) -> str:
         _, height, width = self.images.shape
@@ -82,27 +108,55 @@ class Background:
             f"{len(self.images)} of {len(self.series)} background images kept)"
         )
 
-    def subtract(self, images: ArrayLike, start: int = 0) -> NDArray[Any]:
+    @overload
+    def subtract(
+        self,
+        images: NDArray[Any],
+        start: Frames | None = None,
+        *,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]: ...
+
+    @overload
+    def subtract(
+        self, images: Any, start: Frames | None = None, *, out: NDArray[Any] | None = None
+    ) -> Any: ...
+
+    def subtract(
+        self,
+        images: Any,
+        start: Frames | None = None,
+        *,
+        out: NDArray[Any] | None = None,
+    ) -> Any:
         """Return frames less their background.
 
         Parameters
         ----------
-        images : array-like, shape (n, H, W)
-            Consecutive frames.
-        start : int
-            Number of the first of them.
+        images : array-like, shape (n, H, W) or (H, W)
+            Some frames, or one.
+        start : int, or slice, or array of int or bool, optional
+            Number of the first of consecutive frames; or which frames they are. Default: the
+            first of the measurement; of a single frame, the number must be given.
+        out : ndarray, optional
+            Where the result goes, of the shape of `images`; it can be float32, too.
 
         Returns
         -------
-        ndarray, shape (n, H, W)
+        ndarray, or what xarray makes of it, of the shape of `images`
             Signed differences: float64 with offsets, otherwise int16 for uint8
-            and int32 for uint16 frames.
+            and int32 for uint16 frames. Of a DataArray, a DataArray; otherwise `out`, if it
+            was given.
 
         Raises
         ------
         ValueError
-            If the images are not of shape (n, H, W), or some are beyond the
-            frames of this background.
+            If the images are of another shape or number, or `out` is; or if consecutive ones
+            are beyond the frames of this background.
+        IndexError
+            If numbers of frames are.
+        TypeError
+            If `out` is no array of NumPy's, or cannot hold the differences.
 
         Examples
         --------
@@ -113,16 +167,65 @@ class Background:
         >>> background = sparsemed.compute_background(images, offset_correction=False)
         >>> int(background.subtract(images[3:5], start=3).min())
         -20
+        >>> int(background.subtract(images[3], 3).min())
+        -20
+        >>> int(background.subtract(images[[1, 3]], [1, 3])[1].min())
+        -20
         """
         frames = np.asarray(images)
-        if frames.ndim != 3 or frames.shape[1:] != self.images.shape[1:]:
-            height, width = self.images.shape[1:]
-            raise ValueError(f"images: shape must be (n, {height}, {width}), got {frames.shape}")
-        stop = start + len(frames)
-        if not 0 <= start <= stop <= len(self):
-            raise ValueError(f"frames {start} to {stop} are not within the {len(self)} frames")
+        height, width = self.images.shape[1:]
+        if frames.ndim not in (2, 3) or frames.shape[-2:] != (height, width):
+            raise ValueError(
+                f"images: shape must be (n, {height}, {width}) or ({height}, {width}), "
+                f"got {frames.shape}"
+            )
+        numbers = self._numbers(frames, start)
         signed = np.result_type(frames.dtype, self.images.dtype, np.int16)
-        difference: NDArray[Any] = frames.astype(signed) - self[start:stop]
-        if self.offsets is not None:
-            difference = difference - self.offsets[start:stop, np.newaxis, np.newaxis]
+        exact = signed if self.offsets is None else np.result_type(signed, np.float64)
+        if out is None:
+            difference: NDArray[Any] = np.empty(frames.shape, exact)
+        else:
+            difference = _checked(out, frames.shape, exact)
+        stack = frames.reshape(-1, height, width)
+        into = difference if difference.ndim == 3 else difference[np.newaxis]
+        piece = max(1, PIECE_BYTES // max(1, height * width))
+        for first in range(0, len(stack), piece):
+            part = slice(first, first + piece)
+            below = self[numbers[part]]
+            np.subtract(stack[part], below, out=into[part], dtype=signed, casting="same_kind")
+            if self.offsets is not None:
+                into[part] -= self.offsets[numbers[part], np.newaxis, np.newaxis]
+        if out is None and has_labels(images):
+            return images.copy(data=difference)
         return difference
+
+    def _numbers(self, frames: NDArray[Any], start: Frames | None) -> NDArray[np.intp]:
+        """Return which frames these are."""
+        count = len(frames) if frames.ndim == 3 else 1
+        if start is None:
+            if frames.ndim == 2:
+                raise ValueError(
+                    "images: is a single frame; say which it is: background.subtract(frame, 7)"
+                )
+            start = 0
+        if isinstance(start, (int, np.integer)):
+            first = int(start)
+            if not 0 <= first <= first + count <= len(self):
+                stop = first + count
+                raise ValueError(f"frames {first} to {stop} are not within the {len(self)} frames")
+            return np.arange(first, first + count)
+        numbers = np.atleast_1d(np.arange(len(self))[start])
+        if numbers.shape != (count,):
+            raise ValueError(f"start: names {numbers.size} frames, but images has {count}")
+        return numbers
+
+
+def _checked(out: NDArray[Any], shape: tuple[int, ...], exact: np.dtype[Any]) -> NDArray[Any]:
+    """Return where differences go, if it can hold them."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: must be an array of NumPy's, got {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out: shape must be {shape} as that of images, got {out.shape}")
+    if not np.can_cast(exact, out.dtype, "safe") and out.dtype != np.float32:
+        raise TypeError(f"out: of dtype {out.dtype} cannot hold differences of dtype {exact}")
+    return out
