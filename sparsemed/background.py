@@ -11,6 +11,7 @@ from sparsemed.frames.opening import open_frames
 from sparsemed.hdf5.reach import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import compute, plan
+from sparsemed.method.offsets import BAND_ROWS, check_offset_rows
 from sparsemed.method.result import Background
 from sparsemed.method.time_axis import gapless, time_axis
 from sparsemed.missing import how_to_install
@@ -39,6 +40,7 @@ def compute_background(
     thresh_cleansing: float = 0,
     frac_cleansing: float = 0.8,
     offset_correction: bool = True,
+    offset_rows: int = BAND_ROWS,
     num_cpus: int | None = None,
     progress: Progress | bool | None = None,
     basins: Policy = "any",
@@ -76,6 +78,10 @@ def compute_background(
         Fraction of the background images to keep; 1 keeps all.
     offset_correction : bool
         Whether to compute a brightness offset for each frame.
+    offset_rows : int
+        First rows of a frame, from which its offset is taken. Nothing may pass there that is
+        no background. It can be chosen for arrays only: results of measurements are known by
+        their parameters, and this is none of them.
     num_cpus : int, optional
         Largest number of threads. Default: all cores available.
     progress : True or callable, optional
@@ -129,16 +135,22 @@ def compute_background(
     parameters = Parameters(
         kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction
     )
+    offset_rows = check_offset_rows(offset_rows)
     num_cpus = check_num_cpus(num_cpus)
     check_policy(basins)
     if not isinstance(images, (str, PathLike)):
         with keeping_warnings() as warned:
             frames = open_frames(images, num_cpus)
             axis = _array_time(frames.shape[0], time, frame_rate)
-            planned = plan(axis, parameters)
+            planned = plan(axis, parameters)._replace(offset_rows=offset_rows)
             with following(progress, frames.shape[0]) as report:
                 found = compute(frames, planned, num_cpus, report)
             return presented(found, warned)
+    if offset_rows != BAND_ROWS:
+        raise ValueError(
+            f"offset_rows={offset_rows} can be chosen for arrays only: in {images}, no parameter "
+            f"would tell these offsets from those of {BAND_ROWS} rows"
+        )
     with keeping_warnings() as warned, Measurement(images, basins) as measurement:
         frames = measurement_frames(measurement, num_cpus)
         if time is None:
@@ -275,6 +287,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
             frame_index=self.frame_index,
             offsets=self.offsets,
             parameters=self.parameters,
+            offset_rows=self.offset_rows,
             source=self.source,
             compress=compress,
             basins=self.basins,

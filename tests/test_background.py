@@ -231,6 +231,28 @@ def test_only_a_guess_at_the_time_is_warned_of(options, message, caplog, warned)
     np.testing.assert_array_equal(found.time, np.linspace(0, duration, 1200))
 
 
+@pytest.mark.parametrize("rows", [1, np.int8(4), 44, 100])
+def test_offsets_of_an_array_are_taken_from_as_many_rows_as_are_chosen(rows):
+    images = measure()
+    found = compute_background(images, np.arange(120) / 20, kernel_size=20, offset_rows=rows)
+    band = images[:, :rows].mean(axis=(1, 2))
+    of_images = found.images[:, :rows].mean(axis=(1, 2))
+    np.testing.assert_array_equal(found.offsets, band - of_images[found.frame_index])
+    assert found.offset_rows == rows
+    plain = compute_background(images, np.arange(120) / 20, kernel_size=20)
+    assert plain.offset_rows == 20
+    assert (found.offsets != plain.offsets).any()
+    np.testing.assert_array_equal(found.images, plain.images)
+
+
+def test_offsets_of_a_measurement_are_those_of_20_rows(tmp_path):
+    path = tmp_path / "in.rtdc"
+    make_measurement(path, count=300)
+    with pytest.raises(ValueError, match=r"^offset_rows=7 can be chosen for arrays only: in .*in"):
+        compute_background(path, offset_rows=7)
+    assert compute_background(path, offset_rows=20).offset_rows == 20
+
+
 def test_frames_are_left_alone():
     images = measure()
     before = images.tobytes()
@@ -299,6 +321,9 @@ def test_a_kernel_larger_than_the_measurement_shrinks_with_a_warning(warned):
         (measure(), {"thresh_cleansing": -1}, ValueError, "^thresh_cleansing must be"),
         (measure(), {"frac_cleansing": 0}, ValueError, "^frac_cleansing must be"),
         (measure(), {"offset_correction": 2}, ValueError, "^offset_correction must be"),
+        (measure(), {"offset_rows": 0}, ValueError, "^offset_rows must be a whole number from 1"),
+        (measure(), {"offset_rows": 2.0}, ValueError, "^offset_rows must be .* got 2.0$"),
+        (measure(), {"offset_rows": True}, ValueError, "^offset_rows must be .* got True$"),
         (measure(), {"num_cpus": 0}, ValueError, "^num_cpus must be"),
         (measure() - np.float64(0.5), {}, TypeError, "^images: frame 0 holds"),
         (measure().astype(int), {}, TypeError, "^images: images of dtype int64 are not supported"),

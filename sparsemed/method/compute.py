@@ -1,6 +1,7 @@
 """The whole method on one page: plan, scan, conclude. Begin here."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from sparsemed.frames.source import FrameSource, spans_in_words
 from sparsemed.method.assignment import assign_frames
 from sparsemed.method.cleansing import cleanse
 from sparsemed.method.falls import find_falls
-from sparsemed.method.offsets import band_means, offsets
+from sparsemed.method.offsets import BAND_ROWS, band_means, offsets
 from sparsemed.method.repeated import each, pick
 from sparsemed.method.result import Background
 from sparsemed.method.scan import Scan, scan
@@ -37,6 +38,8 @@ class Plan(NamedTuple):
         What all that follows from.
     label : str or None
         What errors call the measurement.
+    offset_rows : int
+        First rows of a frame, from which its brightness offset is taken.
     """
 
     time: NDArray[Any]
@@ -45,6 +48,7 @@ class Plan(NamedTuple):
     length: int
     parameters: Parameters
     label: str | None = None
+    offset_rows: int = BAND_ROWS
 
 
 def compute(
@@ -76,6 +80,7 @@ def compute(
             planned.starts,
             planned.length,
             with_bands=bool(planned.parameters.offset_correction),
+            band_rows=planned.offset_rows,
             num_cpus=num_cpus,
             report=report,
         )
@@ -137,7 +142,8 @@ def conclude(planned: Plan, found: Scan) -> Background:
     frame_index = assign_frames(time, planned.steps[kept], parameters.split_time)
     bg_off = None
     if frame_means is not None:
-        bg_off = offsets(frame_means, each(images, band_means), frame_index)
+        wall = partial(band_means, rows=planned.offset_rows)
+        bg_off = offsets(frame_means, each(images, wall), frame_index)
     return Background(
         images=images,
         frame_index=frame_index,
@@ -149,4 +155,5 @@ def conclude(planned: Plan, found: Scan) -> Background:
         score=score,
         threshold=threshold,
         parameters=parameters,
+        offset_rows=planned.offset_rows,
     )

@@ -5,17 +5,18 @@ What the wall is brighter in a frame than in its background image is the
 frame's offset.
 """
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 BAND_ROWS = 20
-"""Rows at the top of a frame that count as the wall."""
+"""Rows at the top of a frame that count as the wall, if nothing else is said."""
 
 
-def band_means(frames: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the mean of the wall band of each frame.
+def band_means(frames: NDArray[Any], rows: int = BAND_ROWS) -> NDArray[np.float64]:
+    """Return the mean of the wall band of each frame: of its first `rows`, or all if it has less.
 
     The sum of the band is taken in integers, so it is exact, and there is one
     rounding: the division. Hence the bits depend on nothing but the pixels.
@@ -23,6 +24,7 @@ def band_means(frames: NDArray[Any]) -> NDArray[np.float64]:
     Parameters
     ----------
     frames : ndarray, shape (n, H, W), uint8 or uint16
+    rows : int
 
     Returns
     -------
@@ -35,13 +37,26 @@ def band_means(frames: NDArray[Any]) -> NDArray[np.float64]:
     >>> band_means(frames)
     array([0. , 1.5])
     """
-    band = frames[:, :BAND_ROWS]
+    band = frames[:, :rows]
     pixels = band.shape[1] * band.shape[2]
     # Adding up in 32 bits is faster than in 64, where that is enough.
     fits = pixels * np.iinfo(frames.dtype).max < 2**32
     sums = band.sum(axis=(1, 2), dtype=np.uint32 if fits else np.uint64)
     means: NDArray[np.float64] = sums / np.float64(pixels)
     return means
+
+
+def check_offset_rows(rows: Any) -> int:
+    """Return a number of rows for offsets, if it is one.
+
+    Raises
+    ------
+    ValueError
+        If it is no whole number from 1 up.
+    """
+    if not isinstance(rows, Integral) or isinstance(rows, bool) or rows < 1:
+        raise ValueError(f"offset_rows must be a whole number from 1 up (rows), got {rows!r}")
+    return int(rows)
 
 
 def offsets(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.arrays import has_labels
+from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.parameters import Parameters
 
 Frames = SupportsIndex | slice | Sequence[int] | Sequence[bool] | NDArray[Any]
@@ -56,6 +57,8 @@ class Background:
         frame, and the one after the last, of each. They count as they are read, mostly black.
     warnings : tuple of str
         What `sparsemed.BackgroundWarning` said while the background was computed.
+    offset_rows : int
+        First rows of a frame, from which `offsets` are taken: 20, unless others were chosen.
     source : Path or None
         The measurement that the frames are from.
     basins : {"any", "same-folder", "off"}
@@ -74,6 +77,7 @@ class Background:
     parameters: Parameters = field(default_factory=Parameters)
     unwritten: tuple[tuple[int, int], ...] = ()
     warnings: tuple[str, ...] = ()
+    offset_rows: int = BAND_ROWS
     source: Path | None = None
     basins: Literal["off", "same-folder", "any"] = "any"
 

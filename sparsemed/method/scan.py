@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.source import FrameSource
-from sparsemed.method.offsets import band_means
+from sparsemed.method.offsets import BAND_ROWS, band_means
 from sparsemed.method.repeated import repeat
 from sparsemed.method.series import Series
 
@@ -42,6 +42,7 @@ def scan(
     length: int,
     *,
     with_bands: bool,
+    band_rows: int = BAND_ROWS,
     num_cpus: int | None,
     report: Callable[[float], None],
 ) -> Scan:
@@ -63,6 +64,8 @@ def scan(
     with_bands : bool
         Whether to compute `band_means`. Otherwise blocks of frames that no
         window needs are not read.
+    band_rows : int
+        Rows of these bands.
     num_cpus : int or None
         Largest number of threads; None means all cores available.
     report : callable
@@ -89,7 +92,7 @@ def scan(
         def fetch(start: int, stop: int, out: NDArray[Any]) -> None:
             read(start, stop, out)
             if means is not None:
-                means[start:stop] = band_means(out)
+                means[start:stop] = band_means(out, band_rows)
 
         try:
             while following or under_way or not series.is_complete:

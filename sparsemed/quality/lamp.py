@@ -1,11 +1,12 @@
 """The lamp: flicker, drift, and the light that offsets leave."""
 
+from functools import partial
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.method.offsets import BAND_ROWS, band_means
+from sparsemed.method.offsets import band_means
 from sparsemed.method.repeated import each
 from sparsemed.method.result import Background
 from sparsemed.quality.change import lag
@@ -54,8 +55,10 @@ def _flickering(view: View) -> NDArray[np.bool_] | None:
     background, sample = view.background, view.sample
     if background.offsets is not None or sample is None:
         return flicker_events(background)
-    walls = sample.images[:, :BAND_ROWS].mean(axis=(1, 2), dtype=np.float64)
-    off = walls - each(background.images, band_means)[background.frame_index[sample.numbers]]
+    rows = background.offset_rows
+    walls = sample.images[:, :rows].mean(axis=(1, 2), dtype=np.float64)
+    of_images = each(background.images, partial(band_means, rows=rows))
+    off = walls - of_images[background.frame_index[sample.numbers]]
     events: NDArray[np.bool_] = np.abs(off - np.median(off)) >= FLICKER * view.scale
     return events
 
@@ -71,7 +74,8 @@ def drift(view: View) -> Finding | None:
     if not view.has_wall:
         return None
     background = view.background
-    walls, times = each(background.series, band_means), background.step_times
+    of_wall = partial(band_means, rows=background.offset_rows)
+    walls, times = each(background.series, of_wall), background.step_times
     slope = 0.0
     if len(walls) > 1:
         centred = times - np.mean(times)
@@ -133,7 +137,7 @@ def channel(view: View, cause: str) -> Finding | None:
     cells cover a place, by ``s z(0.5 / (1 - p))``, ``z`` the quantile of the normal
     distribution. That is added. Look here above 1 grey value.
     """
-    if not view.is_sampled or view.background.series.shape[1] <= BAND_ROWS:
+    if not view.is_sampled or view.background.series.shape[1] <= view.background.offset_rows:
         return None
     corrects = view.background.offsets is not None
     value = light_left(view, corrects) + blurred(view)

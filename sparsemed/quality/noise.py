@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.method.result import Background
 from sparsemed.quality.finding import Finding, judge
 from sparsemed.quality.sample import Sample, corrected
@@ -34,7 +33,7 @@ class WallNoise(NamedTuple):
 def wall_noise(background: Background, sample: Sample) -> WallNoise:
     """Return the noise of the wall before and after, and the least that can be left.
 
-    No cells pass in the wall band (the first 20 rows), so that all that is left
+    No cells pass in the wall band (the first 20 rows, or `offset_rows`), so that all that is left
     there when the background is subtracted is noise, or a fault. With ``B`` the
     band of a frame and ``R`` that of the frame less its background::
 
@@ -45,8 +44,8 @@ def wall_noise(background: Background, sample: Sample) -> WallNoise:
     where ``B_next`` is the band of the next frame of the sample. Frames that repeat
     the one before (several events of one image) do not count for the floor.
     """
-    band = sample.images[:, :BAND_ROWS].astype(np.float64)
-    left = corrected(background, sample, BAND_ROWS)
+    band = sample.images[:, : background.offset_rows].astype(np.float64)
+    left = corrected(background, sample, background.offset_rows)
     after = np.sqrt(np.mean(left**2, axis=(1, 2)))
     steps = np.std(np.diff(band, axis=0), axis=(1, 2))
     steps = steps[steps > 0]

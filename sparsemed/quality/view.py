@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.method.result import Background
 from sparsemed.method.windows import window_starts
 from sparsemed.quality.light import IMAGES, grey_scale
@@ -125,7 +124,7 @@ class View:
     @cached_property
     def band(self) -> slice:
         """Rows of places in the first rows of an image, from which offsets are taken."""
-        return slice(0, max(1, (BAND_ROWS - 2) // self.grid))
+        return slice(0, max(1, (self.background.offset_rows - 2) // self.grid))
 
     @cached_property
     def series(self) -> Floats:

@@ -21,6 +21,7 @@ from sparsemed.hdf5.datasets import storage_options, store
 from sparsemed.hdf5.entries import Attributes, entry, has_entry, subgroup
 from sparsemed.hdf5.opening import open_restored
 from sparsemed.hdf5.reach import Policy
+from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.basins import (
     MAPPINGS,
@@ -44,6 +45,9 @@ from sparsemed.rtdc.references import (
 )
 from sparsemed.rtdc.rewriting import can_be_rewritten
 from sparsemed.storage import disk
+
+ROWS_ATTRIBUTE = "sparsemed offset rows"
+"""Where offsets say from how many rows they are taken, if that is not the usual number."""
 
 
 def check_output(
@@ -117,6 +121,7 @@ def write_background(
     frame_index: NDArray[np.int64],
     offsets: NDArray[np.float64] | None,
     parameters: Parameters,
+    offset_rows: int = BAND_ROWS,
     source: Path | None = None,
     compress: bool = True,
     basins: Policy = "any",
@@ -138,6 +143,9 @@ def write_background(
         Brightness offset of each frame.
     parameters : Parameters
         What the background was computed with.
+    offset_rows : int
+        Rows from which the offsets are taken. As no PPID tells that, offsets of other rows than
+        usual get none, and say how many they are of.
     source : Path, optional
         The measurement; a new file refers to it, and in an existing one the reference is renewed.
     compress : bool
@@ -163,7 +171,7 @@ def write_background(
             h5.create_group("events")
             if source is not None:
                 refer_to(h5, source, path, one_path=like_dcnum)
-            _store_background(h5, images, frame_index, offsets, ppid, filters)
+            _store_background(h5, images, frame_index, offsets, offset_rows, ppid, filters)
         return
     with changed_file(path) as h5:
         h5.require_group("events")
@@ -171,7 +179,7 @@ def write_background(
         if source is not None and not into_measurement and not like_dcnum:
             stale = _renew_reference(h5, source, path, basins)
         replaced = _set_aside(h5, [*_earlier_background(h5), *stale])
-        _store_background(h5, images, frame_index, offsets, ppid, filters)
+        _store_background(h5, images, frame_index, offsets, offset_rows, ppid, filters)
         if replaced is not None:
             del h5[replaced]
 
@@ -181,10 +189,15 @@ def _store_background(
     images: NDArray[Any],
     frame_index: NDArray[np.int64],
     offsets: NDArray[np.float64] | None,
+    offset_rows: int,
     ppid: str,
     filters: Mapping[str, Any],
 ) -> None:
-    written = [store(h5, "basin_events/image_bg", images, filters)]
+    notes: dict[str, Any] = {
+        "dcnum ppid background": ppid,
+        "dcnum ppid generation": GENERATION,
+    }
+    store(h5, "basin_events/image_bg", images, filters).attrs.update(notes)
     mapping = free_mapping(h5, frame_index)
     if mapping not in h5["events"]:
         store(h5, f"events/{mapping}", frame_index, filters)
@@ -192,10 +205,10 @@ def _store_background(
     record = internal_record("background images", description, ["image_bg"], mapping)
     store_record(h5, record, filters)
     if offsets is not None:
-        written.append(store(h5, "events/bg_off", offsets, filters))
-    for dataset in written:
-        dataset.attrs["dcnum ppid background"] = ppid
-        dataset.attrs["dcnum ppid generation"] = GENERATION
+        if offset_rows != BAND_ROWS:
+            del notes["dcnum ppid background"]
+            notes[ROWS_ATTRIBUTE] = offset_rows
+        store(h5, "events/bg_off", offsets, filters).attrs.update(notes)
 
 
 def _renew_reference(h5: h5py.File, source: Path, path: Path, policy: Policy) -> list[str]:

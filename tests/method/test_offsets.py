@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sparsemed.method.offsets import band_means, offsets
 
 
-def by_definition(frames):
-    return np.mean(frames[:, :20].astype(np.float64), axis=(1, 2))
+def by_definition(frames, rows=20):
+    return np.mean(frames[:, :rows].astype(np.float64), axis=(1, 2))
 
 
 @st.composite
@@ -29,6 +29,13 @@ def stacks(draw):
 @example(np.full((1, 30, 900_000), 255, np.uint8))
 def test_mean_of_the_first_20_rows(frames):
     np.testing.assert_array_equal(band_means(frames), by_definition(frames), strict=True)
+
+
+@settings(deadline=None, max_examples=30)
+@given(stacks(), st.integers(1, 50))
+def test_mean_of_other_rows(frames, rows):
+    expected = by_definition(frames, rows)
+    np.testing.assert_array_equal(band_means(frames, rows), expected, strict=True)
 
 
 @settings(deadline=None, max_examples=30)

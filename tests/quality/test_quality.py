@@ -116,6 +116,20 @@ def test_noise_of_the_wall():
     assert found.floor == pytest.approx(1.5, rel=0.05)
 
 
+def test_the_wall_is_as_high_as_offsets_say():
+    images = channel()
+    images[:, 6:] = np.random.default_rng(1).integers(0, 200, images[:, 6:].shape)
+    background = background_of(images, offset_rows=6)
+    sample = take_sample(background, images)
+    noise = wall_noise(background, sample)
+    np.testing.assert_allclose(noise.before, sample.images[:, :6].std(axis=(1, 2)))
+    assert np.median(noise.after) < 2
+    of_usual = dataclasses.replace(background, offset_rows=20)
+    assert np.median(wall_noise(of_usual, sample).after) > 20
+    assert View(background, sample).band == slice(0, 4)
+    assert View(of_usual, sample).band == slice(0, 18)
+
+
 def test_frames_that_repeat_do_not_count_for_the_noise_of_the_camera():
     images = np.repeat(channel(100), 3, axis=0)
     background = background_of(images)

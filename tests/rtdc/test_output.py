@@ -49,6 +49,21 @@ def test_no_offsets_remain_from_an_earlier_run(raw):
         assert "bg_off" not in h5["events"]
 
 
+def test_offsets_of_other_rows_are_not_passed_for_those_of_a_ppid(tmp_path):
+    for rows in (20, 7):
+        write(tmp_path / f"{rows}.rtdc", offset_rows=rows)
+    with h5py.File(tmp_path / "20.rtdc") as usual, h5py.File(tmp_path / "7.rtdc") as other:
+        assert set(usual["events/bg_off"].attrs) == {
+            "dcnum ppid background", "dcnum ppid generation"
+        }  # fmt: skip
+        assert dict(other["events/bg_off"].attrs) == {
+            "dcnum ppid generation": "13", "sparsemed offset rows": 7
+        }  # fmt: skip
+        images = "basin_events/image_bg"
+        assert dict(other[images].attrs) == dict(usual[images].attrs)
+    write(tmp_path / "none.rtdc", offsets=None, offset_rows=7)
+
+
 @pytest.mark.parametrize("compress", [True, False])
 def test_compression_is_optional_but_checksums_are_not(tmp_path, compress):
     write(tmp_path / "out.rtdc", compress=compress)
