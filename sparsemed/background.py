@@ -1,13 +1,17 @@
 """Compute the background of a path or an array; the result can be judged, shown and saved."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsemed.frames.opening import open_frames
+from sparsemed.frames.shapes import frames_last
+from sparsemed.frames.stacks import open_stack, require_readable, stack_kind
 from sparsemed.hdf5.reach import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import compute, plan
@@ -20,11 +24,12 @@ from sparsemed.progress import Progress, following
 from sparsemed.quality import assess
 from sparsemed.quality.finding import Finding
 from sparsemed.quality.sample import take_sample
+from sparsemed.report import write_report
 from sparsemed.report.notebook import html_table
 from sparsemed.rtdc.inputs import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import write_background
-from sparsemed.warned import keeping_warnings
+from sparsemed.warned import keeping_warnings, warn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,9 +61,10 @@ def compute_background(
     images : array-like of shape (N, H, W), or str or path
         Frames: a NumPy, Dask or Zarr array, an ``h5py.Dataset``, or anything
         with ``shape``, ``dtype`` and slicing; or the path of a measurement
-        (``.rtdc``). uint8 or uint16; floats if every value is whole and from 0
-        to 255. An array that is stored in blocks is read block by block, each
-        block once.
+        (``.rtdc``), or of a TIFF or Zarr stack, which counts as an array
+        (``pip install tifffile``, ``zarr``). uint8 or uint16; floats if every value
+        is whole and from 0 to 255. An array that is stored in blocks is read block by
+        block, each block once.
     time : array-like, shape (N,), seconds, optional
         Time of each frame. For a measurement the default is its own time axis;
         for an array it is a guess from the number of frames, with a warning.
@@ -111,7 +117,9 @@ def compute_background(
         If the images are no array, or of a dtype that cannot be used, or if
         `progress` is none of the above.
     OSError
-        If a measurement cannot be read.
+        If a measurement or stack cannot be read.
+    ImportError
+        If a library that reads a stack is missing.
 
     Warns
     -----
@@ -138,20 +146,24 @@ def compute_background(
     offset_rows = check_offset_rows(offset_rows)
     num_cpus = check_num_cpus(num_cpus)
     check_policy(basins)
-    if not isinstance(images, (str, PathLike)):
-        with keeping_warnings() as warned:
-            frames = open_frames(images, num_cpus)
-            axis = _array_time(frames.shape[0], time, frame_rate)
+    path = Path(images) if isinstance(images, (str, PathLike)) else None
+    if path is None or stack_kind(path) is not None:
+        label = "images" if path is None else str(path)
+        opened = nullcontext(images) if path is None else open_stack(path, num_cpus)
+        with keeping_warnings() as warned, opened as array:
+            frames = open_frames(array, num_cpus, label)
+            axis = _array_time(frames.shape, time, frame_rate, int(kernel_size))
             planned = plan(axis, parameters)._replace(offset_rows=offset_rows)
             with following(progress, frames.shape[0]) as report:
                 found = compute(frames, planned, num_cpus, report)
-            return presented(found, warned)
+        return presented(found, warned, stack=path)
+    require_readable(path)
     if offset_rows != BAND_ROWS:
         raise ValueError(
-            f"offset_rows={offset_rows} can be chosen for arrays only: in {images}, no parameter "
+            f"offset_rows={offset_rows} can be chosen for arrays only: in {path}, no parameter "
             f"would tell these offsets from those of {BAND_ROWS} rows"
         )
-    with keeping_warnings() as warned, Measurement(images, basins) as measurement:
+    with keeping_warnings() as warned, Measurement(path, basins) as measurement:
         frames = measurement_frames(measurement, num_cpus)
         if time is None:
             axis = measurement_time(measurement, frame_rate)
@@ -164,18 +176,32 @@ def compute_background(
         return presented(found, warned, measurement.path, basins)
 
 
-def _array_time(count: int, time: ArrayLike | None, frame_rate: float | None) -> NDArray[Any]:
+def _array_time(
+    shape: tuple[int, int, int],
+    time: ArrayLike | None,
+    frame_rate: float | None,
+    kernel_size: int,
+) -> NDArray[Any]:
     """Return the time of each frame of an array; only a measurement leaves frames out."""
+    count, _, width = shape
+    if time is not None and np.shape(time) == (width,) != (count,):
+        raise ValueError(f"time: has {width} entries, but {frames_last(shape)}")
+    if time is None and count < kernel_size <= width:
+        warn(frames_last(shape))
     if time is None and frame_rate is not None:
         return gapless(count, frame_rate)
     return time_axis(count, time=time)
 
 
 def presented(
-    found: Background, warned: list[str], source: Path | None = None, basins: Policy = "any"
+    found: Background,
+    warned: list[str],
+    source: Path | None = None,
+    basins: Policy = "any",
+    stack: Path | None = None,
 ) -> "SparseBackground":
     """Return a background with its faces, what was warned of, and where its frames are from."""
-    more = {"warnings": tuple(warned), "source": source, "basins": basins}
+    more = {"warnings": tuple(warned), "source": source, "basins": basins, "stack": stack}
     return SparseBackground(**vars(found) | more)
 
 
@@ -188,10 +214,10 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
 
         Parameters
         ----------
-        images : array-like, shape (N, H, W), optional
+        images : array-like, shape (N, H, W), or str or path, optional
             The frames that the background was computed from; a few are compared with it.
-            Default: those of the measurement `source`. Without frames, what needs them is
-            left out.
+            Default: those of the measurement `source`, or of the `stack`. Without frames,
+            what needs them is left out.
 
         Returns
         -------
@@ -227,7 +253,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
 
         Parameters
         ----------
-        images : array-like, shape (N, H, W), optional
+        images : array-like, shape (N, H, W), or str or path, optional
             As for `quality`.
 
         Returns
@@ -247,6 +273,36 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         except ModuleNotFoundError as error:
             raise ImportError(f"{error}: {how_to_install('matplotlib')}") from error
         return plot(self, take_sample(self, images))
+
+    def report(self, path: str | PathLike[str], images: Any = None) -> tuple[Finding, ...]:
+        """Write an HTML page that shows whether this background is good.
+
+        It is one file that loads nothing from elsewhere. Needs matplotlib.
+
+        Parameters
+        ----------
+        path : str or path
+            The page. An earlier page is replaced, but no other file.
+        images : array-like, shape (N, H, W), or str or path, optional
+            As for `quality`.
+
+        Returns
+        -------
+        tuple of Finding
+            What the page says; see `quality`.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is missing.
+        FileExistsError
+            If there is a file of that name that is no HTML page.
+        OSError
+            If the page cannot be written.
+        ValueError
+            If the images do not fit the background.
+        """
+        return write_report(self, path, images)
 
     def _repr_html_(self) -> str:
         return html_table(self)
@@ -274,7 +330,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
             If the file cannot be written.
         ValueError
             If an existing file holds another number of frames, or belongs to another
-            measurement.
+            measurement; or if the name is that of another kind of file, such as ``.npy``.
         """
         self._write(path, compress=compress)
 

@@ -50,7 +50,7 @@ def test_importing_the_package_imports_nothing_heavy(room):
 def test_dcnum_and_matplotlib_are_never_needed():
     code = """
 import sys
-for name in ("dcnum", "dclab", "matplotlib"):
+for name in ("dcnum", "dclab", "matplotlib", "tifffile", "zarr"):
     sys.modules[name] = None
 import sparsemed.cli, sparsemed.demo
 for name in sparsemed.__all__:
@@ -132,6 +132,8 @@ def test_siblings_do_not_import_their_front_door():
         ("dcnum", {"dcnum"}),
         ("chipstream", {"cli"}),
         ("click", {"cli"}),
+        ("tifffile", {"frames"}),
+        ("zarr", {"frames"}),
         ("tqdm", {"progress", "cli"}),
         ("PyInstaller", {"frozen"}),
         ("h5py", {"hdf5", "frames", "rtdc", "demo"}),

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.dask_blocks import DaskBlocks, is_dask
+from sparsemed.frames.shapes import is_one_in_colour, what_fits
 from sparsemed.frames.source import MOST_FRAMES, Read, Spans, join_spans
 from sparsemed.storage.stored import LocalBytes
 
@@ -58,7 +59,11 @@ class ArrayFrames:
             )
         shape = tuple(images.shape or ())
         if len(shape) != 3:
-            raise ValueError(f"{label}: shape must be (N, H, W), got {shape}")
+            raise ValueError(f"{label}: shape must be (N, H, W), got {shape}{what_fits(shape)}")
+        if is_one_in_colour(shape):
+            raise ValueError(
+                f"{label}: the shape {shape} is that of one image in colour{what_fits(shape)}"
+            )
         if 0 in shape:
             raise ValueError(f"{label}: there are no frames; the shape is {shape}")
         if not all(isinstance(length, Integral) for length in shape):

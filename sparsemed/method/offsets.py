@@ -54,7 +54,7 @@ def check_offset_rows(rows: Any) -> int:
     ValueError
         If it is no whole number from 1 up.
     """
-    if not isinstance(rows, Integral) or isinstance(rows, bool) or rows < 1:
+    if isinstance(rows, bool) or not isinstance(rows, Integral) or int(rows) < 1:
         raise ValueError(f"offset_rows must be a whole number from 1 up (rows), got {rows!r}")
     return int(rows)
 

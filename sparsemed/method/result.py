@@ -63,6 +63,8 @@ class Background:
         The measurement that the frames are from.
     basins : {"any", "same-folder", "off"}
         Which other files it may lead to, when it is read again; see `compute_background`.
+    stack : Path or None
+        The TIFF or Zarr stack that the frames are from.
     """
 
     images: NDArray[Any]
@@ -80,6 +82,12 @@ class Background:
     offset_rows: int = BAND_ROWS
     source: Path | None = None
     basins: Literal["off", "same-folder", "any"] = "any"
+    stack: Path | None = None
+
+    @property
+    def origin(self) -> Path | None:
+        """The file that the frames are from: `source` or `stack`; None for an array."""
+        return self.stack if self.source is None else self.source
 
     def __len__(self) -> int:
         return len(self.frame_index)

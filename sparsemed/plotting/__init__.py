@@ -148,7 +148,7 @@ def plot_frame(frame: NDArray[Any], background: NDArray[Any], corrected: NDArray
 def _draw_verdicts(
     figure: FigureBase, background: Background, lines: list[tuple[str, str]]
 ) -> None:
-    name = background.source.name if background.source else "Background"
+    name = background.origin.name if background.origin else "Background"
     title = figure.suptitle(printable(name), x=0.01, ha="left", fontsize=12, fontweight="bold")
     title.set(parse_math=False, usetex=False)  # a file name is no formula, and no program
     axes = figure.subplots()

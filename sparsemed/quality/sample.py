@@ -1,10 +1,15 @@
 """A few frames, evenly spaced, and what is left of them without their background."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.frames.stacks import open_stack, require_readable, stack_kind
 from sparsemed.method.result import Background
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.warned import warn
@@ -48,33 +53,49 @@ def take_sample(
     Parameters
     ----------
     background : Background
-    images : array-like, shape (N, H, W), optional
-        The frames that the background was computed from. Default: those of the
-        measurement `background.source`, its basins included.
+    images : array-like, shape (N, H, W), or str or path, optional
+        The frames that the background was computed from, or the measurement or stack that has
+        them. Default: the measurement `background.source`, its basins included, or the stack
+        `background.stack`.
     count : int
         Number of frames, or all if there are fewer.
 
     Returns
     -------
     Sample or None
-        None without `images` if the background is not of a measurement, or if
-        that cannot be read any more (which is a warning).
+        None without `images` if the background is of an array, or if its
+        measurement or stack cannot be read any more (which is a warning).
 
     Raises
     ------
     ValueError
         If the images do not fit the background.
     """
+    if isinstance(images, (str, PathLike)):
+        with _frames_of(Path(images), background) as frames:
+            return _pick(background, frames, count)
     if images is not None:
         return _pick(background, images, count)
-    if background.source is None:
+    if background.origin is None:
         return None
     try:
-        with Measurement(background.source, background.basins) as measurement:
-            return _pick(background, measurement.image, count)
-    except OSError as error:
+        with _frames_of(background.origin, background) as frames:
+            return _pick(background, frames, count)
+    except (OSError, ImportError) as error:
         warn(f"What needs frames is left out: {error}")
         return None
+
+
+@contextmanager
+def _frames_of(path: Path, background: Background) -> Iterator[Any]:
+    """Open the frames of a measurement or of a stack."""
+    if stack_kind(path) is not None:
+        with open_stack(path, 1) as stack:
+            yield stack
+    else:
+        require_readable(path)
+        with Measurement(path, background.basins) as measurement:
+            yield measurement.image
 
 
 def _pick(background: Background, images: Any, count: int) -> Sample:

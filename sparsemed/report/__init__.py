@@ -32,9 +32,9 @@ def write_report(
     path : str or path
         The page. It changes wholly or not at all; an earlier page is replaced,
         but no other file.
-    images : array-like, shape (N, H, W), optional
+    images : array-like, shape (N, H, W), or str or path, optional
         The frames that the background was computed from. Default: those of the
-        measurement `background.source`. Without either, the page has no frames.
+        file `background.origin`. Without either, the page has no frames.
 
     Returns
     -------

@@ -29,7 +29,7 @@ class Facts:
 def read_facts(background: Background, sample: Sample | None) -> Facts:
     """Read what the page says about a measurement, if it is still there."""
     if background.source is None:
-        return Facts()
+        return Facts([("File", background.stack)] if background.stack else [])
     try:
         with Measurement(background.source, background.basins) as measurement:
             rows: list[tuple[str, object]] = [

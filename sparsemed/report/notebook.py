@@ -29,7 +29,7 @@ def html_table(background: Background) -> str:
     dropped = len(background.series) - count
     offsets = background.offsets
     rows = [
-        ("source", str(background.source.name) if background.source else "an array"),
+        ("source", background.origin.name if background.origin else "an array"),
         ("frames", f"{len(background)} of {height} × {width}, {np.ptp(background.time):.4g} s"),
         ("background images", f"{count} kept, {dropped} dropped"),
         ("offsets", "none" if offsets is None else f"{_signed(offsets.min())} to "

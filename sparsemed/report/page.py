@@ -34,7 +34,7 @@ def make_page(
     )
     findings = sorted(found, key=lambda finding: _ORDER.index(finding.verdict))
     source = background.source
-    name = "array of images" if source is None else source.name
+    name = "array of images" if background.origin is None else background.origin.name
     sections = [
         _warnings(background),
         _findings(findings, source),

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compressed)
 
+from sparsemed.frames.stacks import stack_kind
 from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.reach import Policy, Reach
 from sparsemed.printable import quoted
@@ -53,7 +54,15 @@ class Measurement:
     def __init__(self, path: str | PathLike[str], basins: Policy = "any") -> None:
         self.path = Path(path)
         self.reach = Reach(self.path, basins)
-        h5 = self.reach.open_own()
+        try:
+            h5 = self.reach.open_own()
+        except OSError as error:
+            if (kind := stack_kind(path)) is None:
+                raise
+            raise ValueError(
+                f"{self.path}: is a {kind} stack, no measurement; in Python, "
+                f"sparsemed.compute_background({str(path)!r}, frame_rate=…) takes it"
+            ) from error
         try:
             with naming_damage(self.path):
                 self.events = Events(h5, self.path, self.reach)

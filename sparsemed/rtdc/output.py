@@ -34,6 +34,7 @@ from sparsemed.rtdc.basins import (
 )
 from sparsemed.rtdc.measurement import naming_damage
 from sparsemed.rtdc.metadata import refer_to
+from sparsemed.rtdc.names import require_hdf5_name
 from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
 from sparsemed.rtdc.references import (
     check_references,
@@ -72,10 +73,11 @@ def check_output(
         If the folder is missing or read-only, or if the file exists and is
         read-only or not HDF5.
     ValueError
-        If the file exists and holds another number of frames, or belongs to
-        another measurement.
+        If the name is that of a file of another kind, or if the file exists and holds
+        another number of frames, or belongs to another measurement.
     """
     path = Path(path)
+    require_hdf5_name(path)
     disk.check_folder(path)
     if path.is_symlink() and not path.exists():
         raise FileNotFoundError(f"{path}: is a link to a file that does not exist")

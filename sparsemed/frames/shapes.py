@@ -1,0 +1,62 @@
+"""What to do about images whose axes are not those of frames: number, height, width."""
+
+from collections.abc import Sequence
+
+COLOURS = (3, 4)
+"""Lengths of an axis of colours, without and with transparency."""
+
+LEAST_WIDTH = 100
+"""Pixels from which on a second axis before one of colours can only be the width of an image."""
+
+
+def is_one_in_colour(shape: Sequence[int]) -> bool:
+    """Whether a shape is that of a single image in colour, which passes for very narrow frames."""
+    return len(shape) == 3 and shape[2] in COLOURS and min(shape[:2]) >= LEAST_WIDTH
+
+
+def what_fits(shape: Sequence[int], name: str = "images") -> str:
+    """Return how to make frames of images of another shape, as the end of a sentence, or nothing.
+
+    Examples
+    --------
+    >>> what_fits((500, 80, 320, 3))
+    '; take one channel, such as images[..., 0]'
+    >>> what_fits((500, 1, 80, 320))
+    '; take images[:, 0]'
+    >>> what_fits((5, 7, 80, 320))
+    '; take one channel or plane, such as images[:, 0]'
+    >>> what_fits((80, 320))
+    '; make one array of many images, such as numpy.stack(list_of_images)'
+    """
+    if len(shape) == 2:
+        return "; make one array of many images, such as numpy.stack(list_of_images)"
+    if is_one_in_colour(shape):
+        return (
+            "; make one array of one channel of many images, such as "
+            "numpy.stack([image[..., 0] for image in list_of_images])"
+        )
+    if len(shape) < 4:
+        return ""
+    single = [axis for axis, length in enumerate(shape) if length == 1]
+    if len(single) >= len(shape) - 3:
+        return f"; take {name}[{_first_of(single[: len(shape) - 3], len(shape))}]"
+    if len(shape) == 4 and shape[3] in COLOURS:
+        return f"; take one channel, such as {name}[..., 0]"
+    left = list(range(1, len(shape) - 2))
+    return f"; take one channel or plane, such as {name}[{_first_of(left, len(shape))}]"
+
+
+def frames_last(shape: tuple[int, int, int]) -> str:
+    """Return how to make the last axis of images the first, in words."""
+    count, height, width = shape
+    return (
+        f"images of shape {shape} are {count} frames of {height} × {width}; if the last axis "
+        "numbers them, hand over numpy.moveaxis(images, -1, 0)"
+    )
+
+
+def _first_of(axes: Sequence[int], count: int) -> str:
+    """Return the index that takes the first of each of these axes."""
+    if list(axes) == [count - 1]:
+        return "..., 0"
+    return ", ".join("0" if axis in axes else ":" for axis in range(max(axes) + 1))
