@@ -15,6 +15,7 @@ __all__ = [
     "SparseBackground",
     "__version__",
     "compute_background",
+    "load",
     "median_image",
 ]
 
@@ -23,11 +24,12 @@ _MODULES = {
     "BackgroundWarning": "sparsemed.warned",
     "SparseBackground": "sparsemed.background",
     "compute_background": "sparsemed.background",
+    "load": "sparsemed.background",
     "median_image": "sparsemed.kernels.median",
 }
 
 if TYPE_CHECKING:
-    from sparsemed.background import SparseBackground, compute_background
+    from sparsemed.background import SparseBackground, compute_background, load
     from sparsemed.jobs.job import BackgroundSparseMed
     from sparsemed.kernels.median import median_image
     from sparsemed.warned import BackgroundWarning

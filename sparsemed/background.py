@@ -6,18 +6,16 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from sparsemed.frames.opening import open_frames
-from sparsemed.frames.shapes import frames_last
 from sparsemed.frames.stacks import open_stack, require_readable, stack_kind
 from sparsemed.hdf5.reach import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import compute, plan
 from sparsemed.method.offsets import BAND_ROWS, check_offset_rows
 from sparsemed.method.result import Background
-from sparsemed.method.time_axis import gapless, time_axis
+from sparsemed.method.time_axis import array_time, time_axis
 from sparsemed.missing import how_to_install
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following
@@ -29,7 +27,8 @@ from sparsemed.report.notebook import html_table
 from sparsemed.rtdc.inputs import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import write_background
-from sparsemed.warned import keeping_warnings, warn
+from sparsemed.rtdc.stored import read_background
+from sparsemed.warned import keeping_warnings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,7 +151,7 @@ def compute_background(
         opened = nullcontext(images) if path is None else open_stack(path, num_cpus)
         with keeping_warnings() as warned, opened as array:
             frames = open_frames(array, num_cpus, label)
-            axis = _array_time(frames.shape, time, frame_rate, int(kernel_size))
+            axis = array_time(frames.shape, time, frame_rate, int(kernel_size))
             planned = plan(axis, parameters)._replace(offset_rows=offset_rows)
             with following(progress, frames.shape[0]) as report:
                 found = compute(frames, planned, num_cpus, report)
@@ -176,21 +175,60 @@ def compute_background(
         return presented(found, warned, measurement.path, basins)
 
 
-def _array_time(
-    shape: tuple[int, int, int],
-    time: ArrayLike | None,
-    frame_rate: float | None,
-    kernel_size: int,
-) -> NDArray[Any]:
-    """Return the time of each frame of an array; only a measurement leaves frames out."""
-    count, _, width = shape
-    if time is not None and np.shape(time) == (width,) != (count,):
-        raise ValueError(f"time: has {width} entries, but {frames_last(shape)}")
-    if time is None and count < kernel_size <= width:
-        warn(frames_last(shape))
-    if time is None and frame_rate is not None:
-        return gapless(count, frame_rate)
-    return time_axis(count, time=time)
+def load(
+    path: str | PathLike[str], time: ArrayLike | None = None, *, basins: Policy = "any"
+) -> "SparseBackground":
+    """Load a background from a file: a result of `SparseBackground.save`, sparsemed or dcnum.
+
+    It can be subtracted, judged, shown and saved as one that was computed. Files do not keep
+    everything: `series` has the images that cleansing kept, and `score` and `threshold` are NaN.
+    When images were taken (`step_times`) follows from the frames that they were assigned to.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, or a measurement that holds a background.
+    time : array-like, shape (N,), seconds, optional
+        Time of each frame. Default: that of the measurement. A result of an array has none; then
+        it is a guess, as in `compute_background`, and what depends on it cannot be told.
+    basins : {"any", "same-folder", "off"}
+        Which other files it may lead to; see `compute_background`. The frames, which `quality`
+        and pictures compare with, mostly are in another file.
+
+    Returns
+    -------
+    SparseBackground
+
+    Raises
+    ------
+    ValueError
+        If it holds no background, or one of another method, or if `time` does not fit.
+    OSError
+        If it cannot be read.
+
+    Warns
+    -----
+    BackgroundWarning
+        If frames, offsets or the time are missing. The texts are also kept in
+        ``background.warnings``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import sparsemed
+    >>> images = np.full((100, 40, 60), 90, dtype=np.uint8)
+    >>> background = sparsemed.compute_background(images, frame_rate=20, kernel_size=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     background.save(f"{folder}/background.rtdc")
+    ...     sparsemed.load(f"{folder}/background.rtdc", time=background.time)
+    SparseBackground(100 frames of 40 × 60, 5 background images kept)
+    """
+    check_policy(basins)
+    with keeping_warnings() as warned, Measurement(path, basins) as measurement:
+        found = read_background(measurement, time, check_num_cpus(None))
+        measurement.reach.check_unchanged()
+    return presented(found, warned, found.source, basins)
 
 
 def presented(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.method.windows import is_bisectable, nearest_frames
+from sparsemed.method.windows import is_bisectable, nearest_frames, step_times
 
 
 def assign_frames(time: NDArray[Any], kept: NDArray[Any], split_time: float) -> NDArray[np.int64]:
@@ -47,3 +47,51 @@ def assign_frames(time: NDArray[Any], kept: NDArray[Any], split_time: float) -> 
         start = stop
     index[start:] = len(kept) - 1
     return index
+
+
+def find_steps(
+    time: NDArray[Any], frame_index: NDArray[np.int64], count: int, split_time: float
+) -> NDArray[Any] | None:
+    """Return the steps of background images, from the frames that each was assigned to.
+
+    An image begins where the one before it ends, and the first steps that end there are taken.
+    Where the last image ends does not show: it is taken to be of the step after the one before.
+
+    Parameters
+    ----------
+    time : ndarray, shape (N,), seconds
+    frame_index : ndarray of int64, shape (N,)
+        What `assign_frames` returned.
+    count : int
+        Number of images.
+    split_time : float
+        Seconds between steps.
+
+    Returns
+    -------
+    ndarray, shape (count,), seconds, or None
+        None if no steps explain which image each frame has, or if the axis is not sorted.
+
+    Examples
+    --------
+    >>> time = np.arange(0, 4, 0.25)
+    >>> index = assign_frames(time, np.array([0.0, 2.0, 3.0]), split_time=1.0)
+    >>> find_steps(time, index, 3, split_time=1.0)
+    array([0., 2., 3.])
+    """
+    steps = step_times(time, split_time)
+    if not is_bisectable(time, steps) or np.any(np.diff(frame_index) < 0):
+        return None
+    stops = nearest_frames(time, steps, split_time / 2)
+    chosen: list[int] = []
+    following = 0
+    for end in np.searchsorted(frame_index, np.arange(count - 1), side="right").tolist():
+        following = max(following, int(np.searchsorted(stops, end)))
+        chosen.append(following)
+        following += 1
+    chosen.append(following)
+    if following >= len(steps):
+        return None
+    found = steps[chosen]
+    explained = assign_frames(time, found, split_time)
+    return found if np.array_equal(explained, frame_index) else None

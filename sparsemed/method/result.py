@@ -1,5 +1,6 @@
 """What the method yields: a background image for each frame, and how it came about."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,15 +42,18 @@ class Background:
     series : ndarray, shape (M, H, W)
         All background images, before cleansing. After a long pause, when most of them are equal
         and together would take more than 64 MiB, it is a `RepeatedImages`, which is asked like an
-        array, and of which ``numpy.asarray`` makes one.
+        array, and of which ``numpy.asarray`` makes one. Files do not keep those that were
+        dropped: of a background that was loaded it is `images`.
     step_times : ndarray, shape (M,), seconds
-        Time of each image of `series`.
+        Time of each image of `series`. NaN where a file does not tell.
     kept : ndarray of bool, shape (M,)
         Which images of `series` cleansing kept.
     score : ndarray of float64, shape (M,)
-        Score of each image of `series`; large where cells are left.
+        Score of each image of `series`; large where cells are left. NaN of a background that was
+        loaded.
     threshold : float
-        Images with a score up to this are kept; infinite when cleansing was off.
+        Images with a score up to this are kept; infinite when cleansing was off. NaN of a
+        background that was loaded.
     parameters : Parameters
         What the background was computed with.
     unwritten : tuple of (int, int)
@@ -85,9 +89,21 @@ class Background:
     stack: Path | None = None
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether it is from a file, which tells neither scores nor what was dropped."""
+        return math.isnan(self.threshold)
+
+    @property
     def origin(self) -> Path | None:
         """The file that the frames are from: `source` or `stack`; None for an array."""
         return self.stack if self.source is None else self.source
+
+    @property
+    def fate(self) -> str:
+        """How many background images were kept, in words."""
+        if self.is_loaded:
+            return f"{len(self.images):,} background images kept"
+        return f"{len(self.images):,} of {len(self.series):,} background images kept"
 
     def __len__(self) -> int:
         return len(self.frame_index)
@@ -116,8 +132,7 @@ class Background:
     def __repr__(self) -> str:
         _, height, width = self.images.shape
         return (
-            f"{type(self).__name__}({len(self)} frames of {height} × {width}, "
-            f"{len(self.images)} of {len(self.series)} background images kept)"
+            f"{type(self).__name__}({len(self)} frames of {height} × {width}, {self.fate})"
         )
 
     @overload

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsemed.frames.shapes import frames_last
 from sparsemed.warned import warn
 
 logger = logging.getLogger(__name__)
@@ -83,19 +84,35 @@ def time_axis(
     return np.linspace(0, duration, count)
 
 
-def gapless(count: int, frame_rate: Any) -> NDArray[Any]:
-    """Return the time of each frame where none was left out, in seconds, the first being 0.
+def array_time(
+    shape: tuple[int, int, int],
+    time: ArrayLike | None,
+    frame_rate: Any,
+    kernel_size: int,
+) -> NDArray[Any]:
+    """Return the time of each frame of an array of a shape, in seconds, the first being 0.
+
+    Only measurements leave frames out: with a rate, frame ``i`` is at ``i / frame_rate``.
+    Where the axes seem to be in another order, a warning says so.
 
     Raises
     ------
     ValueError
-        If the rate is no number above 0, or so small that times are infinite.
+        If the rate is no number above 0, or so small that times are infinite; and what
+        `time_axis` raises.
 
     Examples
     --------
-    >>> gapless(3, frame_rate=2)
+    >>> array_time((3, 80, 320), None, frame_rate=2, kernel_size=200)
     array([0. , 0.5, 1. ])
     """
+    count, _, width = shape
+    if time is not None and np.shape(time) == (width,) != (count,):
+        raise ValueError(f"time: has {width} entries, but {frames_last(shape)}")
+    if time is None and count < kernel_size <= width:
+        warn(frames_last(shape))
+    if time is not None or frame_rate is None:
+        return time_axis(count, time=time)
     rate = _checked_rate(frame_rate)
     with np.errstate(over="ignore"):
         axis: NDArray[Any] = np.arange(count) / float(rate)

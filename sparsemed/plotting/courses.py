@@ -19,6 +19,10 @@ def draw_score(figure: FigureBase, background: Background) -> None:
     """Draw the score of each background image, the threshold, and what was kept."""
     axes = figure.subplots()
     kept, times, score = background.kept, background.step_times, background.score
+    if background.is_loaded:
+        _say(axes, "files do not keep the scores, nor what was dropped")
+        _dress(axes, "Cleansing score of each image", "", background.time, legend=False)
+        return
     size = 5 if len(score) < 200 else 3
     axes.plot(
         times[kept], score[kept], "o", color=BLUE, ms=size, mew=0, label=f"kept ({kept.sum()})"
@@ -51,15 +55,7 @@ def draw_offsets(figure: FigureBase, background: Background) -> None:
     offsets, time = background.offsets, background.time
     title = "Brightness offset of each frame (bg_off)"
     if offsets is None or events is None:
-        axes.text(
-            0.5,
-            0.5,
-            "no offsets were computed (offset_correction=False)",
-            transform=axes.transAxes,
-            ha="center",
-            va="center",
-        )
-        axes.set_yticks([])
+        _say(axes, "no offsets were computed (offset_correction=False)")
         _dress(axes, title, "", time, legend=False)
         return
     usual, reach = float(np.median(offsets)), FLICKER * grey_scale(background)
@@ -104,6 +100,12 @@ def draw_noise(figure: FigureBase, background: Background, sample: Sample) -> No
         axes.yaxis.set_minor_formatter(NullFormatter())
     title = "Noise of the channel wall, background subtracted"
     _dress(axes, title, "noise (grey values)", background.time)
+
+
+def _say(axes: Axes, text: str) -> None:
+    """Say why there is nothing to draw."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
+    axes.set_yticks([])
 
 
 def _dress(axes: Axes, title: str, ylabel: str, time: NDArray[Any], legend: bool = True) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
 from sparsemed.plotting.style import GREY_VALUES, SMALL, TEXT, VERMILION, WIDTH
+from sparsemed.quality.finding import moment
 from sparsemed.quality.light import grey_range
 from sparsemed.quality.sample import spread
 
@@ -31,7 +32,7 @@ def draw_series(figure: FigureBase, background: Background) -> None:
         drawn = axes.imshow(
             image, cmap="gray", vmin=darkest, vmax=brightest, interpolation="antialiased"
         )
-        title = f"{background.step_times[number]:.4g} s"
+        title = moment(background.step_times[number])
         if background.kept[number]:
             axes.set_title(title, pad=2, **SMALL)
         else:
@@ -42,7 +43,8 @@ def draw_series(figure: FigureBase, background: Background) -> None:
     bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     dropped = count - int(np.count_nonzero(background.kept))
     title = f"Background images along time: {count}"
-    title += f", {dropped} of them dropped (✕, framed)" if dropped else ", none dropped"
+    if not background.is_loaded:
+        title += f", {dropped} of them dropped (✕, framed)" if dropped else ", none dropped"
     if len(shown) < count:
         title += f"; {len(shown)} are shown"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)

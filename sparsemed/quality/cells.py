@@ -79,15 +79,18 @@ def streaks(view: View, cause: str) -> Finding | None:
     )
 
 
-def dropped(view: View) -> Finding:
+def dropped(view: View) -> Finding | None:
     """Share of the background images that cleansing dropped, and where in time.
 
     They are spread over the measurement if chance may have picked them: the longest run
     of dropped images is no longer than ``2 + log(m (1 - p)) / log(1 / p)``, with ``p``
     their share of the ``m`` images, and no longer than 3. Their frames get the image of another
     time, which does no harm but where something changes; see `change`. So this is only told.
+    Left out of a background that was loaded, as files do not keep it.
     """
     background = view.background
+    if background.is_loaded:
+        return None
     dropped = ~background.kept
     count = int(np.count_nonzero(dropped))
     share = count / len(dropped)

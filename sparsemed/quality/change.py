@@ -27,8 +27,9 @@ def enough(view: View) -> Finding:
     """Background images whose windows share no frames: only they can differ.
 
     It cannot be told whether a background is good from less than three of them, or less than
-    16 frames of the sample, or if the frames show nothing but noise: if the background
-    image scatters over its places less than three times as much as its grain explains.
+    16 frames of the sample, or if windows are not known, or if the frames show nothing but noise:
+    if the background image scatters over its places less than three times as much as its grain
+    explains.
     """
     count = len(view.apart)
     verdict, advice = CANNOT_TELL, ""
@@ -36,6 +37,12 @@ def enough(view: View) -> Finding:
         advice = "There are no frames at hand to compare the background with: give them."
     elif not view.is_sampled:
         advice = f"{len(view.background)} frames are too few to tell: measure for longer."
+    elif not view.knows_windows:
+        advice = (
+            "The file does not tell from which frames its background images were made, as where "
+            "only some frames were kept, or where it is not known when they were recorded: judge "
+            "the background of the whole measurement, or load it with its time axis."
+        )
     elif count < LEAST_WINDOWS:
         advice = (
             f"Windows of {view.length} frames fit less than three times into "
@@ -125,6 +132,8 @@ def lag(view: View, whole: bool = False) -> float:
     ``abs(d)`` over places, and the 95 % quantile of that over at most 48 frames.
     As a whole, differences count that are in most columns at once, as those of slow cells are not.
     """
+    if len(view.apart) < LEAST_WINDOWS:
+        return 0.0
     background = view.background
     stays = staying(view)[view.middle] > LEAST_CHANGE
     if not np.any(stays):

@@ -1,5 +1,6 @@
 """One number about a background, what it means, and what to change where it is not good."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -76,6 +77,11 @@ def overall(findings: Sequence[Finding]) -> str:
     """
     verdicts = {finding.verdict for finding in findings}
     return next((v for v in (LOOK_HERE, CANNOT_TELL) if v in verdicts), GOOD)
+
+
+def moment(seconds: float) -> str:
+    """Return a time as text, also one that is not known."""
+    return f"{seconds:.4g} s" if math.isfinite(seconds) else "time unknown"
 
 
 def percent(share: float) -> str:

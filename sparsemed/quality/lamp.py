@@ -69,9 +69,9 @@ def drift(view: View) -> Finding | None:
     A straight line is fitted to the wall band's mean of the series over time: ``slope *
     duration / mean``. It is only told, as offsets and a new image each second follow a lamp that
     warms up. What they leave is the brightness left in the channel. Left out where there is no
-    wall.
+    wall, and where it is not known when images were taken.
     """
-    if not view.has_wall:
+    if not (view.has_wall and view.knows_windows):
         return None
     background = view.background
     of_wall = partial(band_means, rows=background.offset_rows)
@@ -157,20 +157,20 @@ def channel(view: View, cause: str) -> Finding | None:
 
 def _steadier(view: View, value: float, otherwise: float) -> str:
     """Return what to do about light that is left, and would be with or without offsets."""
-    corrects = view.background.offsets is not None
+    corrects, rows = view.background.offsets is not None, view.background.offset_rows
     late = lag(view)
     if late > LIMIT and corrects and (otherwise < 0.8 * value or not view.has_wall):
-        return f"The first 20 rows change with the channel: {shorter(view, late)}."
+        return f"The first {rows} rows change with the channel: {shorter(view, late)}."
     if otherwise < 0.8 * value:
         if corrects:
             return (
-                "The first 20 rows, from which offsets are taken, show more than the light, as "
-                "where objects pass: offset_correction=False."
+                f"The first {rows} rows, from which offsets are taken, show more than the light, "
+                "as where objects pass: offset_correction=False."
             )
         return "Brightness differs from frame to frame: offset_correction=True."
     if not view.has_wall:
         return (
-            "Brightness differs from frame to frame, and the first 20 rows do not tell by "
+            f"Brightness differs from frame to frame, and the first {rows} rows do not tell by "
             "how much, so that no parameter helps: expose all frames alike."
         )
     if is_fast(view):

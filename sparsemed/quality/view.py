@@ -75,6 +75,11 @@ class View:
         """Frames a second."""
         return len(self.background) / max(float(self.background.time[-1]), 1e-9)
 
+    @property
+    def knows_windows(self) -> bool:
+        """Whether it is known which frames the images were made of; not all files tell."""
+        return not np.isnan(self.background.step_times).any()
+
     @cached_property
     def starts(self) -> NDArray[np.intp]:
         """First frame of the window of each image of the series."""
@@ -84,8 +89,10 @@ class View:
     def apart(self) -> NDArray[np.intp]:
         """Images whose windows share no frames: as many as there can be, of those that were kept.
 
-        Of many, some that are evenly spaced.
+        Of many, some that are evenly spaced; none if their windows are not known.
         """
+        if not self.knows_windows:
+            return np.array([], dtype=np.intp)
         chosen: list[int] = []
         free_from = -1
         for number in np.flatnonzero(self.background.kept).tolist():

@@ -59,6 +59,8 @@ def _compare_stored(
         return "none; the one on this page was computed for it"
     ppid = stored_ppid(measurement)
     name = "without PPID" if ppid is None else ppid
+    if background.is_loaded:
+        return f"{name}: the one on this page"
     if ppid != to_ppid(asdict(background.parameters)):
         text = f"{name}: other parameters than those of this page, which were used anew"
         return text + _compare_left(measurement, background, sample)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sparsemed.method.result import Background
+from sparsemed.quality.finding import moment
 from sparsemed.quality.sample import spread
 from sparsemed.report.markup import escaped
 from sparsemed.report.pictures import data_url, grey_png
@@ -26,12 +27,12 @@ def html_table(background: Background) -> str:
     str
     """
     count, height, width = background.images.shape
-    dropped = len(background.series) - count
+    dropped = "" if background.is_loaded else f", {len(background.series) - count} dropped"
     offsets = background.offsets
     rows = [
         ("source", background.origin.name if background.origin else "an array"),
         ("frames", f"{len(background)} of {height} × {width}, {np.ptp(background.time):.4g} s"),
-        ("background images", f"{count} kept, {dropped} dropped"),
+        ("background images", f"{count} kept{dropped}"),
         ("offsets", "none" if offsets is None else f"{_signed(offsets.min())} to "
          f"{_signed(offsets.max())} grey values"),
         ("parameters", str(background.parameters)),
@@ -58,7 +59,7 @@ def _thumbnails(background: Background) -> str:
     grey = ((small - low) * (255 / max(high - low, 1))).round().astype(np.uint8)
     figures = []
     for number, image in zip(shown.tolist(), grey, strict=True):
-        at = f"{background.step_times[number]:.4g} s"
+        at = moment(background.step_times[number])
         figures.append(
             '<figure style="display:inline-block;margin:2px;text-align:center">'
             f'<img src="{data_url(grey_png(image))}" width="{THUMBNAIL_WIDTH}" '

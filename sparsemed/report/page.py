@@ -96,7 +96,7 @@ def _summary(background: Background) -> str:
     duration = seconds(np.ptp(background.time))
     return (
         f"{len(background):,} frames of {height} × {width} pixels in {duration}; "
-        f"{len(background.images):,} of {len(background.series):,} background images kept."
+        f"{background.fate}."
     )
 
 
@@ -155,7 +155,7 @@ def _parameters(background: Background, source: Path | None) -> str:
         )
     table = f'<table class="parameters"><tbody>{"".join(rows)}</tbody></table>'
     command = ""
-    if source is not None:
+    if source is not None and not background.is_loaded:
         command = (
             f"<p>To write it to a file: <code>{escaped(_command(background, source))}</code></p>"
         )
@@ -172,7 +172,7 @@ def _command(background: Background, source: Path) -> str:
 
 
 def _measurement(background: Background, facts: Facts) -> str:
-    count, height, width = background.series.shape
+    _, height, width = background.series.shape
     duration = float(np.ptp(background.time))
     rows = [
         *facts.rows,
@@ -180,7 +180,7 @@ def _measurement(background: Background, facts: Facts) -> str:
         ("Image size", f"{height} × {width} pixels (height × width), {background.images.dtype}"),
         ("Duration", seconds(duration)),
         ("Frames per second", f"{len(background) / duration:.4g}" if duration > 0 else "unknown"),
-        ("Background images", f"{count:,}, of which {len(background.images):,} are kept"),
+        ("Background images", background.fate),
     ]
     metadata = ""
     if facts.metadata:

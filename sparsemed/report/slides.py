@@ -32,24 +32,34 @@ def series_section(background: Background) -> str:
     slides = []
     for number in numbers.tolist():
         fate = "kept" if background.kept[number] else "✕ dropped"
-        score = background.score[number]
-        caption = (
-            f"Image {number + 1} of {len(series)}, at {seconds(background.step_times[number])}: "
-            f"{fate} (score {score:.3g}"
-        )
-        limit = background.threshold
-        caption += f", threshold {limit:.3g})" if math.isfinite(limit) else "; all are kept)"
+        caption = _caption(background, number, fate)
         label = f"Background image {number + 1}, {fate}"
         picture = grey_picture(series[number], low, high, shrink, label)
         slides.append(_slide(picture, caption, dropped=not background.kept[number]))
     shown = "" if len(numbers) == len(series) else f" {len(numbers)} of {len(series)} are shown."
+    how = (
+        f"before cleansing.{shown} Dropped images have a dashed frame; "
+        "each mark below the slider is an image, and long marks are dropped ones."
+    )
+    if background.is_loaded:
+        how = f"as the file keeps it: without the images that cleansing dropped.{shown}"
     note = (
-        f"The background over time, before cleansing.{shown} Dropped images have a dashed frame; "
-        "each mark below the slider is an image, and long marks are dropped ones. "
+        f"The background over time, {how} "
         f"Black is {low:.4g}, white is {high:.4g}.{shrunk_note(shrink)}"
     )
     viewer = _viewer("series", "Background image", slides, _ticks(background.kept))
     return section("series-section", "Background series", f"{remark(note)}{viewer}")
+
+
+def _caption(background: Background, number: int, fate: str) -> str:
+    at = background.step_times[number]
+    caption = f"Image {number + 1} of {len(background.series)}"
+    caption += f", at {seconds(at)}" if math.isfinite(at) else ""
+    if background.is_loaded:
+        return caption
+    limit = background.threshold
+    rule = f", threshold {limit:.3g}" if math.isfinite(limit) else "; all are kept"
+    return f"{caption}: {fate} (score {background.score[number]:.3g}{rule})"
 
 
 def frames_section(background: Background, sample: Sample | None) -> str:
@@ -106,17 +116,19 @@ def _panels(background: Background, sample: Sample | None) -> Iterator[tuple[str
     from sparsemed import plotting  # needs matplotlib
 
     count, dropped = len(background.kept), int(np.count_nonzero(~background.kept))
+    of_which = "" if background.is_loaded else f", of which {dropped} are dropped"
     yield (
-        f"Background images in the order of time: {count}, of which {dropped} are dropped",
+        f"Background images in the order of time: {count}{of_which}",
         plotting.plot_series(background),
     )
-    limit = background.threshold
-    is_on = math.isfinite(limit)
-    threshold = f", and the threshold, {limit:.3g}" if is_on else "; cleansing was off"
-    yield (
-        f"Cleansing score of each background image{threshold}",
-        plotting.plot_score(background),
-    )
+    if not background.is_loaded:
+        limit = background.threshold
+        is_on = math.isfinite(limit)
+        threshold = f", and the threshold, {limit:.3g}" if is_on else "; cleansing was off"
+        yield (
+            f"Cleansing score of each background image{threshold}",
+            plotting.plot_score(background),
+        )
     if background.offsets is not None:
         low, high = background.offsets.min(), background.offsets.max()
         yield (

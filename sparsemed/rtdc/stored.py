@@ -1,5 +1,6 @@
 """Backgrounds that a measurement holds already."""
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -7,12 +8,24 @@ from functools import partial
 from os import PathLike
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsemed.frames.opening import open_frames
 from sparsemed.hdf5.entries import Attributes, as_text
 from sparsemed.hdf5.reach import Policy
+from sparsemed.method.assignment import find_steps
+from sparsemed.method.offsets import BAND_ROWS
+from sparsemed.method.repeated import repeat
+from sparsemed.method.result import Background
+from sparsemed.method.time_axis import require_axis, time_axis
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.events import Feature
-from sparsemed.rtdc.measurement import Measurement, unless_wrong
+from sparsemed.rtdc.inputs import measurement_time
+from sparsemed.rtdc.measurement import Measurement, naming_damage, unless_wrong
+from sparsemed.rtdc.output import ROWS_ATTRIBUTE
 from sparsemed.rtdc.pipeline_id import from_ppid
+from sparsemed.warned import warn
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,122 @@ def stored_backgrounds(measurement: Measurement) -> Iterator[StoredBackground]:
             generation=None if generation is None else as_text(generation),
             offsets=of_it[0] if of_it else None,
         )
+
+
+def read_background(
+    measurement: Measurement, time: ArrayLike | None, num_cpus: int
+) -> Background:
+    """Return the background that a measurement holds, as far as files keep one.
+
+    Parameters
+    ----------
+    measurement : Measurement
+    time : array-like, shape (N,), seconds, or None
+        Time of each frame; None means that of the measurement.
+    num_cpus : int
+        Threads that read.
+
+    Raises
+    ------
+    OSError, ValueError
+        If there is none, or one of another method, or if it cannot be read.
+    """
+    path = measurement.path
+    feature = measurement.feature("image_bg")
+    if feature is None:
+        raise ValueError(
+            f"{path}: holds no background; compute one: sparsemed.compute_background({str(path)!r})"
+        )
+    parameters = _parameters(measurement)
+    with naming_damage(path):
+        images, frame_index = _read_images(feature, num_cpus)
+        offsets, offset_rows = None, BAND_ROWS
+        if parameters.offset_correction:
+            offsets, offset_rows = _read_offsets(measurement, feature, len(frame_index))
+    has_frames, axis = _frames_and_time(measurement, time, len(frame_index))
+    count = len(images)
+    steps = find_steps(axis, frame_index, count, float(parameters.split_time))
+    return Background(
+        images=images,
+        frame_index=frame_index,
+        offsets=offsets,
+        time=axis,
+        series=images,
+        step_times=np.full(count, np.nan) if steps is None else steps,
+        kept=np.ones(count, bool),
+        score=np.full(count, np.nan),
+        threshold=math.nan,
+        parameters=parameters,
+        offset_rows=offset_rows,
+        source=path if has_frames else None,
+    )
+
+
+def _parameters(measurement: Measurement) -> Parameters:
+    ppid = stored_ppid(measurement)
+    try:
+        if ppid is None:
+            raise ValueError("it has no pipeline identifier")
+        return Parameters(**from_ppid(ppid))
+    except ValueError as error:
+        raise ValueError(
+            f"{measurement.path}: the background in it is of another method, or of unknown origin "
+            f"({error}); compute it anew: "
+            f"sparsemed.compute_background({str(measurement.path)!r})"
+        ) from error
+
+
+def _read_images(feature: Feature, num_cpus: int) -> tuple[Any, NDArray[np.int64]]:
+    """Return background images, and for each frame which of them is its own.
+
+    Images that follow each other and are equal are held once: after an export, each frame may have
+    its own copy.
+    """
+    frames = open_frames(feature.dataset, num_cpus, feature.label)
+    count = frames.shape[0]
+    distinct: list[NDArray[Any]] = []
+    index = np.empty(count, np.int64)
+    with frames.reading() as read:
+        for start in range(0, count, frames.batch):
+            stop = min(start + frames.batch, count)
+            images = np.empty((stop - start, *frames.shape[1:]), frames.dtype)
+            read(start, stop, images)
+            for number, image in enumerate(images, start):
+                if not distinct or not np.array_equal(image, distinct[-1]):
+                    distinct.append(image.copy())
+                index[number] = len(distinct) - 1
+    if feature.mapping is None:
+        return np.stack(distinct), index
+    return repeat(np.stack(distinct), index), feature.mapping
+
+
+def _read_offsets(
+    measurement: Measurement, images: Feature, count: int
+) -> tuple[NDArray[np.float64] | None, int]:
+    """Return the offsets that were written along with images, and the rows that they are of."""
+    for each in _everywhere(measurement, "bg_off"):
+        if each.dataset.file.filename == images.dataset.file.filename:
+            require_axis(each.shape, each.dtype, count, each.label)
+            rows = Attributes(each.dataset).get(ROWS_ATTRIBUTE)
+            return each.read().astype(np.float64), BAND_ROWS if rows is None else int(rows)
+    warn(f"{measurement.path}: there are no offsets (bg_off) beside the background")
+    return None, BAND_ROWS
+
+
+def _frames_and_time(
+    measurement: Measurement, time: ArrayLike | None, count: int
+) -> tuple[bool, NDArray[Any]]:
+    """Return whether the frames are at hand, and the time of each."""
+    path = measurement.path
+    try:
+        frames = len(measurement.image)
+    except (OSError, ValueError) as error:
+        warn(f"What needs frames is left out: {error}")
+        feature = unless_wrong(partial(measurement.feature, "time"), []) if time is None else None
+        return False, time_axis(count, time=time if feature is None else feature.read())
+    if frames != count:
+        raise ValueError(f"{path}: has {frames} images, but a background of {count}")
+    return True, measurement_time(measurement) if time is None else time_axis(count, time=time)
 
 
 def _everywhere(measurement: Measurement, name: str) -> list[Feature]:
