@@ -84,7 +84,8 @@ def test_what_was_loaded_is_described_and_saved(raw, computed, tmp_path):
     computed.save(tmp_path / "result.rtdc")
     found = load(tmp_path / "result.rtdc")
     rows = dict(read_facts(found, None).rows)
-    assert rows["Background in the file"] == "sparsemed:k=60^s=0.5^t=0^f=0.8^o=1: the one on this page"
+    ppid = "sparsemed:k=60^s=0.5^t=0^f=0.8^o=1"
+    assert rows["Background in the file"] == f"{ppid}: the one on this page"
     assert rows["Images from"] == f"{raw}: events/image"
     assert f"{len(found.images)} kept</td>" in found._repr_html_()
     found.save(tmp_path / "again.rtdc")
