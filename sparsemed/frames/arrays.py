@@ -58,12 +58,12 @@ class ArrayFrames:
                 f"{_how_to_stack(images)}"
             )
         shape = tuple(images.shape or ())
+        # There are other axes to take of an array that the caller has, but not of a file's.
+        hint = what_fits(shape, label) if label.isidentifier() else ""
         if len(shape) != 3:
-            raise ValueError(f"{label}: shape must be (N, H, W), got {shape}{what_fits(shape)}")
+            raise ValueError(f"{label}: shape must be (N, H, W), got {shape}{hint}")
         if is_one_in_colour(shape):
-            raise ValueError(
-                f"{label}: the shape {shape} is that of one image in colour{what_fits(shape)}"
-            )
+            raise ValueError(f"{label}: the shape {shape} is that of one image in colour{hint}")
         if 0 in shape:
             raise ValueError(f"{label}: there are no frames; the shape is {shape}")
         if not all(isinstance(length, Integral) for length in shape):

@@ -174,13 +174,16 @@ def _command(background: Background, source: Path) -> str:
 def _measurement(background: Background, facts: Facts) -> str:
     _, height, width = background.series.shape
     duration = float(np.ptp(background.time))
+    images = f"{len(background.series):,}, of which {len(background.images):,} are kept"
+    if background.is_loaded:
+        images = f"{len(background.images):,}, without those that were dropped"
     rows = [
         *facts.rows,
         ("Frames", f"{len(background):,}"),
         ("Image size", f"{height} × {width} pixels (height × width), {background.images.dtype}"),
         ("Duration", seconds(duration)),
         ("Frames per second", f"{len(background) / duration:.4g}" if duration > 0 else "unknown"),
-        ("Background images", background.fate),
+        ("Background images", images),
     ]
     metadata = ""
     if facts.metadata:

@@ -223,7 +223,7 @@ def test_values_that_are_not_of_the_dtype_are_refused(dtype, largest, excess):
 def test_other_ranks_are_refused(shape):
     with pytest.raises(ValueError, match=r"^images: shape must be \(N, H, W\), got ") as caught:
         ArrayFrames(np.zeros(shape, np.uint8))
-    assert str(caught.value).endswith(str(shape))
+    assert str(caught.value).partition(", got ")[2].startswith(str(shape))
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5), (3, 0, 5), (3, 4, 0)])
