@@ -132,7 +132,7 @@ def lag(view: View, whole: bool = False) -> float:
     ``abs(d)`` over places, and the 95 % quantile of that over at most 48 frames.
     As a whole, differences count that are in most columns at once, as those of slow cells are not.
     """
-    if len(view.apart) < LEAST_WINDOWS:
+    if not view.knows_windows:
         return 0.0
     background = view.background
     stays = staying(view)[view.middle] > LEAST_CHANGE
