@@ -121,9 +121,9 @@ def _with_images(files: list[Path], wanted: Wanted, without_images: list[Path]) 
             logger.info("%s: skipped, its result is taken", file)
         elif wanted == "backgrounds" and file in results:
             yield file
-        elif is_result:
+        elif is_result or (content := _content(file)) == "cells":
             logger.info("%s: skipped, it is the result of an earlier run", file)
-        elif not _may_have_images(file):
+        elif content == "no images":
             without_images.append(file)
         else:
             yield file
@@ -145,15 +145,16 @@ def _can_be_opened(path: Path) -> bool:
         return False
 
 
-def _may_have_images(path: Path) -> bool:
-    """Whether to take a file of a folder. What is broken is taken, lest nobody notice it."""
+def _content(path: Path) -> Literal["images", "cells", "no images"]:
+    """Return what a file of a folder may hold. What is broken is taken, lest nobody notice it."""
     try:
         with Measurement(path, basins="off") as measurement:  # it opens no other file
             if measurement.metadata.get("pipeline:dcnum segmenter"):
-                return False  # cells that were found in frames, and no frames
-            return bool(measurement.basins) or measurement.own("image") is not None
+                return "cells"  # that were found in frames, and no frames
+            has_images = bool(measurement.basins) or measurement.own("image") is not None
+            return "images" if has_images else "no images"
     except (OSError, ValueError):
-        return True
+        return "images"
 
 
 def choose_runs(
