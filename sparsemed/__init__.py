@@ -24,14 +24,15 @@ _MODULES = {
     "BackgroundWarning": "sparsemed.warned",
     "SparseBackground": "sparsemed.background",
     "compute_background": "sparsemed.background",
-    "load": "sparsemed.background",
+    "load": "sparsemed.loading",
     "median_image": "sparsemed.kernels.median",
 }
 
 if TYPE_CHECKING:
-    from sparsemed.background import SparseBackground, compute_background, load
+    from sparsemed.background import SparseBackground, compute_background
     from sparsemed.jobs.job import BackgroundSparseMed
     from sparsemed.kernels.median import median_image
+    from sparsemed.loading import load
     from sparsemed.warned import BackgroundWarning
 
 

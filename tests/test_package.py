@@ -29,7 +29,7 @@ FLOORS = [
     {"plotting"},
     {"report"},
     {"background"},
-    {"jobs", "demo"},
+    {"jobs", "demo", "loading"},
     {"dcnum", "__init__"},
     {"cli"},
     {"__main__"},

@@ -23,6 +23,7 @@ hiddenimports = [
     "sparsemed.background",
     "sparsemed.jobs.job",
     "sparsemed.kernels.median",
+    "sparsemed.loading",
     "sparsemed.warned",
 ]
 # The filters of HDF5 are libraries, but no modules, and are looked for in this very folder.

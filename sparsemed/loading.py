@@ -1,0 +1,68 @@
+"""Load a background from the file that it was saved to."""
+
+from os import PathLike
+
+from numpy.typing import ArrayLike
+
+from sparsemed.background import SparseBackground, presented
+from sparsemed.hdf5.reach import Policy, check_policy
+from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.rtdc.measurement import Measurement
+from sparsemed.rtdc.stored import read_background
+from sparsemed.warned import keeping_warnings
+
+
+def load(
+    path: str | PathLike[str], time: ArrayLike | None = None, *, basins: Policy = "any"
+) -> SparseBackground:
+    """Load a background from a file: a result of `SparseBackground.save`, sparsemed or dcnum.
+
+    It can be subtracted, judged, shown and saved as one that was computed. Files do not keep
+    everything: `series` has the images that cleansing kept, and `score` and `threshold` are NaN.
+    When images were taken (`step_times`) follows from the frames that they were assigned to.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, or a measurement that holds a background.
+    time : array-like, shape (N,), seconds, optional
+        Time of each frame. Default: that of the measurement. A result of an array has none; then
+        it is a guess, as in `compute_background`, and what depends on it cannot be told.
+    basins : {"any", "same-folder", "off"}
+        Which other files it may lead to; see `compute_background`. The frames, which `quality`
+        and pictures compare with, mostly are in another file.
+
+    Returns
+    -------
+    SparseBackground
+
+    Raises
+    ------
+    ValueError
+        If it holds no background, or one of another method, or if `time` does not fit.
+    OSError
+        If it cannot be read.
+
+    Warns
+    -----
+    BackgroundWarning
+        If frames, offsets or the time are missing. The texts are also kept in
+        ``background.warnings``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import sparsemed
+    >>> images = np.full((100, 40, 60), 90, dtype=np.uint8)
+    >>> background = sparsemed.compute_background(images, frame_rate=20, kernel_size=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     background.save(f"{folder}/background.rtdc")
+    ...     sparsemed.load(f"{folder}/background.rtdc", time=background.time)
+    SparseBackground(100 frames of 40 × 60, 5 background images kept)
+    """
+    check_policy(basins)
+    with keeping_warnings() as warned, Measurement(path, basins) as measurement:
+        found = read_background(measurement, time, check_num_cpus(None))
+        measurement.reach.check_unchanged()
+    return presented(found, warned, found.source, basins)
