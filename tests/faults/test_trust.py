@@ -217,12 +217,14 @@ def test_every_entrance_takes_the_policy(places, tmp_path):
             use(path, basins="off")
         assert str(error.value) == message
     assert info(path, basins="off").problems == (message,)
-    for command in (["compute", "-o", output], ["compute", "-nq"], ["report", "-o", output]):
+    page = tmp_path / "page.html"
+    for command in (["compute", "-o", output], ["compute", "-nq"], ["report", "-o", page]):
         done = invoke(*command, path, "--basins", "off")
         assert (done.exit_code, done.output) == (1, f"Error: {message}\n")
     assert message in invoke("info", path, "--basins", "off").output
     assert message not in invoke("info", path, "--basins", "any").output
     assert not output.exists()
+    assert not page.exists()
 
 
 def test_a_background_keeps_the_policy(places):
