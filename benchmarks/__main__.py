@@ -9,22 +9,24 @@ from typing import Any
 import click
 
 import sparsemed
-from benchmarks import end_to_end, growth, kernel
+from benchmarks import end_to_end, growth, kernel, layouts
 from benchmarks.figure import draw, table, write_table
 from sparsemed.kernels.cores import available_cores
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
-PARTS = ("end-to-end", "kernel", "growth")
+PARTS = ("end-to-end", "layouts", "kernel", "growth")
 
 FULL: dict[str, dict[str, Any]] = {
     "end-to-end": {"frames": 20_000, "many": 100_000, "rounds": 5, "rounds_many": 3},
+    "layouts": {"share": 1, "rounds": 3},
     "kernel": {"frames": 20_000, "rounds": 15},
     "growth": {"frames": 20_000, "counts": (1_000, 3_000, 10_000, 30_000, 100_000), "rounds": 3},
 }
 
 QUICK: dict[str, dict[str, Any]] = {
     "end-to-end": {"frames": 4_000, "many": 8_000, "rounds": 1, "rounds_many": 1},
+    "layouts": {"share": 0.05, "rounds": 1},
     "kernel": {"frames": 4_000, "rounds": 3},
     "growth": {"frames": 4_000, "counts": (1_000, 2_000, 4_000, 8_000), "rounds": 1},
 }
@@ -65,6 +67,7 @@ def main(part: str, quick: bool, name: str | None, readme: Path | None) -> None:
     sizes = QUICK if quick else FULL
     measure = {
         "end-to-end": end_to_end.measure,
+        "layouts": layouts.measure,
         "kernel": kernel.measure,
         "growth": growth.measure,
     }

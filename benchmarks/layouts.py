@@ -7,7 +7,7 @@ alone, or all in one piece.
 from typing import Any, NamedTuple
 
 from benchmarks.end_to_end import run_warm
-from benchmarks.measurements import SHAPE, generated_measurement
+from benchmarks.measurements import CHUNK, SHAPE, generated_measurement
 
 
 class Layout(NamedTuple):
@@ -18,6 +18,7 @@ class Layout(NamedTuple):
     compression: str
     chunk: tuple[int, int, int] | None
     shape: tuple[int, int] = SHAPE
+    with_offsets: bool = True
 
 
 def layouts(share: float) -> list[Layout]:
@@ -27,6 +28,10 @@ def layouts(share: float) -> list[Layout]:
         Layout("tiles of 5 × 20 × 200", counts[10_000], "gzip 1", (5, 20, 200)),
         Layout("one frame a chunk", counts[20_000], "zstd", (1, *SHAPE)),
         Layout("in one piece", counts[20_000], "no filter", None),
+        Layout(
+            "as usual, without offsets", counts[20_000], "zstd", CHUNK,
+            with_offsets=False,
+        ),
         Layout(
             "16 × 64 pixels, one frame a chunk", counts[1_200_000], "no filter", (1, 16, 64),
             (16, 64),
@@ -41,5 +46,6 @@ def measure(share: float, rounds: int) -> list[dict[str, Any]]:
         measurement = generated_measurement(
             each.frames, 1000, each.compression, shape=each.shape, chunk=each.chunk
         )
-        results.append(each._asdict() | {"warm": run_warm(measurement, rounds)})
+        seconds = run_warm(measurement, rounds, offset_correction=each.with_offsets)
+        results.append(each._asdict() | {"warm": seconds})
     return results

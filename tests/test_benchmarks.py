@@ -12,7 +12,7 @@ pytest.importorskip("psutil", reason="the benchmarks need psutil")
 
 import click
 
-from benchmarks import commit, decode_floor, end_to_end, kernel
+from benchmarks import commit, decode_floor, end_to_end, kernel, layouts
 from benchmarks.__main__ import machine_name
 from benchmarks.figure import BEGIN, END, draw, table, write_table
 from benchmarks.growth import slope
@@ -67,6 +67,14 @@ def results():
             },
             "measurements": [measurement, measurement | {"compression": "gzip"}],
         },
+        "layouts": [
+            {
+                "title": "in one piece",
+                "frames": 20_000,
+                "compression": "no filter",
+                "warm": measurement["warm"],
+            }
+        ],
         "kernel": {
             "window": {
                 kernel.COPY: [2e-4, 4e-4],
@@ -97,6 +105,9 @@ def test_table_shows_the_median_of_the_ratios_of_rounds(results):
     assert "| 100 MiB (300 MiB) | 50 MiB |" in row
     assert row_of_gzip[1] == (
         "| 20,000 frames at 1000/s, gzip | 5.00 s | 1.00 s | 500 ms | **6.0×** | 2.0× |"
+    )
+    assert (
+        "| 20,000, in one piece, no filter | 5.00 s | 1.00 s | 500 ms | **6.0×** | 2.0× |" in rows
     )
     assert "| **sparsemed, 1 thread** | 1.00 ms | 60× | 3.8× |" in rows
     assert "| 97.5 % | 2 | 100 µs |" in rows
@@ -169,6 +180,25 @@ def test_decode_floor_notices_damage(small_file):
             file.write(bytes([byte ^ 1]))
         with pytest.raises(OSError, match="wrong checksum"):
             decode(chunks[0])
+
+
+@pytest.mark.parametrize("layout", layouts.layouts(0), ids=lambda layout: layout.title)
+def test_layouts_are_what_they_are_called(tmp_path, layout):
+    path = tmp_path / "a.rtdc"
+    how = {"shape": layout.shape, "chunk": layout.chunk}
+    try:
+        generate_measurement(path, layout.frames, 1000, layout.compression, **how)
+    except NotAvailableError as reason:
+        pytest.skip(f"{reason}")
+    with h5py.File(path) as h5:
+        images = h5["events/image"]
+        assert images.shape == (300, *layout.shape)
+        assert images.chunks == layout.chunk
+        assert images.fletcher32 is (layout.compression != "no filter")
+        expected = images[:].tobytes()
+    with decode_floor.open_chunks(path) as (chunks, decode):
+        total = sum(decode(chunk).size for chunk in chunks)
+    assert total >= len(expected)
 
 
 def test_generate_measurement_is_the_same_for_a_seed(tmp_path):
