@@ -195,7 +195,7 @@ def test_whole_numbers_are_taken(num_cpus):
 def test_others_are_refused(num_cpus):
     with pytest.raises(ValueError, match=r"^num_cpus must be a whole number from 1 up") as caught:
         check_num_cpus(num_cpus)
-    assert str(caught.value).endswith(f"got {num_cpus!r}")
+    assert str(caught.value).endswith(f"got {num_cpus!r}; leave it out for all cores")
 
 
 @pytest.mark.parametrize("outside", [1, numba.config.NUMBA_NUM_THREADS])
