@@ -65,3 +65,17 @@ def measurement(tmp_path_factory):
     except NotAvailableError as reason:
         pytest.skip(f"{reason}")
     return path
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Return a client of a cluster on this machine: two processes, two threads each."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
+        ) as workers,
+        Client(workers) as client,
+    ):
+        yield client

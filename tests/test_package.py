@@ -14,7 +14,8 @@ from docs.rooms import draw_rooms, floors_of, imports, own_imports, read_calls, 
 
 ROOT = Path(sparsemed.__file__).parent
 HEAVY = (
-    "numpy", "numba", "scipy", "h5py", "hdf5plugin", "imagecodecs", "matplotlib", "dcnum", "tqdm"
+    "numpy", "numba", "scipy", "h5py", "hdf5plugin", "imagecodecs", "matplotlib", "dcnum", "tqdm",
+    "dask", "distributed",
 )  # fmt: skip
 
 FLOORS = [
@@ -22,7 +23,7 @@ FLOORS = [
         "storage", "kernels", "parameters", "printable", "progress", "version", "frozen", "warned",
         "missing",
     },
-    {"hdf5", "frames"},
+    {"hdf5", "frames", "engines"},
     {"method"},
     {"rtdc"},
     {"quality"},
@@ -134,6 +135,7 @@ def test_siblings_do_not_import_their_front_door():
         ("click", {"cli"}),
         ("tifffile", {"frames"}),
         ("zarr", {"frames"}),
+        ("distributed", {"engines"}),
         ("tqdm", {"progress", "cli"}),
         ("PyInstaller", {"frozen"}),
         ("h5py", {"hdf5", "frames", "rtdc", "demo"}),
