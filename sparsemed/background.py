@@ -2,18 +2,21 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from numpy.typing import ArrayLike
 
 from sparsemed.frames.opening import open_frames
+from sparsemed.frames.parts import send_array, send_stack
 from sparsemed.frames.stacks import open_stack, require_readable, stack_kind
 from sparsemed.hdf5.reach import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import compute, plan
 from sparsemed.method.offsets import BAND_ROWS, check_offset_rows
+from sparsemed.method.ranges import scanning
 from sparsemed.method.result import Background
 from sparsemed.method.time_axis import array_time, time_axis
 from sparsemed.missing import how_to_install
@@ -24,12 +27,15 @@ from sparsemed.quality.finding import Finding
 from sparsemed.quality.sample import take_sample
 from sparsemed.report import write_report
 from sparsemed.report.notebook import html_table
-from sparsemed.rtdc.inputs import measurement_frames, measurement_time
+from sparsemed.rtdc.inputs import measurement_frames, measurement_time, send_measurement
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import write_background
 from sparsemed.warned import keeping_warnings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from distributed import Client
     from matplotlib.figure import Figure
 
 
@@ -47,6 +53,8 @@ def compute_background(
     num_cpus: int | None = None,
     progress: Progress | bool | None = None,
     basins: Policy = "any",
+    executor: Union["Executor", "Client", None] = None,
+    ranges: int | None = None,
 ) -> "SparseBackground":
     """Compute a background image for every frame.
 
@@ -100,6 +108,17 @@ def compute_background(
         ``"off"``: no other file is opened. In any case they must be regular files (no
         pipes, no devices) and are not changed. Choose ``"same-folder"`` or ``"off"``
         for files from people you do not trust.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Who passes over the frames, in ranges: processes on this machine, or workers of a
+        cluster. Each range reads its own frames and those of its last windows; medians and
+        brightness come back, and all else is done here. The result is the same, to the bit.
+        Of a file, workers are told the path, under which they must see it; of an array, they
+        are sent the frames, or what leads to them (Dask, Zarr). `num_cpus` holds for each
+        range; by default it is all threads of a worker of Dask's, or an even share of the
+        cores for each process of a pool.
+    ranges : int, optional
+        How many ranges. Default: what suits size and number of workers. Without an
+        `executor` they are done here, one after the other.
 
     Returns
     -------
@@ -113,9 +132,10 @@ def compute_background(
         of its range; or if the images are in a file that `basins` does not allow.
     TypeError
         If the images are no array, or of a dtype that cannot be used, or if
-        `progress` is none of the above.
+        `progress` or `executor` is none of the above.
     OSError
-        If a measurement or stack cannot be read.
+        If a measurement or stack cannot be read, or if workers are lost or have another
+        version of sparsemed.
     ImportError
         If a library that reads a stack is missing.
 
@@ -142,18 +162,20 @@ def compute_background(
         kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction
     )
     offset_rows = check_offset_rows(offset_rows)
-    num_cpus = check_num_cpus(num_cpus)
+    cores = check_num_cpus(num_cpus)
     check_policy(basins)
     path = Path(images) if isinstance(images, (str, PathLike)) else None
     if path is None or stack_kind(path) is not None:
         label = "images" if path is None else str(path)
-        opened = nullcontext(images) if path is None else open_stack(path, num_cpus)
+        opened = nullcontext(images) if path is None else open_stack(path, cores)
         with keeping_warnings() as warned, opened as array:
-            frames = open_frames(array, num_cpus, label)
+            send = partial(send_array, images) if path is None else send_stack(path)
+            passing = scanning(executor, send, ranges, num_cpus)
+            frames = open_frames(array, cores, label)
             axis = array_time(frames.shape, time, frame_rate, int(kernel_size))
             planned = plan(axis, parameters)._replace(offset_rows=offset_rows)
             with following(progress, frames.shape[0]) as report:
-                found = compute(frames, planned, num_cpus, report)
+                found = compute(frames, planned, cores, report, passing)
         return presented(found, warned, stack=path)
     require_readable(path)
     if offset_rows != BAND_ROWS:
@@ -162,14 +184,15 @@ def compute_background(
             f"would tell these offsets from those of {BAND_ROWS} rows"
         )
     with keeping_warnings() as warned, Measurement(path, basins) as measurement:
-        frames = measurement_frames(measurement, num_cpus)
+        passing = scanning(executor, send_measurement(measurement), ranges, num_cpus)
+        frames = measurement_frames(measurement, cores)
         if time is None:
             axis = measurement_time(measurement, frame_rate)
         else:
             axis = time_axis(frames.shape[0], time=time)
         planned = plan(axis, parameters, str(measurement.path))
         with following(progress, frames.shape[0]) as report:
-            found = compute(frames, planned, num_cpus, report)
+            found = compute(frames, planned, cores, report, passing)
             measurement.reach.check_unchanged()
         return presented(found, warned, measurement.path, basins)
 

@@ -27,6 +27,9 @@ from sparsemed.version import __version__
 TESTED = "0.31"
 """The versions of dcnum that the tests run with: all that begin with this."""
 
+ALONE = ("basins", "executor", "ranges")
+"""Arguments that our class has and that of dcnum has not."""
+
 INSTALL = how_to_install(f"dcnum=={TESTED}.*")
 
 try:
@@ -143,7 +146,7 @@ def _differences() -> Iterator[str]:
     if more := [name for name in vars(Background) if name[0] != "_" and name not in known]:
         yield f"what a background method does ({', '.join(more)})"
     for name in ("__init__", "check_user_kwargs"):
-        ours = [each for each in _arguments(Ours, name) if each[0] != "basins"]  # ours alone
+        ours = [each for each in _arguments(Ours, name) if each[0] not in ALONE]
         if _arguments(Theirs, name) != ours:
             yield f"the arguments of {name}"
     if getattr(ppid, "DCNUM_PPID_GENERATION", None) != GENERATION:

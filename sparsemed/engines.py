@@ -8,7 +8,7 @@ out of reach) is done by another one of Dask's; a pool of processes breaks.
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -97,7 +97,7 @@ def worker_count(engine: Any) -> int:
 
 def finished(
     engine: Any, work: Work[Task], tasks: Iterable[Task], num_cpus: int | None = None
-) -> Iterator[Finished]:
+) -> Generator[Finished, None, None]:
     """Have tasks done, and yield what comes of each as it finishes.
 
     No more tasks are taken than can be under way, so that they may be made as they are needed.
@@ -247,6 +247,7 @@ class _Cluster:
 
     def __init__(self, client: Any) -> None:
         self.client = client
+        self.had_workers = False
         self.name = f"the Dask scheduler at {getattr(client.scheduler, 'address', 'no address')}"
 
     def workers(self) -> list[str]:
@@ -277,8 +278,11 @@ class _Cluster:
         """Return which of the places that have a task are lost, and which are free."""
         workers = self.workers()
         free: list[str | None] = [worker for worker in workers if worker not in taken]
-        # Where there is no worker, a task may bring one, as some clusters grow with their work.
-        return {*taken} - {None, *workers}, free if free or taken else [None]
+        self.had_workers |= bool(workers)
+        # A task that may go to anybody brings workers where there are none yet, as some clusters
+        # grow with their work. Lost ones are started again by those who look after them.
+        is_first = not self.had_workers and not taken
+        return {*taken} - {None, *workers}, [None] if is_first else free
 
     def submit(self, place: str | None, work: Work[Any], task: Any, num_cpus: int | None) -> Any:
         """Send a task to a worker.
@@ -340,6 +344,17 @@ def _at_dask_worker(work: Work[Any], task: Any, num_cpus: int | None, version: s
     threads = worker.state.nthreads
     with _turns.setdefault(worker.address, threading.Lock()):
         return _at_worker(work, task, min(threads, num_cpus or threads), version)
+
+
+def is_task() -> bool:
+    """Whether this is part of a task that a worker of Dask's does."""
+    if (distributed := sys.modules.get("distributed")) is None:
+        return False
+    try:
+        distributed.get_worker()
+    except ValueError:
+        return False
+    return True
 
 
 def _is_client(engine: Any) -> bool:

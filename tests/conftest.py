@@ -69,13 +69,16 @@ def measurement(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Return a client of a cluster on this machine: two processes, two threads each."""
+    """Return a client of a cluster on this machine: two processes, two threads each.
+
+    Arrays of Dask's do not find it by themselves.
+    """
     from distributed import Client, LocalCluster
 
     with (
         LocalCluster(
             n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
         ) as workers,
-        Client(workers) as client,
+        Client(workers, set_as_default=False) as client,
     ):
         yield client

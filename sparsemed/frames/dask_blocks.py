@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.engines import is_task
+
 
 def is_dask(images: Any) -> bool:
     """Whether an array is one of Dask's: the protocol of its collections, and blocks."""
@@ -31,8 +33,9 @@ class DaskBlocks:
         self._graph = dict(images.__dask_graph__())
         self._keys = images.__dask_keys__()
         self._stops = np.cumsum(images.chunks[0])
-        # that of a cluster, if there is one
-        self._get = get_scheduler(collections=[images]) or images.__dask_scheduler__
+        # That of a cluster, if there is one. As a task of a cluster, this would wait for itself.
+        get = None if is_task() else get_scheduler(collections=[images])
+        self._get = get or images.__dask_scheduler__
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return the frames of whole blocks; masked, if some of the blocks are."""

@@ -43,6 +43,13 @@ class SampledFrames:
         """Frames that nobody ever wrote."""
         return self.source.unwritten
 
+    def read_all(self) -> None:
+        """Read all that are to be kept, each by itself."""
+        with self.source.reading() as read:
+            for place, number in enumerate(self.numbers.tolist()):
+                read(number, number + 1, self.images[place : place + 1])
+        self.read[:] = True
+
     @contextmanager
     def reading(self) -> Iterator[Read]:
         """Provide the function that reads; see `FrameSource`."""

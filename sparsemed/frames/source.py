@@ -48,6 +48,13 @@ class FrameSource(Protocol):
         """Hold what reading takes (files, threads), and provide the function that reads."""
 
 
+Opening = Callable[[int | None], AbstractContextManager[FrameSource]]
+"""``opening(num_cpus)`` opens frames, be it in another process: it can be pickled."""
+
+Send = Callable[[int, int], Opening]
+"""``send(begin, end)`` returns what opens these frames alone."""
+
+
 def join_spans(spans: Iterable[tuple[int, int]]) -> Spans:
     """Return spans in order, those that touch or overlap as one.
 

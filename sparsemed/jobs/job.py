@@ -5,30 +5,39 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.background import SparseBackground, presented
 from sparsemed.frames.opening import open_frames
+from sparsemed.frames.parts import send_array
 from sparsemed.frames.sampled import SampledFrames
-from sparsemed.frames.source import FrameSource
+from sparsemed.frames.source import FrameSource, Send
 from sparsemed.hdf5.reach import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import compute, plan
+from sparsemed.method.ranges import RangedScan, scanning
+from sparsemed.method.result import Background
 from sparsemed.method.time_axis import time_axis
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
 from sparsemed.quality.sample import Sample, sample_numbers
-from sparsemed.rtdc.inputs import measurement_frames, measurement_time
+from sparsemed.rtdc.inputs import measurement_frames, measurement_time, send_measurement
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import check_output
 from sparsemed.rtdc.pipeline_id import CODE, from_ppid, to_ppid
 from sparsemed.warned import keeping_warnings, tell_python
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from distributed import Client
 
 
 class BackgroundSparseMed:
@@ -64,6 +73,10 @@ class BackgroundSparseMed:
     basins : {"any", "same-folder", "off"}
         Which other files the measurement may lead to; see
         `sparsemed.compute_background`. dcnum opens any.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Who passes over the frames, in that many `ranges`; see `sparsemed.compute_background`.
+    ranges : int, optional
+        How many. Default: what suits size and number of workers.
 
     Attributes
     ----------
@@ -128,6 +141,8 @@ class BackgroundSparseMed:
         num_cpus: int | None = None,
         *,
         basins: Policy = "any",
+        executor: Union["Executor", "Client", None] = None,
+        ranges: int | None = None,
     ) -> None:
         self.logger = logging.getLogger("sparsemed.BackgroundSparseMed")
         self.kwargs: dict[str, Any] = {
@@ -153,6 +168,7 @@ class BackgroundSparseMed:
         try:
             with keeping_warnings(self._warned, self._tell):
                 self._open(input_data)
+                self._scan = scanning(executor, self._send(), ranges, num_cpus)
                 self._shape = self._frames.shape
                 self.time = self._read_time()
                 check_output(self.output_path, self.image_count, self._source, basins)
@@ -303,9 +319,7 @@ class BackgroundSparseMed:
             raise ValueError(
                 f"{self._source}: the job is over and its input closed; make a new one"
             )
-        frames = SampledFrames(self._frames, sample_numbers(*self._frames.shape))
-        found = compute(frames, self._plan, self.num_cpus, self._note_progress)
-        self.sample = Sample(frames.numbers[frames.read], frames.images[frames.read])
+        found = self._pass_over()
         if self._measurement is not None:
             self._measurement.reach.check_unchanged()
         background = self.background = presented(found, self._warned, self._source, self._basins)
@@ -314,6 +328,20 @@ class BackgroundSparseMed:
 
     def _tell(self, text: str) -> None:
         tell_python(text)
+
+    def _pass_over(self) -> Background:
+        """Compute the background of the frames, and keep some of these."""
+        frames = SampledFrames(self._frames, sample_numbers(*self._frames.shape))
+        found = compute(frames, self._plan, self.num_cpus, self._note_progress, self._scan)
+        if isinstance(self._scan, RangedScan):  # they were read elsewhere
+            frames.read_all()
+        self.sample = Sample(frames.numbers[frames.read], frames.images[frames.read])
+        return found
+
+    def _send(self) -> Send:
+        if self._measurement is None:
+            return partial(send_array, self.input_data)
+        return send_measurement(self._measurement)
 
     def _note_progress(self, fraction: float) -> None:
         # The last bit is writing.

@@ -12,6 +12,7 @@ from sparsemed.method.assignment import assign_frames
 from sparsemed.method.cleansing import cleanse
 from sparsemed.method.falls import find_falls
 from sparsemed.method.offsets import BAND_ROWS, band_means, offsets
+from sparsemed.method.ranges import Scanning
 from sparsemed.method.repeated import each, pick
 from sparsemed.method.result import Background
 from sparsemed.method.scan import Scan, scan
@@ -56,6 +57,7 @@ def compute(
     planned: Plan,
     num_cpus: int | None = None,
     report: Progress = ignore,
+    scanning: Scanning = scan,
 ) -> Background:
     """Compute a background from frames, as it was planned: the method itself.
 
@@ -67,6 +69,8 @@ def compute(
         Largest number of threads; None means all cores available.
     report : callable
         Called with the fraction done.
+    scanning : callable
+        What passes over the frames.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def compute(
     """
     report(0.0)
     try:
-        found = scan(
+        found = scanning(
             frames,
             planned.starts,
             planned.length,
@@ -87,12 +91,12 @@ def compute(
         concluded = conclude(planned, found)
     except MemoryError as error:
         raise ValueError(_too_large(frames, planned, error)) from error
-    if frames.unwritten:
+    if found.unwritten:
         warn(
-            f"{planned.label or 'images'}: frames {spans_in_words(frames.unwritten)} were never "
+            f"{planned.label or 'images'}: frames {spans_in_words(found.unwritten)} were never "
             "written, so they count as black; is the file complete?"
         )
-    background = replace(concluded, unwritten=tuple(frames.unwritten))
+    background = replace(concluded, unwritten=tuple(found.unwritten))
     report(1.0)
     return background
 
@@ -135,7 +139,7 @@ def plan(time: NDArray[Any], parameters: Parameters, label: str | None = None) -
 
 def conclude(planned: Plan, found: Scan) -> Background:
     """Make a background of what one pass over the frames has found."""
-    series, frame_means = found
+    series, frame_means = found.series, found.band_means
     time, parameters = planned.time, planned.parameters
     kept, score, threshold = cleanse(series, parameters.thresh_cleansing, parameters.frac_cleansing)
     images = series if kept.all() else pick(series, np.flatnonzero(kept))

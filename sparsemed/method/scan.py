@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames.source import FrameSource
+from sparsemed.frames.source import FrameSource, Spans
 from sparsemed.method.offsets import BAND_ROWS, band_means
 from sparsemed.method.repeated import repeat
 from sparsemed.method.series import Series
@@ -30,10 +30,13 @@ class Scan(NamedTuple):
         Median image of each window.
     band_means : ndarray of float64, shape (N,), or None
         Brightness of each frame's wall band, where it was asked for.
+    unwritten : list of (int, int)
+        Stretches of frames that nobody ever wrote.
     """
 
     series: Any
     band_means: NDArray[np.float64] | None
+    unwritten: Spans
 
 
 def scan(
@@ -112,8 +115,13 @@ def scan(
             # of reading, would keep the buffer until the garbage collector comes by.
             under_way.clear()
 
-    once_each = np.array_equal(window_of_step, np.arange(len(distinct)))
-    return Scan(series.images if once_each else repeat(series.images, window_of_step), means)
+    return Scan(of_steps(series.images, window_of_step), means, frames.unwritten)
+
+
+def of_steps(images: NDArray[Any], window_of_step: NDArray[np.intp]) -> Any:
+    """Return the image of each step, given that of each window, of which several may be equal."""
+    once_each = np.array_equal(window_of_step, np.arange(len(images)))
+    return images if once_each else repeat(images, window_of_step)
 
 
 @contextmanager

@@ -1,17 +1,24 @@
 """Frames and time axis of a measurement, as the method takes them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.opening import open_frames
+from sparsemed.frames.parts import PartFrames
 from sparsemed.frames.picked import PickedFrames
-from sparsemed.frames.source import FrameSource
+from sparsemed.frames.source import FrameSource, Opening, Send
+from sparsemed.hdf5.reach import Policy
+from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.time_axis import require_axis, time_axis
 from sparsemed.rtdc.events import Feature
 from sparsemed.rtdc.measurement import Measurement, naming_damage
-from sparsemed.warned import warn
+from sparsemed.warned import keeping_warnings, warn
 
 
 def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
@@ -28,6 +35,37 @@ def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
                 f"first {count} frames are taken, as far as all that is needed goes"
             )
         return frames if count == len(image) else PickedFrames(frames, np.arange(count))
+
+
+def send_measurement(measurement: Measurement) -> Send:
+    """Return what tells others to open some frames of a measurement, by its path."""
+    path, policy = measurement.path.absolute(), measurement.reach.policy
+    identifier = measurement.events.identifier
+
+    def send(begin: int, end: int) -> Opening:
+        return partial(_open_part, path, policy, identifier, begin, end)
+
+    return send
+
+
+@contextmanager
+def _open_part(
+    path: Path, policy: Policy, identifier: str | None, begin: int, end: int, num_cpus: int | None
+) -> Iterator[FrameSource]:
+    # Who asked has warned of what is odd about the file.
+    with keeping_warnings(tell=_say_nothing), Measurement(path, policy) as measurement:
+        frames = measurement_frames(measurement, check_num_cpus(num_cpus))
+        if measurement.events.identifier != identifier or frames.shape[0] < end:
+            raise ValueError(
+                f"{path}: is another file where the work is done than where it was asked for; "
+                "all workers must see the same files under the same paths"
+            )
+        yield PartFrames(frames, begin, end)
+        measurement.reach.check_unchanged()
+
+
+def _say_nothing(text: str) -> None:
+    """Keep a warning to oneself."""
 
 
 def measurement_time(measurement: Measurement, frame_rate: float | None = None) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import h5py
@@ -55,6 +56,33 @@ def test_the_input_can_be_read_after_work_in_place(path):
     with BackgroundSparseMed(path, path) as job:
         job.process()
         np.testing.assert_array_equal(job.input_data[:], images())
+
+
+def test_frames_are_passed_over_in_ranges_by_others(path, tmp_path):
+    alone, apart = tmp_path / "alone.rtdc", tmp_path / "apart.rtdc"
+    with BackgroundSparseMed(path, alone, kernel_size=5) as job:
+        job.process()
+        sample = job.sample
+    fractions = []
+    with (
+        ThreadPoolExecutor(2) as pool,
+        BackgroundSparseMed(path, apart, kernel_size=5, executor=pool, ranges=3) as job,
+    ):
+        job.process(fractions.append)
+        np.testing.assert_array_equal(job.sample.numbers, sample.numbers)
+        np.testing.assert_array_equal(job.sample.images, sample.images)
+    assert not differences(alone, apart)
+    assert fractions[0] == 0
+    assert fractions[-1] == 1
+    with (
+        ThreadPoolExecutor(2) as pool,
+        BackgroundSparseMed(images(), apart, kernel_size=5, executor=pool, ranges=3) as job,
+    ):
+        job.process_approach()
+        np.testing.assert_array_equal(job.sample.images, sample.images)
+    for wrong in ({"executor": 4}, {"ranges": 0}):
+        with pytest.raises((TypeError, ValueError), match=r"^(executor|ranges) must be a"):
+            BackgroundSparseMed(path, apart, **wrong)
 
 
 def test_it_computes_what_compute_background_computes(path, tmp_path):

@@ -22,6 +22,7 @@ class WatchedFrames:
         self.block = block
         self.batch = block * blocks_at_once
         self.threads = threads
+        self.unwritten = []
         self.is_open = False
         self.at_once = 0
         self.reads = []

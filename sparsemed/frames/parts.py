@@ -1,0 +1,121 @@
+"""A part of the frames: as a source of its own, and sent to where the work is done."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.frames.arrays import has_labels
+from sparsemed.frames.dask_blocks import is_dask
+from sparsemed.frames.opening import open_frames
+from sparsemed.frames.source import FrameSource, Opening, Read, Send, Spans
+from sparsemed.frames.stacks import open_stack
+from sparsemed.kernels.cores import check_num_cpus
+
+
+class PartFrames:
+    """Some consecutive frames of another source.
+
+    Parameters
+    ----------
+    source : FrameSource
+    begin, end : int
+        The first frame, and the one after the last; better at multiples of its `block`.
+    """
+
+    def __init__(self, source: FrameSource, begin: int, end: int) -> None:
+        self.source = source
+        self.begin = begin
+        self.end = end
+        self.shape = (end - begin, *source.shape[1:])
+        self.dtype = source.dtype
+        self.block = source.block if begin % source.block == 0 else 1
+        self.batch = source.batch
+        self.threads = source.threads
+
+    @property
+    def unwritten(self) -> Spans:
+        """Those of them that nobody ever wrote."""
+        return [
+            (max(start, self.begin) - self.begin, min(stop, self.end) - self.begin)
+            for start, stop in self.source.unwritten
+            if start < self.end and stop > self.begin
+        ]
+
+    @contextmanager
+    def reading(self) -> Iterator[Read]:
+        """Provide the function that reads; see `FrameSource`."""
+        with self.source.reading() as read:
+
+            def read_part(start: int, stop: int, out: NDArray[Any]) -> None:
+                read(self.begin + start, self.begin + stop, out)
+
+            yield read_part
+
+
+def send_array(images: Any, begin: int, end: int) -> Opening:
+    """Return what opens some frames of an array elsewhere, with no more than they need.
+
+    Frames in memory travel. Of a Dask array its graph does, as far as these frames need it; of
+    other arrays, whatever they are when they are pickled: for Zarr, where the store is. An HDF5
+    dataset is opened anew, by the name of its file, if that is open for reading only.
+    """
+    if isinstance(images, h5py.Dataset) and _can_be_opened_again(images):
+        return partial(_open_dataset, images.file.filename, images.name, begin, end)
+    if isinstance(images, (np.ndarray, h5py.Dataset)) or has_labels(images) or is_dask(images):
+        part = images[begin:end]
+        part = part.data if has_labels(part) else part
+        if is_dask(part):
+            part = _without_the_rest(part)
+        # Errors count frames from here on.
+        return partial(_open_array, part, 0, end - begin, f"images[{begin}:{end}]")
+    return partial(_open_array, images, begin, end, "images")
+
+
+def send_stack(path: Path) -> Send:
+    """Return what tells others to open some frames of a TIFF or Zarr stack, by its path."""
+    path = path.absolute()
+    return lambda begin, end: partial(_open_stack, path, begin, end)
+
+
+@contextmanager
+def _open_stack(path: Path, begin: int, end: int, num_cpus: int | None) -> Iterator[FrameSource]:
+    cores = check_num_cpus(num_cpus)
+    with open_stack(path, cores) as images:
+        yield PartFrames(open_frames(images, cores, str(path)), begin, end)
+
+
+@contextmanager
+def _open_array(
+    images: Any, begin: int, end: int, label: str, num_cpus: int | None
+) -> Iterator[FrameSource]:
+    yield PartFrames(open_frames(images, check_num_cpus(num_cpus), label), begin, end)
+
+
+@contextmanager
+def _open_dataset(
+    path: str, name: str, begin: int, end: int, num_cpus: int | None
+) -> Iterator[FrameSource]:
+    with h5py.File(path, "r") as h5:
+        yield PartFrames(open_frames(h5[name], check_num_cpus(num_cpus)), begin, end)
+
+
+def _can_be_opened_again(dataset: h5py.Dataset) -> bool:
+    """Whether the dataset is in a file that others can open while it is open here."""
+    return dataset.file.mode == "r" and dataset.file.driver in ("sec2", "stdio", "windows")
+
+
+def _without_the_rest(part: Any) -> Any:
+    """Return an array of Dask's without the blocks that it is not made of."""
+    import dask
+
+    distributed = sys.modules.get("distributed")
+    if distributed is not None and distributed.futures_of(part):
+        return part.compute()  # workers have its blocks, but no task can ask for them
+    return dask.optimize(part)[0]
