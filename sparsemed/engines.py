@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from sparsemed.kernels.cores import available_cores
@@ -247,19 +248,24 @@ class _Cluster:
 
     def __init__(self, client: Any) -> None:
         self.client = client
+        self.known: list[str] = []
+        self.last_look = -PATIENCE
         self.had_workers = False
         self.name = f"the Dask scheduler at {getattr(client.scheduler, 'address', 'no address')}"
 
     def workers(self) -> list[str]:
-        if self.client.status != "running":  # it may connect again, but its tasks are gone
-            raise self._lost()
+        self.require_scheduler()
         try:
             return list(self.client.nthreads())
         except Exception as error:  # of many kinds
             raise self._lost() from error
 
+    def require_scheduler(self) -> None:
+        if self.client.status != "running":  # it may connect again, but its tasks are gone
+            raise self._lost()
+
     def check_versions(self) -> None:
-        self.workers()  # or the scheduler is lost
+        self.require_scheduler()
         # A function of ours could not even be named to those who have no sparsemed.
         ask = "__import__('sparsemed.version').version.__version__"
         try:
@@ -276,7 +282,10 @@ class _Cluster:
 
     def look(self, taken: list[str | None]) -> tuple[set[str | None], list[str | None]]:
         """Return which of the places that have a task are lost, and which are free."""
-        workers = self.workers()
+        self.require_scheduler()
+        if not self.known or monotonic() - self.last_look >= PATIENCE:
+            self.known, self.last_look = self.workers(), monotonic()
+        workers = self.known
         free: list[str | None] = [worker for worker in workers if worker not in taken]
         self.had_workers |= bool(workers)
         # A task that may go to anybody brings workers where there are none yet, as some clusters

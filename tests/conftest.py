@@ -77,7 +77,7 @@ def cluster():
 
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0"
         ) as workers,
         Client(workers, set_as_default=False) as client,
     ):

@@ -1,6 +1,9 @@
 """What the benchmarks are made of. Nothing here is timed."""
 
+import itertools
+import json
 import platform
+from pathlib import Path
 
 import h5py
 import hdf5plugin
@@ -12,12 +15,16 @@ pytest.importorskip("psutil", reason="the benchmarks need psutil")
 
 import click
 
-from benchmarks import commit, decode_floor, end_to_end, kernel, layouts
-from benchmarks.__main__ import machine_name
+from benchmarks import commit, decode_floor, end_to_end, kernel, layouts, scaling
+from benchmarks.__main__ import RESULTS, machine_name
 from benchmarks.figure import BEGIN, END, draw, table, write_table
 from benchmarks.growth import slope
 from benchmarks.measurements import NotAvailableError, generate_measurement
+from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.hdf5.commit import changed_file
+from sparsemed.method.ranges import range_count
+
+ROOT = Path(__file__).parent.parent
 
 
 def contender(seconds, peak=2**20):
@@ -297,6 +304,61 @@ def test_table_of_two_contenders():
         "  theirs                 1000.0 ms (1000.0 to 2000.0)",
         "  ratio                  1.500 (1.000 to 2.000)",
     ]
+
+
+CONSTANTS = scaling.Constants(
+    decode=200e6, count=1000e6, together=0.5, conclude=100e6, write=50e6, frame=1e-6, range=0.1,
+    task=0.01, file=1.0, start=5.0,
+)  # fmt: skip
+
+
+def test_the_model_by_hand():
+    # 64,000 frames of 10 kB at 1000 a second: 64 windows, 640 MB; no more than four ranges.
+    work = scaling.Work(1, 64_000, 10_000, 5_000)
+    parts = scaling.predict(CONSTANTS, work, scaling.Site(2, 1, 1e8, 1e9), by_ranges=True)
+    frames = 64_000 + 3 * 200
+    assert scaling.range_count(work, 2) == 4
+    cores = frames * 1e4 / 200e6 + 64 * 200 * 1e4 / 1000e6
+    assert parts["cores"] == pytest.approx(cores / (2 * 0.5) + 4 * 0.11 / 2)
+    assert parts["storage"] == pytest.approx(frames * 5_000 / 1e8)
+    assert parts["scheduler"] == pytest.approx(4 * 0.01)
+    last = 640_000 * (1 / 100e6 + 1 / 50e6) + 0.064 + 1.0
+    assert parts["one process"] == pytest.approx(last + (640_000 + 8 * 64_000) / 1e9)
+    assert parts["start"] == 0
+    longest = max(parts["cores"], parts["storage"], parts["scheduler"])
+    assert scaling.seconds(parts) == pytest.approx(longest + parts["one process"])
+
+
+@pytest.mark.parametrize(
+    ("files", "workers", "disk", "by_ranges", "limit"),
+    [
+        (1, 1, 1e12, False, "cores"),
+        (1, 4, 1e7, True, "storage"),
+        (1000, 4, 1e12, False, "cores"),
+        (1000, 1000, 1e9, False, "storage"),
+        (10**6, 10**6, 1e15, False, "scheduler"),
+    ],
+)
+def test_what_the_model_takes_for_the_limit(files, workers, disk, by_ranges, limit):
+    work = scaling.Work(files, 64_000, 10_000, 5_000)
+    site = scaling.Site(workers, 8, disk, disk)
+    parts = scaling.predict(CONSTANTS, work, site, by_ranges)
+    assert scaling.bottleneck(parts) == limit
+    twice = scaling.predict(CONSTANTS, work._replace(files=2 * files), site, by_ranges)
+    assert scaling.seconds(parts) <= scaling.seconds(twice) <= 2.001 * scaling.seconds(parts)
+
+
+def test_the_model_cuts_as_the_method_does():
+    for frames, workers in itertools.product((1_000, 60_000, 10**6), (1, 2, 7, 300)):
+        work = scaling.Work(1, frames, 4000, 1)
+        images = ArrayFrames(np.broadcast_to(np.uint8(7), (frames, 40, 100)))
+        assert scaling.range_count(work, workers) == range_count(images, 200, workers)
+
+
+def test_the_page_on_scaling_shows_what_was_measured():
+    page = (ROOT / "docs" / "scaling.md").read_text("utf-8")
+    results = json.loads((RESULTS / "scaling-linux-2-cores.json").read_text())
+    assert scaling.with_tables(page, scaling.tables(results)) == page
 
 
 def test_machine_name_tells_nothing_of_its_owner(monkeypatch):
