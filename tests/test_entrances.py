@@ -175,9 +175,9 @@ def note_cores(monkeypatch):
         reading.add(number)
         return ChunkFrames(dataset, number, label, index)
 
-    def compute(*arguments):
-        computing.add(arguments[-1])
-        median_images(*arguments)
+    def compute(frames, rows, starts, length, images, num_cpus, done):
+        computing.add(num_cpus)
+        median_images(frames, rows, starts, length, images, num_cpus, done)
 
     monkeypatch.setattr("sparsemed.frames.opening.ChunkFrames", read)
     monkeypatch.setattr("sparsemed.method.series.median_images", compute)
