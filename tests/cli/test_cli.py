@@ -299,7 +299,9 @@ def test_mistakes_are_one_line_and_nothing_is_done(path, arguments, message):
 def test_a_slip_in_an_option_is_answered_with_what_is_meant(path, command, option, meant):
     result = invoke(command, path, *option)
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1].endswith(meant)
+    said = result.stderr.splitlines()[-1]
+    marks = str.maketrans("", "", "':.")  # versions of click set them differently
+    assert said.translate(marks).endswith(meant.translate(marks))
     assert os.listdir(path.parent) == [path.name]
 
 
