@@ -71,9 +71,9 @@ def _count_below(frames, rows, lo, hi, limit, few, below):  # type: ignore[no-un
 
 @njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
 def _count_below_each(frames, rows, lo, hi, limits, fews, below):  # type: ignore[no-untyped-def]
-    """Do so for GUESSES limits at once, which takes little longer than for two.
+    """Do so for GUESSES limits at once, for which each value is loaded once.
 
-    Each value is loaded once, and four frames at a time are as many as there are registers for.
+    Four frames at a time are as many as there are registers for; 63 times four fill a byte.
     """
     width = hi - lo
     u, v, w, x = limits[0], limits[1], limits[2], limits[3]

@@ -9,12 +9,14 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import hdf5plugin
 import imagecodecs
 import numpy as np
 import pytest
+from h5py.h5d import StoreInfo
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from imagecodecs import h5checksum_fletcher32
@@ -22,7 +24,7 @@ from imagecodecs import h5checksum_fletcher32
 import sparsemed
 from sparsemed.frames import chunks
 from sparsemed.frames.chunks import ChunkFrames
-from sparsemed.frames.layout import obstacle
+from sparsemed.frames.layout import obstacle, read_index
 from sparsemed.frames.opening import open_frames
 
 FILTERS = {
@@ -339,6 +341,31 @@ def test_frames_in_one_piece_of_a_file_that_is_cut_short(tmp_path):
         assert obstacle(dataset) == "its file is shorter than its frames"
         with pytest.raises(OSError, match="frames 150 to 150 cannot be read, the file has become"):
             read(frames, (0, 200))
+
+
+def test_frames_in_one_piece_that_were_never_written(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        h5.create_dataset("image", (9, 5, 6), "u1")
+    with h5py.File(tmp_path / "a.h5") as h5:
+        frames = open_frames(h5["image"], 2)
+        assert not isinstance(frames, ChunkFrames)
+        assert frames.unwritten == [(0, 9)]
+        np.testing.assert_array_equal(read(frames, (0, 9)), np.zeros((9, 5, 6), np.uint8))
+
+
+def test_an_index_that_leads_back_into_itself_has_an_end():
+    given = []
+
+    def for_ever(take):
+        while take(StoreInfo((0, 0, 0), 0, 800, 30)) is None:
+            given.append(1)
+
+    dataset = SimpleNamespace(
+        shape=(4, 5, 6), chunks=(1, 5, 6), dtype=np.dtype("u1"),
+        id=SimpleNamespace(chunk_iter=for_ever),
+    )  # fmt: skip
+    assert read_index(dataset).is_damaged
+    assert len(given) < 1000
 
 
 def test_nothing_is_written_beyond_the_frames_asked_for(tmp_path):

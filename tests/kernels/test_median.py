@@ -411,8 +411,8 @@ def plain(monkeypatch):
     monkeypatch.setattr(median, "_count_below_each", watched.each)
     monkeypatch.setattr(median, "_count_in_column", median._count_in_column.py_func)
 
-    def run(frames, starts, length):
-        images = np.empty((len(starts), frames.shape[2]), frames.dtype)
+    def run(frames, starts, length, done=0, before=0):
+        images = np.full((len(starts), frames.shape[2]), before, frames.dtype)
         with np.errstate(over="ignore"):  # compiled integers wrap without a word
             median._select_in_chunk.py_func(
                 frames[:, 0],
@@ -422,7 +422,7 @@ def plain(monkeypatch):
                 median._bits(frames.dtype),
                 0,
                 frames.shape[2],
-                0,
+                done,
                 images,
             )
         return images[:, np.newaxis]
@@ -489,6 +489,13 @@ def test_pixels_are_searched_for_together_or_one_by_one(plain, monkeypatch, few)
             found = plain(frames, starts, 20)
             expected = of_each_window(frames, starts, 20)
             np.testing.assert_array_equal(found, expected, strict=True)
+
+
+def test_a_window_begins_where_the_last_launch_has_ended(plain):
+    frames = np.full((100, 1, 4), 77, np.uint8)
+    found = plain(frames, np.array([0, 50]), 50, done=1, before=78)
+    assert (found[1] == 77).all()
+    assert (plain.guessed, plain.counted) == ([50], [])
 
 
 def test_guesses_that_fail_are_not_made_again(plain):
