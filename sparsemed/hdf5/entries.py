@@ -125,11 +125,14 @@ class Attributes(Mapping[str, Any]):
         self._place = place
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._place.attrs:
+        attributes = self._place.attrs  # made anew each time it is asked for
+        if name not in attributes:
             raise KeyError(name)
-        label = f"{printable(self._place.file.filename)}: attribute {quoted(name)}"
-        _check_type(self._place.attrs.get_id(name).get_type(), label)
-        return self._place.attrs[name]
+        kind = attributes.get_id(name).get_type()
+        if isinstance(kind, _MADE_UP):  # few are, and messages take their time
+            label = f"{printable(self._place.file.filename)}: attribute {quoted(name)}"
+            _check_type(kind, label)
+        return attributes[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._place.attrs)
@@ -243,6 +246,12 @@ def _sources(plist: Any, label: str) -> set[tuple[str, str]]:
                 "and is not read"
             )
     return sources
+
+
+_MADE_UP = (
+    h5py.h5t.TypeOpaqueID, h5py.h5t.TypeCompoundID, h5py.h5t.TypeArrayID, h5py.h5t.TypeVlenID,
+)  # fmt: skip
+"""Kinds of data types that `_check_type` looks into."""
 
 
 def _check_type(kind: Any, label: str) -> None:
