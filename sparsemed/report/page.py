@@ -50,7 +50,7 @@ def make_page(
         generator=escaped(f"sparsemed {__version__}"),
         policy=(
             "default-src 'none'; img-src data:; "
-            f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+            f"style-src '{digest(style)}'; script-src '{digest(script)}'"
         ),
         title=escaped(f"{name} – background"),
         style=style,
@@ -206,6 +206,7 @@ def _versions() -> str:
     return section("versions", "Versions", table(rows))
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """Return how a content security policy knows a style or a script."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"

@@ -21,7 +21,7 @@ _DOTS_PER_INCH = 150
 
 def grey_picture(image: NDArray[Any], low: float, high: float, shrink: int, label: str) -> str:
     """Return an image in 8-bit grey, from black at `low` to white at `high`."""
-    small = _shrunken(image, shrink)
+    small = shrunken(image, shrink)
     grey = np.clip(np.rint((small - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
     height, width = grey.shape
     return _picture(grey_png(grey), width, height, label)
@@ -57,7 +57,7 @@ def shrinkage(images: NDArray[Any]) -> int:
     return math.ceil(math.sqrt(images[0].size / _PIXELS))
 
 
-def _shrunken(image: NDArray[Any], factor: int) -> NDArray[np.float64]:
+def shrunken(image: NDArray[Any], factor: int) -> NDArray[np.float64]:
     """Return the means of squares of `factor` pixels a side; what is left at the end is cut."""
     height, width = (max(1, length // factor) for length in image.shape)
     cut = image[: height * factor, : width * factor].astype(np.float64)

@@ -1,0 +1,187 @@
+import base64
+import os
+import re
+import shutil
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from sparsemed.report.overview import MOST_ROWS, Entry, make_overview
+from sparsemed.report.thumbnail import MOST_BYTES, thumbnail
+
+NOISE = np.random.default_rng(0).integers(0, 256, size=(200, 400), dtype=np.uint8)
+
+HOSTILE = (
+    "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\u202e\x1b[2J"
+)
+
+ENTRIES = [
+    Entry("M10.rtdc", "data", "good", (), ("Flicker: 0 %",), frames=2000, kept=8, windows=10,
+          seconds=2.5, megabytes_per_second=100.0, thumbnail=thumbnail(NOISE)),
+    Entry("M9.rtdc", "data", "look here", ("Streaks: in 3 % → measure for longer",), ("a: 1",),
+          frames=90000, kept=9, windows=10, seconds=0.5, megabytes_per_second=7.0,
+          link="../data/M9_report.html", thumbnail=thumbnail(NOISE[:80])),
+    Entry("M11.rtdc", "data", "waiting"),
+    Entry(f"M1{HOSTILE}.rtdc", HOSTILE, "failed", (HOSTILE, "x" * 5000)),
+    Entry("M2.rtdc", "data", "cannot tell", ("few frames",), frames=100, kept=1, windows=2),
+    Entry("M3.rtdc", "data", "not judged", frames=1000, kept=10),
+]  # fmt: skip
+
+
+def page_of(folder, entries=ENTRIES):
+    path = folder / "index.html"
+    text = make_overview(entries, "6 measurements", f"All are through {HOSTILE}", "sparsemed:k=7")
+    path.write_text(text, encoding="utf-8", errors="replace")
+    return path
+
+
+@pytest.mark.parametrize(
+    "shape", [(80, 320), (1, 1), (1, 5000), (3000, 2), (1024, 1280), (250, 250)]
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_thumbnail_is_small_whatever_the_image(shape, dtype):
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
+    for each in (image, np.zeros_like(image)):
+        stored = base64.b64decode(thumbnail(each).partition(",")[2])
+        assert len(stored) <= MOST_BYTES
+        height, width = imagecodecs.jpeg8_decode(stored).shape
+        assert 1 <= height <= 80
+        assert 1 <= width <= 160
+
+
+def test_a_thumbnail_shows_the_image():
+    image = np.full((160, 320), 40, np.uint8)
+    image[:, 160:] = 60
+    shown = imagecodecs.jpeg8_decode(base64.b64decode(thumbnail(image).partition(",")[2]))
+    assert shown.shape == (80, 160)
+    assert shown[:, :70].max() < 10
+    assert shown[:, 90:].min() > 245
+
+
+def test_the_page_is_bounded(tmp_path):
+    """The largest that 2,000 measurements can make, and more of them make it no larger."""
+    picture = thumbnail(NOISE)
+    worst = [
+        Entry(
+            f"{number:05d}" + "n" * 95, "f" * 200, "look here", ("r" * 400,) * 5, ("n" * 40,) * 13,
+            frames=10**9, kept=10**5, windows=10**6, seconds=1e5, megabytes_per_second=1e4,
+            link="l" * 300, thumbnail=picture,
+        )
+        for number in range(MOST_ROWS + 1)
+    ]  # fmt: skip
+    size = page_of(tmp_path, worst[:MOST_ROWS]).stat().st_size
+    assert size < 15e6
+    page = page_of(tmp_path, worst)
+    assert page.stat().st_size < size + 500
+    assert "1 more, which call for no more of a look" in page.read_text("utf-8")
+
+
+# In a browser -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    program = next(filter(None, map(shutil.which, names)), None)
+    with playwright.sync_playwright() as driver:
+        if program is None and not os.path.exists(driver.chromium.executable_path):
+            pytest.skip("no browser: apt-get install chromium, or playwright install chromium")
+        browser = driver.chromium.launch(executable_path=program)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, tmp_path):
+    """Return a function that opens the page; in the end nothing may have gone wrong in it."""
+    contexts, complaints, requests = [], [], []
+    path = page_of(tmp_path)
+
+    def open_page(**options):
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert {url for url in requests if not url.startswith("data:")} == {path.as_uri()}
+
+
+def names(page):
+    found = page.locator("#measurements tbody th").evaluate_all(
+        "heads => heads.map(head => head.firstChild.textContent)"
+    )
+    return [re.match(r"M[0-9]+", name)[0] for name in found]
+
+
+def test_what_calls_for_a_look_comes_first_also_without_javascript(visit):
+    page = visit(java_script_enabled=False)
+    assert names(page) == ["M1", "M9", "M2", "M3", "M10", "M11"]
+    assert page.locator(".sorting").is_hidden()
+    assert page.locator("#headline").inner_text().split() == [
+        *("1", "✗", "failed", "1", "▲", "look", "here", "1", "?", "cannot", "tell"),
+        *("1", "not", "judged", "1", "✓", "good", "1", "waiting"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "first", "second"),
+    [
+        ("Verdict", "M11 M10 M3 M2 M9 M1", "M1 M9 M2 M3 M10 M11"),
+        ("Measurement", "M1 M2 M3 M9 M10 M11", "M11 M10 M9 M3 M2 M1"),
+        ("Frames", "M9 M10 M3 M2 M1 M11", "M2 M3 M10 M9 M1 M11"),  # what is not known comes last
+        ("Kept", "M2 M10 M9 M1 M3 M11", "M9 M10 M2 M1 M3 M11"),
+        ("Seconds", "M10 M9 M1 M2 M3 M11", "M9 M10 M1 M2 M3 M11"),
+        ("MB/s", "M9 M10 M1 M2 M3 M11", "M10 M9 M1 M2 M3 M11"),
+    ],
+)
+def test_a_click_sorts_and_another_turns_it_around(visit, column, first, second):
+    page = visit()
+    head = page.locator("#measurements thead button", has_text=column)
+    for order in (first, second):
+        head.click()
+        assert names(page) == order.split()
+        sorted_by = page.locator("#measurements thead th[aria-sort]")
+        assert sorted_by.inner_text().startswith(column)
+        assert page.locator("select").input_value() == head.get_attribute("value")
+
+
+def test_on_a_phone_one_chooses_what_to_sort_by(visit):
+    page = visit(viewport={"width": 390, "height": 844})
+    assert page.locator("thead").is_hidden()
+    page.locator("select").select_option("Frames")
+    assert names(page)[0] == "M9"
+    row = page.locator("#measurements tbody tr").first
+    assert row.locator(".frames").inner_text() == "90,000"
+    assert row.locator("img").is_visible()
+    box = row.bounding_box()
+    assert box["width"] <= 390
+
+
+@pytest.mark.parametrize("width", [320, 390, 800, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_the_screen(visit, width, scheme):
+    page = visit(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.locator("summary").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (colour == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_thumbnails_are_seen_and_text_does_nothing(visit):
+    page = visit()
+    widths = page.evaluate("Promise.all([...document.images].map(async (image) => {"
+                           " await image.decode(); return image.naturalWidth; }))")  # fmt: skip
+    assert len(widths) == 2
+    assert min(widths) > 100
+    assert page.title() == "6 measurements"
+    assert "<script>" in page.locator("#measurements tbody th").first.inner_text()
+    assert page.locator("a").get_attribute("href") == "../data/M9_report.html"
