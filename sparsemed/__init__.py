@@ -12,9 +12,11 @@ from sparsemed.version import __version__
 __all__ = [
     "BackgroundSparseMed",
     "BackgroundWarning",
+    "FileResult",
     "SparseBackground",
     "__version__",
     "compute_background",
+    "compute_files",
     "load",
     "median_image",
 ]
@@ -22,15 +24,19 @@ __all__ = [
 _MODULES = {
     "BackgroundSparseMed": "sparsemed.jobs.job",
     "BackgroundWarning": "sparsemed.warned",
+    "FileResult": "sparsemed.jobs.file_result",
     "SparseBackground": "sparsemed.background",
     "compute_background": "sparsemed.background",
+    "compute_files": "sparsemed.jobs.many",
     "load": "sparsemed.loading",
     "median_image": "sparsemed.kernels.median",
 }
 
 if TYPE_CHECKING:
     from sparsemed.background import SparseBackground, compute_background
+    from sparsemed.jobs.file_result import FileResult
     from sparsemed.jobs.job import BackgroundSparseMed
+    from sparsemed.jobs.many import compute_files
     from sparsemed.kernels.median import median_image
     from sparsemed.loading import load
     from sparsemed.warned import BackgroundWarning

@@ -10,6 +10,7 @@ import multiprocessing
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sparsemed.progress import Progress
 from sparsemed.rtdc.output import write_background
 from sparsemed.rtdc.pipeline_id import CODE, GENERATION, to_ppid
 from sparsemed.version import __version__
+from sparsemed.warned import keeping_warnings
 
 TESTED = "0.31"
 """The versions of dcnum that the tests run with: all that begin with this."""
@@ -71,9 +73,9 @@ class BackgroundSparseMed(Ours, Theirs):  # type: ignore[misc]
         super().process(progress)
         self.image_proc.value = self.get_progress()
 
-    def _tell(self, text: str) -> None:
+    def _keeping_warnings(self) -> AbstractContextManager[list[str]]:
         # A job of dcnum keeps its log in the result, and nobody sees Python's warnings.
-        self.logger.warning(text)
+        return keeping_warnings(self._warned, self.logger.warning)
 
     def _note_progress(self, fraction: float) -> None:
         super()._note_progress(fraction)

@@ -13,7 +13,9 @@ PAUSE = 1 / 19
 
 
 @contextmanager
-def following(progress: Progress | bool | None, count: int) -> Iterator[Progress]:
+def following(
+    progress: Progress | bool | None, count: int, unit: str = " frames"
+) -> Iterator[Progress]:
     """Provide the function to which work tells how far it has come, as often as it likes.
 
     Of these fractions, no more than 20 a second are passed on. The first one
@@ -26,6 +28,8 @@ def following(progress: Progress | bool | None, count: int) -> Iterator[Progress
         suits a terminal or a notebook, whichever this is. None and False: nowhere.
     count : int
         Number of frames, for the bar.
+    unit : str
+        What is counted, if not frames.
 
     Raises
     ------
@@ -43,7 +47,7 @@ def following(progress: Progress | bool | None, count: int) -> Iterator[Progress
     if progress is None or progress is False:
         yield ignore
     elif progress is True:
-        with bar(count) as shown, following(shown, count) as report:
+        with bar(count, unit=unit) as shown, following(shown, count) as report:
             yield report
     elif callable(progress):
         progress(0.0)
@@ -56,29 +60,40 @@ def following(progress: Progress | bool | None, count: int) -> Iterator[Progress
 
 
 @contextmanager
-def bar(count: int, text: str | None = None, *, keep: bool = True) -> Iterator[Progress]:
+def bar(
+    count: int,
+    text: str | Callable[[], str] | None = None,
+    *,
+    keep: bool = True,
+    unit: str = " frames",
+) -> Iterator[Progress]:
     """Show a bar of tqdm's with frames per second and the time that remains.
 
     Parameters
     ----------
     count : int
         Number of frames.
-    text : str, optional
-        What stands before the bar.
+    text : str or callable, optional
+        What stands before the bar; a callable is asked for it again and again.
     keep : bool
         Whether the bar stays when the work is over.
+    unit : str
+        What is counted, if not frames.
     """
     if sys.stderr is None:  # an application with windows alone, or after 2>&-
         yield ignore
         return
     from tqdm.auto import tqdm  # tells a notebook from a terminal; takes a moment to import
 
+    ask = text if callable(text) else None
     with tqdm(
-        total=count, desc=text, leave=keep, unit=" frames", unit_scale=True,
+        total=count, desc=text if ask is None else ask(), leave=keep, unit=unit, unit_scale=True,
         mininterval=0, miniters=1, dynamic_ncols=True,
     ) as shown:  # fmt: skip
 
         def show(fraction: float) -> None:
+            if ask is not None:
+                shown.set_description(ask(), refresh=False)
             shown.update(round(fraction * count) - shown.n)
 
         yield show

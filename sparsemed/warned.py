@@ -36,6 +36,11 @@ class _Hearing(NamedTuple):
     texts: list[str]
     tell: Callable[[str], None]
 
+    def hear(self, text: str) -> None:
+        if text not in self.texts:
+            self.texts.append(text)
+            self.tell(text)
+
 
 def tell_python(text: str) -> None:
     """Issue a Python warning, as if whoever called this package had done so."""
@@ -55,14 +60,13 @@ def warn(text: str) -> None:
     hearing = _hearing.get()
     if hearing is None:
         tell_python(text)
-    elif text not in hearing.texts:
-        hearing.texts.append(text)
-        hearing.tell(text)
+    else:
+        hearing.hear(text)
 
 
 @contextmanager
 def keeping_warnings(
-    texts: list[str] | None = None, tell: Callable[[str], None] = tell_python
+    texts: list[str] | None = None, tell: Callable[[str], None] | None = None
 ) -> Iterator[list[str]]:
     """Keep the text of what is warned of meanwhile, in this thread.
 
@@ -70,14 +74,17 @@ def keeping_warnings(
     ----------
     texts : list of str, optional
         Where they are added; what is in it already is not said again.
-    tell : callable
-        What says them.
+    tell : callable, optional
+        What says them. Default: who keeps warnings around this hears them, and else Python.
 
     Yields
     ------
     list of str
     """
     kept: list[str] = [] if texts is None else texts
+    if tell is None:
+        around = _hearing.get()
+        tell = tell_python if around is None else around.hear
     token = _hearing.set(_Hearing(kept, tell))
     try:
         yield kept

@@ -332,7 +332,7 @@ def test_to_look_through_a_folder_opens_nothing_outside_of_it(home, away, words,
     lead(home / "in_bg.rtdc", way, away)  # is it a result?
     with Watch(away) as watch:
         with pytest.raises(ValueError, match="does not follow"):
-            command(*words, path=home, output=home / "results", basins="off")
+            command(*words, path=home, output=home.parent / "results", basins="off")
         assert not watch.opened
     assert {each.name for each in home.rglob("*") if each.is_file()} == {"in.rtdc", "in_bg.rtdc"}
 

@@ -1,14 +1,17 @@
 """The command ``sparsemed compute``: options in, a line or JSON object a measurement out."""
 
-import json
 import logging
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sparsemed.cli.ending import Ending
+from sparsemed.cli.following import Followed
+from sparsemed.cli.lines import show_result
 from sparsemed.cli.messages import Failure, Mistake, is_terminal, log_lines, one_line_errors
 from sparsemed.cli.options import (
     PARAMETER_HELP,
@@ -17,10 +20,11 @@ from sparsemed.cli.options import (
     basins_option,
     parse_settings,
 )
-from sparsemed.printable import printable
 
 if TYPE_CHECKING:
     from sparsemed.hdf5.reach import Policy
+    from sparsemed.jobs.file_result import FileResult
+    from sparsemed.jobs.summary import Summary
 
 COMPUTE_HELP = f"""{PARAMETER_HELP}
 \b
@@ -31,6 +35,8 @@ Examples:
   sparsemed compute *.rtdc -k split_time=0.5   each next to its measurement
   sparsemed compute -r data -o results         all below data, into results
   sparsemed compute -r data --dry-run          only says what it would do
+  sparsemed compute -r data --summary night    and the page night/index.html
+  sparsemed compute -r data --dask local       several at a time, here
 
 \b
 Exit status:
@@ -41,15 +47,9 @@ Exit status:
   143  the same, by the signal TERM (and 129 by HUP)
 """
 
-PLAN = (
-    "{input}: {frames:,} frames of {height} × {width}, {windows:,} windows "
-    "of {window:,} frames -> {output} ({change})"
-)
 
-SUMMARY = (
-    "{input}: {frames:,} frames, {windows:,} windows, {kept:,} kept, {seconds:.2f} s, "
-    "{megabytes_per_second:,.0f} MB/s -> {output}"
-)
+_STANDING = {"planned": "planned", "skipped": "up to date"}
+"""What counts in place of a verdict."""
 
 
 @click.command(cls=Settable, epilog=COMPUTE_HELP)
@@ -66,6 +66,20 @@ SUMMARY = (
 @click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
 @click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
 @basins_option
+@click.option("--redo", is_flag=True, help="Compute what is up to date, too.")
+@click.option(
+    "--dask",
+    metavar="WHERE",
+    help="Compute on workers of Dask's: local, tcp://HOST:PORT of a scheduler, or its file.",
+)
+@click.option("--shard", metavar="I/N", help="Take part I of N, for N jobs that have no scheduler.")
+@click.option(
+    "--summary",
+    "summary_folder",
+    metavar="FOLDER",
+    type=PathType(file_okay=False),
+    help="Write an overview there: index.html, summary.csv, summary.json.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a measurement.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
@@ -78,6 +92,10 @@ def compute(
     settings: tuple[str, ...],
     num_cpus: int | None,
     basins: "Policy",
+    redo: bool,
+    dask: str | None,
+    shard: str | None,
+    summary_folder: Path | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -99,63 +117,84 @@ def compute(
     uncompressed. It ends with the verdict on the background: good, look here,
     or cannot tell; `sparsemed report` shows why. A bar shows the progress if this is a terminal.
     Of several, which failed, the verdicts and the time are said at the end.
+
+    What is done is left as it is: a measurement whose result is whole, has these
+    parameters and is not older than it is up to date. So the same command again
+    goes on where it stopped; --redo computes all.
     """
-    with one_line_errors(Mistake):
-        if quiet and verbose:
-            raise ValueError("there can be only one of --quiet and --verbose")
-        from sparsemed.jobs.selection import choose_runs
-        from sparsemed.kernels.cores import check_num_cpus
-        from sparsemed.parameters import Parameters
-        from sparsemed.rtdc.pipeline_id import CODE, to_ppid
+    with ExitStack() as stack:
+        with one_line_errors(Mistake):
+            if quiet and verbose:
+                raise ValueError("there can be only one of --quiet and --verbose")
+            from sparsemed.jobs.carrying_out import Order
+            from sparsemed.jobs.clusters import dask_client
+            from sparsemed.jobs.selection import choose_runs
+            from sparsemed.jobs.shards import read_shard, take_shard
+            from sparsemed.jobs.summary import Summary
+            from sparsemed.kernels.cores import check_num_cpus
+            from sparsemed.parameters import Parameters
 
-        parameters = Parameters(**parse_settings(settings))
-        num_cpus = check_num_cpus(num_cpus)
-        level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
-        with log_lines(level):
+            parameters = Parameters(**parse_settings(settings))
+            if num_cpus is not None:
+                check_num_cpus(num_cpus)
+            has_summary = summary_folder is not None
+            order = Order(parameters, num_cpus, basins, redo, dry_run, thumbnails=has_summary)
+            part = None if shard is None else read_shard(shard)
+            level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
+            log = stack.enter_context(log_lines(level))
             runs = choose_runs(paths, recursive=recursive, output=output, in_place=in_place)
-
-    show_bar = is_terminal() and not quiet
-    if dry_run and not as_json and not quiet:
-        click.echo(f"pipeline identifier: {to_ppid(asdict(parameters))}")
-    ending = Ending()
-    for number, run in enumerate(runs, 1):
-        name = run.source.name if len(runs) == 1 else f"{number}/{len(runs)} {run.source.name}"
-        row: dict[str, Any] = {"input": str(run.source), "output": str(run.output)}
-        warned: list[str] = []
-        try:
-            with one_line_errors(), log_lines(level, run.source) as warned:
-                run.check()
-                if dry_run:
-                    row |= run.plan(parameters, basins)
-                else:
-                    text = printable(name) if show_bar else None
-                    row |= run.compute(parameters, num_cpus, basins, text)
-                row["ppid"] = to_ppid(asdict(parameters))
-        except Failure as failure:
-            message = failure.message
-            if row["input"] not in message:
-                message = f"{row['input']}: {message}"
-            Failure(message).show()
-            ending.failed.append(message)
-            row |= {"status": "failed", "error": message}
-        else:
-            ending.verdicts[row.get("verdict", "planned")] += 1
-        row["warnings"] = warned
-        if as_json:
-            click.echo(json.dumps(row))
-        elif "error" not in row and not quiet:
-            line = (PLAN if dry_run else SUMMARY).format(**row)
-            if not dry_run and row["replaces"] and not row["replaces"].startswith(CODE):
-                line += f", in place of {row['replaces']}"
-            if not dry_run:
-                line += f"; {_verdict(row)}"
-            click.echo(printable(line))
-    ending.show(with_verdicts=not (quiet or dry_run))
-    if ending.failed:
+            if part is not None:
+                runs = take_shard(runs, part)
+            client = summary = None
+            if dask is not None and not dry_run:
+                client = stack.enter_context(dask_client(dask, num_cpus))
+            if summary_folder is not None and not dry_run:
+                summary = Summary(summary_folder, runs, order.ppid, part)
+        if dry_run and not as_json and not quiet:
+            click.echo(f"pipeline identifier: {order.ppid}")
+        has_bar = is_terminal() and not quiet
+        show = partial(
+            show_result, as_json=as_json, quiet=quiet, beside_bar=has_bar
+        )
+        followed = Followed(runs, order, client, log, has_bar)
+        ending = Ending()
+        is_well = _show_all(followed, show, summary, ending)
+        if left := len(runs) - ending.count:
+            text = f"{left} of {len(runs)} measurements are left; the same command again goes on"
+            click.echo(text, err=True)
+        ending.show(with_verdicts=not (quiet or dry_run))
+    if ending.failed or not is_well:
         click.get_current_context().exit(1)
 
 
-def _verdict(row: dict[str, Any]) -> str:
-    """Return the verdict on a background, with what it is about."""
-    causes = [each["title"] for each in row["findings"] if each["verdict"] == row["verdict"]]
-    return row["verdict"] if row["verdict"] == "good" else f"{row['verdict']}: {causes[0]}"
+def _show_all(
+    results: "Iterable[FileResult]",
+    show: "Callable[[FileResult], None]",
+    summary: "Summary | None",
+    ending: Ending,
+) -> bool:
+    """Show what comes of each measurement; return whether that could be said of all."""
+    try:
+        with one_line_errors(), _finishing(summary):
+            for result in results:
+                show(result)
+                if result.error is not None:
+                    ending.failed.append(result.error)
+                else:
+                    ending.verdicts[result.verdict or _STANDING[result.status]] += 1
+                if summary is not None:
+                    summary.add(result)
+    except Failure as failure:  # no more workers, or no room for the summary
+        failure.show()
+        return False
+    return True
+
+
+@contextmanager
+def _finishing(summary: "Summary | None") -> Iterator[None]:
+    """Bring a summary to its end, however that comes."""
+    try:
+        yield
+    finally:
+        if summary is not None:
+            summary.finish()

@@ -17,9 +17,14 @@ class Ending:
         self.failed: list[str] = []
         self._began = time.perf_counter()
 
+    @property
+    def count(self) -> int:
+        """How many files there were so far."""
+        return sum(self.verdicts.values()) + len(self.failed)
+
     def show(self, *, with_verdicts: bool) -> None:
         """Say which files failed, and unless only errors are wanted how good the others are."""
-        count = sum(self.verdicts.values()) + len(self.failed)
+        count = self.count
         if count <= 1:
             return
         if self.failed:

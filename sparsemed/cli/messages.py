@@ -41,17 +41,16 @@ def one_line_errors(kind: type[Failure] = Failure) -> Iterator[None]:
 
 
 @contextmanager
-def log_lines(level: int, about: Path | None = None) -> Iterator[list[str]]:
+def log_lines(level: int, about: Path | None = None) -> Iterator["LogLines"]:
     """Show what the package logs from some level on, as lines that say what they are about.
 
-    So are its warnings, the texts of which are yielded.
+    So are its warnings.
     """
     logger = logging.getLogger("sparsemed")
     before = logger.level
-    handler = _LogLines(about)
+    handler = LogLines(about)
     logger.addHandler(handler)
     logger.setLevel(level)
-    warned: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", BackgroundWarning)
         show_other = warnings.showwarning
@@ -60,13 +59,12 @@ def log_lines(level: int, about: Path | None = None) -> Iterator[list[str]]:
             if not issubclass(category, BackgroundWarning):
                 show_other(message, category, *where, **more)
                 return
-            warned.append(str(message))
             if level <= logging.WARNING:
                 handler.say("Warning", str(message))
 
         warnings.showwarning = show
         try:
-            yield warned
+            yield handler
         finally:
             logger.setLevel(before)
             logger.removeHandler(handler)
@@ -77,12 +75,18 @@ def is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-class _LogLines(logging.Handler):
-    """Writes to the terminal, above the bar if there is one."""
+class LogLines(logging.Handler):
+    """Writes to the terminal, above the bar if there is one.
+
+    Attributes
+    ----------
+    about : Path or None
+        The file that lines begin with, unless they name it.
+    """
 
     def __init__(self, about: Path | None) -> None:
         super().__init__()
-        self.about = None if about is None else str(about)
+        self.about = about
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -94,7 +98,7 @@ class _LogLines(logging.Handler):
 
         if sys.stderr is None:
             return
-        if self.about is not None and self.about not in message:
+        if self.about is not None and str(self.about) not in message:
             message = f"{self.about}: {message}"
         line = printable(f"{kind}: {message}")
         with suppress(OSError):  # a measurement does not fail because nobody can be warned

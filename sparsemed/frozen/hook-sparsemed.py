@@ -21,14 +21,16 @@ def _is_codec(name: str) -> bool:
 hiddenimports = [
     *collect_submodules("imagecodecs", filter=_is_codec),
     "sparsemed.background",
+    "sparsemed.jobs.file_result",
     "sparsemed.jobs.job",
+    "sparsemed.jobs.many",
     "sparsemed.kernels.median",
     "sparsemed.loading",
     "sparsemed.warned",
 ]
 # The filters of HDF5 are libraries, but no modules, and are looked for in this very folder.
 binaries = collect_dynamic_libs("hdf5plugin")
-datas = collect_data_files("sparsemed", includes=["report/page.*"])
+datas = collect_data_files("sparsemed", includes=["report/page.*", "report/overview.*"])
 for name in ("sparsemed", "numpy", "numba", "h5py", "hdf5plugin", "imagecodecs", "matplotlib"):
     with suppress(PackageNotFoundError):  # the report tells the versions of those there are
         datas += copy_metadata(name)

@@ -4,7 +4,7 @@ import functools
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -32,7 +32,7 @@ from sparsemed.rtdc.inputs import measurement_frames, measurement_time, send_mea
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import check_output
 from sparsemed.rtdc.pipeline_id import CODE, from_ppid, to_ppid
-from sparsemed.warned import keeping_warnings, tell_python
+from sparsemed.warned import keeping_warnings
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -166,7 +166,7 @@ class BackgroundSparseMed:
         self.sample: Sample | None = None
         self._warned: list[str] = []
         try:
-            with keeping_warnings(self._warned, self._tell):
+            with self._keeping_warnings():
                 self._open(input_data)
                 self._scan = scanning(executor, self._send(), ranges, num_cpus)
                 self._shape = self._frames.shape
@@ -281,7 +281,7 @@ class BackgroundSparseMed:
     def _following(self, progress: Progress | bool | None) -> Iterator[None]:
         with following(progress, self.image_count) as self._report:
             try:
-                with keeping_warnings(self._warned, self._tell):
+                with self._keeping_warnings():
                     yield
             finally:
                 self._report = ignore
@@ -326,8 +326,8 @@ class BackgroundSparseMed:
         self.bg_images = background.series
         return background
 
-    def _tell(self, text: str) -> None:
-        tell_python(text)
+    def _keeping_warnings(self) -> AbstractContextManager[list[str]]:
+        return keeping_warnings(self._warned)
 
     def _pass_over(self) -> Background:
         """Compute the background of the frames, and keep some of these."""

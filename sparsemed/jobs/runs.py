@@ -2,7 +2,6 @@
 
 import os
 import time
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sparsemed.hdf5.entries import has_entry
 from sparsemed.hdf5.opening import open_restored
 from sparsemed.hdf5.reach import Policy
-from sparsemed.progress import bar
+from sparsemed.progress import Progress
 from sparsemed.rtdc.pipeline_id import CODE
 from sparsemed.storage import disk
-from sparsemed.warned import keeping_warnings
 
 if TYPE_CHECKING:
     from sparsemed.parameters import Parameters
@@ -93,11 +91,17 @@ class Run(NamedTuple):
         }
 
     def compute(
-        self, parameters: "Parameters", num_cpus: int, basins: Policy, name: str | None
+        self,
+        parameters: "Parameters",
+        num_cpus: int,
+        basins: Policy,
+        progress: Progress | None = None,
+        is_pictured: bool = False,
     ) -> dict[str, Any]:
-        """Compute, write and judge a background, with a bar of that name."""
+        """Compute, write and judge a background; and draw it, small, if it is to be pictured."""
         from sparsemed.jobs.job import BackgroundSparseMed
         from sparsemed.quality import assess, overall
+        from sparsemed.report.thumbnail import thumbnail
 
         if self.folder_is_made:
             self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -106,11 +110,9 @@ class Run(NamedTuple):
         job = BackgroundSparseMed(
             self.source, self.output, num_cpus=num_cpus, basins=basins, **asdict(parameters)
         )
-        with bar(job.image_count, name, keep=False) if name else nullcontext() as progress:
-            with job:
-                result = job.process_approach(progress)
-            with keeping_warnings(list(job.warnings)):
-                result.save(self.output)  # records two paths, where the class records one
+        with job:
+            result = job.process_approach(progress)
+        result.save(self.output)  # records two paths, where the class records one
         seconds = time.perf_counter() - began
         height, width = job.image_shape
         findings = assess(result, job.sample)
@@ -126,7 +128,8 @@ class Run(NamedTuple):
             "megabytes_per_second": round(size / seconds / 1e6, 3),
             "replaces": replaced,
             "verdict": overall(findings),
-            "findings": [finding._asdict() for finding in findings],
+            "findings": findings,
+            "thumbnail": thumbnail(result.images[len(result.images) // 2]) if is_pictured else None,
         }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.opening import open_restored
 from sparsemed.jobs.runs import FILE_SUFFIXES, SUFFIX, Run, has_own_images
 from sparsemed.rtdc.measurement import Measurement
@@ -149,7 +150,7 @@ def _content(path: Path) -> Literal["images", "cells", "no images"]:
     """Return what a file of a folder may hold. What is broken is taken, lest nobody notice it."""
     try:
         with Measurement(path, basins="off") as measurement:  # it opens no other file
-            if measurement.metadata.get("pipeline:dcnum segmenter"):
+            if Attributes(measurement.events.h5).get("pipeline:dcnum segmenter"):
                 return "cells"  # that were found in frames, and no frames
             has_images = bool(measurement.basins) or measurement.own("image") is not None
             return "images" if has_images else "no images"
@@ -195,6 +196,8 @@ def choose_runs(
                 "give it once, with --in-place"
             )
         given.add(path.resolve())
+        if recursive and output is not None and not to_file:
+            _check_outside(output, path)
     chosen = choose_files(paths, "measurements", recursive=recursive)
     if in_place:
         return [Run(path, path, in_place=True) for path, _ in chosen]
@@ -208,6 +211,15 @@ def choose_runs(
             runs.append(Run(source, output / _result_name(within), folder_is_made=True))
     check_distinct((run.source, run.output) for run in runs)
     return runs
+
+
+def _check_outside(output: Path, folder: Path) -> None:
+    """Check that results do not go to a folder that is searched for measurements."""
+    if folder.resolve() in output.resolve().parents:
+        raise ValueError(
+            f"{output}: lies in the folder {folder}, which is searched for measurements; give one "
+            "beside it, or none, and results go next to their measurements"
+        )
 
 
 def check_paths(paths: Sequence[Path]) -> None:

@@ -47,7 +47,7 @@ def ppid(path):
 def test_the_result_is_next_to_the_measurement(path):
     before = path.read_bytes()
     for _ in range(2):  # the second time, the result is replaced
-        result = invoke("compute", path)
+        result = invoke("compute", path, "--redo")
         assert result.exit_code == 0, result.output
         output = path.with_name("in_bg.rtdc")
         assert re.fullmatch(
@@ -259,7 +259,7 @@ def test_the_plan_is_what_is_done(path):
 def test_quiet_and_verbose(path):
     quiet = invoke("compute", path, "--quiet")
     assert (quiet.exit_code, quiet.output) == (0, "")
-    verbose = invoke("compute", path, "--verbose")
+    verbose = invoke("compute", path, "--verbose", "--redo")
     assert f"Info: {path}: Cleansing keeps 39 of 39 background images" in verbose.stderr
     assert logging.getLogger("sparsemed").handlers == []
 

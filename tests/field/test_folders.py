@@ -163,7 +163,7 @@ def test_a_recorded_background_that_is_replaced_is_told(raw):
     assert json.loads(run.stdout)["replaces"] in said
     run = invoke("compute", raw, "--in-place")
     assert (run.exit_code, said in run.stdout) == (0, True)
-    run = invoke("compute", raw, "--in-place", "--json")
+    run = invoke("compute", raw, "--in-place", "--json", "--redo")
     assert json.loads(run.stdout)["replaces"] == "sparsemed:k=200^s=1^t=0^f=0.8^o=1"
     run = invoke("compute", raw, "--in-place")
     assert "in place of" not in run.stdout  # it was ours

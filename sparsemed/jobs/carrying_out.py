@@ -1,0 +1,100 @@
+"""One run from its checks to its result, wherever it is carried out; errors become results."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sparsemed.hdf5.reach import Policy
+from sparsemed.jobs.done import find_done, stored_thumbnail
+from sparsemed.jobs.file_result import FileResult
+from sparsemed.jobs.runs import Run
+from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.parameters import Parameters
+from sparsemed.progress import Progress
+from sparsemed.rtdc.pipeline_id import to_ppid
+from sparsemed.warned import BackgroundWarning, keeping_warnings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done with each of many measurements.
+
+    Attributes
+    ----------
+    parameters : Parameters
+    num_cpus : int or None
+        Largest number of threads; None leaves that to where it is carried out.
+    basins : str
+        Which other files a measurement may lead to.
+    redo : bool
+        Whether to compute what is done already.
+    dry_run : bool
+        Whether only to say what would be done.
+    thumbnails : bool
+        Whether results come with a small picture.
+    """
+
+    parameters: Parameters
+    num_cpus: int | None = None
+    basins: Policy = "any"
+    redo: bool = False
+    dry_run: bool = False
+    thumbnails: bool = False
+
+    @property
+    def ppid(self) -> str:
+        """Pipeline identifier of the backgrounds."""
+        return to_ppid(asdict(self.parameters))
+
+
+_EXPECTED = (OSError, ValueError, TypeError, MemoryError, ImportError, BackgroundWarning)
+
+
+def carry_out(
+    run: Run,
+    order: Order,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> FileResult:
+    """Compute the background of a measurement, unless that is done, and say what became of it.
+
+    A measurement that fails does not stop others: whatever goes wrong becomes a result. What is
+    warned of is told as it comes (see `sparsemed.warned.keeping_warnings`), and kept.
+    """
+    facts: dict[str, Any]
+    with keeping_warnings(tell=tell) as warned:
+        try:
+            facts = _facts(run, order, progress)
+        except BrokenPipeError:  # nobody reads what is printed
+            raise
+        except _EXPECTED as error:
+            facts = _failure(run, " ".join(str(error).split()) or repr(error))
+        except Exception as error:
+            logger.info("%s: what went wrong", run.source, exc_info=True)
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            facts = _failure(run, f"{text}; this must not happen, please report it")
+    return FileResult(
+        input=run.source, output=run.output, ppid=order.ppid, warnings=tuple(warned), **facts
+    )
+
+
+def _facts(run: Run, order: Order, progress: Progress | None) -> dict[str, Any]:
+    if not order.redo and (done := find_done(run, order.parameters, order.basins)) is not None:
+        facts = {"status": "skipped", **done._asdict()}
+        if order.thumbnails:
+            facts["thumbnail"] = stored_thumbnail(run.output)
+        return facts
+    run.check()
+    if order.dry_run:
+        return run.plan(order.parameters, order.basins)
+    num_cpus = check_num_cpus(order.num_cpus)
+    return run.compute(order.parameters, num_cpus, order.basins, progress, order.thumbnails)
+
+
+def _failure(run: Run, message: str) -> dict[str, Any]:
+    if str(run.source) not in message:
+        message = f"{run.source}: {message}"
+    return {"status": "failed", "error": message}

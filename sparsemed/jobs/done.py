@@ -1,0 +1,102 @@
+"""What is done is done: whether a measurement has the background that is asked for."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from sparsemed.hdf5.entries import Attributes, as_text
+from sparsemed.hdf5.reach import Policy
+from sparsemed.jobs.runs import Run
+from sparsemed.parameters import Parameters
+from sparsemed.report.thumbnail import thumbnail
+from sparsemed.rtdc.events import Feature
+from sparsemed.rtdc.measurement import Measurement, naming_damage
+from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
+from sparsemed.rtdc.references import references, relation
+
+
+class Stored(NamedTuple):
+    """A background that is there already.
+
+    Attributes
+    ----------
+    frames, height, width, kept : int
+        As in `FileResult`.
+    """
+
+    frames: int
+    height: int
+    width: int
+    kept: int
+
+
+def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None:
+    """Return the background that a run would make, if it is there already; or else None.
+
+    It is, if the output is whole, belongs to the measurement, was computed with these
+    parameters, and is not older than the measurement. No frame is read for that. What cannot be
+    read is not done: who computes it, finds out why.
+    """
+    try:
+        written = run.output.stat().st_mtime_ns
+        with (
+            Measurement(run.source, basins) as measurement,
+            Measurement(run.output, "off") as result,
+        ):
+            image = measurement.image
+            stored = _stored(result, parameters, len(image))
+            if stored is None or stored[1:3] != image.shape[1:]:
+                return None
+            if not run.in_place:
+                files = (run.source, Path(image.dataset.file.filename))
+                is_older = written < max(file.stat().st_mtime_ns for file in files)
+                if is_older or not _belongs(result, measurement):
+                    return None
+            return stored
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError):
+        return None
+
+
+def stored_thumbnail(path: Path) -> str | None:
+    """Return a small picture of the background that a file holds, if there is one."""
+    with Measurement(path, "off") as result, naming_damage(path):
+        feature = result.feature("image_bg")
+        if feature is None or not len(feature.dataset):
+            return None
+        return thumbnail(feature.dataset[len(feature.dataset) // 2])
+
+
+def _stored(result: Measurement, parameters: Parameters, count: int) -> Stored | None:
+    """Return the background that a file holds for so many frames, with these parameters."""
+    image = result.feature("image_bg")
+    if image is None or len(image) != count or not _is_of(image, parameters):
+        return None
+    if parameters.offset_correction:
+        offsets = result.own("bg_off")
+        if offsets is None or len(offsets) != count or not _is_of(offsets, parameters):
+            return None
+    kept, height, width = image.dataset.shape
+    return Stored(count, height, width, kept)
+
+
+def _is_of(feature: Feature, parameters: Parameters) -> bool:
+    attributes = Attributes(feature.dataset)
+    names = ("dcnum ppid background", "dcnum ppid generation")
+    found = [as_text(attributes.get(name, "")) for name in names]
+    return found == [to_ppid(asdict(parameters)), GENERATION]
+
+
+def _belongs(result: Measurement, measurement: Measurement) -> bool:
+    """Whether a result leads to its measurement; or, if it leads nowhere, is known to be of it.
+
+    Where the measurement was moved to is not looked for: a run that computes it anew records that.
+    """
+    identifier = measurement.events.identifier
+    found = references(result.basins, measurement.basins)
+    if not found:
+        return identifier is not None and result.events.identifier == identifier
+    return any(
+        basin.identifier == identifier
+        and relation(basin, result.path, measurement.path, identifier) == "same"
+        for basin in found
+    )

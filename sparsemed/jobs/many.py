@@ -1,0 +1,201 @@
+"""Many measurements, by whatever engine there is: the same call again goes on where it stopped."""
+
+import secrets
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from sparsemed.engines import EngineError, Finished, check_engine, finished
+from sparsemed.hdf5.reach import Policy, check_policy
+from sparsemed.jobs.carrying_out import Order, carry_out
+from sparsemed.jobs.file_result import FileResult
+from sparsemed.jobs.runs import Run
+from sparsemed.jobs.selection import choose_runs
+from sparsemed.jobs.watching import Shares, listening, size_of, telling
+from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.parameters import Parameters
+from sparsemed.progress import Progress, following, ignore
+from sparsemed.rtdc.measurement import Measurement
+from sparsemed.warned import tell_python
+
+Begin = Callable[[Run], None]
+"""Told which run begins, where one is carried out after the other."""
+
+
+def compute_files(
+    paths: str | PathLike[str] | Sequence[str | PathLike[str]],
+    output: str | PathLike[str] | None = None,
+    *,
+    in_place: bool = False,
+    recursive: bool = False,
+    redo: bool = False,
+    executor: Any = None,
+    progress: Progress | bool | None = None,
+    num_cpus: int | None = None,
+    basins: Policy = "any",
+    **parameters: Any,
+) -> Generator[FileResult]:
+    """Compute the backgrounds of many measurements, and say of each what became of it.
+
+    What is done is left as it is, so that the same call again goes on where the last one
+    stopped. A measurement that fails does not stop the others.
+
+    Parameters
+    ----------
+    paths : path, or sequence of paths
+        Measurements, and folders of them.
+    output : path, optional
+        Where results go: a file, if it ends in ``.rtdc``, ``.h5`` or ``.hdf5``, otherwise a
+        folder, which is made. Default: next to each measurement, with ``_bg`` added to its name.
+    in_place : bool
+        Whether to write into the measurements themselves.
+    recursive : bool
+        Whether to take folders within folders, too.
+    redo : bool
+        Whether to compute what is done already.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        What computes: a measurement is a task. Default: this process, one after the other.
+    progress : True or callable, optional
+        As for `compute_background`, but of all measurements, by the size of their files.
+    num_cpus : int, optional
+        Largest number of threads for a measurement. Default: all cores available, or those of
+        the worker.
+    basins : str
+        Which other files a measurement may lead to; see `compute_background`.
+    **parameters
+        ``kernel_size`` and so on; see `compute_background`.
+
+    Yields
+    ------
+    FileResult
+        As they finish.
+
+    Raises
+    ------
+    ValueError, TypeError, FileNotFoundError
+        If what is asked for makes no sense; then nothing is done.
+    OSError
+        If the workers of the executor are lost. What is done is done: call it again.
+
+    Examples
+    --------
+    >>> import sparsemed
+    >>> for result in sparsemed.compute_files("data", "results"):  # doctest: +SKIP
+    ...     print(result.input, result.status, result.verdict)
+    """
+    given = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
+    check_policy(basins)
+    if num_cpus is not None:
+        check_num_cpus(num_cpus)
+    order = Order(Parameters(**parameters), num_cpus, basins, redo)
+    runs = choose_runs(
+        [Path(path) for path in given],
+        recursive=recursive,
+        output=None if output is None else Path(output),
+        in_place=in_place,
+    )
+    check_engine(executor)
+    return _followed(runs, order, executor, progress)
+
+
+def _followed(
+    runs: list[Run], order: Order, executor: Any, progress: Progress | bool | None
+) -> Generator[FileResult]:
+    with following(progress, sum(map(size_of, runs)), "B") as report:
+        yield from run_all(runs, order, executor, report)
+
+
+def run_all(
+    runs: Sequence[Run],
+    order: Order,
+    executor: Any = None,
+    report: Progress = ignore,
+    begin: Begin | None = None,
+) -> Generator[FileResult]:
+    """Carry out runs, here or by an engine that was checked, and yield results as they come.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        No two of them write the same file.
+    order : Order
+    executor : object, optional
+        See `compute_files`.
+    report : callable
+        Gets the fraction done of all, by the size of files.
+    begin : callable
+        Gets each run when it begins, where there is no executor.
+    """
+    shares = Shares(runs, report)
+    if executor is None:
+        for number, run in enumerate(runs):
+            if begin is not None:
+                begin(run)
+            result = carry_out(run, order, partial(shares.note, number))
+            shares.note(number, 1.0)
+            yield result
+        return
+    # The largest first, lest one of them begin when all others are over.
+    numbers = sorted(range(len(runs)), key=lambda number: -shares.sizes[number])
+    topic = f"sparsemed-{secrets.token_hex(8)}"
+    tasks = ((_absolute(runs[number]), order, topic, number) for number in numbers)
+    with listening(executor, topic, shares):
+        for ended in finished(executor, carry_out_there, tasks, order.num_cpus):
+            number = numbers[ended.number]
+            run = runs[number]
+            shares.note(number, 1.0)
+            yield _result(run, order, ended)
+
+
+def _result(run: Run, order: Order, ended: Finished) -> FileResult:
+    """Return what came of a run elsewhere, under the names by which it was given."""
+    if ended.error is None:
+        result: FileResult = ended.value
+        there, here = str(run.source.absolute()), str(run.source)
+        warnings = tuple(text.replace(there, here) for text in result.warnings)
+        for text in warnings:
+            tell_python(text if here in text else f"{here}: {text}")
+        return replace(
+            result,
+            input=run.source,
+            output=run.output,
+            error=None if result.error is None else result.error.replace(there, here),
+            warnings=warnings,
+        )
+    if isinstance(ended.error, EngineError) and not _is_fatal(ended.error):
+        raise ended.error
+    message = f"{run.source}: {' '.join(str(ended.error).split())}"
+    return FileResult(run.source, run.output, "failed", order.ppid, message)
+
+
+def _is_fatal(error: EngineError) -> bool:
+    """Whether a run has cost several workers their lives: then it is that run that fails."""
+    return type(error.__cause__).__name__ == "KilledWorker"
+
+
+def _absolute(run: Run) -> Run:
+    """Return a run that means the same in another working folder."""
+    return run._replace(source=run.source.absolute(), output=run.output.absolute())
+
+
+def carry_out_there(task: tuple[Run, Order, str, int], num_cpus: int | None) -> FileResult:
+    """Carry out a run where an engine has sent it."""
+    run, order, topic, number = task
+    return carry_out(
+        run, replace(order, num_cpus=num_cpus), telling(topic, number), tell=_wait_with_it
+    )
+
+
+def _wait_with_it(text: str) -> None:
+    """Leave a warning to the one who gets the result."""
+
+
+def frames_of(run: Run, basins: Policy) -> int:
+    """Return how many frames a measurement has; 0 if that cannot be told."""
+    with suppress(OSError, ValueError, TypeError), Measurement(run.source, basins) as measurement:
+        return len(measurement.image)
+    return 0

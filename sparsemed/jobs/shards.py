@@ -1,0 +1,71 @@
+"""A fixed part of many runs, for those who have many machines and nothing that hands out work."""
+
+import heapq
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from math import prod
+from typing import NamedTuple
+
+from sparsemed.jobs.runs import Run
+from sparsemed.jobs.watching import size_of
+from sparsemed.rtdc.measurement import Measurement
+
+
+class Shard(NamedTuple):
+    """Part `number` of `total`, counted from 1."""
+
+    number: int
+    total: int
+
+
+def read_shard(text: str) -> Shard:
+    """Return the part that a text such as ``2/8`` means.
+
+    Raises
+    ------
+    ValueError
+        If it means none.
+
+    Examples
+    --------
+    >>> read_shard("2/8")
+    Shard(number=2, total=8)
+    """
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(
+            f"--shard {text}: expected I/N, part I of N, where I is from 1 to N (as 1/4 … 4/4)"
+        )
+    return Shard(int(found[1]), int(found[2]))
+
+
+def take_shard(runs: Sequence[Run], shard: Shard) -> list[Run]:
+    """Return those of the runs that belong to a part.
+
+    All parts together are all runs, each once, and about as large as each other. A run belongs
+    to the same part wherever and whenever it is asked, as long as the measurements are the same
+    ones: which of them are done does not count, nor do the backgrounds that they hold.
+    """
+    weights = {run: _weight(run) for run in runs}
+    parts = [(0, number) for number in range(1, shard.total + 1)]
+    taken = []
+    for run in sorted(runs, key=lambda run: (-weights[run], str(run.output))):
+        size, number = heapq.heappop(parts)
+        heapq.heappush(parts, (size + weights[run], number))
+        if number == shard.number:
+            taken.append(run)
+    return [run for run in runs if run in set(taken)]
+
+
+def _weight(run: Run) -> int:
+    """Return the size of a measurement, which no background changes."""
+    if run.in_place:
+        with (
+            suppress(OSError, ValueError, TypeError),
+            Measurement(run.source, "off") as measurement,
+        ):
+            image = measurement.own("image")
+            return 1 if image is None else max(1, prod(image.shape) * image.dtype.itemsize)
+        return 1
+    return size_of(run)

@@ -1,0 +1,255 @@
+"""What became of many measurements, in three files that people and programs look at.
+
+``summary.csv`` has a row a measurement, ``summary.json`` says the same, and ``index.html`` shows
+it. They grow while the run goes on; each is replaced as a whole, so that it is whole at any moment.
+"""
+
+import csv
+import io
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sparsemed.jobs.file_result import FileResult
+from sparsemed.jobs.runs import Run
+from sparsemed.jobs.shards import Shard
+from sparsemed.report.overview import FAILED, NOT_JUDGED, WAITING, Entry, make_overview
+from sparsemed.storage import disk
+from sparsemed.version import __version__
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = (
+    "status", "verdict", "input", "output", "report", "ppid", "written", "frames", "height",
+    "width", "windows", "kept", "seconds", "megabytes_per_second", "replaces", "error", "warnings",
+)  # fmt: skip
+"""Columns of the table; behind these are the numbers of quality, and the verdict on each."""
+
+OF_THE_RESULT = (
+    "verdict", "windows", "kept", "seconds", "megabytes_per_second", "warnings", "quality",
+    "thumbnail",
+)  # fmt: skip
+"""What a summary remembers of a result that an earlier run has made."""
+
+PAUSE = 2.0
+"""Seconds from one state of the files to the next, or more, if it takes long to write them."""
+
+_MARKS = {".html": b", overview", ".csv": b"status,verdict,", ".json": b'{"sparsemed": '}
+"""What is near the beginning of each of the files."""
+
+
+class Summary:
+    """The summary of a run, in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        It is made if need be. What an earlier run left there is replaced, and remembered where
+        its results are still those; other files of these names are not replaced.
+    runs : sequence of Run
+    ppid : str
+        Pipeline identifier of the backgrounds.
+    shard : Shard, optional
+        Which part of the measurements these are; it enters the names of the files.
+
+    Raises
+    ------
+    OSError
+        If the files cannot be written there.
+    """
+
+    def __init__(
+        self, folder: Path, runs: Sequence[Run], ppid: str, shard: Shard | None = None
+    ) -> None:
+        part = "" if shard is None else f"-{shard.number}-of-{shard.total}"
+        self._page = folder / f"index{part}.html"
+        self._table = folder / f"summary{part}.csv"
+        self._list = folder / f"summary{part}.json"
+        for path in (self._page, self._table, self._list):
+            _check_replaceable(path)
+        self._title = f"{len(runs):,} measurement{'s' if len(runs) != 1 else ''}"
+        if shard is not None:
+            self._title += f", part {shard.number} of {shard.total}"
+        self._ppid = ppid
+        self._earlier = _read_earlier(folder)
+        self._rows = {run.output: _waiting(run, ppid) for run in runs}
+        self._entries = {output: self._entry(row) for output, row in self._rows.items()}
+        self._next = 0.0  # when to write again
+        self._left = len(runs)
+        folder.mkdir(parents=True, exist_ok=True)
+        disk.check_folder(self._page)
+        self._write()
+
+    def add(self, result: FileResult) -> None:
+        """Add what became of a measurement; the files follow a while later."""
+        row = _row(result)
+        if result.status == "skipped":
+            earlier = self._earlier.get(row["output"], {})
+            if (earlier.get("ppid"), earlier.get("written")) == (row["ppid"], row["written"]):
+                row |= {name: earlier[name] for name in OF_THE_RESULT if earlier.get(name)}
+        self._rows[result.output] = row
+        self._entries[result.output] = self._entry(row)
+        self._left -= 1
+        if time.monotonic() >= self._next:
+            try:
+                self._write()
+            except OSError as error:  # the measurements count more; in the end it is said again
+                logger.warning("%s", error)
+                self._next = time.monotonic() + 30
+
+    def finish(self) -> None:
+        """Write the last state, which knows of all reports that are there by now.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        self._entries = {output: self._entry(row) for output, row in self._rows.items()}
+        self._write(is_over=True)
+
+    def _write(self, is_over: bool = False) -> None:
+        began = time.monotonic()
+        rows = list(self._rows.values())
+        disk.replace(self._table, _as_table(rows).encode("utf-8", errors="replace"))
+        listed = ",\n".join(json.dumps(row) for row in rows)
+        text = f'{{"sparsemed": {json.dumps(__version__)}, "measurements": [\n{listed}\n]}}\n'
+        disk.replace(self._list, text.encode())
+        page = make_overview(
+            list(self._entries.values()), self._title, self._state(is_over), self._ppid
+        )
+        disk.replace(self._page, page.encode("utf-8", errors="replace"))
+        ended = time.monotonic()
+        self._next = ended + max(PAUSE, 20 * (ended - began))
+
+    def _state(self, is_over: bool) -> str:
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        through = f"{len(self._rows) - self._left:,} of {len(self._rows):,}"
+        if not is_over:
+            return f"{through} are through, as of {now}. The run goes on: load the page again."
+        if self._left:
+            return f"Stopped on {now}, when {through} were through; the same command again goes on."
+        return f"All are through, as of {now}."
+
+    def _entry(self, row: dict[str, Any]) -> Entry:
+        source = Path(row["input"])
+        report = row["report"] = _report_of(row)
+        quality = row.get("quality", {}).values()
+        said = [row["error"]] if row.get("error") else []
+        said += row.get("warnings", ())
+        remarks = [
+            f"{each['title']}: {each['text']} → {each['advice']}"
+            for each in quality
+            if each["advice"]
+        ]
+        verdict = {"failed": FAILED, "waiting": WAITING}.get(row["status"], row.get("verdict"))
+        return Entry(
+            name=source.name,
+            folder=str(source.parent),
+            verdict=verdict or NOT_JUDGED,
+            remarks=(*(text.removeprefix(f"{row['input']}: ") for text in said), *remarks),
+            numbers=tuple(f"{each['title']}: {each['text']}" for each in quality),
+            link=None if report is None else _address(Path(report), self._page.parent),
+            **{name: row.get(name) for name in _SHOWN},
+        )
+
+
+_SHOWN = ("thumbnail", "frames", "kept", "windows", "seconds", "megabytes_per_second")
+
+
+def _waiting(run: Run, ppid: str) -> dict[str, Any]:
+    source, output = (str(path.absolute()) for path in (run.source, run.output))
+    return {"status": "waiting", "input": source, "output": output, "ppid": ppid}
+
+
+def _row(result: FileResult) -> dict[str, Any]:
+    row = result.as_row()
+    here = f"{result.input}: "
+    row |= {name: str(Path(row[name]).absolute()) for name in ("input", "output")}
+    there = f"{row['input']}: "
+    said = [result.error or "", *result.warnings]
+    said = [there + text.removeprefix(here) if text.startswith(here) else text for text in said]
+    row |= {"error": said[0] or None, "warnings": said[1:]}
+    row["thumbnail"] = result.thumbnail
+    row["quality"] = {
+        each.key: {
+            "title": each.title,
+            "value": each.value if math.isfinite(each.value) else None,
+            "text": each.text,
+            "verdict": each.verdict,
+            "advice": each.advice,
+        }
+        for each in result.findings
+    }
+    row.pop("findings", None)
+    row["written"] = None
+    if result.status in ("done", "skipped"):
+        with suppress(OSError):  # somebody has just removed it
+            written = result.output.stat().st_mtime
+            row["written"] = datetime.fromtimestamp(written, UTC).isoformat()
+    return row
+
+
+def _as_table(rows: Sequence[dict[str, Any]]) -> str:
+    keys = list(dict.fromkeys(key for row in rows for key in row.get("quality", {})))
+    text = io.StringIO()
+    table = csv.writer(text)
+    numbers = [f"{key} {name}" for key in keys for name in ("value", "verdict")]
+    table.writerow([*COLUMNS, *numbers])
+    for row in rows:
+        shown = {**row, "warnings": "; ".join(row.get("warnings", ()))}
+        quality = row.get("quality", {})
+        values = (quality.get(key, {}).get(name) for key in keys for name in ("value", "verdict"))
+        table.writerow([*(shown.get(name) for name in COLUMNS), *values])
+    return text.getvalue()
+
+
+def _report_of(row: dict[str, Any]) -> str | None:
+    """Return the report on a measurement that is beside it, or beside its result."""
+    source, output = Path(row["input"]), Path(row["output"])
+    names = [f"{path.stem}_report.html" for path in (output, source)]
+    places = [path.with_name(name) for path in (output, source) for name in names]
+    return next((str(place) for place in places if place.is_file()), None)
+
+
+def _address(path: Path, folder: Path) -> str:
+    """Return a path as a page in a folder links to it."""
+    try:
+        return quote(os.path.relpath(path, folder).replace(os.sep, "/"))
+    except ValueError:  # another drive of Windows
+        return path.absolute().as_uri()
+
+
+def _check_replaceable(path: Path) -> None:
+    """Check that a file is missing, or of an earlier summary."""
+    nearest = next(each for each in (path.parent, *path.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest}: is no folder; --summary is one, which is made")
+    if not os.path.lexists(path):
+        return
+    with open(path, "rb") as file:
+        start = file.read(1000)
+    if start and _MARKS[path.suffix] not in start:
+        raise FileExistsError(
+            f"{path}: is not of an earlier summary, and is not replaced; choose another folder"
+        )
+
+
+def _read_earlier(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of earlier summaries in a folder, those of parts, too, by their outputs."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("summary*.json")):
+        try:
+            rows: Iterable[dict[str, Any]] = json.loads(path.read_bytes())["measurements"]
+            found |= {row["output"]: row for row in rows if row.get("verdict")}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            logger.warning("%s: is no summary, and is passed over", path)
+    return found

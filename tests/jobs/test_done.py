@@ -1,0 +1,181 @@
+import os
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from jobs.measurements import measure
+
+from sparsemed import BackgroundSparseMed
+from sparsemed.jobs.done import Stored, find_done
+from sparsemed.jobs.runs import Run
+from sparsemed.parameters import Parameters
+
+PARAMETERS = Parameters(kernel_size=7)
+
+
+def compute(path, output, **parameters):
+    with BackgroundSparseMed(path, output, **{"kernel_size": 7, **parameters}) as job:
+        job.process()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a run that is done."""
+    path = measure(tmp_path / "data" / "in.rtdc")
+    (tmp_path / "out").mkdir()
+    compute(path, tmp_path / "out" / "in_bg.rtdc")
+    return Run(path, tmp_path / "out" / "in_bg.rtdc")
+
+
+def done(run, parameters=PARAMETERS, basins="any"):
+    return find_done(run, parameters, basins)
+
+
+def test_what_is_done_is_told_without_a_frame_being_read(run, monkeypatch):
+    before = run.output.read_bytes()
+    with h5py.File(run.output) as h5:
+        kept = len(h5["basin_events/image_bg"])
+    monkeypatch.setattr("sparsemed.frames.opening.open_frames", None)
+    assert done(run) == Stored(frames=24, height=24, width=16, kept=kept)
+    assert run.output.read_bytes() == before
+
+
+def test_a_result_without_offsets_is_another(run):
+    without = Parameters(kernel_size=7, offset_correction=False)
+    assert done(run, without) is None
+    compute(run.source, run.output, offset_correction=False)
+    assert done(run, without) is not None
+    assert done(run) is None
+
+
+def change(path, act):
+    """Change a file, but not its time."""
+    before = path.stat()
+    with h5py.File(path, "a") as h5:
+        act(h5)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def of_another(run):
+    change(run.source, lambda h5: h5.attrs.update({"experiment:run identifier": "other"}))
+
+
+def longer(run):
+    def add_one(h5):
+        for name in ("image", "time"):
+            data = h5[f"events/{name}"][:]
+            del h5[f"events/{name}"]
+            h5[f"events/{name}"] = np.concatenate([data, data[-1:]])
+
+    change(run.source, add_one)
+
+
+def of_another_shape(run):
+    def shrink(h5):
+        data = h5["events/image"][:, :-1]
+        del h5["events/image"]
+        h5["events/image"] = data
+
+    change(run.source, shrink)
+
+
+def newer(run):
+    os.utime(run.source, ns=(0, run.output.stat().st_mtime_ns + 1))
+
+
+def cut(run):
+    run.output.write_bytes(run.output.read_bytes()[:-100])
+
+
+def gone(run):
+    run.output.unlink()
+
+
+def without_mapping(run):
+    change(run.output, lambda h5: h5.pop("events/basinmap0"))
+
+
+def without_offsets(run):
+    change(run.output, lambda h5: h5.pop("events/bg_off"))
+
+
+def of_another_generation(run):
+    def tell(h5):
+        h5["basin_events/image_bg"].attrs["dcnum ppid generation"] = "12"
+
+    change(run.output, tell)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        of_another, longer, of_another_shape, newer, cut, gone, without_mapping, without_offsets,
+        of_another_generation,
+    ],
+)  # fmt: skip
+def test_what_is_not_whole_or_not_of_the_measurement_is_not_done(run, spoil):
+    assert done(run) is not None
+    spoil(run)
+    assert done(run) is None
+
+
+@pytest.mark.parametrize("change", [{"kernel_size": 8}, {"split_time": 2}, {"frac_cleansing": 1}])
+def test_other_parameters_are_not_done(run, change):
+    assert done(run, Parameters(**{"kernel_size": 7, **change})) is None
+
+
+def test_a_result_that_does_not_find_its_measurement_is_computed_again(run, tmp_path):
+    """For only then it finds it again."""
+    elsewhere = tmp_path / "elsewhere" / "renamed.rtdc"
+    elsewhere.parent.mkdir()
+    shutil.move(run.source, elsewhere)
+    assert done(Run(elsewhere, run.output)) is None
+    compute(elsewhere, run.output)
+    assert done(Run(elsewhere, run.output)) is not None
+
+
+def test_without_an_identifier_the_way_to_the_measurement_counts(tmp_path):
+    path = measure(tmp_path / "in.rtdc", identifier=None)
+    other = measure(tmp_path / "other.rtdc", identifier=None)
+    os.utime(other, ns=(0, 0))
+    run = Run(path, tmp_path / "out.rtdc")
+    compute(*run[:2])
+    assert done(run) is not None
+    assert done(Run(other, run.output)) is None
+
+
+def test_a_file_of_ones_own_that_leads_nowhere_is_known_by_its_identifier(tmp_path):
+    path = measure(tmp_path / "in.rtdc")
+    output = tmp_path / "features.rtdc"
+    with h5py.File(output, "w") as h5:
+        h5["events/deform"] = np.zeros(24)
+        h5.attrs["experiment:run identifier"] = "M-0"
+    compute(path, output)
+    assert done(Run(path, output)) is not None
+
+
+def test_in_place_the_pipeline_identifier_counts(tmp_path):
+    path = measure(tmp_path / "in.rtdc")
+    run = Run(path, path, in_place=True)
+    assert done(run) is None
+    compute(path, path)
+    assert done(run) is not None
+    assert done(run, Parameters()) is None
+
+
+def test_images_in_a_basin_may_be_newer(tmp_path):
+    from sparsemed.rtdc.basins import file_record, store_record
+
+    raw = measure(tmp_path / "raw.rtdc")
+    path = tmp_path / "in.rtdc"
+    with h5py.File(path, "w") as h5:
+        h5.create_group("events")
+        h5.attrs["experiment:run identifier"] = "M-0"
+        store_record(h5, file_record("b", None, [str(raw)], None, "M-0"), {})
+    run = Run(path, tmp_path / "out.rtdc")
+    compute(*run[:2])
+    assert done(run) is not None
+    assert done(run, basins="off") is None
+    os.utime(raw, ns=(0, run.output.stat().st_mtime_ns + 1))
+    assert done(run) is None

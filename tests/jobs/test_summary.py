@@ -1,0 +1,185 @@
+import csv
+import json
+import os
+import re
+import shutil
+
+import pytest
+from jobs.measurements import measure
+
+from sparsemed.jobs import summary as module
+from sparsemed.jobs.carrying_out import Order, carry_out
+from sparsemed.jobs.selection import choose_runs
+from sparsemed.jobs.shards import Shard, take_shard
+from sparsemed.jobs.summary import COLUMNS, Summary
+from sparsemed.parameters import Parameters
+from sparsemed.storage import disk
+
+ORDER = Order(Parameters(kernel_size=7), thumbnails=True)
+
+
+@pytest.fixture
+def data(tmp_path):
+    for name in ("a", "b", "c"):
+        measure(tmp_path / "data" / f"{name}.rtdc", seed=ord(name))
+    (tmp_path / "data" / "b.rtdc").write_text("broken")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "night" / "overview"
+
+
+def run_all(data, folder, shard=None, count=None):
+    """Write a summary of runs, as far as they get."""
+    runs = choose_runs([data])
+    runs = runs if shard is None else take_shard(runs, shard)
+    summary = Summary(folder, runs, ORDER.ppid, shard)
+    for run in runs[:count]:
+        summary.add(carry_out(run, ORDER))
+    summary.finish()
+
+
+def read(folder, part=""):
+    with open(folder / f"summary{part}.csv", newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    listed = json.loads((folder / f"summary{part}.json").read_text())["measurements"]
+    return table, listed, (folder / f"index{part}.html").read_text("utf-8")
+
+
+def test_there_is_a_row_a_measurement_with_all_that_is_known(data, folder):
+    run_all(data, folder)
+    table, listed, page = read(folder)
+    assert [row["status"] for row in table] == ["done", "failed", "done"]
+    assert tuple(table[0])[: len(COLUMNS)] == COLUMNS
+    first = table[0]
+    assert (first["input"], first["output"]) == (str(data / "a.rtdc"), str(data / "a_bg.rtdc"))
+    assert first["ppid"] == ORDER.ppid
+    assert (first["frames"], first["kept"], first["error"]) == ("24", f"{listed[0]['kept']}", "")
+    assert float(first["seconds"]) > 0
+    assert float(first["megabytes_per_second"]) > 0
+    quality = listed[0]["quality"]
+    assert len(quality) >= 2
+    for key, number in quality.items():
+        assert float(first[f"{key} value"]) == pytest.approx(number["value"])
+        assert first[f"{key} verdict"] == number["verdict"]
+    assert table[1]["error"].startswith(f"{data / 'b.rtdc'}: ")
+    assert listed[0]["thumbnail"].startswith("data:image/jpeg;base64,")
+    assert [row["status"] for row in listed] == ["done", "failed", "done"]
+    assert page.count('<tr class="') == 3
+    assert "All are through" in page
+    assert sorted(os.listdir(folder)) == ["index.html", "summary.csv", "summary.json"]
+
+
+def test_it_grows_while_the_run_goes_on(data, folder, monkeypatch):
+    monkeypatch.setattr(module, "PAUSE", 0)
+    monkeypatch.setattr(module.time, "monotonic", lambda: 0.0)
+    runs = choose_runs([data])
+    summary = Summary(folder, runs, ORDER.ppid)
+    for count, run in enumerate(runs):
+        table, listed, page = read(folder)
+        assert [row["status"] == "waiting" for row in table] == [i >= count for i in range(3)]
+        assert len(listed) == 3
+        assert f"{count} of 3 are through" in page
+        assert "The run goes on" in page
+        summary.add(carry_out(run, ORDER))
+
+
+def test_one_that_was_stopped_says_so(data, folder):
+    run_all(data, folder, count=1)
+    table, _, page = read(folder)
+    assert [row["status"] for row in table] == ["done", "waiting", "waiting"]
+    assert re.search(
+        "Stopped on .*, when 1 of 3 were through; the same command again goes on", page
+    )
+
+
+def test_what_was_done_before_keeps_its_verdict(data, folder):
+    run_all(data, folder)
+    before, *_ = read(folder)
+    run_all(data, folder)
+    after, listed, _ = read(folder)
+    assert [row["status"] for row in after] == ["skipped", "failed", "skipped"]
+    for name in ("verdict", "seconds", "written", "saturation value"):
+        assert after[0][name] == before[0][name] != ""
+    assert listed[0]["thumbnail"]
+    shutil.rmtree(folder)
+    run_all(data, folder)
+    table, listed, page = read(folder)
+    assert (table[0]["status"], table[0]["verdict"]) == ("skipped", "")
+    assert "not judged" in page
+    assert listed[0]["thumbnail"]  # of the result itself
+
+
+def test_a_verdict_on_what_has_changed_is_forgotten(data, folder):
+    run_all(data, folder)
+    os.utime(data / "a_bg.rtdc")
+    run_all(data, folder)
+    table, *_ = read(folder)
+    assert (table[0]["verdict"], table[2]["verdict"] != "") == ("", True)
+
+
+def test_parts_have_files_of_their_own_and_are_brought_together_by_another_run(data, folder):
+    for number in (1, 2):
+        run_all(data, folder, Shard(number, 2))
+    assert len(os.listdir(folder)) == 6
+    tables = [read(folder, f"-{number}-of-2")[0] for number in (1, 2)]
+    assert sorted(row["status"] for table in tables for row in table) == ["done", "done", "failed"]
+    run_all(data, folder)
+    table, *_ = read(folder)
+    assert [row["status"] for row in table] == ["skipped", "failed", "skipped"]
+    assert table[0]["verdict"] != ""
+
+
+def test_a_report_that_is_there_is_linked(data, folder):
+    (data / "a_report.html").write_text("<!doctype html>")
+    run_all(data, folder)
+    table, _, page = read(folder)
+    assert table[0]["report"] == str(data / "a_report.html")
+    assert 'href="../../data/a_report.html"' in page
+    assert page.count("<a href") == 1
+
+
+def test_a_full_disk_costs_the_summary_alone(data, folder, monkeypatch, caplog):
+    monkeypatch.setattr(module, "PAUSE", 0)
+    runs = choose_runs([data])
+    summary = Summary(folder, runs, ORDER.ppid)
+    before = read(folder)
+
+    def full(path, data):
+        raise OSError(28, f"{path}: could not be written (No space left on device)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "replace", full)
+        patch.setattr(module.time, "monotonic", lambda: 1e9)
+        summary.add(carry_out(runs[0], ORDER))
+        with pytest.raises(OSError, match="No space left"):
+            summary.finish()
+    assert "No space left" in caplog.text
+    assert read(folder) == before
+    summary.finish()
+    assert read(folder)[0][0]["status"] == "done"
+
+
+@pytest.mark.parametrize("name", ["index.html", "summary.csv", "summary.json"])
+def test_files_of_others_are_not_replaced(data, folder, name):
+    folder.mkdir(parents=True)
+    (folder / name).write_text("<!doctype html> precious")
+    with pytest.raises(FileExistsError, match=f"{name}: is not of an earlier summary"):
+        run_all(data, folder)
+    assert os.listdir(folder) == [name]
+
+
+def test_a_file_is_no_folder(data, folder):
+    folder.parent.write_text("precious")
+    with pytest.raises(NotADirectoryError, match="is no folder; --summary is one"):
+        run_all(data, folder)
+
+
+def test_a_summary_that_is_broken_is_passed_over(data, folder, caplog):
+    run_all(data, folder)
+    (folder / "summary.json").write_text('{"sparsemed": "0", "measurements": [3]}')
+    run_all(data, folder)
+    assert "is no summary, and is passed over" in caplog.text
+    assert read(folder)[0][0]["status"] == "skipped"
