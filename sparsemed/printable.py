@@ -21,8 +21,11 @@ def printable(text: object) -> str:
     >>> print(printable("cells 5 µm\n\x1b]0;owned\x07"))
     cells 5 µm\n\x1b]0;owned\x07
     """
+    shown = str(text)
+    if shown.isprintable():  # as nearly all is
+        return shown
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(text)
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown
     )
 
 

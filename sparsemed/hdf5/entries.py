@@ -48,7 +48,7 @@ def entry(group: h5py.Group, name: Any, reach: Reach | None = None) -> Any | Non
     """
     if not isinstance(name, str) or _encoded(name) is None:
         return None
-    label = f"{printable(group.file.filename)}: {_path(group, name)}"
+    label = _Label(group, name)
     place = _find(group, name, label, reach)
     if isinstance(place, h5py.Dataset):
         _check_type(place.id.get_type(), label)
@@ -56,7 +56,17 @@ def entry(group: h5py.Group, name: Any, reach: Reach | None = None) -> Any | Non
     return place
 
 
-def _find(group: h5py.Group, name: str, label: str, reach: Reach | None) -> Any | None:
+class _Label:
+    """File and entry, for messages: few are needed, and all take their time."""
+
+    def __init__(self, group: h5py.Group, name: str) -> None:
+        self._group, self._name = group, name
+
+    def __str__(self) -> str:
+        return f"{printable(self._group.file.filename)}: {_path(self._group, self._name)}"
+
+
+def _find(group: h5py.Group, name: str, label: object, reach: Reach | None) -> Any | None:
     """Walk to an entry, step by step, and look at each link."""
     place: Any = group
     ahead = deque(_parts(_encoded(name) or b""))
@@ -165,7 +175,7 @@ def _path(group: h5py.Group, name: str) -> str:
 
 
 def _open_other(
-    h5: h5py.File, name: str, label: str, reach: Reach | None, prefixes: Sequence[str] = ()
+    h5: h5py.File, name: str, label: object, reach: Reach | None, prefixes: Sequence[str] = ()
 ) -> list[h5py.File]:
     """Open the file that a file names, absolute or from its own folder.
 
@@ -190,7 +200,7 @@ def _open_other(
 
 
 def _check_storage(
-    dataset: h5py.Dataset, label: str, reach: Reach | None, depth: int = 0
+    dataset: h5py.Dataset, label: object, reach: Reach | None, depth: int = 0
 ) -> None:
     """Check in which files the data of a dataset are, before HDF5 opens them."""
     if depth > MOST_LINKS:
@@ -232,7 +242,7 @@ def _prefixes_of_sources(dataset: h5py.Dataset) -> list[str]:
     return [each for each in (filled_in, *named.split(os.pathsep)) if each]
 
 
-def _sources(plist: Any, label: str) -> set[tuple[str, str]]:
+def _sources(plist: Any, label: object) -> set[tuple[str, str]]:
     """Return files and datasets that a virtual dataset is put together from."""
     sources: set[tuple[str, str]] = set()
     for number in range(plist.get_virtual_count()):
@@ -254,7 +264,7 @@ _MADE_UP = (
 """Kinds of data types that `_check_type` looks into."""
 
 
-def _check_type(kind: Any, label: str) -> None:
+def _check_type(kind: Any, label: object) -> None:
     """Check that h5py does not take stored bytes for addresses of objects.
 
     It does so for an opaque type that is tagged as one of NumPy's: whoever

@@ -68,22 +68,22 @@ def stored_thumbnail(path: Path) -> str | None:
 
 def _stored(result: Measurement, parameters: Parameters, count: int) -> Stored | None:
     """Return the background that a file holds for so many frames, with these parameters."""
+    ppid = to_ppid(asdict(parameters))
     image = result.feature("image_bg")
-    if image is None or len(image) != count or not _is_of(image, parameters):
+    if image is None or len(image) != count or not _is_of(image, ppid):
         return None
     if parameters.offset_correction:
         offsets = result.own("bg_off")
-        if offsets is None or len(offsets) != count or not _is_of(offsets, parameters):
+        if offsets is None or len(offsets) != count or not _is_of(offsets, ppid):
             return None
     kept, height, width = image.dataset.shape
     return Stored(count, height, width, kept)
 
 
-def _is_of(feature: Feature, parameters: Parameters) -> bool:
+def _is_of(feature: Feature, ppid: str) -> bool:
     attributes = Attributes(feature.dataset)
-    names = ("dcnum ppid background", "dcnum ppid generation")
-    found = [as_text(attributes.get(name, "")) for name in names]
-    return found == [to_ppid(asdict(parameters)), GENERATION]
+    wanted = {"dcnum ppid background": ppid, "dcnum ppid generation": GENERATION}
+    return all(as_text(attributes.get(name, "")) == value for name, value in wanted.items())
 
 
 def _belongs(result: Measurement, measurement: Measurement) -> bool:
