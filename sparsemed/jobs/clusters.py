@@ -13,6 +13,13 @@ from sparsemed.missing import how_to_install
 
 logger = logging.getLogger(__name__)
 
+_CALM = """
+import logging, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+logging.getLogger("distributed").setLevel(logging.CRITICAL)
+"""
+"""What workers of ours begin with: Ctrl-C in a terminal is for the one who ends them."""
+
 PATIENCE = 10.0
 """Seconds that a scheduler has for its first answer."""
 
@@ -68,8 +75,9 @@ def _local_cluster(cores: int) -> Any:
 
     processes, threads = nprocesses_nthreads(cores)
     return distributed.LocalCluster(
-        n_workers=processes, threads_per_worker=threads, memory_limit=0, dashboard_address=":0"
-    )
+        n_workers=processes, threads_per_worker=threads, memory_limit=0, dashboard_address=":0",
+        preload=[_CALM],
+    )  # fmt: skip
 
 
 def _connected(where: str) -> Any:
