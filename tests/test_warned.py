@@ -118,7 +118,7 @@ def test_what_failed_and_what_is_planned_tell_it_too(joined, tmp_path):
     assert broken["status"] == "failed"
     assert [text[:16] for text in broken["warnings"]] == ["No time is known", "kernel_size 200 "]
     assert any("time falls" in text for text in whole["warnings"])
-    planned = CliRunner().invoke(main, ["compute", "--json", "-n", str(joined)])
+    planned = CliRunner().invoke(main, ["compute", "--json", "-n", "--redo", str(joined)])
     assert any("time falls" in text for text in json.loads(planned.stdout)["warnings"])
 
 

@@ -293,7 +293,7 @@ def test_mistakes_are_one_line_and_nothing_is_done(path, arguments, message):
         (["--kernel-size", "9"], "Parameters are set with -k: -k kernel_size=VALUE"),
         (["--split_tme=9"], "Parameters are set with -k: -k split_time=VALUE"),
         (["--num-cpu", "9"], "Did you mean '--num-cpus'?"),
-        (["--speed", "9"], "No such option '--speed'."),
+        (["--xyz", "9"], "No such option '--xyz'."),
     ],
 )
 def test_a_slip_in_an_option_is_answered_with_what_is_meant(path, command, option, meant):

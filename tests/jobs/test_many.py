@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from jobs.measurements import measure
 from parity.compare import differences
 
 import sparsemed
-from sparsemed import FileResult, compute_files
+from sparsemed import BackgroundWarning, FileResult, compute_files
 from sparsemed.engines import EngineError
 from sparsemed.jobs.watching import Shares
 
@@ -141,13 +142,29 @@ def test_a_fault_of_the_program_costs_one_measurement(tmp_path, monkeypatch):
     assert done.status == "done"
 
 
-def test_what_is_warned_of_is_kept(tmp_path):
-    (result,) = compute_files(measure(tmp_path / "a.rtdc"))
-    (warning,) = result.warnings
-    assert f"{tmp_path / 'a.rtdc'}: kernel_size 200 is more than the 24 frames" in warning
-    row = result.as_row()
-    assert row["warnings"] == (warning,)
-    assert "thumbnail" not in row
+def test_what_is_warned_of_is_kept(tmp_path, warned):
+    path = measure(tmp_path / "a.rtdc")
+    text = "kernel_size 200 is more than the 24 frames there are: all are used"
+    with ThreadPoolExecutor(1) as pool:
+        for executor in (None, pool):
+            (result,) = compute_files(path, redo=True, executor=executor)
+            assert result.warnings == (text,)
+            row = result.as_row()
+            assert row["warnings"] == [text]
+            assert "thumbnail" not in row
+    # It is said here, wherever the work is done, and then with the measurement that it is about.
+    assert warned() == [text, f"{path}: {text}"]
+
+
+def test_a_warning_that_is_made_an_error_fails_one_measurement(tmp_path):
+    measure(tmp_path / "a.rtdc")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BackgroundWarning)
+        (result,) = compute_files(tmp_path)
+    assert (result.status, result.error) == (
+        "failed",
+        f"{tmp_path / 'a.rtdc'}: kernel_size 200 is more than the 24 frames there are: all are used",
+    )
 
 
 @pytest.mark.parametrize("engine", ["threads", "processes", "dask"])
