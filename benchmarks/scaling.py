@@ -21,7 +21,7 @@ from benchmarks.__main__ import RESULTS, machine_name
 from benchmarks.measurements import generated_measurement
 from sparsemed import SparseBackground, compute_background
 from sparsemed.background import presented
-from sparsemed.engines import finished
+from sparsemed.engines.rounds import finished
 from sparsemed.frames.parts import PartFrames
 from sparsemed.frames.sampled import SampledFrames
 from sparsemed.kernels.cores import available_cores

@@ -126,8 +126,8 @@ def compute(
         with one_line_errors(Mistake):
             if quiet and verbose:
                 raise ValueError("there can be only one of --quiet and --verbose")
+            from sparsemed.engines.dask_client import dask_client
             from sparsemed.jobs.carrying_out import Order
-            from sparsemed.jobs.clusters import dask_client
             from sparsemed.jobs.selection import choose_runs
             from sparsemed.jobs.shards import read_shard, take_shard
             from sparsemed.jobs.summary import Summary

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.engines import is_task
+from sparsemed.engines.dask_cluster import this_worker
 
 
 def is_dask(images: Any) -> bool:
@@ -34,7 +34,7 @@ class DaskBlocks:
         self._keys = images.__dask_keys__()
         self._stops = np.cumsum(images.chunks[0])
         # That of a cluster, if there is one. As a task of a cluster, this would wait for itself.
-        get = None if is_task() else get_scheduler(collections=[images])
+        get = None if this_worker() else get_scheduler(collections=[images])
         self._get = get or images.__dask_scheduler__
 
     def read(self, start: int, stop: int) -> NDArray[Any]:

@@ -9,13 +9,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from sparsemed.engines import EngineError, Finished, check_engine, finished
+from sparsemed.engines.errors import EngineError
+from sparsemed.engines.news import listening, telling
+from sparsemed.engines.rounds import check_engine, finished
+from sparsemed.engines.tasks import Finished
 from sparsemed.hdf5.reach import Policy, check_policy
 from sparsemed.jobs.carrying_out import Order, carry_out
 from sparsemed.jobs.file_result import FileResult
 from sparsemed.jobs.runs import Run
 from sparsemed.jobs.selection import choose_runs
-from sparsemed.jobs.watching import Shares, listening, size_of, telling
+from sparsemed.jobs.watching import Shares, size_of
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
@@ -143,7 +146,7 @@ def run_all(
     numbers = sorted(range(len(runs)), key=lambda number: -shares.sizes[number])
     topic = f"sparsemed-{secrets.token_hex(8)}"
     tasks = ((_absolute(runs[number]), order, topic, number) for number in numbers)
-    with listening(executor, topic, shares):
+    with listening(executor, topic, shares.note):
         for ended in finished(executor, carry_out_there, tasks, order.num_cpus):
             number = numbers[ended.number]
             run = runs[number]

@@ -1,17 +1,11 @@
-"""How far many runs have come, all together, and also where they are carried out elsewhere."""
+"""How far many runs have come, all together."""
 
-import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Sequence
+from contextlib import suppress
 
 from sparsemed.jobs.runs import Run
 from sparsemed.progress import Progress
-
-PAUSE = 0.5
-"""Seconds between two messages of a worker."""
 
 
 def size_of(run: Run) -> int:
@@ -47,38 +41,3 @@ class Shares:
             self._done[number] += more
             self._sum += more * self.sizes[number]
             self._report(min(1.0, self._sum / self._all))
-
-
-@contextmanager
-def listening(executor: Any, topic: str, shares: Shares) -> Iterator[None]:
-    """Note what workers of Dask's tell of their runs; other executors have no way to tell."""
-    if not hasattr(executor, "subscribe_topic"):
-        yield
-        return
-    executor.subscribe_topic(topic, lambda event: shares.note(*event[1]))
-    try:
-        yield
-    finally:
-        with suppress(Exception):  # the scheduler may be gone
-            executor.unsubscribe_topic(topic)
-
-
-def telling(topic: str, number: int) -> Progress | None:
-    """Return what tells how far a run has come to who listens, if this is a worker of Dask's."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import get_worker
-
-    try:
-        worker = get_worker()
-    except ValueError:  # this is none
-        return None
-    last = time.monotonic()
-
-    def tell(part: float) -> None:
-        nonlocal last
-        if time.monotonic() - last >= PAUSE:
-            last = time.monotonic()
-            worker.log_event(topic, [number, part])
-
-    return tell

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.engines import check_engine, finished, worker_count
+from sparsemed.engines.rounds import check_engine, finished, worker_count
 from sparsemed.frames.source import FrameSource, Opening, Send, join_spans
 from sparsemed.method.scan import Scan, of_steps, scan
 from sparsemed.progress import Progress, ignore
@@ -60,7 +60,7 @@ class RangedScan:
     ranges : int or None
         How many ranges; None leaves that to their size and the number of workers.
     num_cpus : int or None
-        Largest number of threads for a range; see `sparsemed.engines.finished`.
+        Largest number of threads for a range; see `sparsemed.engines.rounds.finished`.
     """
 
     def __init__(self, engine: Any, send: Send, ranges: int | None, num_cpus: int | None) -> None:
@@ -122,8 +122,8 @@ def scanning(engine: Any, send: Send, ranges: Any, num_cpus: int | None) -> Scan
 
     Raises
     ------
-    TypeError, sparsemed.engines.EngineError
-        If the engine cannot be used; see `sparsemed.engines.check_engine`.
+    TypeError, sparsemed.engines.errors.EngineError
+        If the engine cannot be used; see `sparsemed.engines.rounds.check_engine`.
     ValueError
         If `ranges` is not a whole number from 1 up.
     """

@@ -17,7 +17,7 @@ from parity.compare import differences
 
 import sparsemed
 from sparsemed import BackgroundWarning, FileResult, compute_files
-from sparsemed.engines import EngineError
+from sparsemed.engines.errors import EngineError
 from sparsemed.jobs.watching import Shares
 
 distributed = pytest.importorskip("distributed")
@@ -161,10 +161,8 @@ def test_a_warning_that_is_made_an_error_fails_one_measurement(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", BackgroundWarning)
         (result,) = compute_files(tmp_path)
-    assert (result.status, result.error) == (
-        "failed",
-        f"{tmp_path / 'a.rtdc'}: kernel_size 200 is more than the 24 frames there are: all are used",
-    )
+    assert result.status == "failed"
+    assert result.error.startswith(f"{tmp_path / 'a.rtdc'}: kernel_size 200 is more than the 24")
 
 
 @pytest.mark.parametrize("engine", ["threads", "processes", "dask"])

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sparsemed.engines import check_engine
+from sparsemed.engines.rounds import check_engine
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.missing import how_to_install
 

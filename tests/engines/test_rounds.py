@@ -12,8 +12,9 @@ from time import monotonic, sleep
 
 import pytest
 
-from sparsemed import engines
-from sparsemed.engines import EngineError, check_engine, finished, worker_count
+from sparsemed.engines import pool as pools
+from sparsemed.engines.errors import EngineError
+from sparsemed.engines.rounds import check_engine, finished, worker_count
 from sparsemed.kernels.cores import available_cores
 from sparsemed.version import __version__
 
@@ -106,12 +107,12 @@ def test_workers_of_another_version(monkeypatch):
     with ThreadPoolExecutor(1) as pool:
         (outcome,) = finished(pool, work, ["a"])
         assert outcome.error is None
-        at_worker = engines._at_worker
+        at_worker = pools._at_worker
 
         def sent_by_another(work, task, num_cpus, version):
             return at_worker(work, task, num_cpus, "99.0")
 
-        monkeypatch.setattr(engines, "_at_worker", sent_by_another)
+        monkeypatch.setattr(pools, "_at_worker", sent_by_another)
         (outcome,) = finished(pool, work, ["a"])
     assert str(outcome.error) == (
         f"a worker has sparsemed {__version__}, but 99.0 is needed; install that there"
@@ -126,7 +127,7 @@ def test_a_cluster(cluster, monkeypatch):
     assert isinstance(outcomes[1].error, TimeoutError)
     assert [each.value[:2] for each in finished(cluster, work, ["a"], 1)] == [("a", 1)]
 
-    monkeypatch.setattr(engines, "__version__", "99.0")
+    monkeypatch.setattr("sparsemed.engines.dask_cluster.__version__", "99.0")
     message = rf"^the worker at tcp://.* has sparsemed {__version__}, but 99.0 is needed; install"
     with pytest.raises(EngineError, match=message):
         check_engine(cluster)
@@ -142,7 +143,7 @@ def test_a_worker_of_a_cluster_is_killed(cluster, tmp_path):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nobody is killed like that here")
 def test_a_task_that_kills_its_workers(cluster, monkeypatch):
-    monkeypatch.setattr(engines, "MOST_LOSSES", 2)
+    monkeypatch.setattr("sparsemed.engines.rounds.MOST_LOSSES", 2)
     outcomes = {each.number: each for each in finished(cluster, work, ["a", "die", "b"])}
     assert outcomes[0].error is outcomes[2].error is None
     assert isinstance(outcomes[1].error, EngineError)

@@ -1,0 +1,141 @@
+"""A cluster of Dask's: each worker gets one task at a time, for all its threads."""
+
+import sys
+import threading
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from sparsemed.engines.errors import EngineError, LostError, require_version, too_many_losses
+from sparsemed.engines.tasks import Place, Work
+from sparsemed.version import __version__
+
+PATIENCE = 1.0
+"""Seconds after which is looked for new workers, and whether the scheduler is still there."""
+
+
+FETCH_SECONDS = 10.0
+"""Seconds for which a result may be on its way before is looked whether its worker is there."""
+
+class DaskCluster:
+    """Workers of Dask's; each gets one task at a time, for all its threads."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.known: list[str] = []
+        self.last_look = -PATIENCE
+        self.had_workers = False
+        self.name = f"the Dask scheduler at {getattr(client.scheduler, 'address', 'no address')}"
+
+    def workers(self) -> list[str]:
+        """Return the addresses of those there are."""
+        self.require_scheduler()
+        try:
+            return list(self.client.nthreads())
+        except Exception as error:  # of many kinds
+            raise self._lost() from error
+
+    def require_scheduler(self) -> None:
+        """Check that the scheduler is the one that it was."""
+        if self.client.status != "running":  # it may connect again, but its tasks are gone
+            raise self._lost()
+
+    def check_versions(self) -> None:
+        """Check that all workers have this version of sparsemed."""
+        self.require_scheduler()
+        # A function of ours could not even be named to those who have no sparsemed.
+        ask = "__import__('sparsemed.version').version.__version__"
+        try:
+            versions = self.client.run(eval, ask, on_error="return")
+        except Exception as error:
+            raise self._lost() from error
+        for worker, found in versions.items():
+            if isinstance(found, ImportError):
+                raise EngineError(f"the worker at {worker} has no sparsemed ({found})")
+            if isinstance(found, BaseException):
+                raise EngineError(f"the worker at {worker} cannot be asked ({found!r})")
+            require_version(f"the worker at {worker}", found, __version__)
+
+    def look(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:  # noqa: D102 (Crew's)
+        self.require_scheduler()
+        if not self.known or monotonic() - self.last_look >= PATIENCE:
+            self.known, self.last_look = self.workers(), monotonic()
+        workers = self.known
+        free: list[Place] = [worker for worker in workers if worker not in taken]
+        self.had_workers |= bool(workers)
+        # A task that may go to anybody brings workers where there are none yet, as some clusters
+        # grow with their work. Lost ones are started again by those who look after them.
+        is_first = not self.had_workers and not taken
+        return {*taken} - {None, *workers}, [None] if is_first else free
+
+    def submit(self, place: Place, work: Work[Any], task: Any, num_cpus: int | None) -> Any:
+        """Send a task to a worker.
+
+        It must be this one alone: what may go to others, too, Dask gives to none that comes later.
+        """
+        import dask
+
+        # A part of an array is sent along with its task, as that must outlive the worker.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            return self.client.submit(
+                _at_dask_worker, work, task, num_cpus, __version__, pure=False,
+                workers=place and [place],
+            )  # fmt: skip
+
+    def result(self, future: Any, place: Place) -> Any:  # noqa: D102 (Crew's)
+        from distributed import KilledWorker
+
+        while True:
+            try:
+                return future.result(timeout=None if future.status == "error" else FETCH_SECONDS)
+            except KilledWorker as error:
+                raise too_many_losses(error.allowed_failures + 1) from error
+            except CancelledError as error:
+                raise self._lost() from error
+            except TimeoutError:
+                if future.status == "error":  # it is one of the task
+                    raise
+                if place is not None and place not in self.workers():
+                    raise LostError from None
+
+    def call_off(self, futures: list[Any]) -> None:  # noqa: D102 (Crew's)
+        if futures and self.client.status == "running":
+            with suppress(Exception):  # no scheduler, no tasks
+                self.client.cancel(futures)
+
+    def _lost(self) -> EngineError:
+        return EngineError(f"{self.name} cannot be reached any more")
+
+
+_turns: dict[str, threading.Lock] = {}
+
+
+def _at_dask_worker(work: Work[Any], task: Any, num_cpus: int | None, version: str) -> Any:
+    """Do a task with the threads of a worker, one task at a time.
+
+    A worker that takes over from one that was lost has a task of its own.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    threads = worker.state.nthreads
+    require_version("a worker", __version__, version)
+    with _turns.setdefault(worker.address, threading.Lock()):
+        return work(task, min(threads, num_cpus or threads))
+
+
+def this_worker() -> Any | None:
+    """Return the worker of Dask's that does the task that this is part of, if there is one."""
+    if (distributed := sys.modules.get("distributed")) is None:
+        return None
+    try:
+        return distributed.get_worker()
+    except ValueError:
+        return None
+
+
+def is_client(engine: Any) -> bool:
+    """Whether an engine is a client of Dask's; whoever has one has imported that."""
+    distributed = sys.modules.get("distributed")
+    return distributed is not None and isinstance(engine, distributed.Client)

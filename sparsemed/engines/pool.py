@@ -1,0 +1,62 @@
+"""An executor of Python's kind: threads, processes, or those of mpi4py, joblib and others."""
+
+from concurrent.futures import BrokenExecutor, Executor
+from typing import Any
+
+from sparsemed.engines.errors import EngineError, require_version
+from sparsemed.engines.tasks import Place, Work
+from sparsemed.kernels.cores import available_cores
+from sparsemed.version import __version__
+
+
+def pool_size(pool: Executor) -> int:
+    """Return how many workers an executor has."""
+    # What mpi4py's executors call it, and what Python's and loky's do.
+    for name in ("num_workers", "_max_workers"):
+        if isinstance(count := getattr(pool, name, None), int) and count > 0:
+            return count
+    return available_cores()
+
+
+class Pool:
+    """An executor; it gets a task more for each worker than that can do at once."""
+
+    def __init__(self, pool: Executor) -> None:
+        self.pool = pool
+        self.count = pool_size(pool)
+        is_local = hasattr(pool, "_max_workers")
+        self.share = max(1, available_cores() // self.count) if is_local else None
+
+    def look(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:  # noqa: D102 (Crew's)
+        return set(), [None] * (2 * self.count - len(taken))
+
+    def submit(  # noqa: D102 (Crew's)
+        self, place: Place, work: Work[Any], task: Any, num_cpus: int | None  # noqa: ARG002
+    ) -> Any:
+        try:
+            return self.pool.submit(_at_worker, work, task, num_cpus or self.share, __version__)
+        except BrokenExecutor as error:
+            raise _broken(error) from error
+
+    def result(self, future: Any, place: Place) -> Any:  # noqa: ARG002, D102 (Crew's)
+        try:
+            return future.result()
+        except BrokenExecutor as error:
+            raise _broken(error) from error
+
+    def call_off(self, futures: list[Any]) -> None:  # noqa: D102 (Crew's)
+        for future in futures:
+            future.cancel()
+
+
+def _at_worker(work: Work[Any], task: Any, num_cpus: int | None, version: str) -> Any:
+    """Do a task where it was sent to."""
+    require_version("a worker", __version__, version)
+    return work(task, num_cpus)
+
+
+def _broken(error: BaseException) -> EngineError:
+    return EngineError(
+        f"a worker of the pool ended before its task (killed, or out of memory?), and the pool is "
+        f"broken ({error}); run again, with a new one"
+    )

@@ -1,0 +1,173 @@
+"""Tasks sent out to whoever does them, and what comes of them taken in as it arrives.
+
+Whatever does it, tasks are independent of each other, and what they return comes as they finish. A
+task that raises an error is not tried again. One whose worker was lost (killed, out of memory, or
+out of reach) is done by another one of Dask's; a pool of processes breaks.
+"""
+
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from sparsemed.engines.dask_cluster import PATIENCE, DaskCluster, is_client
+from sparsemed.engines.errors import EngineError, LostError, too_many_losses
+from sparsemed.engines.pool import Pool, pool_size
+from sparsemed.engines.tasks import Crew, Finished, Place, Task, Work
+
+MOST_LOSSES = 4
+"""Workers that may be lost over the same task before it is blamed for that."""
+
+
+def check_engine(engine: Any) -> None:
+    """Check that an engine can do work, and that its workers have this version of sparsemed.
+
+    Parameters
+    ----------
+    engine : concurrent.futures.Executor, dask.distributed.Client or None
+        None is no engine: work is done here.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these, or a client that has to be awaited.
+    EngineError
+        If workers of Dask's have no sparsemed, or another version, or cannot be asked.
+    """
+    if engine is None or (isinstance(engine, Executor) and not is_client(engine)):
+        return
+    if not is_client(engine):
+        raise TypeError(
+            "executor must be a concurrent.futures.Executor or a dask.distributed.Client, "
+            f"got {engine!r}"
+        )
+    if engine.asynchronous:
+        raise TypeError("executor: this client has to be awaited; take Client(asynchronous=False)")
+    DaskCluster(engine).check_versions()
+
+
+def worker_count(engine: Any) -> int:
+    """Return how many tasks an engine does at the same time; at least 1."""
+    if engine is None:
+        return 1
+    if is_client(engine):
+        return max(1, len(DaskCluster(engine).workers()))
+    return pool_size(engine)
+
+
+def finished(
+    engine: Any, work: Work[Task], tasks: Iterable[Task], num_cpus: int | None = None
+) -> Generator[Finished, None, None]:
+    """Have tasks done, and yield what comes of each as it finishes.
+
+    No more tasks are taken than can be under way, so that they may be made as they are needed.
+    When nobody wants to know any more, those that have not begun are called off.
+
+    Parameters
+    ----------
+    engine : concurrent.futures.Executor, dask.distributed.Client or None
+        None: one task after the other, here.
+    work : callable
+        ``work(task, num_cpus)``; a function that can be pickled, as must be tasks.
+    tasks : iterable
+    num_cpus : int or None
+        Largest number of threads for a task. None: all those of a worker of Dask's, an even share
+        of the cores in a pool on this machine, or else all cores there are.
+
+    Raises
+    ------
+    EngineError
+        If the scheduler of a cluster is lost.
+    """
+    if engine is None:
+        for number, task in enumerate(tasks):
+            try:
+                outcome = Finished(number, work(task, num_cpus))
+            except Exception as error:
+                outcome = Finished(number, error=error)
+            yield outcome
+        return
+    crew: Crew = DaskCluster(engine) if is_client(engine) else Pool(engine)
+    yield from _Round(crew, work, tasks, num_cpus).outcomes()
+
+
+class _Sent(NamedTuple):
+    """A task that is under way, and who has it."""
+
+    number: int
+    task: Any
+    place: Place
+
+
+class _Round:
+    """Tasks on their way to workers and back."""
+
+    def __init__(
+        self, crew: Crew, work: Work[Any], tasks: Iterable[Any], num_cpus: int | None
+    ) -> None:
+        self.crew = crew
+        self.work = work
+        self.todo = enumerate(tasks)
+        self.num_cpus = num_cpus
+        self.again: list[tuple[int, Any]] = []
+        self.losses: Counter[int] = Counter()
+        self.under_way: dict[Any, _Sent] = {}
+        self.arrived: SimpleQueue[Any] = SimpleQueue()
+        self.news: list[Finished] = []
+
+    def outcomes(self) -> Iterator[Finished]:
+        try:
+            while True:
+                try:
+                    self.send()
+                except EngineError:  # what is done is told all the same
+                    while not self.arrived.empty():
+                        self.take(0)
+                    yield from self.news
+                    raise
+                # Only now, so that no worker waits for the one who is told.
+                while self.news:
+                    yield self.news.pop(0)
+                if not self.under_way and not self.again:
+                    return
+                self.take(PATIENCE)
+        finally:
+            self.crew.call_off(list(self.under_way))
+
+    def send(self) -> None:
+        """Give tasks to those who have none; first of all those whose worker was lost."""
+        lost, free = self.crew.look([sent.place for sent in self.under_way.values()])
+        for future in [each for each, sent in self.under_way.items() if sent.place in lost]:
+            self.note_loss(future)
+        waiting = iter(lambda: self.again.pop() if self.again else next(self.todo, None), None)
+        for place, (number, task) in zip(free, waiting, strict=False):
+            future = self.crew.submit(place, self.work, task, self.num_cpus)
+            self.under_way[future] = _Sent(number, task, place)
+            future.add_done_callback(self.arrived.put)
+
+    def take(self, timeout: float) -> None:
+        """Wait for something to arrive, and take note of it."""
+        with suppress(Empty):
+            future = self.arrived.get(timeout=timeout)
+            if future not in self.under_way:  # it was called off
+                return
+            try:
+                value = self.crew.result(future, self.under_way[future].place)
+                self.news.append(Finished(self.under_way.pop(future).number, value))
+            except LostError:
+                self.note_loss(future)
+            except Exception as error:
+                self.news.append(Finished(self.under_way.pop(future).number, error=error))
+
+    def note_loss(self, future: Any) -> None:
+        number, task, _ = self.under_way.pop(future)
+        self.crew.call_off([future])
+        self.losses[number] += 1
+        if self.losses[number] < MOST_LOSSES:
+            self.again.append((number, task))
+        else:
+            self.news.append(Finished(number, error=too_many_losses(self.losses[number])))
+
+

@@ -1,0 +1,54 @@
+"""What engines do, and what comes of it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+Task = TypeVar("Task")
+
+Work = Callable[[Task, int | None], Any]
+"""``work(task, num_cpus)`` does a task with at most so many threads; None means all cores."""
+
+class Finished(NamedTuple):
+    """What came of a task.
+
+    Attributes
+    ----------
+    number : int
+        Which of the tasks, counted from 0.
+    value : object
+        What the work returned.
+    error : Exception or None
+        What it raised; an `EngineError` where the fault is that of the engine.
+    """
+
+    number: int
+    value: Any = None
+    error: BaseException | None = None
+
+
+Place = str | None
+"""Who has a task: the address of a worker of Dask's; workers of a pool have none."""
+
+
+class Crew(Protocol):
+    """Workers of one kind or another, as who sends tasks out has to do with them."""
+
+    def look(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:
+        """Return which of the places that have a task are lost, and which can have one more."""
+
+    def submit(self, place: Place, work: Work[Any], task: Any, num_cpus: int | None) -> Any:
+        """Send a task to a worker, and return its future."""
+
+    def result(self, future: Any, place: Place) -> Any:
+        """Return what a task returned, or raise what it raised.
+
+        Raises
+        ------
+        EngineError
+            If the fault is not that of the task.
+        LostError
+            If the task was done, but its worker took the result along.
+        """
+
+    def call_off(self, futures: list[Any]) -> None:
+        """Call off tasks that nobody waits for any more."""
