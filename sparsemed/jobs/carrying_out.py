@@ -9,7 +9,6 @@ from sparsemed.hdf5.reach import Policy
 from sparsemed.jobs.done import find_done, stored_thumbnail
 from sparsemed.jobs.file_result import FileResult
 from sparsemed.jobs.runs import Run
-from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress
 from sparsemed.rtdc.pipeline_id import to_ppid
@@ -58,16 +57,18 @@ def carry_out(
     order: Order,
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
+    executor: Any = None,
 ) -> FileResult:
     """Compute the background of a measurement, unless that is done, and say what became of it.
 
     A measurement that fails does not stop others: whatever goes wrong becomes a result. What is
-    warned of is told as it comes (see `sparsemed.warned.keeping_warnings`), and kept.
+    warned of is told as it comes (see `sparsemed.warned.keeping_warnings`), and kept. An executor
+    gets the frames in ranges; what comes before and after is done here.
     """
     facts: dict[str, Any]
     with keeping_warnings(tell=tell) as warned:
         try:
-            facts = _facts(run, order, progress)
+            facts = _facts(run, order, progress, executor)
         except BrokenPipeError:  # nobody reads what is printed
             raise
         except _EXPECTED as error:
@@ -81,7 +82,9 @@ def carry_out(
     )
 
 
-def _facts(run: Run, order: Order, progress: Progress | None) -> dict[str, Any]:
+def _facts(
+    run: Run, order: Order, progress: Progress | None, executor: Any
+) -> dict[str, Any]:
     if not order.redo and (done := find_done(run, order.parameters, order.basins)) is not None:
         facts = {"status": "skipped", **done._asdict()}
         if order.thumbnails:
@@ -90,8 +93,10 @@ def _facts(run: Run, order: Order, progress: Progress | None) -> dict[str, Any]:
     run.check()
     if order.dry_run:
         return run.plan(order.parameters, order.basins)
-    num_cpus = check_num_cpus(order.num_cpus)
-    return run.compute(order.parameters, num_cpus, order.basins, progress, order.thumbnails)
+    return run.compute(
+        order.parameters, order.basins, num_cpus=order.num_cpus, executor=executor,
+        progress=progress, is_pictured=order.thumbnails,
+    )  # fmt: skip
 
 
 def _failure(run: Run, message: str) -> dict[str, Any]:

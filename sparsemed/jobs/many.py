@@ -61,7 +61,8 @@ def compute_files(
     redo : bool
         Whether to compute what is done already.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
-        What computes: a measurement is a task. Default: this process, one after the other.
+        What computes: a measurement is a task, and of a single one, each of several ranges of
+        frames, as for `compute_background`. Default: this process, one after the other.
     progress : True or callable, optional
         As for `compute_background`, but of all measurements, by the size of their files.
     num_cpus : int, optional
@@ -131,14 +132,14 @@ def run_all(
     report : callable
         Gets the fraction done of all, by the size of files.
     begin : callable
-        Gets each run when it begins, where there is no executor.
+        Gets each run when it begins, where one is carried out after the other.
     """
     shares = Shares(runs, report)
-    if executor is None:
+    if executor is None or len(runs) == 1:
         for number, run in enumerate(runs):
             if begin is not None:
                 begin(run)
-            result = carry_out(run, order, partial(shares.note, number))
+            result = carry_out(run, order, partial(shares.note, number), executor=executor)
             shares.note(number, 1.0)
             yield result
         return

@@ -93,8 +93,10 @@ class Run(NamedTuple):
     def compute(
         self,
         parameters: "Parameters",
-        num_cpus: int,
         basins: Policy,
+        *,
+        num_cpus: int | None = None,
+        executor: Any = None,
         progress: Progress | None = None,
         is_pictured: bool = False,
     ) -> dict[str, Any]:
@@ -108,8 +110,9 @@ class Run(NamedTuple):
         replaced = _replaced(self.output)
         began = time.perf_counter()
         job = BackgroundSparseMed(
-            self.source, self.output, num_cpus=num_cpus, basins=basins, **asdict(parameters)
-        )
+            self.source, self.output, num_cpus=num_cpus, basins=basins, executor=executor,
+            **asdict(parameters),
+        )  # fmt: skip
         with job:
             result = job.process_approach(progress)
         result.save(self.output)  # records two paths, where the class records one

@@ -11,12 +11,12 @@ def hold(folder):
 
     compute = Run.compute
 
-    def wait_first(self, *arguments):
+    def wait_first(self, *arguments, **options):
         Path(folder, f"started-{os.getpid()}").touch()
         end = time.monotonic() + 60
         while not Path(folder, "go").exists() and time.monotonic() < end:
             time.sleep(0.02)
-        return compute(self, *arguments)
+        return compute(self, *arguments, **options)
 
     Run.compute = wait_first
 

@@ -143,17 +143,17 @@ def test_a_fault_of_the_program_costs_one_measurement(tmp_path, monkeypatch):
 
 
 def test_what_is_warned_of_is_kept(tmp_path, warned):
-    path = measure(tmp_path / "a.rtdc")
+    paths = [measure(tmp_path / f"{name}.rtdc") for name in "ab"]
     text = "kernel_size 200 is more than the 24 frames there are: all are used"
     with ThreadPoolExecutor(1) as pool:
         for executor in (None, pool):
-            (result,) = compute_files(path, redo=True, executor=executor)
-            assert result.warnings == (text,)
-            row = result.as_row()
-            assert row["warnings"] == [text]
-            assert "thumbnail" not in row
+            for result in compute_files(paths, redo=True, executor=executor):
+                assert result.warnings == (text,)
+                row = result.as_row()
+                assert row["warnings"] == [text]
+                assert "thumbnail" not in row
     # It is said here, wherever the work is done, and then with the measurement that it is about.
-    assert warned() == [text, f"{path}: {text}"]
+    assert sorted(warned()) == sorted([text, text, *(f"{path}: {text}" for path in paths)])
 
 
 def test_a_warning_that_is_made_an_error_fails_one_measurement(tmp_path):
@@ -184,6 +184,31 @@ def test_the_same_files_come_of_any_engine(night, here, request, engine):
     assert sorted(result.status for result in again) == ["failed"] + 19 * ["skipped"]
     if engine != "dask":
         executor.shutdown()
+
+
+class Watched(ThreadPoolExecutor):
+    """Notes what kind of work it gets."""
+
+    works = ()
+
+    def submit(self, at_worker, work, *arguments):
+        self.works = (*self.works, work.__module__)
+        return super().submit(at_worker, work, *arguments)
+
+
+def test_a_single_measurement_is_shared_out_in_ranges(night, here, tmp_path):
+    told = []
+    with Watched(2) as pool:
+        (result,) = compute_files(
+            night / "M017.rtdc", tmp_path / "M017_bg.rtdc", executor=pool, progress=told.append,
+            kernel_size=7,
+        )  # fmt: skip
+    assert (result.status, result.frames) == ("done", 105)
+    assert set(pool.works) == {"sparsemed.method.ranges"}
+    assert (told[0], told[-1]) == (0, 1)
+    # Where results lie is another matter.
+    found = differences(tmp_path / "M017_bg.rtdc", here / "M017_bg.rtdc")
+    assert [each for each in found if "basins" not in each] == []
 
 
 class Listening(threading.Thread):
