@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sparsemed.hdf5.reach import Policy
-from sparsemed.jobs.done import find_done, stored_thumbnail
+from sparsemed.jobs.done import find_done
 from sparsemed.jobs.file_result import FileResult
 from sparsemed.jobs.runs import Run
 from sparsemed.parameters import Parameters
@@ -33,7 +33,7 @@ class Order:
     dry_run : bool
         Whether only to say what would be done.
     thumbnails : bool
-        Whether results come with a small picture.
+        Whether results come with a small picture, if they are computed.
     """
 
     parameters: Parameters
@@ -86,10 +86,7 @@ def _facts(
     run: Run, order: Order, progress: Progress | None, executor: Any
 ) -> dict[str, Any]:
     if not order.redo and (done := find_done(run, order.parameters, order.basins)) is not None:
-        facts = {"status": "skipped", **done._asdict()}
-        if order.thumbnails:
-            facts["thumbnail"] = stored_thumbnail(run.output)
-        return facts
+        return {"status": "skipped", **done._asdict()}
     run.check()
     if order.dry_run:
         return run.plan(order.parameters, order.basins)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sparsemed.jobs.done import stored_thumbnail
 from sparsemed.jobs.file_result import FileResult
 from sparsemed.jobs.runs import Run
 from sparsemed.jobs.shards import Shard
@@ -95,6 +96,9 @@ class Summary:
             earlier = self._earlier.get(row["output"], {})
             if (earlier.get("ppid"), earlier.get("written")) == (row["ppid"], row["written"]):
                 row |= {name: earlier[name] for name in OF_THE_RESULT if earlier.get(name)}
+            else:
+                with suppress(OSError, ValueError):  # somebody has just changed it
+                    row["thumbnail"] = stored_thumbnail(result.output)
         self._rows[result.output] = row
         self._entries[result.output] = self._entry(row)
         self._left -= 1
@@ -249,7 +253,9 @@ def _read_earlier(folder: Path) -> dict[str, dict[str, Any]]:
     for path in sorted(folder.glob("summary*.json")):
         try:
             rows: Iterable[dict[str, Any]] = json.loads(path.read_bytes())["measurements"]
-            found |= {row["output"]: row for row in rows if row.get("verdict")}
+            for row in rows:
+                if row.get("verdict") or row["output"] not in found:
+                    found[row["output"]] = row
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             logger.warning("%s: is no summary, and is passed over", path)
     return found

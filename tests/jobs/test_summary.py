@@ -95,7 +95,7 @@ def test_one_that_was_stopped_says_so(data, folder):
     )
 
 
-def test_what_was_done_before_keeps_its_verdict(data, folder):
+def test_what_was_done_before_keeps_its_verdict(data, folder, monkeypatch):
     run_all(data, folder)
     before, *_ = read(folder)
     run_all(data, folder)
@@ -110,6 +110,9 @@ def test_what_was_done_before_keeps_its_verdict(data, folder):
     assert (table[0]["status"], table[0]["verdict"]) == ("skipped", "")
     assert "not judged" in page
     assert listed[0]["thumbnail"]  # of the result itself
+    monkeypatch.setattr(module, "stored_thumbnail", None)  # and it is not read once more
+    run_all(data, folder)
+    assert read(folder)[1][0]["thumbnail"] == listed[0]["thumbnail"]
 
 
 def test_a_verdict_on_what_has_changed_is_forgotten(data, folder):
