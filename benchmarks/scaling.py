@@ -35,8 +35,6 @@ from sparsemed.rtdc.inputs import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import write_background
 
-BEGIN, END = "<!-- scaling -->", "<!-- end of scaling -->"
-
 RATE = 1000
 """Frames per second of the measurement that is timed."""
 
@@ -450,10 +448,11 @@ def main(frames: int, repeats: int, name: str | None, docs: Path | None, again: 
         docs.write_text(with_tables(docs.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
-def with_tables(page: str, text: str) -> str:
-    """Return a page with the tables between its markers."""
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
+def with_tables(page: str, text: str, name: str = "scaling") -> str:
+    """Return a page with the tables between the markers of that name."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ pytest.importorskip("psutil", reason="the benchmarks need psutil")
 
 import click
 
-from benchmarks import commit, decode_floor, end_to_end, kernel, layouts, scaling
+from benchmarks import commit, decode_floor, end_to_end, kernel, layouts, many, scaling
 from benchmarks.__main__ import RESULTS, machine_name
 from benchmarks.figure import BEGIN, END, draw, table, write_table
 from benchmarks.growth import slope
@@ -367,3 +367,9 @@ def test_machine_name_tells_nothing_of_its_owner(monkeypatch):
         monkeypatch.setenv(variable, "somebody")
     assert "somebody" not in machine_name()
     assert machine_name().endswith("-cores")
+
+
+def test_the_page_on_many_measurements_shows_what_was_measured():
+    page = (ROOT / "docs" / "many.md").read_text("utf-8")
+    results = json.loads((RESULTS / "many-linux-2-cores.json").read_text())
+    assert scaling.with_tables(page, many.tables(results), "many") == page
