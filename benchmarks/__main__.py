@@ -10,7 +10,8 @@ import click
 
 import sparsemed
 from benchmarks import end_to_end, growth, kernel, layouts
-from benchmarks.figure import draw, table, write_table
+from benchmarks.figure import draw
+from benchmarks.tables import table, write_table
 from sparsemed.kernels.cores import available_cores
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -17,9 +17,10 @@ import click
 
 from benchmarks import commit, decode_floor, end_to_end, kernel, layouts, many, scaling
 from benchmarks.__main__ import RESULTS, machine_name
-from benchmarks.figure import BEGIN, END, draw, table, write_table
+from benchmarks.figure import draw
 from benchmarks.growth import slope
 from benchmarks.measurements import NotAvailableError, generate_measurement
+from benchmarks.tables import BEGIN, END, table, write_table
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.hdf5.commit import changed_file
 from sparsemed.method.ranges import range_count
