@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,35 @@ from typing import Any
 import click
 
 import sparsemed
-from benchmarks import end_to_end, growth, kernel, layouts
+from benchmarks import chipstream, end_to_end, growth, kernel, layouts, stacks
 from benchmarks.figure import draw
-from benchmarks.tables import table, write_table
+from benchmarks.pages import BLOCKS, write_blocks
 from sparsemed.kernels.cores import available_cores
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
-PARTS = ("end-to-end", "layouts", "kernel", "growth")
+MEASURE: dict[str, Callable[..., Any]] = {
+    "end-to-end": end_to_end.measure,
+    "layouts": layouts.measure,
+    "kernel": kernel.measure,
+    "growth": growth.measure,
+    "stacks": stacks.measure,
+    "chipstream": chipstream.measure,
+}
+
+DRAWN = ("end-to-end", "kernel", "growth")
+"""The parts that the figure shows."""
+
+LONG = ("stacks", "chipstream")
+"""The parts that are left out where all are asked for to be quick."""
 
 FULL: dict[str, dict[str, Any]] = {
     "end-to-end": {"frames": 20_000, "many": 100_000, "rounds": 5, "rounds_many": 3},
     "layouts": {"share": 1, "rounds": 3},
     "kernel": {"frames": 20_000, "rounds": 15},
     "growth": {"frames": 20_000, "counts": (1_000, 3_000, 10_000, 30_000, 100_000), "rounds": 3},
+    "stacks": {"frames": 20_000, "side": 512, "rounds": 3},
+    "chipstream": {"frames": 5_000, "rounds": 1},
 }
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -30,9 +46,14 @@ QUICK: dict[str, dict[str, Any]] = {
     "layouts": {"share": 0.05, "rounds": 1},
     "kernel": {"frames": 4_000, "rounds": 3},
     "growth": {"frames": 4_000, "counts": (1_000, 2_000, 4_000, 8_000), "rounds": 1},
+    "stacks": {"frames": 4_000, "side": 64, "rounds": 1},
+    "chipstream": {"frames": 300, "rounds": 1},
 }
 
-PACKAGES = ("dcnum", "numpy", "numba", "h5py", "imagecodecs", "bottleneck", "torch")
+PACKAGES = (
+    "dcnum", "numpy", "numba", "h5py", "imagecodecs", "bottleneck", "opencv-python-headless",
+    "dask", "chipstream", "torch",
+)  # fmt: skip
 
 
 def machine_name() -> str:
@@ -52,11 +73,22 @@ def versions() -> dict[str, str]:
 
 
 @click.command()
-@click.argument("part", type=click.Choice([*PARTS, "all"]), default="all")
-@click.option("--quick", is_flag=True, help="Small measurements, few rounds: minutes at most.")
+@click.argument("part", type=click.Choice([*MEASURE, "all"]), default="all")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help=f"Small measurements, few rounds: minutes at most. Of all, {' and '.join(LONG)} are left "
+    "out.",
+)
 @click.option("--name", default=None, help="Name of the results. [default: kind of the machine]")
-@click.option("--readme", type=Path, help="Write the table into this file, between its markers.")
-def main(part: str, quick: bool, name: str | None, readme: Path | None) -> None:
+@click.option(
+    "--readme",
+    "pages",
+    type=Path,
+    multiple=True,
+    help="Write tables into this file, between their markers; more than once for several.",
+)
+def main(part: str, quick: bool, name: str | None, pages: tuple[Path, ...]) -> None:
     """Measure one PART, or all; write it into benchmarks/results.
 
     Results of the other parts, from earlier runs under the same name, are kept.
@@ -66,23 +98,20 @@ def main(part: str, quick: bool, name: str | None, readme: Path | None) -> None:
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     results |= {"machine": name, "cores": available_cores(), "versions": versions()}
     sizes = QUICK if quick else FULL
-    measure = {
-        "end-to-end": end_to_end.measure,
-        "layouts": layouts.measure,
-        "kernel": kernel.measure,
-        "growth": growth.measure,
-    }
-    for each in PARTS if part == "all" else (part,):
-        results[each] = measure[each](**sizes[each])
+    every = [each for each in MEASURE if not (quick and each in LONG)]
+    for each in every if part == "all" else (part,):
+        results[each] = MEASURE[each](**sizes[each])
         RESULTS.mkdir(exist_ok=True)
         path.write_text(json.dumps(results, indent=1) + "\n")
-    if missing := [each for each in PARTS if each not in results]:
-        click.echo(f"No figure and no table yet; still to run: {', '.join(missing)}", err=True)
-        return
-    draw(results, path.with_suffix(".png"))
-    click.echo(table(results))
-    if readme:
-        write_table(readme, results)
+    if all(each in results for each in DRAWN):
+        draw(results, path.with_suffix(".png"))
+    for block in BLOCKS:
+        if missing := [each for each in block.parts if each not in results]:
+            click.echo(f"no {block.title} yet; still to run: {', '.join(missing)}", err=True)
+        else:
+            click.echo(block.table(results) + "\n")
+    for page in pages:
+        write_blocks(page, results)
 
 
 if __name__ == "__main__":

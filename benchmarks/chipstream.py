@@ -1,12 +1,12 @@
-"""``python -m benchmarks.chipstream``: ChipStream's background step, with sparsemed and without.
+"""Whole runs of ChipStream, with its own background and with sparsemed's, and what of them it is.
 
-Whole ChipStream processes run in turn. The step is timed by the records that
-its runner logs when the step begins and ends; neither program is touched.
+Whole processes run in turn. The background step is timed by the records that ChipStream's runner
+logs when the step begins and ends; neither program is touched.
 """
 
-import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -37,37 +37,41 @@ if __name__ == "__main__":
     print(ended - began)
 """
 
-OPTIONS = ("--limit-events", "200")
-"""These limit only what comes after the background step, which is of all frames."""
+CONTENDERS = ("dcnum", "sparsemed")
 
-CONTENDERS = ("ChipStream", "sparsemed")
+RATES = (1000, 50)
+"""Frames per second: where cells are many, and where they are rare."""
+
+FEW = 300
+"""Frames of a measurement that warms up."""
 
 
-@click.command()
-@click.option("--frames", default=20_000, show_default=True, help="Frames of the measurement.")
-@click.option("--rounds", default=5, show_default=True, help="Rounds, after one that warms up.")
-def main(frames: int, rounds: int) -> None:
-    """Time the background step of ChipStream on a measurement of 1000 frames per second."""
-    measurement = generated_measurement(frames, 1000)
-    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+def run_chipstream(name: str, measurement: Path, scratch: Path) -> dict[str, float]:
+    """Run ChipStream with a contender's background; return seconds of all, and of that step."""
+    click.echo(f"ChipStream, {measurement.stem}, {name}", err=True)
+    program = scratch / "run_chipstream.py"
+    program.write_text(PROGRAM)
+    output = scratch / "output.rtdc"
+    run = run_program(program, name, measurement, output)
+    output.unlink()
+    return {"whole": run.seconds, "background": run.inside}
+
+
+def measure(frames: int, rounds: int) -> list[dict[str, Any]]:
+    """Run the whole part, on measurements of so many frames."""
+    results = []
     with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "run_chipstream.py"
-        program.write_text(PROGRAM)
-        output = Path(folder) / "output.rtdc"
-        for number in range(rounds + 1):
-            for name in CONTENDERS:
-                click.echo(f"round {number} of {rounds}, {name}", err=True)
-                run = run_program(program, name, measurement, output, *OPTIONS)
-                output.unlink()
-                if number:  # the first round warms up
-                    seconds[name].append(run.inside)
-    theirs, ours = seconds.values()
-    ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
-    click.echo(f"ChipStream's background step on {frames:,} frames, median of {rounds} rounds:")
-    click.echo(f"without sparsemed {statistics.median(theirs):.2f} s")
-    click.echo(f"with sparsemed    {statistics.median(ours):.2f} s")
-    click.echo(f"ratio             {statistics.median(ratios):.1f}× (median of the rounds')")
-
-
-if __name__ == "__main__":
-    main()
+        for name in CONTENDERS:  # compiles what may have to be, and fills caches
+            run_chipstream(name, generated_measurement(FEW, RATES[0]), Path(folder))
+        for rate in RATES:
+            measurement = generated_measurement(frames, rate)
+            seconds: dict[str, dict[str, list[float]]] = {name: {} for name in CONTENDERS}
+            for _ in range(rounds):
+                for name in CONTENDERS:
+                    run = run_chipstream(name, measurement, Path(folder))
+                    for what, taken in run.items():
+                        seconds[name].setdefault(what, []).append(taken)
+            results.append(
+                {"frames": frames, "rate": rate, "compression": "zstd", "seconds": seconds}
+            )
+    return results

@@ -107,7 +107,7 @@ def run_program(
     with tempfile.TemporaryFile("w+") as said:
         began = time.perf_counter()
         process = subprocess.Popen([sys.executable, *arguments], stdout=said, env=environment)
-        with _Watch(process.pid, count_workers) as watch:
+        with Watch(process.pid, count_workers) as watch:
             code = process.wait()
             seconds = time.perf_counter() - began
         if code:
@@ -117,7 +117,7 @@ def run_program(
     return Run(seconds, inside, watch.peak, watch.peak_with_workers)
 
 
-class _Watch:
+class Watch:
     """Watches the memory of a process from a thread."""
 
     def __init__(self, pid: int, count_workers: bool) -> None:
@@ -128,7 +128,7 @@ class _Watch:
         self.peak = 0
         self.peak_with_workers = 0
 
-    def __enter__(self) -> "_Watch":
+    def __enter__(self) -> "Watch":
         self._thread.start()
         return self
 

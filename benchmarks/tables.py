@@ -1,15 +1,11 @@
-"""The tables of benchmark results, and how they come into pages."""
+"""The tables of benchmark results, as Markdown."""
 
 import statistics
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from benchmarks.end_to_end import CONTENDERS
 from benchmarks.kernel import COPY
-
-BEGIN = "<!-- benchmark table -->"
-END = "<!-- end of benchmark table -->"
 
 median = statistics.median
 
@@ -71,16 +67,19 @@ def table(results: dict[str, Any]) -> str:
             (_warm_row(each) for each in results["end-to-end"]["measurements"]),
         ),
         "Files that store frames in other ways, at 1000/s, in one process as well. The floor reads "
-        "pieces of 2 MiB where there is nothing to decode.",
+        "pieces of 2 MiB where there is nothing to decode. It decodes all frames; without offsets, "
+        "sparsemed leaves out those that no window needs.",
         _rows(
             "frames and how they are stored | dcnum | sparsemed | decode floor "
             "| dcnum ÷ sparsemed | sparsemed ÷ floor",
             (_layout_row(each) for each in results["layouts"]),
         ),
-        "The median image of one window of 200 frames of 80 × 400 pixels, in one process:",
+        "The median image of one window of 200 frames of 80 × 400 pixels, in one process; 16 bits "
+        f"as of a camera that has 12. {_numpy_sentence(results['kernel'])}",
         _rows(
-            "program | time | np.partition ÷ program | program ÷ copy",
-            _kernel_rows(results["kernel"]["window"]),
+            "program | 8 bits | np.partition ÷ program | program ÷ copy "
+            "| 16 bits | np.partition ÷ program | program ÷ copy",
+            _kernel_rows(results["kernel"]),
         ),
         "sparsemed's time for each of many windows, by how far a window overlaps with the last:",
         _rows("overlap | threads | time for each window", _overlap_rows(results)),
@@ -130,14 +129,33 @@ def _warm_columns(seconds: dict[str, list[float]]) -> list[str]:
     ]
 
 
-def _kernel_rows(window: dict[str, list[float]]) -> Iterable[list[str]]:
-    for name, seconds in sorted(window.items(), key=lambda item: -median(item[1])):
+def _numpy_sentence(kernel: dict[str, Any]) -> str:
+    if kernel["avx512"]:
+        return "NumPy partitions 16 bits with AVX-512 here, which makes it faster."
+    return (
+        "This processor has no AVX-512; where there is one, NumPy partitions 16 bits faster than "
+        "here."
+    )
+
+
+def _kernel_rows(kernel: dict[str, Any]) -> Iterable[list[str]]:
+    bytes_, short = kernel["window"], kernel["window of 16 bits"]
+    for name in sorted(bytes_, key=lambda name: -median(bytes_[name])):
         yield [
             f"**{name}**" if name.startswith("sparsemed") else name,
-            readable(median(seconds)),
-            times(ratio(window["np.partition"], seconds)),
-            times(ratio(seconds, window[COPY])),
+            *_kernel_columns(bytes_, name),
+            *_kernel_columns(short, name),
         ]
+
+
+def _kernel_columns(window: dict[str, list[float]], name: str) -> list[str]:
+    if name not in window:
+        return ["", "", ""]
+    return [
+        readable(median(window[name])),
+        times(ratio(window["np.partition"], window[name])),
+        times(ratio(window[name], window[COPY])),
+    ]
 
 
 def _overlap_rows(results: dict[str, Any]) -> Iterable[list[str]]:
@@ -158,21 +176,93 @@ def _start_up_sentence(seconds: dict[str, list[float]]) -> str:
     )
 
 
-def write_table(readme_path: Path, results: dict[str, Any]) -> None:
-    """Write the table into a Markdown file, between its two markers.
+def stacks_table(results: dict[str, Any]) -> str:
+    """Return what is known of stacks as Markdown."""
+    times_, memory = results["stacks"]["times"], results["stacks"]["memory"]
+    best = list(times_[0]["seconds"])[-1]  # sparsemed with all threads
+    parts = [
+        f"The median image of a stack in memory, on {results['cores']} cores, in one process; "
+        f"medians, and in brackets how many times as long as {best}. All programs found the same "
+        "values. 16 bits as of a camera that has 12. What is fastest is bold.",
+        _rows(
+            "program | " + " | ".join(_stack_title(each) for each in times_),
+            (_stack_row(name, times_, best) for name in times_[0]["seconds"]),
+        ),
+        *_slower_sentences(times_),
+        "The most memory that this takes, besides the stack and what is imported:",
+        _rows(
+            "program | "
+            + " | ".join(f"{_stack_title(each)} ({mebibytes(each['bytes'])})" for each in memory),
+            (
+                [name, *(mebibytes(each["beyond"][name]) for each in memory)]
+                for name in memory[0]["beyond"]
+            ),
+        ),
+    ]
+    return "\n\n".join(parts)
 
-    Raises
-    ------
-    ValueError
-        If the file does not hold both markers, once each and in order.
-    """
-    text = Path(readme_path).read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end) or text.count(BEGIN) > 1 or text.count(END) > 1:
-        raise ValueError(
-            f"{Path(readme_path).name}: the table goes between a line '{BEGIN}' and a line "
-            f"'{END}'; put both into the file, once and in this order"
-        )
-    new = f"{before}{BEGIN}\n\n{table(results)}\n\n{END}{after}"
-    Path(readme_path).write_text(new, encoding="utf-8")
+
+def _stack_title(stack: dict[str, Any]) -> str:
+    return f"{stack['count']} of {stack['side']} × {stack['side']}, {stack['bits']} bits"
+
+
+def _stack_row(name: str, stacks: list[dict[str, Any]], best: str) -> list[str]:
+    row = [name]
+    for each in stacks:
+        seconds = each["seconds"][name]
+        shown = readable(median(seconds))
+        if name == _fastest(each):
+            shown = f"**{shown}**"
+        row.append(f"{shown} ({times(ratio(seconds, each['seconds'][best]))})")
+    return row
+
+
+def _fastest(stack: dict[str, Any]) -> str:
+    seconds = stack["seconds"]
+    return min(seconds, key=lambda name: median(seconds[name]))
+
+
+def _slower_sentences(stacks: list[dict[str, Any]]) -> list[str]:
+    """Return what has to be said of stacks for which something else is quicker than sparsemed."""
+    said = []
+    for each in stacks:
+        seconds = {name: median(of) for name, of in each["seconds"].items()}
+        best = min(of for name, of in seconds.items() if name.startswith("sparsemed"))
+        if quicker := [name for name, of in seconds.items() if of < best]:
+            said.append(f"Of {_stack_title(each)}, sparsemed is slower than {', '.join(quicker)}.")
+    return [" ".join(said)] if said else []
+
+
+def chipstream_table(results: dict[str, Any]) -> str:
+    """Return what is known of whole runs of ChipStream as Markdown."""
+    versions = results["versions"]
+    return "\n\n".join(
+        [
+            f"ChipStream {versions['chipstream']} with dcnum {versions['dcnum']}, whole processes "
+            f"on {results['cores']} cores; in brackets, the share of the whole run. Whole runs of "
+            "the same kind vary by more than the step takes on a busy machine, so what is saved "
+            "is the difference of the steps.",
+            _rows(
+                "measurement | whole run | background step, dcnum | whole run with sparsemed "
+                "| background step, sparsemed | saved",
+                (_chipstream_row(each) for each in results["chipstream"]),
+            ),
+        ]
+    )
+
+
+def _chipstream_row(measurement: dict[str, Any]) -> list[str]:
+    theirs, ours = measurement["seconds"]["dcnum"], measurement["seconds"]["sparsemed"]
+    saved = [a - b for a, b in zip(theirs["background"], ours["background"], strict=True)]
+    return [
+        title(measurement),
+        readable(median(theirs["whole"])),
+        _with_share(theirs["background"], theirs["whole"]),
+        readable(median(ours["whole"])),
+        _with_share(ours["background"], ours["whole"]),
+        _with_share(saved, theirs["whole"]),
+    ]
+
+
+def _with_share(part: list[float], whole: list[float]) -> str:
+    return f"{median(part):.2f} s ({100 * ratio(part, whole):.1f} %)"

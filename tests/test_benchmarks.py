@@ -15,17 +15,30 @@ pytest.importorskip("psutil", reason="the benchmarks need psutil")
 
 import click
 
-from benchmarks import commit, decode_floor, end_to_end, kernel, layouts, many, scaling
+from benchmarks import (
+    chipstream,
+    commit,
+    decode_floor,
+    end_to_end,
+    kernel,
+    layouts,
+    many,
+    scaling,
+    stacks,
+)
 from benchmarks.__main__ import RESULTS, machine_name
 from benchmarks.figure import draw
 from benchmarks.growth import slope
 from benchmarks.measurements import NotAvailableError, generate_measurement
-from benchmarks.tables import BEGIN, END, table, write_table
+from benchmarks.pages import BLOCKS, write_blocks
+from benchmarks.tables import chipstream_table, stacks_table, table
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.hdf5.commit import changed_file
 from sparsemed.method.ranges import range_count
 
 ROOT = Path(__file__).parent.parent
+
+BEGIN, END = BLOCKS[0].begin, BLOCKS[0].end
 
 
 def contender(seconds, peak=2**20):
@@ -66,7 +79,7 @@ def results():
     return {
         "machine": "small",
         "cores": 2,
-        "versions": {"dcnum": "0.31.0"},
+        "versions": {"dcnum": "0.31.0", "chipstream": "0.11.0"},
         "end-to-end": {
             "start-up": {
                 "import": [0.01],
@@ -88,7 +101,14 @@ def results():
                 kernel.COPY: [2e-4, 4e-4],
                 "np.partition": [0.05, 0.07],
                 "sparsemed, 1 thread": [1e-3, 1e-3],
+                "torch.kthvalue": [0.2, 0.2],
             },
+            "window of 16 bits": {
+                kernel.COPY: [4e-4, 4e-4],
+                "np.partition": [0.008, 0.008],
+                "sparsemed, 1 thread": [0.01, 0.01],
+            },
+            "avx512": False,
             "overlaps": [
                 {"overlap": 0, "threads": 2, "seconds": [6e-4]},
                 {"overlap": 0.975, "threads": 2, "seconds": [1e-4]},
@@ -102,7 +122,31 @@ def results():
             "seconds_of_few_frames": [0.2],
             "slope": 1.0,
         },
-    }
+        "stacks": {
+            "times": [
+                {
+                    "count": count, "side": 512, "bits": 8,
+                    "seconds": {"np.median": slow, "sparsemed, 1 thread": [0.1, 0.1, 0.1]},
+                }
+                for count, slow in ((201, [1.0, 2.0, 3.0]), (3, [0.05, 0.06, 0.06]))
+            ],
+            "memory": [
+                {
+                    "count": 201, "side": 512, "bits": 8, "bytes": 50 * 2**20,
+                    "beyond": {"np.median": 60 * 2**20, "sparsemed, 1 thread": 2**20},
+                }
+            ],
+        },
+        "chipstream": [
+            {
+                "frames": 5000, "rate": 50, "compression": "zstd",
+                "seconds": {
+                    "dcnum": {"whole": [40.0], "background": [5.0]},
+                    "sparsemed": {"whole": [32.0], "background": [0.8]},
+                },
+            }
+        ],
+    }  # fmt: skip
 
 
 def test_table_shows_the_median_of_the_ratios_of_rounds(results):
@@ -117,30 +161,75 @@ def test_table_shows_the_median_of_the_ratios_of_rounds(results):
     assert (
         "| 20,000, in one piece, no filter | 5.00 s | 1.00 s | 500 ms | **6.0×** | 2.0× |" in rows
     )
-    assert "| **sparsemed, 1 thread** | 1.00 ms | 60× | 3.8× |" in rows
+    assert "| **sparsemed, 1 thread** | 1.00 ms | 60× | 3.8× | 10.0 ms | 0.80× | 25× |" in rows
+    assert "| torch.kthvalue | 200 ms | 0.30× | 750× |  |  |  |" in rows
     assert "| 97.5 % | 2 | 100 µs |" in rows
 
 
-def test_write_table_replaces_what_is_between_the_markers(results, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n", encoding="utf-8")
-    write_table(readme, results)
-    once = readme.read_text(encoding="utf-8")
-    write_table(readme, results)
-    assert readme.read_text(encoding="utf-8") == once
-    assert once.startswith(f"before\n\n{BEGIN}\n\n")
-    assert once.endswith(f"\n\n{END}\n\nafter\n")
-    assert table(results) in once
+def test_table_of_stacks_says_where_sparsemed_is_slower(results):
+    said = stacks_table(results)
+    assert "| np.median | 2.00 s (20×) | **60.0 ms** (0.60×) |" in said
+    assert "| sparsemed, 1 thread | **100 ms** (1.0×) | 100 ms (1.0×) |" in said
+    assert said.count("sparsemed is slower") == 1
+    assert "Of 3 of 512 × 512, 8 bits, sparsemed is slower than np.median." in said
+    assert "| program | 201 of 512 × 512, 8 bits (50 MiB) |" in said
+    assert "| np.median | 60 MiB |" in said
+
+
+def test_table_of_chipstream_shows_the_share_of_the_background(results):
+    assert chipstream_table(results).splitlines()[-1] == (
+        "| 5,000 frames at 50/s, zstd | 40.0 s | 5.00 s (12.5 %) | 32.0 s | 0.80 s (2.5 %) "
+        "| 4.20 s (10.5 %) |"
+    )
+
+
+def page_with(*blocks):
+    between = "\n\nbetween\n\n".join(f"{block.begin}\nold\n{block.end}" for block in blocks)
+    return f"before\n\n{between}\n\nafter\n"
+
+
+def test_write_blocks_replaces_what_is_between_the_markers(results, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(page_with(BLOCKS[2], BLOCKS[0]), encoding="utf-8")
+    write_blocks(page, results)
+    once = page.read_text(encoding="utf-8")
+    write_blocks(page, results)
+    assert page.read_text(encoding="utf-8") == once
+    assert once.startswith(f"before\n\n{BLOCKS[2].begin}\n\n{chipstream_table(results)}\n\n")
+    assert "\n\nbetween\n\n" in once
+    assert once.endswith(f"{BEGIN}\n\n{table(results)}\n\n{END}\n\nafter\n")
     assert "old" not in once
 
 
+def test_write_blocks_leaves_tables_of_parts_that_have_no_results(results, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(page_with(BLOCKS[0], BLOCKS[1]), encoding="utf-8")
+    write_blocks(page, {name: of for name, of in results.items() if name != "growth"})
+    whole = page.read_text(encoding="utf-8")
+    page.write_text(page_with(BLOCKS[0], BLOCKS[1]), encoding="utf-8")
+    write_blocks(page, {name: of for name, of in results.items() if name != "layouts"})
+    left = page.read_text(encoding="utf-8")
+    assert "old" not in whole
+    assert left == whole.replace(table(results), "old").replace(
+        f"{BEGIN}\n\nold\n\n{END}", f"{BEGIN}\nold\n{END}"
+    )
+
+
 @pytest.mark.parametrize("text", ["no markers", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}"])
-def test_write_table_without_markers(results, tmp_path, text):
+def test_write_blocks_without_markers(results, tmp_path, text):
     readme = tmp_path / "README.md"
     readme.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"README\.md: the table goes between"):
-        write_table(readme, results)
+        write_blocks(readme, results)
     assert readme.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+def test_pages_show_what_was_measured(page, tmp_path):
+    copy = tmp_path / "page.md"
+    copy.write_bytes((ROOT / page).read_bytes())
+    write_blocks(copy, json.loads((RESULTS / "linux-2-cores.json").read_text()))
+    assert copy.read_text("utf-8") == (ROOT / page).read_text("utf-8")
 
 
 def test_draw_writes_a_picture(results, tmp_path):
@@ -224,13 +313,58 @@ def test_generate_measurement_is_the_same_for_a_seed(tmp_path):
     assert not np.array_equal(images, images_of("other", 1))
 
 
-def test_kernel_contenders_agree():
+@pytest.mark.parametrize("bits", [8, 16])
+def test_kernel_contenders_agree(bits):
     window = np.random.default_rng(0).integers(0, 256, size=(20, 6, 10), dtype=np.uint8)
+    if bits == 16:
+        window = kernel.as_16_bits(window)
+        assert window.dtype == np.uint16
+        assert 16 * 200 < window.max() < 2**12
     contenders = kernel.window_contenders(window)
     kernel.require_same_medians(contenders)
     contenders["wrong"] = lambda: window[0]
     with pytest.raises(click.ClickException, match="wrong finds other medians"):
         kernel.require_same_medians(contenders)
+
+
+def test_mosaics_show_each_frame_in_one_place():
+    frames = np.empty((3 * 7 * 2, 80, 400), np.uint8)
+    frames[:] = np.arange(len(frames))[:, None, None]
+    images = stacks.mosaics(frames, 3, 512)
+    assert images.shape == (3, 512, 512)
+    shown = [np.unique(image) for image in images]
+    np.testing.assert_array_equal(np.sort(np.concatenate(shown)), np.arange(42))
+    assert (images[0, :80, :400] == 0).all()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_contenders_find_the_same_image_of_a_stack(bits):
+    images = np.random.default_rng(0).integers(0, 256, size=(7, 6, 10), dtype=np.uint8)
+    if bits == 16:
+        images = kernel.as_16_bits(images)
+    contenders = stacks.contenders(images)
+    stacks.require_same_images(contenders)
+    contenders["wrong"] = lambda: images[0]
+    with pytest.raises(click.ClickException, match="wrong finds another image"):
+        stacks.require_same_images(contenders)
+
+
+def test_memory_beyond_a_stack(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, size=(9, 1024, 1024), dtype=np.uint8)
+    np.save(tmp_path / "stack.npy", images)
+    copied = stacks.peak_beyond(tmp_path / "stack.npy", "np.partition")
+    assert images.nbytes < copied < 3 * images.nbytes
+
+
+def test_program_that_runs_chipstream(tmp_path):
+    pytest.importorskip("chipstream")
+    path = tmp_path / "small.rtdc"
+    try:
+        generate_measurement(path, 40, 1000)
+    except NotAvailableError as reason:
+        pytest.skip(f"{reason}")
+    seconds = chipstream.run_chipstream("sparsemed", path, tmp_path)
+    assert 0 < seconds["background"] < seconds["whole"]
 
 
 def test_backgrounds_that_differ_stop_the_benchmark(tmp_path):
