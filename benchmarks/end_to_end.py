@@ -201,17 +201,18 @@ def start_up(rounds: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {}
     for number in range(rounds + 1):
         click.echo(f"start-up, round {number} of {rounds}", err=True)
+        runs = {
+            "import": run_program("-c", IMPORT),
+            "first result": run_program("-c", FIRST_RESULT),
+        }
+        if not number:  # the first round warms up; for what compiles, this was enough
+            continue
         with tempfile.TemporaryDirectory() as empty:
-            runs = {
-                "import": run_program("-c", IMPORT),
-                "first result": run_program("-c", FIRST_RESULT),
-                "first result, compiling": run_program(
-                    "-c", FIRST_RESULT, variables={"NUMBA_CACHE_DIR": empty}
-                ),
-            }
-        if number:  # the first round warms up
-            for name, run in runs.items():
-                seconds.setdefault(name, []).append(run.inside)
+            runs["first result, compiling"] = run_program(
+                "-c", FIRST_RESULT, variables={"NUMBA_CACHE_DIR": empty}
+            )
+        for name, run in runs.items():
+            seconds.setdefault(name, []).append(run.inside)
     return seconds
 
 

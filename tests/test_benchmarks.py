@@ -184,7 +184,7 @@ def test_table_of_chipstream_shows_the_share_of_the_background(results):
 
 
 def page_with(*blocks):
-    between = "\n\nbetween\n\n".join(f"{block.begin}\nold\n{block.end}" for block in blocks)
+    between = "\n\nbetween\n\n".join(f"{block.begin}\nearlier\n{block.end}" for block in blocks)
     return f"before\n\n{between}\n\nafter\n"
 
 
@@ -198,21 +198,18 @@ def test_write_blocks_replaces_what_is_between_the_markers(results, tmp_path):
     assert once.startswith(f"before\n\n{BLOCKS[2].begin}\n\n{chipstream_table(results)}\n\n")
     assert "\n\nbetween\n\n" in once
     assert once.endswith(f"{BEGIN}\n\n{table(results)}\n\n{END}\n\nafter\n")
-    assert "old" not in once
+    assert "earlier" not in once
 
 
 def test_write_blocks_leaves_tables_of_parts_that_have_no_results(results, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(page_with(BLOCKS[0], BLOCKS[1]), encoding="utf-8")
-    write_blocks(page, {name: of for name, of in results.items() if name != "growth"})
-    whole = page.read_text(encoding="utf-8")
-    page.write_text(page_with(BLOCKS[0], BLOCKS[1]), encoding="utf-8")
-    write_blocks(page, {name: of for name, of in results.items() if name != "layouts"})
-    left = page.read_text(encoding="utf-8")
-    assert "old" not in whole
-    assert left == whole.replace(table(results), "old").replace(
-        f"{BEGIN}\n\nold\n\n{END}", f"{BEGIN}\nold\n{END}"
-    )
+    del results["layouts"]
+    write_blocks(page, results)
+    text = page.read_text(encoding="utf-8")
+    assert f"{BEGIN}\nearlier\n{END}" in text
+    assert stacks_table(results) in text
+    assert text.count("earlier") == 1
 
 
 @pytest.mark.parametrize("text", ["no markers", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}"])
@@ -352,8 +349,8 @@ def test_contenders_find_the_same_image_of_a_stack(bits):
 def test_memory_beyond_a_stack(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, size=(9, 1024, 1024), dtype=np.uint8)
     np.save(tmp_path / "stack.npy", images)
-    copied = stacks.peak_beyond(tmp_path / "stack.npy", "np.partition")
-    assert images.nbytes < copied < 3 * images.nbytes
+    copied = stacks.peak_beyond(tmp_path / "stack.npy", "np.partition")  # which copies it
+    assert 0.8 * images.nbytes < copied < 3 * images.nbytes
 
 
 def test_program_that_runs_chipstream(tmp_path):
