@@ -104,6 +104,8 @@ def run_program(
         time, so do not do it where time is measured.
     """
     environment = os.environ | {"PYTHONPATH": str(HERE.parent)} | (variables or {})
+    # What has been installed has its bytecode with it, so let ours be kept, too.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryFile("w+") as said:
         began = time.perf_counter()
         process = subprocess.Popen([sys.executable, *arguments], stdout=said, env=environment)

@@ -49,6 +49,30 @@ def test_importing_the_package_imports_nothing_heavy(room):
     assert run.stdout == "[]\n"
 
 
+JOB = """
+import sys
+import numpy as np
+import sparsemed
+
+images = np.arange(400, dtype=np.uint8).reshape(100, 2, 2)
+with sparsemed.BackgroundSparseMed(images, sys.argv[1], kernel_size=10) as job:
+    job.process()
+print([name for name in ("matplotlib", "scipy.linalg", "scipy.ndimage", "numba.np.arraymath",
+                         "dask", "distributed", "tqdm") if name in sys.modules])
+
+from numba import njit
+
+assert njit(lambda matrix: np.dot(matrix, matrix))(np.eye(2)).tolist() == [[1, 0], [0, 1]]
+"""
+
+
+def test_a_job_imports_nothing_that_it_does_not_need(tmp_path):
+    for name in ("one.rtdc", "two.rtdc"):  # the first may have to compile the kernel
+        command = [sys.executable, "-c", JOB, tmp_path / name]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+
+
 def test_dcnum_and_matplotlib_are_never_needed():
     code = """
 import sys

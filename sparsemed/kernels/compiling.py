@@ -19,8 +19,10 @@ import numpy as np
 import numpy.ma  # as Numba would on the first call, in the midst of which somebody may fork
 import portalocker
 from numba import jit, njit
+from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.event import Listener, install_listener
+from numba.core.runtime import rtsys
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +45,30 @@ def kernel(**options: Any) -> Callable[[Callable[..., None]], Any]:
     """
 
     def decorate(function: Callable[..., None]) -> Any:
-        try:
-            return njit(cache=True, **options)(function)
-        except RuntimeError:  # there is no folder to keep it in
-            return njit(**options)(function)
+        compiled = njit(**options)(function)
+        if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+            with suppress(RuntimeError):  # there is no folder to keep it in
+                compiled._cache = _Kept(function)
+        return compiled
 
     return decorate
+
+
+class _Kept(FunctionCache):  # type: ignore[misc,unused-ignore]
+    """What was compiled earlier, loaded without all that it takes to compile.
+
+    Numba itself first imports whatever it might have to compile, and SciPy's linear algebra:
+    half a second, for code that is there. If there is none, it does so when it compiles.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the code for a signature, or None; called with the compiler's lock held."""
+        if not hasattr(self, "_load_overload"):  # a Numba to come
+            return super().load_overload(sig, target_context)
+        rtsys.initialize(target_context)  # arrays that kernels make need memory
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+        return None  # the cache could not be read, which was guarded against
 
 
 def call(kernel: Any, *args: Any) -> None:

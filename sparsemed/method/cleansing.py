@@ -9,6 +9,7 @@ import logging
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sparsemed.method.repeated import apart
@@ -108,9 +109,8 @@ def _ranges(images: NDArray[Any]) -> NDArray[Any]:
 
 def _baseline(course: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the upper median of each value's neighbourhood; the course is mirrored at its ends."""
-    from scipy import ndimage  # takes a while to import
-
-    # As a column: of four values in one dimension, SciPy 1.17 reads beyond the last.
-    column = ndimage.median_filter(course[:, np.newaxis], size=(BASELINE_LENGTH, 1))
-    baseline: NDArray[np.float64] = column[:, 0]
+    half = BASELINE_LENGTH // 2
+    mirrored = np.pad(course, (half, BASELINE_LENGTH - half - 1), mode="symmetric")
+    around = sliding_window_view(mirrored, BASELINE_LENGTH)
+    baseline: NDArray[np.float64] = np.partition(around, half, axis=1)[:, half]
     return baseline

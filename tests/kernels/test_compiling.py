@@ -72,6 +72,16 @@ def test_what_was_compiled_is_loaded(double, caplog, tmp_path):
         assert logged(caplog) == []
 
 
+def test_a_numba_that_loads_in_another_way(double, caplog, monkeypatch):
+    assert is_right(double())
+    assert logged(caplog) == [COMPILES]
+    load = caching.Cache._load_overload
+    monkeypatch.delattr(caching.Cache, "_load_overload")
+    monkeypatch.setattr(caching.Cache, "load_overload", load)
+    assert is_right(double())
+    assert logged(caplog) == []
+
+
 def flip(byte):
     def damage(path):
         content = bytearray(path.read_bytes())
