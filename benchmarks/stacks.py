@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.end_to_end import run_program
 from benchmarks.kernel import as_16_bits, imported, threads, time_in_turn
-from benchmarks.measurements import SHAPE, generated_measurement
+from benchmarks.measurements import generated_measurement
 from sparsemed import median_image
 from sparsemed.kernels.cores import available_cores
 
@@ -35,11 +35,12 @@ def stacks(side: int) -> list[Stack]:
     return [Stack(201, side, 8), Stack(201, side, 16), Stack(3, side, 16), Stack(9, 16, 16)]
 
 
-def mosaics(frames: np.ndarray, count: int, side: int) -> np.ndarray:
+def mosaics(frames: np.ndarray | h5py.Dataset, count: int, side: int) -> np.ndarray:
     """Return square images put together of frames; each place is of frames that are its own."""
     down, across = (math.ceil(side / length) for length in frames.shape[1:])
-    images = frames[: count * down * across].reshape(down, across, count, *frames.shape[1:])
-    whole = images.transpose(2, 0, 3, 1, 4).reshape(count, down * SHAPE[0], across * SHAPE[1])
+    height, width = frames.shape[1:]
+    images = frames[: count * down * across].reshape(down, across, count, height, width)
+    whole = images.transpose(2, 0, 3, 1, 4).reshape(count, down * height, across * width)
     return np.ascontiguousarray(whole[:, :side, :side])
 
 
@@ -99,7 +100,7 @@ def measure(frames: int, side: int, rounds: int) -> dict[str, Any]:
     """
     wanted = stacks(side)
     with h5py.File(generated_measurement(frames, 1000)) as h5:
-        large = mosaics(h5["events/image"][:], wanted[0].count, side)
+        large = mosaics(h5["events/image"], wanted[0].count, side)
     times, memory = [], []
     for stack in wanted:
         click.echo(f"stacks, {stack.count} of {stack.side}, {stack.bits} bits", err=True)
