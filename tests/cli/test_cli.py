@@ -713,9 +713,9 @@ def test_chipstream_gives_the_same(measurement, tmp_path):
     ("arguments", "code"),
     [
         (["--help"], 0),
-        (["--version"], 0),
-        ([], 2),
-        (["gone.rtdc"], 2),
+        pytest.param(["--version"], 0, marks=pytest.mark.soak),
+        pytest.param([], 2, marks=pytest.mark.soak),
+        pytest.param(["gone.rtdc"], 2, marks=pytest.mark.soak),
         (["--", "--help"], 2),
         (["."], 1),
         (["in.rtdc", "-kb", "kernel=5"], 1),

@@ -164,20 +164,19 @@ def test_what_dclab_finds_is_found(tmp_path, maker, moved):
     raw = write_raw(folder / "M001_data.rtdc")
     MAKERS[maker](raw, folder / "made.rtdc")
     path = moved(folder)
-    for name in ("image", "time"):
-        expected = found_by_dclab(path, name)
+    by_dclab = {name: found_by_dclab(path, name) for name in ("image", "time")}
+    for name, expected in by_dclab.items():
         if name == "image" and moved is not moves_and_all_else_is_gone and maker != "condense":
             assert expected is not None
         if expected is None:
             assert found(path, name) is None
         else:
             np.testing.assert_array_equal(found(path, name), expected, strict=True)
-    if expected is not None and found_by_dclab(path, "image") is not None:
+    if all(feature is not None for feature in by_dclab.values()):
         background = compute_background(path, kernel_size=20, split_time=0.2)
         again = compute_background(
-            found_by_dclab(path, "image"), found_by_dclab(path, "time"),
-            kernel_size=20, split_time=0.2,
-        )  # fmt: skip
+            by_dclab["image"], by_dclab["time"], kernel_size=20, split_time=0.2
+        )
         np.testing.assert_array_equal(background.series, again.series)
         np.testing.assert_array_equal(background.frame_index, again.frame_index)
 

@@ -253,9 +253,10 @@ WRITE = """
 import sys
 import numpy as np
 from sparsemed import BackgroundSparseMed
-path, out, size = sys.argv[1:]
-with BackgroundSparseMed(path, path, kernel_size=int(size)) as job:
-    job.process()
+path, out, *sizes = sys.argv[1:]
+for size in sizes:
+    with BackgroundSparseMed(path, path, kernel_size=int(size)) as job:
+        job.process()
 np.save(out, job.background[:])
 """
 
@@ -293,16 +294,16 @@ def test_dclab_reads_on_while_the_background_is_replaced(path, tmp_path):
 @pytest.mark.parametrize("touched", ["", "events", "events/image", "basin_events/image_bg"])
 def test_readers_without_a_lock_see_the_old_state_or_an_error(path, tmp_path, touched):
     """What they look for only afterwards may be missing to them, but is never something else."""
-    python(WRITE, path, tmp_path / "first.npy", 5)
+    with BackgroundSparseMed(path, path, kernel_size=5) as job:
+        job.process()
     with h5py.File(path) as h5:
         names = ["events/image", "events/time", "events/bg_off", "basin_events/image_bg"]
         before = {name: h5[name][:] for name in names}
     with h5py.File(path, locking=False) as h5:
         if touched:
             list(h5[touched]) if touched == "events" else h5[touched][:1]
-        for size in (7, 9):
-            done = python(WRITE, path, tmp_path / "later.npy", size)
-            assert done.returncode == 0, done.stderr
+        done = python(WRITE, path, tmp_path / "later.npy", 7, 9)
+        assert done.returncode == 0, done.stderr
         for name in names:
             try:
                 found = h5[name][:]
@@ -329,6 +330,7 @@ assert dict(os.environ) == before
 """
 
 
+@pytest.mark.soak  # it compiles both kernels; the next test does the same with a small one
 def test_a_number_of_threads_that_comes_late(tmp_path):
     """As by ``import chipstream`` in a program that has computed something, with a cold cache."""
     done = python(LATE, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="2")

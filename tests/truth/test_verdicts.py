@@ -50,7 +50,7 @@ def check(steps):
         assert step.error <= steps[0].error + NOISE, [each[:3] for each in steps]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(i, marks=pytest.mark.soak) for i in (1, 2))])
 @pytest.mark.parametrize(("fault", "strength"), CASES)
 def test_no_verdict_is_a_false_good_and_advice_ends_and_harms_nothing(fault, strength, seed):
     check(follow(fault, strength, seed))
