@@ -53,7 +53,7 @@ def scan(
 
     Windows are visited in the order of the file, whatever the order of `starts`,
     and equal windows are computed once. While threads read batches of frames
-    into the free places of a buffer, those that no window needs are let go.
+    into the free places of a buffer, those that no window needs pass by.
     When all places are taken, or all is read, the medians of all windows that are
     complete are computed, many in one launch; reading and computing take turns.
 
@@ -89,10 +89,12 @@ def scan(
     todo = _batches(spans, frames.batch)
     following = next(todo, None)
     under_way: deque[tuple[int, int, Future[None]]] = deque()
+    own = _OfThread((min(frames.batch, count), height, width), frames.dtype)
 
     with frames.reading() as read, _threads(frames.threads) as pool:
 
-        def fetch(start: int, stop: int, out: NDArray[Any]) -> None:
+        def fetch(start: int, stop: int, place: NDArray[Any] | None) -> None:
+            out = own.frames[: stop - start] if place is None else place
             read(start, stop, out)
             if means is not None:
                 means[start:stop] = band_means(out, band_rows)
@@ -116,6 +118,16 @@ def scan(
             under_way.clear()
 
     return Scan(of_steps(series.images, window_of_step), means, frames.unwritten)
+
+
+class _OfThread(threading.local):
+    """What each thread has of its own: room for frames that no window needs.
+
+    They are read again and again into what the cache still holds.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        self.frames = np.empty(shape, dtype)
 
 
 def of_steps(images: NDArray[Any], window_of_step: NDArray[np.intp]) -> Any:

@@ -81,16 +81,17 @@ class Series:
         """Whether all medians are known."""
         return self._done == len(self._starts)
 
-    def place(self, start: int, stop: int) -> NDArray[Any]:
-        """Return where the frames from start to stop are to go; there must be room."""
-        return self._room.take(start, stop)
+    def place(self, start: int, stop: int) -> NDArray[Any] | None:
+        """Return where the frames from start to stop are to go; there must be room.
+
+        None: no window needs them.
+        """
+        return self._room.take(start, stop) if self._is_needed(start, stop) else None
 
     def arrived(self, start: int, stop: int) -> None:
         """Take note that frames are in their place; batches arrive in the order of the file."""
         if self._is_needed(start, stop):
             self._held.append((start, stop))
-        else:
-            self._room.give_back(start)
 
     def compute(self) -> None:
         """Compute the medians of all windows that are complete, and let go what none needs now."""

@@ -89,6 +89,14 @@ def largest_room(frames, length, held):
     return (max(held // frames.batch, -(-length // frames.batch) + 1) + ahead) * frames.batch
 
 
+def room_of(frames):
+    """Return the frames of the buffer for windows; of others, each thread has one for a batch."""
+    *passing, room = sorted(frames.buffers.values())
+    assert len(passing) <= frames.threads
+    assert all(size <= frames.batch for size in passing)
+    return room
+
+
 def hold(monkeypatch, frames, held):
     """Have room for a number of frames, where windows need no more."""
     frame_bytes = frames.images[0].nbytes
@@ -132,8 +140,7 @@ def test_equals_brute_force(case):
     assert reports == sorted(stop / len(images) for _, stop in frames.reads)
     assert reports[-1] == 1 or not with_bands
 
-    (room,) = frames.buffers.values()
-    assert room <= largest_room(frames, length, held)
+    assert room_of(frames) <= largest_room(frames, length, held)
     assert not frames.is_open
 
 
@@ -144,8 +151,7 @@ def test_memory_does_not_grow_with_the_measurement(with_bands, threads, held, mo
     hold(monkeypatch, frames, held)
     starts = np.arange(0, 4900, 37)
     scan(frames, starts, 100, with_bands=with_bands, num_cpus=1, report=lambda _: None)
-    (room,) = frames.buffers.values()
-    assert room == largest_room(frames, 100, held) < 900
+    assert room_of(frames) == largest_room(frames, 100, held) < 900
 
 
 def test_frames_are_read_at_the_same_time(monkeypatch):
@@ -188,6 +194,7 @@ def test_frames_between_windows_are_read_for_bands_only(with_bands):
         num_cpus=None,
         report=lambda _: None,
     )
+    assert len(frames.buffers) == (2 if with_bands else 1)  # they do not take the room of others
     every_block = [(i, i + 10) for i in range(0, 100, 10)]
     assert frames.reads == (every_block if with_bands else [(20, 30), (30, 40), (80, 90)])
 
