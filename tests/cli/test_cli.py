@@ -693,8 +693,8 @@ def test_chipstream_gives_the_same(measurement, tmp_path):
     shutil.copy(measurement, tmp_path / "in" / "deep")
     said, outputs = [], []
     for name, command in (("theirs", THEIRS), ("ours", OURS)):
-        options = ["-r", "-kb", "kernel_size=20", "--limit-events", 60, "--num-cpus", 2, "--verbose"]
-        done = run(command, *options, tmp_path / "in", tmp_path / name)
+        options = ["-r", "-kb", "kernel_size=20", "--limit-events", 60, "--num-cpus", 2]
+        done = run(command, *options, "--verbose", tmp_path / "in", tmp_path / name)
         assert done.returncode == 0, done.stdout + done.stderr
         said.append(
             [line for line in done.stdout.splitlines() if not line.startswith("Processing")]
