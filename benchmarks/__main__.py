@@ -38,7 +38,7 @@ FULL: dict[str, dict[str, Any]] = {
     "kernel": {"frames": 20_000, "rounds": 15},
     "growth": {"frames": 20_000, "counts": (1_000, 3_000, 10_000, 30_000, 100_000), "rounds": 3},
     "stacks": {"frames": 20_000, "side": 512, "rounds": 3},
-    "chipstream": {"frames": 5_000, "rounds": 1},
+    "chipstream": {"frames": 4_000, "rounds": 4},
 }
 
 QUICK: dict[str, dict[str, Any]] = {

@@ -1,7 +1,9 @@
 """Whole runs of ChipStream, with its own background and with sparsemed's, and what of them it is.
 
-Whole processes run in turn. The background step is timed by the records that ChipStream's runner
-logs when the step begins and ends; neither program is touched.
+Whole processes run in turn, in the other order in each other round, so that a machine that gets
+slower or faster favours neither. The background step is timed by the records that ChipStream's
+runner logs when the step begins and ends; neither program is touched. Both have to find the same
+cells with the same features, on the same background.
 """
 
 import tempfile
@@ -9,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import h5py
+import numpy as np
 
 from benchmarks.end_to_end import run_program
 from benchmarks.measurements import generated_measurement
@@ -46,31 +50,48 @@ FEW = 300
 """Frames of a measurement that warms up."""
 
 
-def run_chipstream(name: str, measurement: Path, scratch: Path) -> dict[str, float]:
+def run_chipstream(name: str, measurement: Path, output: Path) -> dict[str, float]:
     """Run ChipStream with a contender's background; return seconds of all, and of that step."""
     click.echo(f"ChipStream, {measurement.stem}, {name}", err=True)
-    program = scratch / "run_chipstream.py"
+    program = output.with_name("run_chipstream.py")
     program.write_text(PROGRAM)
-    output = scratch / "output.rtdc"
+    output.unlink(missing_ok=True)
     run = run_program(program, name, measurement, output)
-    output.unlink()
     return {"whole": run.seconds, "background": run.inside}
+
+
+def require_same_events(one: Path, other: Path) -> None:
+    """Fail if two outputs do not hold the same events, on the same background."""
+    with h5py.File(one) as a, h5py.File(other) as b:
+        for group in ("events", "basin_events"):
+            for name in sorted({*a[group], *b[group]}):
+                if not (
+                    name in a[group]
+                    and name in b[group]
+                    and a[group][name].dtype == b[group][name].dtype
+                    and np.array_equal(a[group][name], b[group][name], equal_nan=True)
+                ):
+                    raise click.ClickException(f"the runs of ChipStream differ in {group}/{name}")
 
 
 def measure(frames: int, rounds: int) -> list[dict[str, Any]]:
     """Run the whole part, on measurements of so many frames."""
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in CONTENDERS:  # compiles what may have to be, and fills caches
-            run_chipstream(name, generated_measurement(FEW, RATES[0]), Path(folder))
+        outputs = {name: Path(folder) / f"{name}-output.rtdc" for name in CONTENDERS}
+        for name, output in outputs.items():  # compiles what may have to be, and fills caches
+            run_chipstream(name, generated_measurement(FEW, RATES[0]), output)
         for rate in RATES:
             measurement = generated_measurement(frames, rate)
-            seconds: dict[str, dict[str, list[float]]] = {name: {} for name in CONTENDERS}
-            for _ in range(rounds):
-                for name in CONTENDERS:
-                    run = run_chipstream(name, measurement, Path(folder))
+            seconds: dict[str, dict[str, list[float]]] = {
+                name: {"whole": [], "background": []} for name in CONTENDERS
+            }
+            for number in range(rounds):
+                for name in CONTENDERS[:: -1 if number % 2 else 1]:
+                    run = run_chipstream(name, measurement, outputs[name])
                     for what, taken in run.items():
-                        seconds[name].setdefault(what, []).append(taken)
+                        seconds[name][what].append(taken)
+                require_same_events(*outputs.values())
             results.append(
                 {"frames": frames, "rate": rate, "compression": "zstd", "seconds": seconds}
             )

@@ -239,9 +239,10 @@ def chipstream_table(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             f"ChipStream {versions['chipstream']} with dcnum {versions['dcnum']}, whole processes "
-            f"on {results['cores']} cores; in brackets, the share of the whole run. Whole runs of "
-            "the same kind vary by more than the step takes on a busy machine, so what is saved "
-            "is the difference of the steps.",
+            f"on {results['cores']} cores, from the quickest to the slowest run; of the background "
+            "step, medians, and in brackets its share. Both found the same cells and features. "
+            "Whole runs of the same kind vary by more than the step takes, so what is saved is the "
+            "difference of the steps.",
             _rows(
                 "measurement | whole run | background step, dcnum | whole run with sparsemed "
                 "| background step, sparsemed | saved",
@@ -256,12 +257,16 @@ def _chipstream_row(measurement: dict[str, Any]) -> list[str]:
     saved = [a - b for a, b in zip(theirs["background"], ours["background"], strict=True)]
     return [
         title(measurement),
-        readable(median(theirs["whole"])),
+        _span(theirs["whole"]),
         _with_share(theirs["background"], theirs["whole"]),
-        readable(median(ours["whole"])),
+        _span(ours["whole"]),
         _with_share(ours["background"], ours["whole"]),
         _with_share(saved, theirs["whole"]),
     ]
+
+
+def _span(seconds: list[float]) -> str:
+    return " – ".join(dict.fromkeys(readable(each) for each in (min(seconds), max(seconds))))
 
 
 def _with_share(part: list[float], whole: list[float]) -> str:

@@ -141,8 +141,8 @@ def results():
             {
                 "frames": 5000, "rate": 50, "compression": "zstd",
                 "seconds": {
-                    "dcnum": {"whole": [40.0], "background": [5.0]},
-                    "sparsemed": {"whole": [32.0], "background": [0.8]},
+                    "dcnum": {"whole": [50.0, 40.0], "background": [5.0, 5.0]},
+                    "sparsemed": {"whole": [32.0, 32.0], "background": [0.8, 0.8]},
                 },
             }
         ],
@@ -178,8 +178,8 @@ def test_table_of_stacks_says_where_sparsemed_is_slower(results):
 
 def test_table_of_chipstream_shows_the_share_of_the_background(results):
     assert chipstream_table(results).splitlines()[-1] == (
-        "| 5,000 frames at 50/s, zstd | 40.0 s | 5.00 s (12.5 %) | 32.0 s | 0.80 s (2.5 %) "
-        "| 4.20 s (10.5 %) |"
+        "| 5,000 frames at 50/s, zstd | 40.0 s – 50.0 s | 5.00 s (11.2 %) | 32.0 s "
+        "| 0.80 s (2.5 %) | 4.20 s (9.4 %) |"
     )
 
 
@@ -360,8 +360,31 @@ def test_program_that_runs_chipstream(tmp_path):
         generate_measurement(path, 40, 1000)
     except NotAvailableError as reason:
         pytest.skip(f"{reason}")
-    seconds = chipstream.run_chipstream("sparsemed", path, tmp_path)
+    output = tmp_path / "output.rtdc"
+    seconds = chipstream.run_chipstream("sparsemed", path, output)
     assert 0 < seconds["background"] < seconds["whole"]
+    chipstream.require_same_events(output, output)
+
+
+@pytest.mark.parametrize(
+    "name", ["events/deform", "events/area_um", "events/size_x", "basin_events/image_bg"]
+)
+def test_runs_that_differ_stop_the_benchmark(tmp_path, name):
+    for path in ("one", "other"):
+        with h5py.File(tmp_path / path, "w") as h5:
+            h5["events/area_um"] = np.arange(5.0)
+            h5["events/deform"] = [0, 0.5, np.nan, 1.5, 2]  # not all cells have all features
+            h5["basin_events/image_bg"] = np.zeros((2, 3, 4), np.uint8)
+    chipstream.require_same_events(tmp_path / "one", tmp_path / "other")
+    with h5py.File(tmp_path / "other", "r+") as h5:
+        if name == "events/deform":
+            h5[name][3] = 0
+        elif name in h5:
+            del h5[name]
+        else:
+            h5[name] = np.arange(5)
+    with pytest.raises(click.ClickException, match=f"differ in {name}"):
+        chipstream.require_same_events(tmp_path / "one", tmp_path / "other")
 
 
 def test_backgrounds_that_differ_stop_the_benchmark(tmp_path):
