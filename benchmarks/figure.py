@@ -23,7 +23,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     ends, kernel, growth = figure.subfigures(3, 1, height_ratios=[3.6, 3.6, 3.2])
     dcnum = f"dcnum {results['versions']['dcnum']}"
     _heading(ends, f"From file to file: {dcnum} and sparsemed on {results['cores']} cores")
-    _heading(kernel, "Median image of 200 frames of 80 × 400 pixels, in memory")
+    _heading(kernel, "Median image of 200 frames of 80 × 400 pixels of 8 bits, in memory")
     _heading(growth, "How sparsemed's time (after imports) and memory grow")
     _draw_ends(ends, results["end-to-end"]["measurements"])
     _draw_kernel(kernel, results["kernel"])
