@@ -153,9 +153,7 @@ def compute(
         if dry_run and not as_json and not quiet:
             click.echo(f"pipeline identifier: {order.ppid}")
         has_bar = is_terminal() and not quiet
-        show = partial(
-            show_result, as_json=as_json, quiet=quiet, beside_bar=has_bar
-        )
+        show = partial(show_result, as_json=as_json, quiet=quiet, beside_bar=has_bar)
         followed = Followed(runs, order, client, log, has_bar)
         ending = Ending()
         is_well = _show_all(followed, show, summary, ending)

@@ -28,9 +28,7 @@ SKIPPED = "{input}: up to date, {frames:,} frames, {kept:,} kept -> {output}"
 _LINES = {"planned": PLAN, "done": DONE, "skipped": SKIPPED}
 
 
-def show_result(
-    result: "FileResult", *, as_json: bool, quiet: bool, beside_bar: bool
-) -> None:
+def show_result(result: "FileResult", *, as_json: bool, quiet: bool, beside_bar: bool) -> None:
     """Show what became of a measurement, above the bar if there is one."""
     with _above_bar() if beside_bar else nullcontext():
         if result.error is not None:

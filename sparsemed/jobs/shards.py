@@ -49,13 +49,13 @@ def take_shard(runs: Sequence[Run], shard: Shard) -> list[Run]:
     """
     weights = {run: _weight(run) for run in runs}
     parts = [(0, number) for number in range(1, shard.total + 1)]
-    taken = []
+    taken = set()
     for run in sorted(runs, key=lambda run: (-weights[run], str(run.output))):
         size, number = heapq.heappop(parts)
         heapq.heappush(parts, (size + weights[run], number))
         if number == shard.number:
-            taken.append(run)
-    return [run for run in runs if run in set(taken)]
+            taken.add(run)
+    return [run for run in runs if run in taken]
 
 
 def _weight(run: Run) -> int:
