@@ -19,7 +19,8 @@ import numpy as np
 
 from benchmarks.__main__ import RESULTS, machine_name
 from benchmarks.measurements import generated_measurement
-from benchmarks.scaling import cluster, peak_bytes, with_tables
+from benchmarks.pages import write_block
+from benchmarks.scaling import cluster, peak_bytes
 from sparsemed import compute_files
 from sparsemed.engines.rounds import finished
 
@@ -136,7 +137,8 @@ def tables(results: dict[str, Any]) -> str:
         for text, taken, rate in rows
     ]
     peak = results["peak_bytes"] / 2**20
-    lines += ["", f"A worker held at most {peak:.0f} MiB."]
+    page = results["page_bytes"] / 1e6
+    lines += ["", f"A worker held at most {peak:.0f} MiB. That overview has {page:.1f} MB."]
     return "\n".join(lines)
 
 
@@ -160,8 +162,7 @@ def main(
     text = tables(json.loads(path.read_text()))
     click.echo(text)
     if docs:
-        page = with_tables(docs.read_text(encoding="utf-8"), text, "many")
-        docs.write_text(page, encoding="utf-8")
+        write_block(docs, "many", text)
 
 
 if __name__ == "__main__":

@@ -14,16 +14,6 @@ class Block(NamedTuple):
     parts: tuple[str, ...]
     table: Callable[[dict[str, Any]], str]
 
-    @property
-    def begin(self) -> str:
-        """The line before it."""
-        return f"<!-- {self.title} -->"
-
-    @property
-    def end(self) -> str:
-        """The line after it."""
-        return f"<!-- end of {self.title} -->"
-
 
 BLOCKS = (
     Block("benchmark table", ("end-to-end", "layouts", "kernel"), table),
@@ -42,16 +32,37 @@ def write_blocks(page: Path, results: dict[str, Any]) -> None:
     ValueError
         If the file holds no markers, or not both of a table, once each and in order.
     """
-    text = Path(page).read_text(encoding="utf-8")
-    found = [block for block in BLOCKS if block.begin in text or block.end in text]
+    found = [
+        block
+        for block in BLOCKS
+        if any(mark in page.read_text("utf-8") for mark in marks(block.title))
+    ]
     for block in found or BLOCKS[:1]:
-        before, begin, rest = text.partition(block.begin)
-        _, end, after = rest.partition(block.end)
-        if not (begin and end) or text.count(begin) > 1 or text.count(end) > 1:
-            raise ValueError(
-                f"{Path(page).name}: the table goes between a line '{block.begin}' and a line "
-                f"'{block.end}'; put both into the file, once and in this order"
-            )
-        if all(part in results for part in block.parts):
-            text = f"{before}{begin}\n\n{block.table(results)}\n\n{end}{after}"
-    Path(page).write_text(text, encoding="utf-8")
+        known = all(part in results for part in block.parts)
+        write_block(page, block.title, block.table(results) if known else None)
+
+
+def marks(title: str) -> tuple[str, str]:
+    """Return the lines before and after a table."""
+    return f"<!-- {title} -->", f"<!-- end of {title} -->"
+
+
+def write_block(page: Path, title: str, table: str | None) -> None:
+    """Write a table into a Markdown file, between its markers; None leaves what is there.
+
+    Raises
+    ------
+    ValueError
+        If the file does not hold both markers, once each and in order.
+    """
+    text = page.read_text(encoding="utf-8")
+    begin, end = marks(title)
+    before, found, rest = text.partition(begin)
+    _, is_whole, after = rest.partition(end)
+    if not (found and is_whole) or text.count(begin) > 1 or text.count(end) > 1:
+        raise ValueError(
+            f"{page.name}: the table goes between a line '{begin}' and a line '{end}'; put both "
+            "into the file, once and in this order"
+        )
+    if table is not None:
+        page.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")

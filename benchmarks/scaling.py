@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.__main__ import RESULTS, machine_name
 from benchmarks.measurements import generated_measurement
+from benchmarks.pages import write_block
 from sparsemed import SparseBackground, compute_background
 from sparsemed.background import presented
 from sparsemed.engines.rounds import finished
@@ -445,14 +446,7 @@ def main(frames: int, repeats: int, name: str | None, docs: Path | None, again: 
     text = tables(json.loads(path.read_text()))
     click.echo(text)
     if docs:
-        docs.write_text(with_tables(docs.read_text(encoding="utf-8"), text), encoding="utf-8")
-
-
-def with_tables(page: str, text: str, name: str = "scaling") -> str:
-    """Return a page with the tables between the markers of that name."""
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    before, _, rest = page.partition(begin)
-    return f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
+        write_block(docs, "scaling", text)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from benchmarks.__main__ import RESULTS, machine_name
 from benchmarks.figure import draw
 from benchmarks.growth import slope
 from benchmarks.measurements import NotAvailableError, generate_measurement
-from benchmarks.pages import BLOCKS, write_blocks
+from benchmarks.pages import BLOCKS, marks, write_block, write_blocks
 from benchmarks.tables import chipstream_table, stacks_table, table
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.hdf5.commit import changed_file
@@ -38,7 +38,7 @@ from sparsemed.method.ranges import range_count
 
 ROOT = Path(__file__).parent.parent
 
-BEGIN, END = BLOCKS[0].begin, BLOCKS[0].end
+BEGIN, END = marks(BLOCKS[0].title)
 
 
 def contender(seconds, peak=2**20):
@@ -184,7 +184,7 @@ def test_table_of_chipstream_shows_the_share_of_the_background(results):
 
 
 def page_with(*blocks):
-    between = "\n\nbetween\n\n".join(f"{block.begin}\nearlier\n{block.end}" for block in blocks)
+    between = "\n\nbetween\n\n".join("\nearlier\n".join(marks(block.title)) for block in blocks)
     return f"before\n\n{between}\n\nafter\n"
 
 
@@ -195,7 +195,8 @@ def test_write_blocks_replaces_what_is_between_the_markers(results, tmp_path):
     once = page.read_text(encoding="utf-8")
     write_blocks(page, results)
     assert page.read_text(encoding="utf-8") == once
-    assert once.startswith(f"before\n\n{BLOCKS[2].begin}\n\n{chipstream_table(results)}\n\n")
+    first, _ = marks(BLOCKS[2].title)
+    assert once.startswith(f"before\n\n{first}\n\n{chipstream_table(results)}\n\n")
     assert "\n\nbetween\n\n" in once
     assert once.endswith(f"{BEGIN}\n\n{table(results)}\n\n{END}\n\nafter\n")
     assert "earlier" not in once
@@ -510,10 +511,14 @@ def test_the_model_cuts_as_the_method_does():
         assert scaling.range_count(work, workers) == range_count(images, 200, workers)
 
 
-def test_the_page_on_scaling_shows_what_was_measured():
-    page = (ROOT / "docs" / "scaling.md").read_text("utf-8")
-    results = json.loads((RESULTS / "scaling-linux-2-cores.json").read_text())
-    assert scaling.with_tables(page, scaling.tables(results)) == page
+@pytest.mark.parametrize("part", [many, scaling], ids=["many", "scaling"])
+def test_pages_of_other_benchmarks_show_what_was_measured(tmp_path, part):
+    name = part.__name__.rpartition(".")[2]
+    page = (ROOT / "docs" / f"{name}.md").read_text("utf-8")
+    (tmp_path / "page.md").write_text(page, "utf-8")
+    results = json.loads((RESULTS / f"{name}-linux-2-cores.json").read_text())
+    write_block(tmp_path / "page.md", name, part.tables(results))
+    assert (tmp_path / "page.md").read_text("utf-8") == page
 
 
 def test_machine_name_tells_nothing_of_its_owner(monkeypatch):
@@ -522,9 +527,3 @@ def test_machine_name_tells_nothing_of_its_owner(monkeypatch):
         monkeypatch.setenv(variable, "somebody")
     assert "somebody" not in machine_name()
     assert machine_name().endswith("-cores")
-
-
-def test_the_page_on_many_measurements_shows_what_was_measured():
-    page = (ROOT / "docs" / "many.md").read_text("utf-8")
-    results = json.loads((RESULTS / "many-linux-2-cores.json").read_text())
-    assert scaling.with_tables(page, many.tables(results), "many") == page
