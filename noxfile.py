@@ -178,9 +178,18 @@ def downstream(session: nox.Session) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
     session.run(
-        "python", "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:",
-        "--dest", str(folder), needed("dcnum"),
-    )  # fmt: skip
+        "python",
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--no-binary",
+        ":all:",
+        "--dest",
+        str(folder),
+        needed("dcnum"),
+    )
     (source,) = folder.glob("dcnum-*.tar.gz")
     with tarfile.open(source) as file:
         # only the tests: the package is installed
@@ -191,10 +200,12 @@ def downstream(session: nox.Session) -> None:
     plugin = Path("tests/parity").resolve()
     with session.chdir(there):
         session.run(
-            "pytest", "-rs", "-p", "downstream", *(session.posargs or DOWNSTREAM),
+            "pytest",
+            "-rs",
+            "-p",
+            "downstream",
+            *(session.posargs or DOWNSTREAM),
             # dcnum's tests want one thread, which Numba has to know when it is imported; and they
             # turn its compiler off, for the sake of coverage.
-            env={
-                "PYTHONPATH": str(plugin), "NUMBA_NUM_THREADS": "1", "NUMBA_DISABLE_JIT": "0"
-            },
-        )  # fmt: skip
+            env={"PYTHONPATH": str(plugin), "NUMBA_NUM_THREADS": "1", "NUMBA_DISABLE_JIT": "0"},
+        )

@@ -51,9 +51,17 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 
 PACKAGES = (
-    "dcnum", "numpy", "numba", "h5py", "imagecodecs", "bottleneck", "opencv-python-headless",
-    "dask", "chipstream", "torch",
-)  # fmt: skip
+    "dcnum",
+    "numpy",
+    "numba",
+    "h5py",
+    "imagecodecs",
+    "bottleneck",
+    "opencv-python-headless",
+    "dask",
+    "chipstream",
+    "torch",
+)
 
 
 def machine_name() -> str:

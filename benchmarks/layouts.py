@@ -29,14 +29,20 @@ def layouts(share: float) -> list[Layout]:
         Layout("one frame a chunk", counts[20_000], "zstd", (1, *SHAPE)),
         Layout("in one piece", counts[20_000], "no filter", None),
         Layout(
-            "as usual, without offsets", counts[20_000], "zstd", CHUNK,
+            "as usual, without offsets",
+            counts[20_000],
+            "zstd",
+            CHUNK,
             with_offsets=False,
         ),
         Layout(
-            "16 × 64 pixels, one frame a chunk", counts[1_200_000], "no filter", (1, 16, 64),
+            "16 × 64 pixels, one frame a chunk",
+            counts[1_200_000],
+            "no filter",
+            (1, 16, 64),
             (16, 64),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def measure(share: float, rounds: int) -> list[dict[str, Any]]:

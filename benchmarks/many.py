@@ -151,9 +151,14 @@ def tables(results: dict[str, Any]) -> str:
 @click.option("--docs", type=Path, help="Write the table into this file, between its markers.")
 @click.option("--again", is_flag=True, help="Take the results of an earlier run.")
 def main(
-    count: int, frames: int, repeats: int, small: int, name: str | None, docs: Path | None,
+    count: int,
+    frames: int,
+    repeats: int,
+    small: int,
+    name: str | None,
+    docs: Path | None,
     again: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Measure, and write results and table."""
     path = RESULTS / f"many-{name or machine_name()}.json"
     if not again:

@@ -123,9 +123,7 @@ def generated_measurement(
     path = cache_folder() / f"{'-'.join(words)}.rtdc"
     if not path.exists():
         print(f"generating {path.name} …", file=sys.stderr)
-        generate_measurement(
-            path, count, frames_per_second, compression, shape=shape, chunk=chunk
-        )
+        generate_measurement(path, count, frames_per_second, compression, shape=shape, chunk=chunk)
     return path
 
 

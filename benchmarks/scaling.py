@@ -122,9 +122,10 @@ def range_count(work: Work, workers: int) -> int:
     """Return the ranges of each measurement; as `sparsemed.method.ranges.range_count`."""
     size = work.frames * work.raw
     most = min(
-        PER_WORKER * workers, int(size // RANGE_BYTES),
+        PER_WORKER * workers,
+        int(size // RANGE_BYTES),
         int(work.frames // (LEAST_WINDOWS * work.kernel_size)),
-    )  # fmt: skip
+    )
     return max(1, most if most < workers else most // workers * workers)
 
 
@@ -261,10 +262,14 @@ def measure_results(path: Path) -> dict[str, float]:
             with Measurement(path) as again:
                 measurement_frames(again, 1)
             write_background(
-                output, images=background.images, frame_index=background.frame_index,
-                offsets=background.offsets, parameters=background.parameters, source=None,
+                output,
+                images=background.images,
+                frame_index=background.frame_index,
+                offsets=background.offsets,
+                parameters=background.parameters,
+                source=None,
                 compress=True,
-            )  # fmt: skip
+            )
 
         file = best_of(5, lambda: write(one))
         return {
@@ -320,9 +325,11 @@ def measure(count: int, repeats: int) -> dict[str, Any]:
         cluster(2) as (two, _),
     ):
         options = {
-            "1 worker": {"executor": one}, "2 workers": {"executor": two},
-            "1 thread": {"num_cpus": 1}, "2 threads": {"num_cpus": 2},
-        }  # fmt: skip
+            "1 worker": {"executor": one},
+            "2 workers": {"executor": two},
+            "1 thread": {"num_cpus": 1},
+            "2 threads": {"num_cpus": 2},
+        }
         for number in range(repeats + 1):  # the first round warms up
             for name, how in options.items():
                 output = Path(folder) / "out.rtdc"
@@ -372,15 +379,17 @@ def tables(results: dict[str, Any]) -> str:
     known, work = Constants(**results["constants"]), Work(**results["work"])
     lines = ["| constant | measured |", "| --- | ---: |"]
     texts = {
-        "decode": "a core decodes, of frames", "count": "a core counts, of frames of windows",
+        "decode": "a core decodes, of frames",
+        "count": "a core counts, of frames of windows",
         "together": "left of either where all cores are busy",
         "conclude": "one core concludes, of background images",
         "write": "one core compresses and writes, of background images",
-        "frame": "time axis, for a frame", "range": "a range, besides its frames",
+        "frame": "time axis, for a frame",
+        "range": "a range, besides its frames",
         "task": "a task, for the scheduler",
         "file": "a measurement, to open it and begin its result",
         "start": "a fresh worker, until it is ready",
-    }  # fmt: skip
+    }
     for name, text in texts.items():
         value = getattr(known, name)
         if name in ("decode", "count", "conclude", "write"):

@@ -83,9 +83,10 @@ def describe_findings(folder: Path) -> None:
         rooms = (light, lamp, cells, change, noise)
         (finds,) = {vars(room)[name] for room in rooms if callable(vars(room).get(name))}
         text = re.sub(
-            r"`(\w+)`", lambda name: f"*{titles[name[1]]}*" if name[1] in titles else name[0],
+            r"`(\w+)`",
+            lambda name: f"*{titles[name[1]]}*" if name[1] in titles else name[0],
             inspect.getdoc(finds),
-        )  # fmt: skip
+        )
         return re.sub(r"(?<!`)`(\w+)`(?!`)", r"`~sparsemed.quality.\1`", text)
 
     page = []

@@ -134,9 +134,10 @@ def draw_windows(recording: Recording) -> Figure:
         bars.plot(step, number, "|", color=BLACK, markersize=9)
     bars.invert_yaxis()
     bars.set(
-        xlabel="time (s)", ylabel="window",
+        xlabel="time (s)",
+        ylabel="window",
         title=f"windows of {size} frames; | is the step they belong to",
-    )  # fmt: skip
+    )
     bars.text(0.2, 17.6, "orange: moved back,\nto end with the measurement", va="center")
     return figure
 
@@ -151,9 +152,10 @@ def draw_counting(recording: Recording) -> Figure:
     dots.plot(values, ".", color=BLACK, markersize=3)
     dots.axhline(median, color=ORANGE, label=f"median: {median}")
     dots.set(
-        xlabel="frame of the window", ylabel="grey value",
+        xlabel="frame of the window",
+        ylabel="grey value",
         title="one pixel: cells pass now and then, the channel stays",
-    )  # fmt: skip
+    )
     dots.legend(loc="lower right")
 
     found = 0
@@ -171,10 +173,13 @@ def draw_counting(recording: Recording) -> Figure:
     search.text(0.45, 262, "tried\nbelow", ha="right", va="bottom")
     search.axhline(median, color=BLACK, linewidth=1)
     search.set(
-        xlabel="count", ylabel="grey value", xlim=(0.5, 8.5), ylim=(0, 256),
+        xlabel="count",
+        ylabel="grey value",
+        xlim=(0.5, 8.5),
+        ylim=(0, 256),
         xticks=range(1, 9),
         title=f"8 counts lead to the median, {found}: at most {size // 2} are below\n\n",
-    )  # fmt: skip
+    )
     search.legend(loc="lower right")
     return figure
 
@@ -232,8 +237,13 @@ def draw_assignment(recording: Recording) -> Figure:
     dropped = background.step_times[~background.kept]
     figure = new_figure(2.8)
     axes = figure.subplots()
-    axes.step(background.time, kept_times[background.frame_index], where="post", color=BLUE,
-              label="image that serves the frame")  # fmt: skip
+    axes.step(
+        background.time,
+        kept_times[background.frame_index],
+        where="post",
+        color=BLUE,
+        label="image that serves the frame",
+    )
     axes.plot(kept_times, kept_times, "o", color=GREEN, label="kept image")
     axes.plot(dropped, dropped, "x", color=ORANGE, label="dropped image")
     axes.set(xlabel="time of the frame (s)", ylabel="time of the image (s)")
@@ -253,17 +263,21 @@ def draw_offsets(recording: Recording) -> Figure:
     axes.vlines(background.time, 0, background.offsets, color=BLUE, linewidth=0.6)
     axes.plot(background.time[worst], background.offsets[worst], "o", color=ORANGE)
     axes.annotate(
-        f"frame {worst}", (background.time[worst], background.offsets[worst]),
-        xytext=(6, 0), textcoords="offset points", va="center",
-    )  # fmt: skip
+        f"frame {worst}",
+        (background.time[worst], background.offsets[worst]),
+        xytext=(6, 0),
+        textcoords="offset points",
+        va="center",
+    )
     axes.set(xlabel="time of the frame (s)", ylabel="bg_off (grey values)")
     show_difference(
-        bottom, list(bottom.subplots(2, 1)),
+        bottom,
+        list(bottom.subplots(2, 1)),
         {
             f"frame {worst} − background": plain,
             f"frame {worst} − background − bg_off": plain - background.offsets[worst],
         },
-    )  # fmt: skip
+    )
     return figure
 
 
@@ -335,10 +349,13 @@ def draw_frac_cleansing(recording: Recording) -> Figure:
     axes.axvspan(*STUCK, color=GREY, alpha=0.3, linewidth=0)
     axes.text(STUCK[0] + 0.1, -0.7, "a cell is stuck")
     axes.set(
-        yticks=range(len(fractions)), yticklabels=[f"{each:g}" for each in fractions],
-        ylabel="frac_cleansing", ylim=(2.5, -1.3), xlabel="time of the background image (s)",
+        yticks=range(len(fractions)),
+        yticklabels=[f"{each:g}" for each in fractions],
+        ylabel="frac_cleansing",
+        ylim=(2.5, -1.3),
+        xlabel="time of the background image (s)",
         title="background images kept (dots) and dropped (crosses)",
-    )  # fmt: skip
+    )
     show_difference(bottom, list(bottom.subplots(3, 2).flat), images)
     return figure
 
@@ -352,8 +369,12 @@ def draw_thresh_cleansing(recording: Recording) -> Figure:
     axes.vlines(background.step_times, 0, background.score, color=BLACK, linewidth=2)
     for thresh, colour in ((100, BLUE), (1000, GREEN), (10000, ORANGE)):
         result = recording.background(frac_cleansing=0.1, thresh_cleansing=thresh)
-        axes.axhline(result.threshold, color=colour, linestyle="--",
-                     label=f"thresh_cleansing={thresh}: {result.kept.sum()} kept")  # fmt: skip
+        axes.axhline(
+            result.threshold,
+            color=colour,
+            linestyle="--",
+            label=f"thresh_cleansing={thresh}: {result.kept.sum()} kept",
+        )
     scale_scores(axes)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1))
     return figure
@@ -362,11 +383,18 @@ def draw_thresh_cleansing(recording: Recording) -> Figure:
 PICTURES = {
     draw.__name__.removeprefix("draw_"): draw
     for draw in (
-        draw_windows, draw_counting, draw_background, draw_cleansing, draw_assignment,
-        draw_offsets, draw_kernel_size, draw_split_time, draw_frac_cleansing,
+        draw_windows,
+        draw_counting,
+        draw_background,
+        draw_cleansing,
+        draw_assignment,
+        draw_offsets,
+        draw_kernel_size,
+        draw_split_time,
+        draw_frac_cleansing,
         draw_thresh_cleansing,
     )
-}  # fmt: skip
+}
 
 
 def pictures() -> Iterator[tuple[str, Figure]]:

@@ -109,9 +109,12 @@ def draw_rooms() -> Figure:
             is_direct = not any(other in calls[between] for between in others)
             look = {"lw": 1.2, "color": BLUE} if is_direct else {"lw": 0.5, "color": GREY}
             axes.annotate(
-                "", (to_x, to_y + 0.22), (x, y - 0.22), zorder=1,
+                "",
+                (to_x, to_y + 0.22),
+                (x, y - 0.22),
+                zorder=1,
                 arrowprops={"arrowstyle": "-|>", "alpha": 1 if is_direct else 0.6, **look},
-            )  # fmt: skip
+            )
     for room, (x, y) in place.items():
         width = 0.145 if len(rows[floors[room]]) > 4 else 0.17
         axes.add_patch(

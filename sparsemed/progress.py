@@ -87,9 +87,15 @@ def bar(
 
     ask = text if callable(text) else None
     with tqdm(
-        total=count, desc=text if ask is None else ask(), leave=keep, unit=unit, unit_scale=True,
-        mininterval=0, miniters=1, dynamic_ncols=True,
-    ) as shown:  # fmt: skip
+        total=count,
+        desc=text if ask is None else ask(),
+        leave=keep,
+        unit=unit,
+        unit_scale=True,
+        mininterval=0,
+        miniters=1,
+        dynamic_ncols=True,
+    ) as shown:
 
         def show(fraction: float) -> None:
             if ask is not None:

@@ -125,28 +125,35 @@ def results():
         "stacks": {
             "times": [
                 {
-                    "count": count, "side": 512, "bits": 8,
+                    "count": count,
+                    "side": 512,
+                    "bits": 8,
                     "seconds": {"np.median": slow, "sparsemed, 1 thread": [0.1, 0.1, 0.1]},
                 }
                 for count, slow in ((201, [1.0, 2.0, 3.0]), (3, [0.05, 0.06, 0.06]))
             ],
             "memory": [
                 {
-                    "count": 201, "side": 512, "bits": 8, "bytes": 50 * 2**20,
+                    "count": 201,
+                    "side": 512,
+                    "bits": 8,
+                    "bytes": 50 * 2**20,
                     "beyond": {"np.median": 60 * 2**20, "sparsemed, 1 thread": 2**20},
                 }
             ],
         },
         "chipstream": [
             {
-                "frames": 5000, "rate": 50, "compression": "zstd",
+                "frames": 5000,
+                "rate": 50,
+                "compression": "zstd",
                 "seconds": {
                     "dcnum": {"whole": [50.0, 40.0], "background": [5.0, 5.0]},
                     "sparsemed": {"whole": [32.0, 32.0], "background": [0.8, 0.8]},
                 },
             }
         ],
-    }  # fmt: skip
+    }
 
 
 def test_table_shows_the_median_of_the_ratios_of_rounds(results):
@@ -463,9 +470,17 @@ def test_table_of_two_contenders():
 
 
 CONSTANTS = scaling.Constants(
-    decode=200e6, count=1000e6, together=0.5, conclude=100e6, write=50e6, frame=1e-6, range=0.1,
-    task=0.01, file=1.0, start=5.0,
-)  # fmt: skip
+    decode=200e6,
+    count=1000e6,
+    together=0.5,
+    conclude=100e6,
+    write=50e6,
+    frame=1e-6,
+    range=0.1,
+    task=0.01,
+    file=1.0,
+    start=5.0,
+)
 
 
 def test_the_model_by_hand():

@@ -41,9 +41,14 @@ def queue(tmp_path):
         environment = {**os.environ, **variables, "SLURM_CPUS_PER_TASK": "1"}
         environment["PATH"] = f"{programs}:{environment['PATH']}"
         return subprocess.run(
-            ["bash", "-c", script], cwd=tmp_path, env=environment, check=True,
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            ["bash", "-c", script],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
     return run
 

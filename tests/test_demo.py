@@ -122,8 +122,10 @@ def test_the_command_shows_what_it_did(tmp_path):
         "picture": f"{out / 'demo.png'}",
     }
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "demo.rtdc", "demo_bg.rtdc", "demo.png"
-    }  # fmt: skip
+        "demo.rtdc",
+        "demo_bg.rtdc",
+        "demo.png",
+    }
     picture = matplotlib.image.imread(tmp_path / "out" / "demo.png")
     assert picture.shape[1] >= 1000
     with dclab.new_dataset(tmp_path / "out" / "demo_bg.rtdc") as data:
@@ -162,14 +164,15 @@ def test_the_command_fails_if_a_result_is_wrong_and_goes_without_pictures(tmp_pa
     result = click.testing.CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "a" / "b")])
     assert result.exit_code == 1
     assert re.search(r"differences from the definition +3\n", result.stdout)
-    missing = 'picture +skipped; matplotlib is missing: .*pip install matplotlib\n'
+    missing = "picture +skipped; matplotlib is missing: .*pip install matplotlib\n"
     assert re.search(missing, result.stdout)
     assert result.stderr.endswith(
         "Error: the background is not what it is defined to be; please report this\n"
     )
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [
-        "demo.rtdc", "demo_bg.rtdc"
-    ]  # fmt: skip
+        "demo.rtdc",
+        "demo_bg.rtdc",
+    ]
 
 
 def test_what_a_made_up_measurement_says_of_itself_is_true(measurement):

@@ -24,9 +24,12 @@ from sparsemed.rtdc.pipeline_id import to_ppid
 
 IMAGES = np.random.default_rng(0).integers(50, 90, (40, 24, 16), dtype=np.uint8)
 PARAMETERS = {
-    "kernel_size": 7, "split_time": 0.5, "thresh_cleansing": 0.25, "frac_cleansing": 0.6,
+    "kernel_size": 7,
+    "split_time": 0.5,
+    "thresh_cleansing": 0.25,
+    "frac_cleansing": 0.6,
     "offset_correction": False,
-}  # fmt: skip
+}
 PPID = "sparsemed:k=7^s=0.5^t=0.25^f=0.6^o=0"
 
 
@@ -126,9 +129,12 @@ def output_of(use, tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "names"),
-    [("basins", {"compute", "report", "info"}), ("num_cpus", {"compute", "report"}),
-     ("settings", {"compute", "report"})],
-)  # fmt: skip
+    [
+        ("basins", {"compute", "report", "info"}),
+        ("num_cpus", {"compute", "report"}),
+        ("settings", {"compute", "report"}),
+    ],
+)
 def test_no_command_that_has_the_option_is_left_out_here(option, names):
     options = {name: {each.name for each in main.commands[name].params} for name in main.commands}
     assert {name for name in options if option in options[name]} == names

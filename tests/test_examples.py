@@ -28,9 +28,14 @@ def test_examples_run(tmp_path, name):
         program = shutil.which("sh") or pytest.skip("there is no shell")
     commands = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     run = subprocess.run(
-        [program, EXAMPLES / name], env=os.environ | {"PATH": commands},
-        cwd=tmp_path, capture_output=True, text=True, check=True, encoding="utf-8",
-    )  # fmt: skip
+        [program, EXAMPLES / name],
+        env=os.environ | {"PATH": commands},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
+    )
     assert SAYS[name] in run.stdout
 
 
@@ -55,6 +60,6 @@ def contents(cell):
     found = []
     for output in cell.get("outputs", []):
         kinds = {"text": output.text} if output.output_type == "stream" else dict(output.data)
-        without = {kind: re.sub("base64,[^\"]*", "", text) for kind, text in kinds.items()}
+        without = {kind: re.sub('base64,[^"]*', "", text) for kind, text in kinds.items()}
         found.append(without | ({"image/png": ""} if "image/png" in kinds else {}))
     return found

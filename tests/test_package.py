@@ -14,13 +14,29 @@ from docs.rooms import draw_rooms, floors_of, imports, own_imports, read_calls, 
 
 ROOT = Path(sparsemed.__file__).parent
 HEAVY = (
-    "numpy", "numba", "scipy", "h5py", "hdf5plugin", "imagecodecs", "matplotlib", "dcnum", "tqdm",
-    "dask", "distributed",
-)  # fmt: skip
+    "numpy",
+    "numba",
+    "scipy",
+    "h5py",
+    "hdf5plugin",
+    "imagecodecs",
+    "matplotlib",
+    "dcnum",
+    "tqdm",
+    "dask",
+    "distributed",
+)
 
 FLOORS = [
     {
-        "storage", "kernels", "parameters", "printable", "progress", "version", "frozen", "warned",
+        "storage",
+        "kernels",
+        "parameters",
+        "printable",
+        "progress",
+        "version",
+        "frozen",
+        "warned",
         "missing",
     },
     {"engines"},
@@ -104,8 +120,12 @@ def late():
     from sparsemed.quality import assess
 """
     assert set(own_imports(ast.parse(code), MODULES)) == {
-        "__init__", "storage.disk", "background", "hdf5.commit", "quality"
-    }  # fmt: skip
+        "__init__",
+        "storage.disk",
+        "background",
+        "hdf5.commit",
+        "quality",
+    }
 
 
 def test_rooms_only_call_rooms_below():
@@ -192,10 +212,22 @@ def test_documented_paths_and_pickles_of_results_stay():
     from sparsemed.report import check_report, write_report
 
     for each in (
-        make_measurement, Parameters, plot, plot_frame, plot_noise, plot_offsets, plot_score,
-        Finding, Sample, assess, flicker_events, take_sample, wall_noise, check_report,
+        make_measurement,
+        Parameters,
+        plot,
+        plot_frame,
+        plot_noise,
+        plot_offsets,
+        plot_score,
+        Finding,
+        Sample,
+        assess,
+        flicker_events,
+        take_sample,
+        wall_noise,
+        check_report,
         write_report,
-    ):  # fmt: skip
+    ):
         assert callable(each)
     background = sparsemed.compute_background(np.full((9, 40, 60), 7, np.uint8))
     stored = pickle.dumps(background)

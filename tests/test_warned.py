@@ -83,6 +83,7 @@ def test_within_dcnum_it_is_logged(joined, tmp_path, warned, caplog):
 def test_threads_do_not_hear_each_other():
     begun, done = threading.Event(), threading.Event()
     with keeping_warnings(tell=lambda _: None) as ours:
+
         def work():
             with keeping_warnings(tell=lambda _: None) as theirs:
                 warn("theirs")

@@ -47,9 +47,7 @@ class PathType(click.Path):
     def __init__(self, *, file_okay: bool = True) -> None:
         super().__init__(file_okay=file_okay, readable=False, path_type=Path)
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse what is empty."""
         if value == "":
             self.fail("the path is empty; the current folder is '.'", param, ctx)

@@ -75,9 +75,12 @@ def _local_cluster(cores: int) -> Any:
 
     processes, threads = nprocesses_nthreads(cores)
     return distributed.LocalCluster(
-        n_workers=processes, threads_per_worker=threads, memory_limit=0, dashboard_address=":0",
+        n_workers=processes,
+        threads_per_worker=threads,
+        memory_limit=0,
+        dashboard_address=":0",
         preload=[_CALM],
-    )  # fmt: skip
+    )
 
 
 def _connected(where: str) -> Any:

@@ -18,6 +18,7 @@ PATIENCE = 1.0
 FETCH_SECONDS = 10.0
 """Seconds for which a result may be on its way before is looked whether its worker is there."""
 
+
 class DaskCluster:
     """Workers of Dask's; each gets one task at a time, for all its threads."""
 
@@ -79,9 +80,14 @@ class DaskCluster:
         # A part of an array is sent along with its task, as that must outlive the worker.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
             return self.client.submit(
-                _at_dask_worker, work, task, num_cpus, __version__, pure=False,
+                _at_dask_worker,
+                work,
+                task,
+                num_cpus,
+                __version__,
+                pure=False,
                 workers=place and [place],
-            )  # fmt: skip
+            )
 
     def result(self, future: Any, place: Place) -> Any:  # noqa: D102 (Crew's)
         from distributed import KilledWorker

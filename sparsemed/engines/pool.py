@@ -31,7 +31,11 @@ class Pool:
         return set(), [None] * (2 * self.count - len(taken))
 
     def submit(  # noqa: D102 (Crew's)
-        self, place: Place, work: Work[Any], task: Any, num_cpus: int | None  # noqa: ARG002
+        self,
+        place: Place,  # noqa: ARG002
+        work: Work[Any],
+        task: Any,
+        num_cpus: int | None,  # noqa: ARG002
     ) -> Any:
         try:
             return self.pool.submit(_at_worker, work, task, num_cpus or self.share, __version__)

@@ -169,5 +169,3 @@ class _Round:
             self.again.append((number, task))
         else:
             self.news.append(Finished(number, error=too_many_losses(self.losses[number])))
-
-

@@ -8,6 +8,7 @@ Task = TypeVar("Task")
 Work = Callable[[Task, int | None], Any]
 """``work(task, num_cpus)`` does a task with at most so many threads; None means all cores."""
 
+
 class Finished(NamedTuple):
     """What came of a task.
 

@@ -26,12 +26,16 @@ _VIDEO = "numpy.stack([frame[..., 0] for frame in imageio.v3.imiter({0!r}, plugi
 
 _IMAGES = "numpy.stack([imageio.v3.imread(path) for path in paths])"
 
-HAND_OVER = {
-    ".npy": "numpy.load({0!r}, mmap_mode='r')",
-    ".npz": "numpy.load({0!r})['images']",
-} | dict.fromkeys(
-    (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"), _VIDEO
-) | dict.fromkeys((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"), _IMAGES)  # fmt: skip
+HAND_OVER = (
+    {
+        ".npy": "numpy.load({0!r}, mmap_mode='r')",
+        ".npz": "numpy.load({0!r})['images']",
+    }
+    | dict.fromkeys(
+        (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"), _VIDEO
+    )
+    | dict.fromkeys((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"), _IMAGES)
+)
 """By the endings of files that are not read here, what makes an array of them."""
 
 

@@ -17,9 +17,7 @@ PIECE_BYTES = 8 * 1024**2
 """Weight of the chunks that HDF5 compresses in one go. No signal is heeded meanwhile."""
 
 
-def store(
-    h5: h5py.File, name: str, data: NDArray[Any], filters: Mapping[str, Any]
-) -> h5py.Dataset:
+def store(h5: h5py.File, name: str, data: NDArray[Any], filters: Mapping[str, Any]) -> h5py.Dataset:
     """Write a feature in chunks of about CHUNK_BYTES, extendable along the frames."""
     item = data.shape[1:]
     per_chunk = CHUNK_BYTES // (int(np.prod(item)) * data.dtype.itemsize)

@@ -259,8 +259,11 @@ def _sources(plist: Any, label: object) -> set[tuple[str, str]]:
 
 
 _MADE_UP = (
-    h5py.h5t.TypeOpaqueID, h5py.h5t.TypeCompoundID, h5py.h5t.TypeArrayID, h5py.h5t.TypeVlenID,
-)  # fmt: skip
+    h5py.h5t.TypeOpaqueID,
+    h5py.h5t.TypeCompoundID,
+    h5py.h5t.TypeArrayID,
+    h5py.h5t.TypeVlenID,
+)
 """Kinds of data types that `_check_type` looks into."""
 
 

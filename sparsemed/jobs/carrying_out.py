@@ -82,18 +82,20 @@ def carry_out(
     )
 
 
-def _facts(
-    run: Run, order: Order, progress: Progress | None, executor: Any
-) -> dict[str, Any]:
+def _facts(run: Run, order: Order, progress: Progress | None, executor: Any) -> dict[str, Any]:
     if not order.redo and (done := find_done(run, order.parameters, order.basins)) is not None:
         return {"status": "skipped", **done._asdict()}
     run.check()
     if order.dry_run:
         return run.plan(order.parameters, order.basins)
     return run.compute(
-        order.parameters, order.basins, num_cpus=order.num_cpus, executor=executor,
-        progress=progress, is_pictured=order.thumbnails,
-    )  # fmt: skip
+        order.parameters,
+        order.basins,
+        num_cpus=order.num_cpus,
+        executor=executor,
+        progress=progress,
+        is_pictured=order.thumbnails,
+    )
 
 
 def _failure(run: Run, message: str) -> dict[str, Any]:

@@ -110,9 +110,13 @@ class Run(NamedTuple):
         replaced = _replaced(self.output)
         began = time.perf_counter()
         job = BackgroundSparseMed(
-            self.source, self.output, num_cpus=num_cpus, basins=basins, executor=executor,
+            self.source,
+            self.output,
+            num_cpus=num_cpus,
+            basins=basins,
+            executor=executor,
             **asdict(parameters),
-        )  # fmt: skip
+        )
         with job:
             result = job.process_approach(progress)
         result.save(self.output)  # records two paths, where the class records one

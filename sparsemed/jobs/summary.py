@@ -29,15 +29,36 @@ from sparsemed.version import __version__
 logger = logging.getLogger(__name__)
 
 COLUMNS = (
-    "status", "verdict", "input", "output", "report", "ppid", "written", "frames", "height",
-    "width", "windows", "kept", "seconds", "megabytes_per_second", "replaces", "error", "warnings",
-)  # fmt: skip
+    "status",
+    "verdict",
+    "input",
+    "output",
+    "report",
+    "ppid",
+    "written",
+    "frames",
+    "height",
+    "width",
+    "windows",
+    "kept",
+    "seconds",
+    "megabytes_per_second",
+    "replaces",
+    "error",
+    "warnings",
+)
 """Columns of the table; behind these are the numbers of quality, and the verdict on each."""
 
 OF_THE_RESULT = (
-    "verdict", "windows", "kept", "seconds", "megabytes_per_second", "warnings", "quality",
+    "verdict",
+    "windows",
+    "kept",
+    "seconds",
+    "megabytes_per_second",
+    "warnings",
+    "quality",
     "thumbnail",
-)  # fmt: skip
+)
 """What a summary remembers of a result that an earlier run has made."""
 
 PAUSE = 2.0

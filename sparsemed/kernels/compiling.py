@@ -103,8 +103,11 @@ def call(kernel: Any, *args: Any) -> None:
                     raise
                 logger.warning(
                     "Compiled kernels cannot be loaded from, or kept in, %s (%s): %s; if this "
-                    "stays, delete that folder", folder, type(reason).__name__, reason,
-                )  # fmt: skip
+                    "stays, delete that folder",
+                    folder,
+                    type(reason).__name__,
+                    reason,
+                )
             _uncached[kernel] = jit(**kernel.targetoptions)(kernel.py_func)
         _uncached[kernel](*args)
 

@@ -56,9 +56,16 @@ def _count_below(frames, rows, lo, hi, limit, few, below):  # type: ignore[no-un
             for j in range(width):
                 v = limit[j]
                 few[j] += (  # 0 makes it a number, where Python runs this without Numba, too
-                    0 + (a[j] < v) + (b[j] < v) + (c[j] < v) + (d[j] < v)
-                    + (e[j] < v) + (f[j] < v) + (g[j] < v) + (h[j] < v)
-                )  # fmt: skip
+                    0
+                    + (a[j] < v)
+                    + (b[j] < v)
+                    + (c[j] < v)
+                    + (d[j] < v)
+                    + (e[j] < v)
+                    + (f[j] < v)
+                    + (g[j] < v)
+                    + (h[j] < v)
+                )
             k += 8
         while k < end:
             a = frames[rows[k], lo:hi]

@@ -176,9 +176,12 @@ def cut(
     firsts = np.searchsorted(starts, edges)
     ranges = []
     for begin, own, first, last in zip(
-        edges[:-1].tolist(), edges[1:].tolist(), firsts[:-1].tolist(), firsts[1:].tolist(),
+        edges[:-1].tolist(),
+        edges[1:].tolist(),
+        firsts[:-1].tolist(),
+        firsts[1:].tolist(),
         strict=True,
-    ):  # fmt: skip
+    ):
         reach = int(starts[last - 1]) + length if last > first else begin
         end = max(reach, own) if with_bands else reach
         ranges.append(Range(begin, min(-(-end // block) * block, count), own, first, last))

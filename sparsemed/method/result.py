@@ -131,9 +131,7 @@ class Background:
 
     def __repr__(self) -> str:
         _, height, width = self.images.shape
-        return (
-            f"{type(self).__name__}({len(self)} frames of {height} × {width}, {self.fate})"
-        )
+        return f"{type(self).__name__}({len(self)} frames of {height} × {width}, {self.fate})"
 
     @overload
     def subtract(

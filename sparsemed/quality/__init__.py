@@ -13,9 +13,20 @@ from sparsemed.quality.sample import Sample, take_sample
 from sparsemed.quality.view import View
 
 __all__ = [
-    "CANNOT_TELL", "FLICKER", "GOOD", "LOOK_HERE", "Finding", "Sample", "WallNoise", "assess",
-    "flicker_events", "grey_scale", "overall", "take_sample", "wall_noise",
-]  # fmt: skip
+    "CANNOT_TELL",
+    "FLICKER",
+    "GOOD",
+    "LOOK_HERE",
+    "Finding",
+    "Sample",
+    "WallNoise",
+    "assess",
+    "flicker_events",
+    "grey_scale",
+    "overall",
+    "take_sample",
+    "wall_noise",
+]
 
 
 def assess(background: Background, sample: Sample | None = None) -> tuple[Finding, ...]:
@@ -49,8 +60,10 @@ def assess(background: Background, sample: Sample | None = None) -> tuple[Findin
     view = View(background, sample)
     judged = change.enough(view)
     findings: list[Finding | None] = [
-        light.unwritten(background), change.order(background), light.saturation(background)
-    ]  # fmt: skip
+        light.unwritten(background),
+        change.order(background),
+        light.saturation(background),
+    ]
     if change.shows_nothing(view):
         return tuple(finding for finding in (*findings, judged) if finding is not None)
     # In the order of causes: each may be the reason of those that follow, and where one is found

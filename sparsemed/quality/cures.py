@@ -47,8 +47,9 @@ def shorter(view: View, late: float) -> str:
             f"no parameter helps, as windows of less than {least} frames would keep cells or "
             "noise. See to what changes"
         )
-    split = max(min(step * (factor if size == view.length else 1), size / view.rate / 2),
-                4 / view.rate)  # fmt: skip
+    split = max(
+        min(step * (factor if size == view.length else 1), size / view.rate / 2), 4 / view.rate
+    )
     split = float(f"{split:.2g}")
     if split > 0.8 * step and size == view.length:
         return "no parameter helps, as it changes from frame to frame. See to what changes"

@@ -53,9 +53,7 @@ class Finding(NamedTuple):
         return line if self.is_good else f"{line}\n  → {self.advice}"
 
 
-def judge(
-    key: str, title: str, value: float, text: str, explanation: str, advice: str
-) -> Finding:
+def judge(key: str, title: str, value: float, text: str, explanation: str, advice: str) -> Finding:
     """Return a finding: one to look at if there is an advice."""
     return Finding(key, title, value, text, LOOK_HERE if advice else GOOD, explanation, advice)
 

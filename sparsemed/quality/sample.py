@@ -45,9 +45,7 @@ def sample_numbers(count: int, height: int, width: int) -> NDArray[np.intp]:
     return spread(count, min(SAMPLE, max(LEAST_FRAMES, SAMPLE_BYTES // max(1, 2 * height * width))))
 
 
-def take_sample(
-    background: Background, images: Any = None, count: int = SAMPLE
-) -> Sample | None:
+def take_sample(background: Background, images: Any = None, count: int = SAMPLE) -> Sample | None:
     """Read a few frames, evenly spaced from the first to the last.
 
     Parameters

@@ -181,8 +181,10 @@ class View:
         light = np.maximum(np.median(self.frames, axis=(1, 2), keepdims=True), 1)
         usual = np.median(self.frames / light, axis=0) * np.median(light)
         slopes = np.median(self.slopes, axis=0)
-        return fit(self.frames, *(np.broadcast_to(each, (len(light), *each.shape))
-                                  for each in (usual, slopes)))  # fmt: skip
+        return fit(
+            self.frames,
+            *(np.broadcast_to(each, (len(light), *each.shape)) for each in (usual, slopes)),
+        )
 
     @cached_property
     def noise(self) -> float:
@@ -281,6 +283,6 @@ def _take_shift(left: Floats, slopes: Floats) -> NDArray[np.float64]:
         moved = np.clip(np.linalg.solve(normal, aims), -2, 2)
         after = residue - moved[0] * down - moved[1] * along
         if np.sum(after**2) < 0.95 * np.sum(residue**2):
-            left[number] -= (moved[0] * slopes[number, 0] + moved[1] * slopes[number, 1])
+            left[number] -= moved[0] * slopes[number, 0] + moved[1] * slopes[number, 1]
             shift[number] = -moved
     return shift

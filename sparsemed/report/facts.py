@@ -50,9 +50,7 @@ def read_facts(background: Background, sample: Sample | None) -> Facts:
         return Facts([("File", f"{background.source} (could not be read any more)")])
 
 
-def _compare_stored(
-    measurement: Measurement, background: Background, sample: Sample | None
-) -> str:
+def _compare_stored(measurement: Measurement, background: Background, sample: Sample | None) -> str:
     """Say whether the background that the measurement holds is the one that is shown."""
     stored = measurement.feature("image_bg")
     if stored is None:
@@ -79,9 +77,7 @@ def _compare_stored(
     )
 
 
-def _compare_left(
-    measurement: Measurement, background: Background, sample: Sample | None
-) -> str:
+def _compare_left(measurement: Measurement, background: Background, sample: Sample | None) -> str:
     """Say how much either background leaves of frames, so that a try is never taken for better."""
     stored, offsets = measurement.feature("image_bg"), measurement.feature("bg_off")
     if sample is None or stored is None or len(stored) != len(background):

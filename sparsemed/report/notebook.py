@@ -33,11 +33,15 @@ def html_table(background: Background) -> str:
         ("source", background.origin.name if background.origin else "an array"),
         ("frames", f"{len(background)} of {height} × {width}, {np.ptp(background.time):.4g} s"),
         ("background images", f"{count} kept{dropped}"),
-        ("offsets", "none" if offsets is None else f"{_signed(offsets.min())} to "
-         f"{_signed(offsets.max())} grey values"),
+        (
+            "offsets",
+            "none"
+            if offsets is None
+            else f"{_signed(offsets.min())} to {_signed(offsets.max())} grey values",
+        ),
         ("parameters", str(background.parameters)),
         *(("warning", text) for text in background.warnings),
-    ]  # fmt: skip
+    ]
     cells = "".join(
         f'<tr><th style="text-align:left">{name}</th>'
         f'<td style="text-align:left">{escaped(text)}</td></tr>'

@@ -27,9 +27,13 @@ MOST_LETTERS = 300
 """Letters of a remark."""
 
 _SIGNS = {
-    FAILED: "✗ failed", LOOK_HERE: "▲ look here", CANNOT_TELL: "? cannot tell",
-    NOT_JUDGED: "not judged", GOOD: "✓ good", WAITING: "waiting",
-}  # fmt: skip
+    FAILED: "✗ failed",
+    LOOK_HERE: "▲ look here",
+    CANNOT_TELL: "? cannot tell",
+    NOT_JUDGED: "not judged",
+    GOOD: "✓ good",
+    WAITING: "waiting",
+}
 """Verdicts in the order of the page, and how they are shown."""
 
 _ORDER = tuple(_SIGNS)
@@ -43,10 +47,14 @@ _CLASSES = {
 }
 
 _COLUMNS = (
-    ("", "picture", "Background"), ("0", "", "Verdict"), ("name", "", "Measurement"),
-    ("1", "number", "Frames"), ("2", "number", "Kept"), ("3", "number", "Seconds"),
+    ("", "picture", "Background"),
+    ("0", "", "Verdict"),
+    ("name", "", "Measurement"),
+    ("1", "number", "Frames"),
+    ("2", "number", "Kept"),
+    ("3", "number", "Seconds"),
     ("4", "number", "MB/s"),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -184,8 +192,9 @@ def _headline(entries: Sequence[Entry]) -> str:
     counts = Counter(entry.verdict for entry in entries)
     listed = "".join(
         f"<li><b>{counts[verdict]:,}</b> {_SIGNS[verdict]}</li>"
-        for verdict in _ORDER if counts[verdict]
-    )  # fmt: skip
+        for verdict in _ORDER
+        if counts[verdict]
+    )
     is_good = not any(counts[verdict] for verdict in (FAILED, LOOK_HERE, CANNOT_TELL))
     kind = "good" if is_good else "look"
     return f'<div class="headline {kind}" id="headline"><ul class="counts">{listed}</ul></div>'

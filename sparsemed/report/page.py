@@ -95,8 +95,7 @@ def _summary(background: Background) -> str:
     _, height, width = background.images.shape
     duration = seconds(np.ptp(background.time))
     return (
-        f"{len(background):,} frames of {height} × {width} pixels in {duration}; "
-        f"{background.fate}."
+        f"{len(background):,} frames of {height} × {width} pixels in {duration}; {background.fate}."
     )
 
 

@@ -163,9 +163,16 @@ def parse_record(lines: Any, label: str) -> dict[str, Any]:
 
 _TEXT = (str, NoneType)
 _KINDS: dict[str, tuple[type, ...]] = {
-    "name": _TEXT, "description": _TEXT, "type": _TEXT, "identifier": _TEXT, "mapping": _TEXT,
-    "format": _TEXT, "paths": (list,), "urls": (list,), "features": (list, NoneType),
-}  # fmt: skip
+    "name": _TEXT,
+    "description": _TEXT,
+    "type": _TEXT,
+    "identifier": _TEXT,
+    "mapping": _TEXT,
+    "format": _TEXT,
+    "paths": (list,),
+    "urls": (list,),
+    "features": (list, NoneType),
+}
 """What a record may hold; what is not named here is of no concern."""
 
 

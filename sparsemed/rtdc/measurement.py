@@ -152,8 +152,12 @@ class Measurement:
     def _error(self, what: str, failures: list[Failure]) -> ValueError | OSError:
         reasons = list(dict.fromkeys(str(each) for each in failures if each.kind != "gone"))
         more = [] if len(reasons) <= 5 else [f"and {len(reasons) - 5} more"]
-        gone = [quoted(path) for each in failures if each.kind == "gone"
-                for path in each.basin.paths[:1]]  # fmt: skip
+        gone = [
+            quoted(path)
+            for each in failures
+            if each.kind == "gone"
+            for path in each.basin.paths[:1]
+        ]
         if gone:
             more.append(f"these basins were not found: {', '.join(gone[:5])}")
         kind = OSError if any(each.kind == "unreadable" for each in failures) else ValueError

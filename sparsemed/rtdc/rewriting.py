@@ -67,11 +67,12 @@ def _has_only_a_background(h5: h5py.File, measurement: h5py.File | None) -> bool
         and "dcnum ppid background" in groups["basin_events"]["image_bg"].attrs
         and bool(own) == (measurement is not None)
         and all(
-            basin.features == ["image_bg"] if basin.is_internal
+            basin.features == ["image_bg"]
+            if basin.is_internal
             else basin in own or _essence(basin) in taken_over
             for basin in ours
         )
-    )  # fmt: skip
+    )
 
 
 def _essence(basin: Basin) -> dict[str, Any]:

@@ -73,9 +73,7 @@ def stored_backgrounds(measurement: Measurement) -> Iterator[StoredBackground]:
         )
 
 
-def read_background(
-    measurement: Measurement, time: ArrayLike | None, num_cpus: int
-) -> Background:
+def read_background(measurement: Measurement, time: ArrayLike | None, num_cpus: int) -> Background:
     """Return the background that a measurement holds, as far as files keep one.
 
     Parameters

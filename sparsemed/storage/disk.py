@@ -172,8 +172,9 @@ def _discard(temporary: Path) -> None:
     except OSError as error:
         logger.warning(
             "%s: is a temporary file that could not be removed (%s); delete it",
-            temporary, error.strerror,
-        )  # fmt: skip
+            temporary,
+            error.strerror,
+        )
 
 
 @contextlib.contextmanager

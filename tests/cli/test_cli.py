@@ -74,9 +74,7 @@ def test_parameters(path, tmp_path):
 def test_the_end_says_verdicts_and_time_of_several_unless_only_errors_are_wanted(path):
     shutil.copy(path, path.with_name("too.rtdc"))
     options = ["compute", path.parent, "-k", "kernel_size=9"]
-    assert re.fullmatch(
-        r"2 measurements in [0-9.]+ s: (2|1 .*, 1) .*\n", invoke(*options).stderr
-    )
+    assert re.fullmatch(r"2 measurements in [0-9.]+ s: (2|1 .*, 1) .*\n", invoke(*options).stderr)
     assert invoke(*options, "--quiet").output == ""
     assert invoke(*options, "--dry-run").stderr == ""
     assert invoke("compute", path, "-k", "kernel_size=9").stderr == ""
@@ -84,8 +82,13 @@ def test_the_end_says_verdicts_and_time_of_several_unless_only_errors_are_wanted
 
 def test_long_times_are_in_minutes_and_hours():
     assert [_span(seconds) for seconds in (0.26, 59.9, 60, 3599, 3600, 36061)] == [
-        "0.3 s", "59.9 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "10 h 1 min"
-    ]  # fmt: skip
+        "0.3 s",
+        "59.9 s",
+        "1 min 0 s",
+        "59 min 59 s",
+        "1 h 0 min",
+        "10 h 1 min",
+    ]
 
 
 @pytest.mark.parametrize("options", [[], ["-o", "{folder}"], ["-o", "{folder}/x.rtdc"]])
@@ -179,11 +182,18 @@ def test_json(path, tmp_path):
     assert {finding["verdict"] for finding in findings} >= {done.pop("verdict")}
     assert all(set(finding) == set(Finding._fields) for finding in findings)
     assert done == {
-        "input": f"{path}", "output": f"{tmp_path / 'in_bg.rtdc'}", "status": "done",
-        "frames": 40, "height": 24, "width": 16, "windows": 39, "kept": 31,
-        "ppid": "sparsemed:k=9^s=1^t=0^f=0.8^o=1", "replaces": None,
+        "input": f"{path}",
+        "output": f"{tmp_path / 'in_bg.rtdc'}",
+        "status": "done",
+        "frames": 40,
+        "height": 24,
+        "width": 16,
+        "windows": 39,
+        "kept": 31,
+        "ppid": "sparsemed:k=9^s=1^t=0^f=0.8^o=1",
+        "replaces": None,
         "warnings": [],
-    }  # fmt: skip
+    }
     assert failed["status"] == "failed"
     assert failed["input"] == f"{tmp_path / 'z.rtdc'}"
     assert failed["error"] in result.stderr
@@ -453,9 +463,12 @@ def test_each_line_of_info(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 4096, (1200, 30, 20), np.uint16)
     with h5py.File("raw.rtdc", "w") as h5:
         h5.create_dataset(
-            "events/image", data=images, chunks=(100, 30, 20),
-            compression=4, shuffle=True,
-        )  # fmt: skip
+            "events/image",
+            data=images,
+            chunks=(100, 30, 20),
+            compression=4,
+            shuffle=True,
+        )
         h5["events/image_bg"] = images
         h5["events/bg_off"] = np.zeros(1200)
         h5.attrs["imaging:frame rate"] = 2000.0
@@ -571,10 +584,13 @@ def test_output_that_cannot_be_written(path, arguments):
     for unbuffered in ("", "1"):
         with open("/dev/full", "w") as full:
             done = subprocess.run(
-                [sys.executable, "-m", "sparsemed", *arguments], cwd=path.parent,
-                stdout=full, stderr=subprocess.PIPE, text=True,
+                [sys.executable, "-m", "sparsemed", *arguments],
+                cwd=path.parent,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
                 env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
-            )  # fmt: skip
+            )
         said = "Error: what is to be shown cannot be written: [Errno 28] No space left on device\n"
         assert (done.returncode, done.stderr) == (1, said)
 
@@ -594,10 +610,13 @@ def test_a_pipe_that_nobody_reads(path, arguments):
     ours, theirs = os.pipe()
     os.close(ours)
     done = subprocess.run(
-        [sys.executable, "-m", "sparsemed", *arguments], cwd=path.parent,
-        stdout=theirs, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "sparsemed", *arguments],
+        cwd=path.parent,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
         env=os.environ | {"PYTHONUNBUFFERED": ""},
-    )  # fmt: skip
+    )
     os.close(theirs)
     assert (done.returncode, done.stderr) == (1, "")
 

@@ -152,12 +152,15 @@ def test_workers_of_ones_own(data):
     command = [sys.executable, "-m", "sparsemed", "compute", data, "--dask", "local", "--json"]
     done = subprocess.run(
         [str(word) for word in [*command, "-k", "kernel_size=7", "--num-cpus", 2]],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     assert sorted(json.loads(line)["status"] for line in done.stdout.splitlines()) == [
-        "done", "done", "failed"
-    ]  # fmt: skip
+        "done",
+        "done",
+        "failed",
+    ]
     first, last, again, _ = done.stderr.splitlines()
     assert first == f"Error: {again.strip()}"
     assert first.startswith(f"Error: {data / 'b.rtdc'}: ")

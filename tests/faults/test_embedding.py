@@ -356,8 +356,11 @@ def run(code, *args, **kwargs):
     """Run code in a Python of its own, and return what it printed."""
     ended = subprocess.run(
         [sys.executable, *kwargs.pop("options", ()), "-c", code, *args],
-        capture_output=True, text=True, timeout=100, **kwargs,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=100,
+        **kwargs,
+    )
     assert ended.returncode == 0, ended.stderr
     assert not ended.stderr, ended.stderr
     return ended.stdout

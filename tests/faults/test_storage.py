@@ -373,8 +373,10 @@ def test_a_file_that_another_program_has_open(path, tmp_path, mode):
     code = "import h5py, sys; h5 = h5py.File(*sys.argv[1:]); print(1, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code, f"{path}", mode],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as other:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
         other.stdout.readline()
         state = path.read_bytes()
         said = "is open in another" if mode == "r" else "is open for writing in another"

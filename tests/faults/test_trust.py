@@ -95,9 +95,16 @@ def by_growing_virtual_dataset(h5, other):
 
 
 WAYS = [
-    by_basin, by_link, by_link_to_a_group, by_soft_link_to_a_link, by_internal_basin, by_mapping,
-    by_storage, by_virtual_dataset, by_growing_virtual_dataset,
-]  # fmt: skip
+    by_basin,
+    by_link,
+    by_link_to_a_group,
+    by_soft_link_to_a_link,
+    by_internal_basin,
+    by_mapping,
+    by_storage,
+    by_virtual_dataset,
+    by_growing_virtual_dataset,
+]
 way_out = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 
 
@@ -241,8 +248,9 @@ def test_a_background_keeps_the_policy(places):
 @pytest.mark.parametrize("images", [IMAGES, "in.rtdc"])
 def test_other_policies_are_refused(images, tmp_path):
     for use in (compute_background, partial(BackgroundSparseMed, output_path=tmp_path / "o.h5")):
-        with pytest.raises(ValueError, match="basins must be one of 'off', 'same-folder', 'any', "
-                                             "got 'on'"):  # fmt: skip
+        with pytest.raises(
+            ValueError, match="basins must be one of 'off', 'same-folder', 'any', got 'on'"
+        ):
             use(images, basins="on")
 
 
@@ -334,11 +342,21 @@ def test_standard_input_is_not_read(tmp_path, name):
 @pytest.mark.parametrize(
     "name",
     [
-        "http://localhost:9/x.rtdc", "s3://bucket/x.rtdc", "dcor://x", "file:///proc/self/environ",
-        "~/raw.rtdc", "$HOME/raw.rtdc", "${HOME}/raw.rtdc", "%HOME%\\raw.rtdc", "nul\0.rtdc",
-        "x" * 5000, "raw.rtdc\n", "", "\ud800.rtdc",
+        "http://localhost:9/x.rtdc",
+        "s3://bucket/x.rtdc",
+        "dcor://x",
+        "file:///proc/self/environ",
+        "~/raw.rtdc",
+        "$HOME/raw.rtdc",
+        "${HOME}/raw.rtdc",
+        "%HOME%\\raw.rtdc",
+        "nul\0.rtdc",
+        "x" * 5000,
+        "raw.rtdc\n",
+        "",
+        "\ud800.rtdc",
     ],
-)  # fmt: skip
+)
 def test_a_path_is_nothing_but_a_path(places, monkeypatch, name):
     home, others = places
     monkeypatch.setenv("HOME", str(home))
@@ -527,13 +545,25 @@ def test_many_files(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "{", "", "[" * 100_000, '{"a":' * 100_000, "3", "NaN", '"x"',
-        '{"name": 1' + "0" * 5000 + "}", '{"name": 1e999}',
-        '{"name": NaN}', '{"name": ["x"]}', '{"paths": {"0": "x"}}', '{"mapping": 3}',
-        '{"identifier": {}}', '{"type": []}', '{"features": "image"}',
+        "{",
+        "",
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "3",
+        "NaN",
+        '"x"',
+        '{"name": 1' + "0" * 5000 + "}",
+        '{"name": 1e999}',
+        '{"name": NaN}',
+        '{"name": ["x"]}',
+        '{"paths": {"0": "x"}}',
+        '{"mapping": 3}',
+        '{"identifier": {}}',
+        '{"type": []}',
+        '{"features": "image"}',
         '{"description": "' + "x" * 2**20 + '"}',
     ],
-)  # fmt: skip
+)
 def test_records_that_are_none(tmp_path, text):
     with h5py.File(tmp_path / "in.rtdc", "w") as h5:
         h5["events/image"] = IMAGES
@@ -700,8 +730,12 @@ def test_an_output_that_leads_to_other_files(tmp_path, secret, place):
 def test_records_in_other_files_are_not_shown(tmp_path, secret):
     path = write_raw(tmp_path / "in.rtdc")
     with h5py.File(path, "a") as h5:
-        h5.create_dataset("basins/x", shape=(1,), dtype=f"S{len(SECRET)}",
-                          external=[(str(secret), 0, len(SECRET))])  # fmt: skip
+        h5.create_dataset(
+            "basins/x",
+            shape=(1,),
+            dtype=f"S{len(SECRET)}",
+            external=[(str(secret), 0, len(SECRET))],
+        )
     for result in (invoke("info", path), compute(path), invoke("report", path)):
         assert result.exit_code == 1
         assert "basins/x: its data are in '" in result.output
@@ -748,12 +782,17 @@ def save_hostile(path, name, tag, kind):
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("events/image", "dataset"), ("events/image", "compound"), ("events/image", "array"),
-        ("events/time", "dataset"), ("events/basinmap0", "dataset"), ("basins/x", "dataset"),
-        ("imaging:frame rate", "attribute"), ("experiment:run identifier", "attribute compound"),
+        ("events/image", "dataset"),
+        ("events/image", "compound"),
+        ("events/image", "array"),
+        ("events/time", "dataset"),
+        ("events/basinmap0", "dataset"),
+        ("basins/x", "dataset"),
+        ("imaging:frame rate", "attribute"),
+        ("experiment:run identifier", "attribute compound"),
         ("events/image_bg/dcnum ppid background", "attribute array"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("tag", [b"NUMPY:|O", b"NUMPY:M8[s],O", b"NUMPY:|S99"])
 def test_stored_addresses_are_not_followed(tmp_path, name, kind, tag):
     """Plain h5py reads these as objects that are anywhere in memory, and dies."""
@@ -817,10 +856,15 @@ def test_nothing_drives_the_terminal(places, caplog):
     bad = write_leading(home / f"bad{EVIL}.rtdc", by_basin, EVIL)
     (home / f"none{EVIL}.rtdc").write_text(EVIL)
     outputs = [
-        invoke("info", path, bad), invoke("compute", "-v", home), invoke("compute", "-n", home),
-        invoke("info", home / f"none{EVIL}.rtdc"), invoke("info", "--basins", "off", path, bad),
-        invoke("info", home / f"gone{EVIL}"), invoke("report", bad), invoke("report", path),
-    ]  # fmt: skip
+        invoke("info", path, bad),
+        invoke("compute", "-v", home),
+        invoke("compute", "-n", home),
+        invoke("info", home / f"none{EVIL}.rtdc"),
+        invoke("info", "--basins", "off", path, bad),
+        invoke("info", home / f"gone{EVIL}"),
+        invoke("report", bad),
+        invoke("report", path),
+    ]
     shown = "".join(result.output for result in outputs)
     assert {each for each in shown if not each.isprintable()} == {"\n"}
     assert r"\x1b]0;owned\x07" in shown

@@ -27,12 +27,21 @@ def write_raw(path, seed=0, time="12:00:00"):
         writer.store_metadata(
             {
                 "experiment": {"date": "2026-01-02", "time": time, "sample": "s", "run index": 1},
-                "imaging": {"frame rate": 500.0, "pixel size": 0.34,
-                            "roi size x": WIDTH, "roi size y": HEIGHT},
-                "setup": {"identifier": "ZMD-1", "channel width": 20.0, "chip region": "channel",
-                          "flow rate": 0.04, "medium": "CellCarrierB"},
+                "imaging": {
+                    "frame rate": 500.0,
+                    "pixel size": 0.34,
+                    "roi size x": WIDTH,
+                    "roi size y": HEIGHT,
+                },
+                "setup": {
+                    "identifier": "ZMD-1",
+                    "channel width": 20.0,
+                    "chip region": "channel",
+                    "flow rate": 0.04,
+                    "medium": "CellCarrierB",
+                },
             }
-        )  # fmt: skip
+        )
         writer.store_feature("image", images)
         writer.store_feature("mask", mask)
         writer.store_feature("time", np.arange(COUNT) / 100)
@@ -188,9 +197,12 @@ def test_results_of_chipstream_wherever_they_are(tmp_path, measurement, strategy
     folder.mkdir()
     shutil.copy(measurement, folder / "M001.rtdc")
     job = DCNumPipelineJob(
-        path_in=folder / "M001.rtdc", path_out=folder / "made.rtdc", basin_strategy=strategy,
-        debug=True, feature_kwargs={"haralick": False},
-    )  # fmt: skip
+        path_in=folder / "M001.rtdc",
+        path_out=folder / "made.rtdc",
+        basin_strategy=strategy,
+        debug=True,
+        feature_kwargs={"haralick": False},
+    )
     with DCNumJobRunner(job) as runner:
         runner.run()
     for moved in (stays, is_copied_with_all, moves_with_all, moves_alone):

@@ -91,8 +91,10 @@ def recording(path, images, times):
     """Let another process record so that others may read meanwhile."""
     with subprocess.Popen(
         [sys.executable, "-c", RECORD, path, str(images), str(times)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         try:
             assert process.stdout.readline() == "ready\n"
             yield process
@@ -105,14 +107,17 @@ def recorded(count):
     return compute_background(images, time=np.arange(count) / 100, kernel_size=50)
 
 
-@pytest.mark.parametrize(("images", "times", "whole"), [(300, 300, 300), (300, 280, 280),
-                                                        (275, 300, 275)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("images", "times", "whole"), [(300, 300, 300), (300, 280, 280), (275, 300, 275)]
+)
 def test_a_recording_is_read_as_far_as_it_goes(tmp_path, images, times, whole):
     path = tmp_path / "live.rtdc"
     with recording(path, images, times):
         found = compute_background(path, kernel_size=50)
-        assert f"live.rtdc: another program records into it, or died while it did; the first " \
-               f"{whole} frames are taken" in found.warnings[0]  # fmt: skip
+        assert (
+            f"live.rtdc: another program records into it, or died while it did; the first "
+            f"{whole} frames are taken" in found.warnings[0]
+        )
         assert info(path).time.span == pytest.approx((whole - 1) / 100)
         with BackgroundSparseMed(path, tmp_path / "out.rtdc", kernel_size=50) as job:
             job.process()

@@ -35,8 +35,11 @@ def python(code, *arguments, **environment):
     """Run code in a process of its own, and return what it did."""
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, env={**os.environ, **environment},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
 
 
 # Permission is found out by trying

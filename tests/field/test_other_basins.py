@@ -105,8 +105,13 @@ def test_the_policy_holds_for_every_file_that_is_tried(tmp_path, raw, basins, mo
 
 
 def test_a_time_axis_of_another_measurement_is_not_taken_for_none(tmp_path, raw, wrong):
-    path = refer(tmp_path / "in.rtdc", raw, paths=[str(wrong)], features=["time"],
-                 identifier=identifier_of(raw))  # fmt: skip
+    path = refer(
+        tmp_path / "in.rtdc",
+        raw,
+        paths=[str(wrong)],
+        features=["time"],
+        identifier=identifier_of(raw),
+    )
     with h5py.File(path, "a") as h5:
         h5["events/image"] = images_of(raw)
     with pytest.raises(ValueError, match=r"'time' cannot be read from its basins; .*another meas"):
@@ -129,10 +134,16 @@ def test_images_in_a_network(tmp_path, raw):
 @pytest.mark.parametrize("mapping", [None, np.arange(120)[::-1]])
 def test_records_of_networks_are_kept_as_they_are(tmp_path, raw, mapping):
     record = {
-        "name": "far", "type": "remote", "format": "s3", "features": ["image"],
-        "urls": ["https://s3.example/x"], "perishable": False, "description": "somewhere",
-        "identifier": "me", "mapping": "same" if mapping is None else "basinmap0",
-    }  # fmt: skip
+        "name": "far",
+        "type": "remote",
+        "format": "s3",
+        "features": ["image"],
+        "urls": ["https://s3.example/x"],
+        "perishable": False,
+        "description": "somewhere",
+        "identifier": "me",
+        "mapping": "same" if mapping is None else "basinmap0",
+    }
     refer(raw, raw, **record)
     if mapping is not None:
         with h5py.File(raw, "a") as h5:

@@ -88,10 +88,19 @@ def test_repeated_images_are_asked_like_an_array():
     images, array = RepeatedImages(distinct, index), distinct[index]
     assert (images.shape, images.dtype, images.ndim, len(images)) == ((8, 4, 5), np.uint8, 3, 8)
     for key in (
-        3, -1, slice(1, 6), slice(None, None, -2), np.array([5, 1, 1]), index == 0,
-        (2, 1), (slice(2, 5), slice(1, 3)), (slice(None), 1, slice(2)), (np.array([1, 5]), 0), ...,
+        3,
+        -1,
+        slice(1, 6),
+        slice(None, None, -2),
+        np.array([5, 1, 1]),
+        index == 0,
+        (2, 1),
+        (slice(2, 5), slice(1, 3)),
+        (slice(None), 1, slice(2)),
+        (np.array([1, 5]), 0),
+        ...,
         (..., 0),
-    ):  # fmt: skip
+    ):
         np.testing.assert_array_equal(images[key], array[key], strict=True)
     np.testing.assert_array_equal(np.asarray(images), array, strict=True)
     np.testing.assert_array_equal(images + 1, array + 1, strict=True)
@@ -127,13 +136,15 @@ DASK = {
     "tiles": lambda: da.from_array(IMAGES, chunks=(7, 15, 20)),
     "rechunked": lambda: da.from_array(IMAGES, chunks=(1, -1, -1)).rechunk((90, 10, -1)),
     "empty blocks": lambda: da.concatenate(
-        [da.from_array(part, chunks=(5, -1, -1))
-         for part in (IMAGES[:0], IMAGES[:100], IMAGES[100:100], IMAGES[100:])]
+        [
+            da.from_array(part, chunks=(5, -1, -1))
+            for part in (IMAGES[:0], IMAGES[:100], IMAGES[100:100], IMAGES[100:])
+        ]
     ),
     "sliced": lambda: da.from_array(np.repeat(IMAGES, 2, axis=0), chunks=(9, -1, -1))[::2],
     "turned around": lambda: da.from_array(IMAGES[::-1], chunks=(9, -1, -1))[::-1],
     "persisted": lambda: da.from_array(IMAGES, chunks=(11, -1, -1)).persist(),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", DASK)
@@ -172,10 +183,12 @@ def of_tensorstore():
     tensorstore = pytest.importorskip("tensorstore")
     store = tensorstore.open(
         {
-            "driver": "zarr", "kvstore": {"driver": "memory"}, "create": True,
+            "driver": "zarr",
+            "kvstore": {"driver": "memory"},
+            "create": True,
             "metadata": {"shape": [COUNT, 40, 64], "chunks": [10, 40, 64], "dtype": "|u1"},
         }
-    ).result()  # fmt: skip
+    ).result()
     store[...] = IMAGES
     return store
 

@@ -139,8 +139,14 @@ def test_a_contiguous_dataset_that_was_never_written(tmp_path):
 def test_frames_that_a_mapping_picks_from_unwritten_ones(tmp_path):
     raw = write_some(tmp_path / "raw.rtdc", [(0, 100)], **LAYOUTS["gzip"])
     mapping = np.array([5, 99, 100, 3, 599, 7] * 5)
-    record = {"name": "raw", "type": "file", "format": "hdf5", "paths": [raw.name],
-              "features": ["image"], "mapping": "basinmap0"}  # fmt: skip
+    record = {
+        "name": "raw",
+        "type": "file",
+        "format": "hdf5",
+        "paths": [raw.name],
+        "features": ["image"],
+        "mapping": "basinmap0",
+    }
     with h5py.File(tmp_path / "in.rtdc", "w") as h5:
         h5["events/basinmap0"] = mapping
         lines = json.dumps(record, indent=2).split("\n")

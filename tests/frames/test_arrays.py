@@ -111,6 +111,7 @@ def test_other_dtypes_are_refused(dtype):
         ".astype(numpy.uint8) or .astype(numpy.uint16) if their values fit"
     )
 
+
 FRAME = np.zeros((2, 2), np.uint8)
 
 

@@ -328,9 +328,9 @@ def test_frames_in_one_piece(tmp_path, dtype):
     with stored(tmp_path / "a.h5", images) as dataset:
         frames = open_frames(dataset, 2)
         assert isinstance(frames, ChunkFrames)
-        np.testing.assert_array_equal(read(frames, (0, 64), (64, 200), (7, 8)), np.concatenate(
-            [images, images[7:8]]
-        ))  # fmt: skip
+        np.testing.assert_array_equal(
+            read(frames, (0, 64), (64, 200), (7, 8)), np.concatenate([images, images[7:8]])
+        )
 
 
 def test_frames_in_one_piece_of_a_file_that_is_cut_short(tmp_path):
@@ -361,9 +361,11 @@ def test_an_index_that_leads_back_into_itself_has_an_end():
             given.append(1)
 
     dataset = SimpleNamespace(
-        shape=(4, 5, 6), chunks=(1, 5, 6), dtype=np.dtype("u1"),
+        shape=(4, 5, 6),
+        chunks=(1, 5, 6),
+        dtype=np.dtype("u1"),
         id=SimpleNamespace(chunk_iter=for_ever),
-    )  # fmt: skip
+    )
     assert read_index(dataset).is_damaged
     assert len(given) < 1000
 

@@ -319,8 +319,14 @@ def test_a_codec_that_is_missing_is_noticed_before_it_is_needed(number, monkeypa
     def gone(*_, **__):
         raise imagecodecs.DelayedImportError("some_decode")
 
-    name = {FLETCHER32: "h5checksum_fletcher32", DEFLATE: "deflate_decode", LZF: "lzf_decode",
-            BLOSC: "blosc_decode", LZ4: "lz4h5_decode", ZSTD: "zstd_decode"}[number]  # fmt: skip
+    name = {
+        FLETCHER32: "h5checksum_fletcher32",
+        DEFLATE: "deflate_decode",
+        LZF: "lzf_decode",
+        BLOSC: "blosc_decode",
+        LZ4: "lz4h5_decode",
+        ZSTD: "zstd_decode",
+    }[number]
     missing_codec.cache_clear()
     assert missing_codec(number) is None
     missing_codec.cache_clear()
@@ -347,8 +353,10 @@ print(sparsemed.compute_background(path))
 """
     run = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "in.rtdc"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "is read by HDF5: its filter 32015 cannot be undone here (imagecodecs" in run.stdout
     assert "SparseBackground(300 frames" in run.stdout
 

@@ -45,9 +45,13 @@ def ome_of_two_files(path):
     )
     for name, me, target in (("a", 1, path), ("b", 2, other)):
         tifffile.imwrite(
-            target, half[name], metadata=None, photometric="minisblack", compression="zlib",
+            target,
+            half[name],
+            metadata=None,
+            photometric="minisblack",
+            compression="zlib",
             description=pixels.format(me=me, path=path.name, other=other.name),
-        )  # fmt: skip
+        )
 
 
 TIFFS = {

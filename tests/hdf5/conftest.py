@@ -1,8 +1,5 @@
 """Files of several formats, and ways to write them."""
 
-
-
-
 import h5py
 import pytest
 from hdf5.files import apply, build, change, contents, linux, record, restore

@@ -1,7 +1,5 @@
 """Files to change, what is in them, and who stands in the way."""
 
-
-
 import errno
 import io
 import itertools

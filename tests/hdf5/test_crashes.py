@@ -1,7 +1,5 @@
 """A crash at any moment leaves the old state or the new one."""
 
-
-
 import itertools
 import os
 import random

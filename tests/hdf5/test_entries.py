@@ -112,8 +112,12 @@ def look(path, **environment):
     """
     done = subprocess.run(
         [sys.executable, "-c", LOOK, path.name],
-        env=os.environ | environment, cwd=path.parent, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env=os.environ | environment,
+        cwd=path.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return done.stdout.splitlines()
 
 

@@ -1,7 +1,5 @@
 """The journal of an interrupted change, and how that is undone."""
 
-
-
 import contextlib
 import errno
 import json

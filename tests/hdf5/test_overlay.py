@@ -1,7 +1,5 @@
 """A file for h5py with all changes in memory: what it shows, and what fails in it."""
 
-
-
 import itertools
 import os
 import tempfile

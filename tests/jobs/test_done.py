@@ -110,10 +110,17 @@ def of_another_generation(run):
 @pytest.mark.parametrize(
     "spoil",
     [
-        of_another, longer, of_another_shape, newer, cut, gone, without_mapping, without_offsets,
+        of_another,
+        longer,
+        of_another_shape,
+        newer,
+        cut,
+        gone,
+        without_mapping,
+        without_offsets,
         of_another_generation,
     ],
-)  # fmt: skip
+)
 def test_what_is_not_whole_or_not_of_the_measurement_is_not_done(run, spoil):
     assert done(run) is not None
     spoil(run)

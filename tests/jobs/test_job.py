@@ -203,9 +203,16 @@ def spoil(path, output, way):
 
 @pytest.mark.parametrize(
     "way",
-    ["no images", "floats", "times", "too many steps", "policy", "other output",
-     "output of another"],
-)  # fmt: skip
+    [
+        "no images",
+        "floats",
+        "times",
+        "too many steps",
+        "policy",
+        "other output",
+        "output of another",
+    ],
+)
 def test_a_job_that_is_refused_leaves_nothing_open_and_nothing_changed(path, tmp_path, way):
     output = tmp_path / "out.rtdc"
     settings = spoil(path, output, way)

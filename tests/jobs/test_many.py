@@ -104,8 +104,11 @@ def test_what_comes_of_each_is_told_as_it_finishes(tmp_path):
 def test_mistakes_are_told_at_once_and_nothing_is_done(tmp_path):
     path = measure(tmp_path / "a.rtdc")
     for mistake in (
-        {"kernel_size": 0}, {"basins": "all"}, {"num_cpus": 0}, {"output": "x", "in_place": True},
-    ):  # fmt: skip
+        {"kernel_size": 0},
+        {"basins": "all"},
+        {"num_cpus": 0},
+        {"output": "x", "in_place": True},
+    ):
         with pytest.raises(ValueError, match=r"kernel_size|basins|num_cpus|only one of"):
             compute_files(path, **mistake)
     for mistake in ({"kernel": 7}, {"executor": 3}):
@@ -200,9 +203,12 @@ def test_a_single_measurement_is_shared_out_in_ranges(night, here, tmp_path):
     told = []
     with Watched(2) as pool:
         (result,) = compute_files(
-            night / "M017.rtdc", tmp_path / "M017_bg.rtdc", executor=pool, progress=told.append,
+            night / "M017.rtdc",
+            tmp_path / "M017_bg.rtdc",
+            executor=pool,
+            progress=told.append,
             kernel_size=7,
-        )  # fmt: skip
+        )
     assert (result.status, result.frames) == ("done", 105)
     assert set(pool.works) == {"sparsemed.method.ranges"}
     assert (told[0], told[-1]) == (0, 1)
@@ -260,11 +266,14 @@ def test_a_lost_scheduler_ends_it_and_the_next_run_goes_on(night, here, tmp_path
         shutil.copy2(night / f"{name}.rtdc", tmp_path / "data")
     with (
         subprocess.Popen(
-            [sys.executable, tmp_path / "cluster.py"], stdout=subprocess.PIPE, text=True,
-            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(TESTS)},
+            [sys.executable, tmp_path / "cluster.py"],
+            stdout=subprocess.PIPE,
+            text=True,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(TESTS)},
         ) as scheduler,
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-    ):  # fmt: skip
+    ):
         address = scheduler.stdout.readline().strip()
         client = distributed.Client(address, set_as_default=False)
         client.run(hold, str(tmp_path))

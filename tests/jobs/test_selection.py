@@ -41,11 +41,15 @@ def test_results_go_next_to_the_measurements(data):
 def test_a_folder_of_results_is_like_that_of_the_measurements(data):
     runs = choose_runs([data], recursive=True, output=Path("out"))
     assert [run.source for run in runs] == [
-        data / "A.RTDC", data / "b.rtdc", data / "deep" / "er" / "c.rtdc"
-    ]  # fmt: skip
+        data / "A.RTDC",
+        data / "b.rtdc",
+        data / "deep" / "er" / "c.rtdc",
+    ]
     assert [run.output.as_posix() for run in runs] == [
-        "out/A_bg.RTDC", "out/b_bg.rtdc", "out/deep/er/c_bg.rtdc"
-    ]  # fmt: skip
+        "out/A_bg.RTDC",
+        "out/b_bg.rtdc",
+        "out/deep/er/c_bg.rtdc",
+    ]
     assert all(run.folder_is_made for run in runs)
 
 
@@ -263,9 +267,11 @@ def test_pages_go_next_to_the_files_or_into_a_folder(mixed):
     assert choose_pages([mixed / "b.rtdc"]) == [Page(mixed / "b.rtdc", mixed / "b_report.html")]
     pages = choose_pages([mixed], recursive=True, output=Path("reports"))
     assert [page.output.as_posix() for page in pages] == [
-        "reports/A_report.html", "reports/b_bg_report.html", "reports/gone_bg_report.html",
+        "reports/A_report.html",
+        "reports/b_bg_report.html",
+        "reports/gone_bg_report.html",
         "reports/deep/er/c_report.html",
-    ]  # fmt: skip
+    ]
     assert all(page.folder_is_made for page in pages)
     source = mixed / "b.rtdc"
     for name in ("x.html", "x.HTM"):

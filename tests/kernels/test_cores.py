@@ -171,9 +171,12 @@ def test_cores_that_python_is_really_told_of(way):
     options = ["-X", "cpu_count=1"] if way == "option" else []
     code = "from sparsemed.kernels.cores import available_cores; print(available_cores())"
     run = subprocess.run(
-        [sys.executable, *options, "-c", code], capture_output=True, text=True, check=True,
+        [sys.executable, *options, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
         env={**os.environ, **({"PYTHON_CPU_COUNT": "1"} if way == "variable" else {})},
-    )  # fmt: skip
+    )
     assert run.stdout == "1\n"
 
 

@@ -49,14 +49,20 @@ def test_twenty_thousand_steps_of_a_hundred_frames():
 @pytest.mark.parametrize(
     ("where", "options", "message"),
     [
-        ("method.ranges.scan", {"kernel_size": 5, "split_time": 0.1},
-         r"split_time=0\.1 makes 99 background images, of which 96 differ \(0\.00307 GB\); take a "
-         "larger one$"),
+        (
+            "method.ranges.scan",
+            {"kernel_size": 5, "split_time": 0.1},
+            r"split_time=0\.1 makes 99 background images, of which 96 differ \(0\.00307 GB\); "
+            "take a larger one$",
+        ),
         ("method.compute.conclude", {"kernel_size": 5, "split_time": 0.1}, r"split_time=0\.1 "),
-        ("method.ranges.scan", {"kernel_size": 80, "split_time": 1},
-         r"kernel_size=80 makes windows of 80 frames \(0\.00256 GB\); take a smaller one$"),
+        (
+            "method.ranges.scan",
+            {"kernel_size": 80, "split_time": 1},
+            r"kernel_size=80 makes windows of 80 frames \(0\.00256 GB\); take a smaller one$",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_lack_of_memory_is_blamed_on_an_argument(monkeypatch, where, options, message):
     def too_much(*_, **__):
         raise MemoryError("Unable to allocate 5 GiB")

@@ -119,12 +119,16 @@ def test_ranges_begin_with_blocks_and_reach_as_far_as_their_windows():
     frames = Blocks(random_images(100), 10)
     starts = np.array([0, 28, 33, 60, 75])
     assert cut(starts, 15, frames, 3, with_bands=True) == [
-        Range(0, 50, 30, 0, 2), Range(30, 60, 60, 2, 3), Range(60, 100, 100, 3, 5)
-    ]  # fmt: skip
+        Range(0, 50, 30, 0, 2),
+        Range(30, 60, 60, 2, 3),
+        Range(60, 100, 100, 3, 5),
+    ]
     # The frames from 50 to 59 are of no window.
     assert cut(starts, 15, frames, 3, with_bands=False) == [
-        Range(0, 20, 20, 0, 1), Range(20, 50, 60, 1, 3), Range(60, 90, 100, 3, 5)
-    ]  # fmt: skip
+        Range(0, 20, 20, 0, 1),
+        Range(20, 50, 60, 1, 3),
+        Range(60, 90, 100, 3, 5),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -193,9 +197,12 @@ def arrays(path):
     yield "numpy", ARRAY.astype(np.float32)
     yield "dask", dask.array.from_array(ARRAY, chunks=(70, 20, 15))
     store = zarr.create_array(
-        path.parent / "images.zarr", shape=ARRAY.shape, chunks=(64, 20, 30), dtype="u1",
+        path.parent / "images.zarr",
+        shape=ARRAY.shape,
+        chunks=(64, 20, 30),
+        dtype="u1",
         overwrite=True,
-    )  # fmt: skip
+    )
     store[:] = ARRAY
     yield "zarr", store
     yield "xarray", xarray.DataArray(ARRAY, dims=("frame", "y", "x"))

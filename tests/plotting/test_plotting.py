@@ -401,8 +401,14 @@ def test_the_page_begins_with_what_was_measured_and_says_all_that_is_found():
         assert (line.get_weight() == "bold") == (is_first and not is_good)
     boxes = [line.get_window_extent() for line in (heading, *lines)]
     assert all(above.y0 > below.y0 for above, below in pairwise(boxes))
-    assert max(box.x1 for box, line in zip(boxes[1:], lines, strict=True)
-               if line.get_text().startswith("  ")) < figure.bbox.x1  # fmt: skip
+    assert (
+        max(
+            box.x1
+            for box, line in zip(boxes[1:], lines, strict=True)
+            if line.get_text().startswith("  ")
+        )
+        < figure.bbox.x1
+    )
     number = int(sample.numbers[2])
     assert figure.subfigs[4].get_suptitle() == f"Frame {number}, at {number / 100:.4g} s"
     raw, below, _ = [axes.images[0].get_array() for axes in figure.subfigs[4].axes if axes.images]

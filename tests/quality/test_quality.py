@@ -110,8 +110,9 @@ def test_noise_of_the_wall():
         left = band - background[number][:20] - background.offsets[number]
         assert found.before[place] == pytest.approx(band.std())
         assert found.after[place] == pytest.approx(np.sqrt((left**2).mean()))
-    steps = [(images[i, :20].astype(float) - images[j, :20]).std()
-             for i, j in pairwise(sample.numbers)]  # fmt: skip
+    steps = [
+        (images[i, :20].astype(float) - images[j, :20]).std() for i, j in pairwise(sample.numbers)
+    ]
     assert found.floor == pytest.approx(np.median(steps) / np.sqrt(2))
     assert found.floor == pytest.approx(1.5, rel=0.05)
 
@@ -138,8 +139,9 @@ def test_frames_that_repeat_do_not_count_for_the_noise_of_the_camera():
 
 
 def test_a_wall_that_moves_is_noise():
-    images = np.stack([np.roll(frame, number // 60, axis=1)
-                       for number, frame in enumerate(channel())])  # fmt: skip
+    images = np.stack(
+        [np.roll(frame, number // 60, axis=1) for number, frame in enumerate(channel())]
+    )
     findings = judged(background_of(images, kernel_size=200, split_time=1), images)
     assert not findings["noise"].is_good
     steady = judged(background_of(channel(), kernel_size=200, split_time=1), channel())
@@ -276,9 +278,15 @@ def test_drift():
 
 @pytest.mark.parametrize(
     ("count", "size", "advice"),
-    [(3000, 200, "=600"), (3000, 300, "=750"), (3000, 700, "measure for longer"),
-     (300, 20, "=60"), (300, 30, "=75"), (300, 300, "measure for longer")],
-)  # fmt: skip
+    [
+        (3000, 200, "=600"),
+        (3000, 300, "=750"),
+        (3000, 700, "measure for longer"),
+        (300, 20, "=60"),
+        (300, 30, "=75"),
+        (300, 300, "measure for longer"),
+    ],
+)
 def test_no_more_frames_are_advised_than_there_are(count, size, advice):
     background = background_of(channel(count, 22, 5))
     changed = dataclasses.replace(background, parameters=Parameters(kernel_size=size))
@@ -385,8 +393,13 @@ def test_of_few_images_and_frames_what_can_be_told_is_told():
     background = compute_background(images)
     sample = Sample(np.array([0]), images)
     assert {finding.key for finding in assess(background, sample)} == {
-        "flicker", "drift", "dropped", "noise", "saturation", "windows"
-    }  # fmt: skip
+        "flicker",
+        "drift",
+        "dropped",
+        "noise",
+        "saturation",
+        "windows",
+    }
     assert bad(background, images) == {"windows"}
 
 
@@ -412,16 +425,30 @@ def test_a_finding_says_all_in_words(demo):
 def test_shares_in_words():
     shares = (0, 4.9e-5, 5.1e-5, 0.0123, 0.0987, 0.1, 0.0996, 1, -0.2, -1e-5, -0.031)
     assert [percent(share) for share in shares] == [
-        "0 %", "0 %", "0.0051 %", "1.2 %", "9.9 %", "10 %", "10 %", "100 %", "−20 %", "0 %",
+        "0 %",
+        "0 %",
+        "0.0051 %",
+        "1.2 %",
+        "9.9 %",
+        "10 %",
+        "10 %",
+        "100 %",
+        "−20 %",
+        "0 %",
         "−3.1 %",
-    ]  # fmt: skip
+    ]
 
 
 def test_what_is_spread_is_from_the_first_to_the_last_and_at_least_one():
     cases = [(9, 3), (10, 3), (2, 5), (5, 1), (5, 0), (1, 9)]
     assert [spread(*each).tolist() for each in cases] == [
-        [0, 4, 8], [0, 4, 9], [0, 1], [0], [0], [0]
-    ]  # fmt: skip
+        [0, 4, 8],
+        [0, 4, 9],
+        [0, 1],
+        [0],
+        [0],
+        [0],
+    ]
 
 
 def test_black_and_white_are_all_but_outliers_and_never_the_same():
@@ -438,9 +465,12 @@ def test_findings_say_their_numbers():
     kept[[2, 7, 8]] = False
     unwritten = ((3, 4), (10, 12))
     background = dataclasses.replace(
-        background, kept=kept, images=background.series[kept], unwritten=unwritten,
+        background,
+        kept=kept,
+        images=background.series[kept],
+        unwritten=unwritten,
         frame_index=np.arange(300) // 25,
-    )  # fmt: skip
+    )
     sample = take_sample(background, images)
     findings = judged(background, images)
     noise = wall_noise(background, sample)

@@ -83,10 +83,12 @@ def test_thumbnails_are_of_images_that_were_kept_and_say_when():
     assert re.findall('alt="background image at (.*?)"', html) == times
     rows = re.findall('<th style="[^"]*">(.*?)</th><td style="[^"]*">(.*?)</td>', html)
     assert rows == [
-        ("source", "an array"), ("frames", "100 of 40 × 30, 9.9 s"),
-        ("background images", "5 kept, 5 dropped"), ("offsets", "−1.3 to +2.3 grey values"),
+        ("source", "an array"),
+        ("frames", "100 of 40 × 30, 9.9 s"),
+        ("background images", "5 kept, 5 dropped"),
+        ("offsets", "−1.3 to +2.3 grey values"),
         ("parameters", str(background.parameters)),
-    ]  # fmt: skip
+    ]
     parts = Parts()
     parts.feed(html)
     shown = background.series[[2, 3, 7, 8]].astype(float)

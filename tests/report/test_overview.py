@@ -16,16 +16,38 @@ HOSTILE = (
 )
 
 ENTRIES = [
-    Entry("M10.rtdc", "data", "good", (), ("Flicker: 0 %",), frames=2000, kept=8, windows=10,
-          seconds=2.5, megabytes_per_second=100.0, thumbnail=thumbnail(NOISE)),
-    Entry("M9.rtdc", "data", "look here", ("Streaks: in 3 % → measure for longer",), ("a: 1",),
-          frames=90000, kept=9, windows=10, seconds=0.5, megabytes_per_second=7.0,
-          link="../data/M9_report.html", thumbnail=thumbnail(NOISE[:80])),
+    Entry(
+        "M10.rtdc",
+        "data",
+        "good",
+        (),
+        ("Flicker: 0 %",),
+        frames=2000,
+        kept=8,
+        windows=10,
+        seconds=2.5,
+        megabytes_per_second=100.0,
+        thumbnail=thumbnail(NOISE),
+    ),
+    Entry(
+        "M9.rtdc",
+        "data",
+        "look here",
+        ("Streaks: in 3 % → measure for longer",),
+        ("a: 1",),
+        frames=90000,
+        kept=9,
+        windows=10,
+        seconds=0.5,
+        megabytes_per_second=7.0,
+        link="../data/M9_report.html",
+        thumbnail=thumbnail(NOISE[:80]),
+    ),
     Entry("M11.rtdc", "data", "waiting"),
     Entry(f"M1{HOSTILE}.rtdc", HOSTILE, "failed", (HOSTILE, "x" * 5000)),
     Entry("M2.rtdc", "data", "cannot tell", ("few frames",), frames=100, kept=1, windows=2),
     Entry("M3.rtdc", "data", "not judged", frames=1000, kept=10),
-]  # fmt: skip
+]
 
 
 def page_of(folder, entries=ENTRIES):
@@ -63,12 +85,21 @@ def test_the_page_is_bounded(tmp_path):
     picture = thumbnail(NOISE)
     worst = [
         Entry(
-            f"{number:05d}" + "n" * 95, "f" * 200, "look here", ("r" * 400,) * 5, ("n" * 40,) * 13,
-            frames=10**9, kept=10**5, windows=10**6, seconds=1e5, megabytes_per_second=1e4,
-            link="l" * 300, thumbnail=picture,
+            f"{number:05d}" + "n" * 95,
+            "f" * 200,
+            "look here",
+            ("r" * 400,) * 5,
+            ("n" * 40,) * 13,
+            frames=10**9,
+            kept=10**5,
+            windows=10**6,
+            seconds=1e5,
+            megabytes_per_second=1e4,
+            link="l" * 300,
+            thumbnail=picture,
         )
         for number in range(MOST_ROWS + 1)
-    ]  # fmt: skip
+    ]
     size = page_of(tmp_path, worst[:MOST_ROWS]).stat().st_size
     assert size < 15e6
     page = page_of(tmp_path, worst)
@@ -148,8 +179,10 @@ def test_it_fits_the_screen(visit, width, scheme):
 
 def test_thumbnails_are_seen_and_text_does_nothing(visit):
     page = visit()
-    widths = page.evaluate("Promise.all([...document.images].map(async (image) => {"
-                           " await image.decode(); return image.naturalWidth; }))")  # fmt: skip
+    widths = page.evaluate(
+        "Promise.all([...document.images].map(async (image) => {"
+        " await image.decode(); return image.naturalWidth; }))"
+    )
     assert len(widths) == 2
     assert min(widths) > 100
     assert page.title() == "6 measurements"

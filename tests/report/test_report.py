@@ -105,11 +105,21 @@ def shown(demo):
 HOSTILE = "<img src=x onerror=alert(1)> & \"quoted\" 'x' $name ${script} </title><b>"
 SCRIPT = "</script><script>document.title = 'owned'</script>"
 STRANGE = [
-    SCRIPT, '"><img src=x onerror=alert(1)>', "</style><style>* { display: none }</style>", "&amp;",
-    "</title></textarea><svg onload=alert(1)>", "<!--", "]]>", "javascript:alert(1)",
-    "${script} $frac{", r"$\frac{$", "\u202egnp.exe\u2066", "\u2028alert(1)",
-    "a\0\x1b[2Jb\r\n", "\ud800",
-]  # fmt: skip
+    SCRIPT,
+    '"><img src=x onerror=alert(1)>',
+    "</style><style>* { display: none }</style>",
+    "&amp;",
+    "</title></textarea><svg onload=alert(1)>",
+    "<!--",
+    "]]>",
+    "javascript:alert(1)",
+    "${script} $frac{",
+    r"$\frac{$",
+    "\u202egnp.exe\u2066",
+    "\u2028alert(1)",
+    "a\0\x1b[2Jb\r\n",
+    "\ud800",
+]
 
 
 @pytest.fixture(scope="module")
@@ -344,9 +354,14 @@ def test_the_sections_of_a_page_on_a_measurement(shown, demo):
     text = page.read_text(encoding="utf-8")
     said = sections(page)
     assert list(said) == [
-        "Numbers", "Background series", "Frames before and after", "Pictures", "Parameters",
-        "Measurement", "Versions",
-    ]  # fmt: skip
+        "Numbers",
+        "Background series",
+        "Frames before and after",
+        "Pictures",
+        "Parameters",
+        "Measurement",
+        "Versions",
+    ]
     count, kept = len(background.series), len(background.images)
     duration = background.time[-1]
     assert "<title>demo.rtdc – background</title>" in text
@@ -363,14 +378,23 @@ def test_the_sections_of_a_page_on_a_measurement(shown, demo):
     assert {name: found.pop(name) for name in metadata} == metadata
     assert f"Metadata of the file ({len(metadata)})" in said["Measurement"]
     assert {name: found.pop(name) for name in ("sparsemed", "numpy", "matplotlib", "Python")} == {
-        "sparsemed": sparsemed.__version__, "numpy": np.__version__,
-        "matplotlib": matplotlib.__version__, "Python": platform.python_version(),
-    }  # fmt: skip
+        "sparsemed": sparsemed.__version__,
+        "numpy": np.__version__,
+        "matplotlib": matplotlib.__version__,
+        "Python": platform.python_version(),
+    }
     names = {name for name in found if name in said["Measurement"]}
     assert names == {
-        "File", "Size of the file", "Frame rate", "Background in the file", "Frames", "Image size",
-        "Duration", "Frames per second", "Background images",
-    }  # fmt: skip
+        "File",
+        "Size of the file",
+        "Frame rate",
+        "Background in the file",
+        "Frames",
+        "Image size",
+        "Duration",
+        "Frames per second",
+        "Background images",
+    }
     assert found["File"] == f"{demo}"
     assert found["Size of the file"] == f"{demo.stat().st_size / 1e6:.1f} MB"
     assert found["Frame rate"] == "2000.0 Hz"
@@ -400,8 +424,10 @@ def test_the_parameters_of_a_page_and_their_defaults(shown, tmp_path, unillustra
 
 def test_the_headline_counts_the_numbers_and_lists_them(tmp_path, monkeypatch, unillustrated):
     def found(*good):
-        return [Finding(f"{n}", f"T{n}", n, f"<{n}>", v, f"E{n}", "" if v == GOOD else f"A{n}")
-                for n, v in enumerate(good)]  # fmt: skip
+        return [
+            Finding(f"{n}", f"T{n}", n, f"<{n}>", v, f"E{n}", "" if v == GOOD else f"A{n}")
+            for n, v in enumerate(good)
+        ]
 
     background, _ = made_up(3, (30, 20), 5)
     said = []
@@ -412,14 +438,23 @@ def test_the_headline_counts_the_numbers_and_lists_them(tmp_path, monkeypatch, u
         head = re.search('(?s)<div class="headline (.*?)" id="headline">(.*?)</div>', text)
         said.append((head[1], plain(head[2]), sections(tmp_path / "page.html")["Numbers"]))
     assert said == [
-        ("good", "✓ Good All 2 numbers are as they should be.",
-         "✓ good T0 <0> E0 ✓ good T1 <1> E1"),
-        ("look", "? Cannot tell Whether this background is good cannot be told: T1: A1",
-         "? cannot tell T1 <1> E1 What to do: A1 ✓ good T0 <0> E0"),
-        ("look", "▲ Look here 3 of 4 numbers call for a look: T1: <1> T3: <3> T2: A2",
-         "▲ look here T1 <1> E1 What to do: A1 ▲ look here T3 <3> E3 What to do: A3 "
-         "? cannot tell T2 <2> E2 What to do: A2 ✓ good T0 <0> E0"),
-    ]  # fmt: skip
+        (
+            "good",
+            "✓ Good All 2 numbers are as they should be.",
+            "✓ good T0 <0> E0 ✓ good T1 <1> E1",
+        ),
+        (
+            "look",
+            "? Cannot tell Whether this background is good cannot be told: T1: A1",
+            "? cannot tell T1 <1> E1 What to do: A1 ✓ good T0 <0> E0",
+        ),
+        (
+            "look",
+            "▲ Look here 3 of 4 numbers call for a look: T1: <1> T3: <3> T2: A2",
+            "▲ look here T1 <1> E1 What to do: A1 ▲ look here T3 <3> E3 What to do: A3 "
+            "? cannot tell T2 <2> E2 What to do: A2 ✓ good T0 <0> E0",
+        ),
+    ]
     assert text.count('<li class="look">') == 3
     assert text.count('<li class="good"><details>') == 1
 
@@ -469,12 +504,15 @@ def test_slides_say_what_they_show_and_on_which_scale(tmp_path):
         assert (int(image["height"]), int(image["width"])) == (height, width)
     sliders = page.all("input")
     assert [(each["min"], each["max"], each["value"], each["aria-label"]) for each in sliders] == [
-        ("0", "4", "0", "Background image"), ("0", "9", "0", "Frame"),
-    ]  # fmt: skip
+        ("0", "4", "0", "Background image"),
+        ("0", "9", "0", "Frame"),
+    ]
     assert [(each["value"], each["aria-label"]) for each in page.all("button")] == [
-        ("-1", "Background image before"), ("1", "Background image after"),
-        ("-1", "Frame before"), ("1", "Frame after"),
-    ]  # fmt: skip
+        ("-1", "Background image before"),
+        ("1", "Background image after"),
+        ("-1", "Frame before"),
+        ("1", "Frame after"),
+    ]
     assert [each["aria-label"] for each in page.all("ol")] == ["Background images", "Frames"]
 
 
@@ -523,8 +561,9 @@ def unillustrated(monkeypatch):
 
 def test_many_images_and_large_ones_are_said_to_be_some_and_shrunk(tmp_path, unillustrated):
     background, frames = made_up(70, (200, 501), 2000)
-    background = dataclasses.replace(background, time=np.zeros(2000), kept=np.ones(70, bool),
-                                     images=background.series)  # fmt: skip
+    background = dataclasses.replace(
+        background, time=np.zeros(2000), kept=np.ones(70, bool), images=background.series
+    )
     path = tmp_path / "page.html"
     write_report(background, path, frames)
     said, found, page = sections(path), rows(path), read(path)
@@ -545,8 +584,10 @@ def test_many_images_and_large_ones_are_said_to_be_some_and_shrunk(tmp_path, uni
 
 
 def test_only_more_than_so_many_pixels_are_shrunk():
-    assert [shrinkage(np.empty((1, *shape))) for shape in
-            [(250, 400), (250, 401), (1000, 400), (1000, 401)]] == [1, 2, 2, 3]  # fmt: skip
+    assert [
+        shrinkage(np.empty((1, *shape)))
+        for shape in [(250, 400), (250, 401), (1000, 400), (1000, 401)]
+    ] == [1, 2, 2, 3]
     assert [shrunk_note(1), shrunk_note(3)] == ["", " Images are shown at 1/3 of their size."]
     # one side may be shorter than the square
     page = Page(grey_picture(np.array([[0, 20, 40, 60, 99]]), 0, 60, 2, "a"))
@@ -557,8 +598,12 @@ def test_what_is_too_long_is_cut_and_times_have_as_many_digits_as_they_need():
     assert markup.shown("x" * 300) == "x" * 300
     assert markup.shown("x" * 301) == "x" * 300 + "…"
     assert [markup.seconds(t) for t in (0, 0.1234, 9.99, 10, 1234.56)] == [
-        "0 s", "0.123 s", "9.99 s", "10.0 s", "1234.6 s"
-    ]  # fmt: skip
+        "0 s",
+        "0.123 s",
+        "9.99 s",
+        "10.0 s",
+        "1234.6 s",
+    ]
     assert markup.table([("a:b", "<c>")]) == (
         '<table><tbody><tr><th scope="row">a:<wbr>b</th><td>&lt;c&gt;</td></tr></tbody></table>'
     )
@@ -680,8 +725,9 @@ def test_the_name_of_the_page_is_checked_before_the_work(demo, tmp_path):
     page.write_text("precious")
     result = invoke("report", path, "-o", page)
     assert (result.exit_code, result.output) == (
-        1, f"Error: {page}: is no HTML page and is not replaced; give another name\n"
-    )  # fmt: skip
+        1,
+        f"Error: {page}: is no HTML page and is not replaced; give another name\n",
+    )
     assert page.read_text() == "precious"
 
 
@@ -793,8 +839,10 @@ def test_the_slider_moves(visit, shown, viewer, word):
 def test_all_images_can_be_seen(visit, shown):
     page = visit(shown[1])
     page.wait_for_load_state("load")
-    widths = page.evaluate("Promise.all([...document.images].map(async (image) => {"
-                           " await image.decode(); return image.naturalWidth; }))")  # fmt: skip
+    widths = page.evaluate(
+        "Promise.all([...document.images].map(async (image) => {"
+        " await image.decode(); return image.naturalWidth; }))"
+    )
     assert len(widths) > 30
     assert min(widths) >= 300
 

@@ -29,8 +29,12 @@ def test_records_are_those_of_dcnum(h5, tmp_path):
     with HDF5Writer(tmp_path / "dcnum.rtdc", mode="w") as writer:
         writer.store_basin("one", paths=["a.rtdc"], features=["image"], identifier="x")
         writer.store_basin("two", paths=["b.rtdc"], description="why", mapping=mapping)
-        writer.store_basin("three", internal_data={"image_bg": np.zeros((1, 2, 2), np.uint8)},
-                           description="how", mapping=mapping)  # fmt: skip
+        writer.store_basin(
+            "three",
+            internal_data={"image_bg": np.zeros((1, 2, 2), np.uint8)},
+            description="how",
+            mapping=mapping,
+        )
     store_record(h5, file_record("one", None, ["a.rtdc"], ["image"], "x"), {})
     store_record(h5, file_record("two", "why", ["b.rtdc"], None, None, "basinmap0"), {})
     store_record(h5, internal_record("three", "how", ["image_bg"], "basinmap0"), {})

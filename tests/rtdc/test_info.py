@@ -227,12 +227,15 @@ def test_what_is_no_measurement(tmp_path):
     [
         ([], 2000.0, "stored times ({path}: events/time)"),
         (["time"], 2000.0, "frame numbers ({path}: events/frame) and the frame rate"),
-        (["time", "frame"], 2000.0,
-         "an estimate: the number of frames by the frame rate, times 1.5"),
+        (
+            ["time", "frame"],
+            2000.0,
+            "an estimate: the number of frames by the frame rate, times 1.5",
+        ),
         (["time"], None, "a guess: 2400 frames per second"),
         ([], "fast", "stored times ({path}: events/time)"),
     ],
-)  # fmt: skip
+)
 def test_where_the_time_comes_from_in_words(path, removed, rate, text):
     with h5py.File(path, "a") as h5:
         for name in removed:

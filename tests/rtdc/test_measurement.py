@@ -310,8 +310,9 @@ def test_of_what_is_wrong_with_the_files_of_a_basin_the_worst_counts(tmp_path, r
         for find in (lambda: measurement.image, lambda: measurement.feature("time")):
             with pytest.raises(OSError, match=r"another measurement.*broken|broken.*another"):
                 find()
-    path = refer(tmp_path / "b.rtdc", *[str(raw), "b.rtdc"][::order], features=["time"],
-                 identifier="you")  # fmt: skip
+    path = refer(
+        tmp_path / "b.rtdc", *[str(raw), "b.rtdc"][::order], features=["time"], identifier="you"
+    )
     with Measurement(path) as measurement, pytest.raises(ValueError, match="another measurement"):
         measurement.feature("time")
 

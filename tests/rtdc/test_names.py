@@ -38,10 +38,13 @@ def test_the_line_that_is_named_writes_such_a_file(tmp_path, background, suffix)
     line = str(caught.value).partition("yourself: ")[2]
     modules = {"numpy": np, "tifffile": tifffile, "zarr": zarr, "imagecodecs": imagecodecs}
     if suffix in (".html", ".pdf"):  # pages take long to draw
-        assert line == {
-            ".html": f"background.report({str(path)!r})",
-            ".pdf": f"background.plot().savefig({str(path)!r})",
-        }[suffix]
+        assert (
+            line
+            == {
+                ".html": f"background.report({str(path)!r})",
+                ".pdf": f"background.plot().savefig({str(path)!r})",
+            }[suffix]
+        )
         return
     exec(line, modules | {"background": background})
     assert path.exists()

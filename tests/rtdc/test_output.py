@@ -54,11 +54,13 @@ def test_offsets_of_other_rows_are_not_passed_for_those_of_a_ppid(tmp_path):
         write(tmp_path / f"{rows}.rtdc", offset_rows=rows)
     with h5py.File(tmp_path / "20.rtdc") as usual, h5py.File(tmp_path / "7.rtdc") as other:
         assert set(usual["events/bg_off"].attrs) == {
-            "dcnum ppid background", "dcnum ppid generation"
-        }  # fmt: skip
+            "dcnum ppid background",
+            "dcnum ppid generation",
+        }
         assert dict(other["events/bg_off"].attrs) == {
-            "dcnum ppid generation": "13", "sparsemed offset rows": 7
-        }  # fmt: skip
+            "dcnum ppid generation": "13",
+            "sparsemed offset rows": 7,
+        }
         images = "basin_events/image_bg"
         assert dict(other[images].attrs) == dict(usual[images].attrs)
     write(tmp_path / "none.rtdc", offsets=None, offset_rows=7)
@@ -231,9 +233,13 @@ LAYOUTS = {
     "up from a linked folder": ("a", {"a/link": "../b/deep"}, "../a/in.rtdc", "link/out.rtdc"),
     "a measurement in a linked folder": ("a", {"a/link": "../b"}, "link/in.rtdc", "out.rtdc"),
     "a linked measurement": ("a", {"a/x.rtdc": "../b/in.rtdc"}, "x.rtdc", "../b/out.rtdc"),
-    "a link of the same name": ("a", {"b/deep/x.rtdc": "../../a/in.rtdc", "a/x.rtdc": "in.rtdc"},
-                                "x.rtdc", "../b/deep/out.rtdc"),
-}  # fmt: skip
+    "a link of the same name": (
+        "a",
+        {"b/deep/x.rtdc": "../../a/in.rtdc", "a/x.rtdc": "in.rtdc"},
+        "x.rtdc",
+        "../b/deep/out.rtdc",
+    ),
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -304,9 +310,15 @@ def spoil(raw, output, way):
 
 @pytest.mark.parametrize(
     "way",
-    ["number of frames", "identity", "a dataset in place of a group", "a broken record",
-     "no mapping left", "events elsewhere"],
-)  # fmt: skip
+    [
+        "number of frames",
+        "identity",
+        "a dataset in place of a group",
+        "a broken record",
+        "no mapping left",
+        "events elsewhere",
+    ],
+)
 def test_a_refused_output_stays_as_it_is_and_nothing_is_left_open(tmp_path, raw, way):
     output = tmp_path / "out.rtdc"
     spoil(raw, output, way)

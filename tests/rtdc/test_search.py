@@ -24,19 +24,25 @@ def found(*paths):
         ("../raw/a.rtdc", ["/home/results/../raw/a.rtdc", "/home/results/a.rtdc"]),
         (
             r"..\raw\a.rtdc",
-            [r"/home/results/..\raw\a.rtdc", "/home/results/../raw/a.rtdc",
-             r"/home/results/..\raw\a.rtdc", "/home/results/a.rtdc"],
+            [
+                r"/home/results/..\raw\a.rtdc",
+                "/home/results/../raw/a.rtdc",
+                r"/home/results/..\raw\a.rtdc",
+                "/home/results/a.rtdc",
+            ],
         ),
         (r"C:\raw\a.rtdc", [r"/home/results/C:\raw\a.rtdc", "/home/results/a.rtdc"]),
         ("C:/raw/a.rtdc", ["/home/results/C:/raw/a.rtdc", "/home/results/a.rtdc"]),
-        (r"\\server\share\a.rtdc", [r"/home/results/\\server\share\a.rtdc",
-                                       "/home/results/a.rtdc"]),
+        (
+            r"\\server\share\a.rtdc",
+            [r"/home/results/\\server\share\a.rtdc", "/home/results/a.rtdc"],
+        ),
         ("file:///raw/a%20b.rtdc", ["/raw/a b.rtdc", "/home/results/a b.rtdc"]),
         ("file:///C:/raw/a.rtdc", ["/home/results/C:/raw/a.rtdc", "/home/results/a.rtdc"]),
         ("file:a.rtdc", ["/home/results/a.rtdc"]),
         ("FILE://server/share/a.rtdc", ["/share/a.rtdc", "/home/results/a.rtdc"]),
     ],
-)  # fmt: skip
+)
 def test_places(path, places):
     assert found(path) == list(dict.fromkeys(places))
 
@@ -44,9 +50,12 @@ def test_places(path, places):
 def test_recorded_paths_come_before_bare_names_and_the_working_folder_comes_last():
     places = list(places_of(["b/a.rtdc", "c/a.rtdc"], HERE))
     assert places == [
-        HERE / "b/a.rtdc", HERE / "c/a.rtdc", HERE / "a.rtdc",
-        Path("b/a.rtdc").absolute(), Path("c/a.rtdc").absolute(),
-    ]  # fmt: skip
+        HERE / "b/a.rtdc",
+        HERE / "c/a.rtdc",
+        HERE / "a.rtdc",
+        Path("b/a.rtdc").absolute(),
+        Path("c/a.rtdc").absolute(),
+    ]
 
 
 @pytest.mark.parametrize("path", [3, None, [], "", "file:", "..", "/"])

@@ -101,9 +101,13 @@ def real_scene():
 
 
 def make(
-    fault: str, strength: float = 1.0, seed: int = 0, dtype=np.uint8, count: int = 2400,
+    fault: str,
+    strength: float = 1.0,
+    seed: int = 0,
+    dtype=np.uint8,
+    count: int = 2400,
     real: bool = False,
-) -> Made:  # fmt: skip
+) -> Made:
     """Make a measurement with a fault; see `FAULTS` for what a strength is."""
     rng = np.random.default_rng(seed)
     channel, cells = real_scene() if real else (drawn_channel(seed), [drawn_cell()])
@@ -133,8 +137,12 @@ def make(
         for _ in range(rng.poisson(mean)):
             cell = cells[rng.integers(len(cells))]
             rows = (0, height) if fault.startswith("stack") else (22, height - 20)
-            _put(frame, cell, rng.integers(rows[0], max(rows[0] + 1, rows[1] - cell.shape[0] + 1)),
-                 rng.integers(-5, width - 5))  # fmt: skip
+            _put(
+                frame,
+                cell,
+                rng.integers(rows[0], max(rows[0] + 1, rows[1] - cell.shape[0] + 1)),
+                rng.integers(-5, width - 5),
+            )
         if fault == "saturation":
             frame = frame * (1 + strength)
         frames[number] = np.clip(np.rint(scale * frame), 0, 255 * scale)

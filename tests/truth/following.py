@@ -25,9 +25,17 @@ WAYS = {
 """For each seed, how frames are stored, and whether offsets are on at first."""
 
 REAL = (
-    "plain", "dense cells", "slow cells", "stuck cell", "dirt", "jump", "creep", "vibration",
-    "mains", "warm-up",
-)  # fmt: skip
+    "plain",
+    "dense cells",
+    "slow cells",
+    "stuck cell",
+    "dirt",
+    "jump",
+    "creep",
+    "vibration",
+    "mains",
+    "warm-up",
+)
 """Faults that are also put into a real channel, with real cells."""
 
 CASES = [(fault, strength) for fault, strengths in FAULTS.items() for strength in strengths]
@@ -49,9 +57,14 @@ def settings_in(findings) -> dict:
             finding.advice,
         ):
             assert found.setdefault(name, value) == value, "advice that contradicts itself"
-    return {name: {"True": True, "False": False}.get(value) if value in ("True", "False")
-            else float(value) if "time" in name or "frac" in name else int(value)
-            for name, value in found.items()}  # fmt: skip
+    return {
+        name: {"True": True, "False": False}.get(value)
+        if value in ("True", "False")
+        else float(value)
+        if "time" in name or "frac" in name
+        else int(value)
+        for name, value in found.items()
+    }
 
 
 def follow(fault: str, strength: float, seed: int = 0, real: bool = False) -> list[Step]:

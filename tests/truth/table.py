@@ -29,9 +29,15 @@ def table() -> str:
         elif first.verdict == "look here" and first.error <= TOLERANCE:
             remark = "alarm below the limit"
         cells = (
-            fault, f"{strength:g}", first.verdict, f"{first.error:.2f}",
-            last.verdict, f"{last.error:.2f}", f"{len(steps) - 1}", remark,
-        )  # fmt: skip
+            fault,
+            f"{strength:g}",
+            first.verdict,
+            f"{first.error:.2f}",
+            last.verdict,
+            f"{last.error:.2f}",
+            f"{len(steps) - 1}",
+            remark,
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -14,7 +14,7 @@ from truth.following import (
     TOLERANCE,
     follow,
     settings_in,
-)  # fmt: skip
+)
 from truth.table import PAGE, rows_of
 
 from benchmarks.measurements import NotAvailableError, real_measurement
@@ -110,7 +110,9 @@ def test_the_table_in_the_documentation_is_of_these_verdicts():
         steps = follow(fault, strength)
         row = written[fault, f"{strength:g}"]
         assert (row[2], row[4], int(row[6])) == (
-            steps[0].verdict, steps[-1].verdict, len(steps) - 1
-        )  # fmt: skip
+            steps[0].verdict,
+            steps[-1].verdict,
+            len(steps) - 1,
+        )
         assert float(row[3]) == pytest.approx(steps[0].error, abs=0.1, rel=0.05)
         assert float(row[5]) == pytest.approx(steps[-1].error, abs=0.1, rel=0.05)
