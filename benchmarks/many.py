@@ -22,7 +22,7 @@ from benchmarks.measurements import generated_measurement
 from benchmarks.pages import write_block
 from benchmarks.scaling import cluster, peak_bytes
 from sparsemed import compute_files
-from sparsemed.engines.rounds import finished
+from sparsemed.executors.rounds import as_completed
 
 RATE = 1000
 """Frames per second of the measurements."""
@@ -95,7 +95,7 @@ def measure(count: int, frames: int, repeats: int, small: int) -> dict[str, Any]
             taken["here"].append(timed(data, here))
             taken["two workers"].append(timed(data, there, client))
         check_same(here, there)
-        peaks = [each.value for each in finished(client, peak_bytes, range(2))]
+        peaks = [each.value for each in as_completed(client, peak_bytes, range(2))]
         with h5py.File(path) as h5:
             size = h5["events/image"].size
         tiny = copies(small_measurement(Path(scratch, "tiny.rtdc")), Path(scratch, "tiny"), small)

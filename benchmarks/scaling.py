@@ -22,7 +22,7 @@ from benchmarks.measurements import generated_measurement
 from benchmarks.pages import write_block
 from sparsemed import SparseBackground, compute_background
 from sparsemed.background import presented
-from sparsemed.engines.rounds import finished
+from sparsemed.executors.rounds import as_completed
 from sparsemed.frames.parts import PartFrames
 from sparsemed.frames.sampled import SampledFrames
 from sparsemed.kernels.cores import available_cores
@@ -207,7 +207,7 @@ def time_range(task: tuple[Path, int], _: int | None) -> float:
     with Measurement(path) as measurement:
         frames = PartFrames(measurement_frames(measurement, 1), 0, count)
         starts = np.arange(0, count - 200, RATE)
-        scan(frames, starts, 200, with_bands=True, num_cpus=1, report=ignore)
+        scan(frames, starts, 200, with_bands=True, num_cpus=1, progress=ignore)
     return time.perf_counter() - began
 
 
@@ -215,10 +215,10 @@ def measure_constants(path: Path, client: Any, start: float) -> Constants:
     """Measure what one core does, with workers of `client`, one a core, that are ready."""
 
     def times(count: int, at_once: int) -> float:
-        rounds = [finished(client, time_range, [(path, count)] * at_once) for _ in range(4)]
+        rounds = [as_completed(client, time_range, [(path, count)] * at_once) for _ in range(4)]
         return statistics.median(each.value for outcomes in rounds[1:] for each in outcomes)
 
-    task = best_of(3, lambda: list(finished(client, nothing, range(50)))) / 50
+    task = best_of(3, lambda: list(as_completed(client, nothing, range(50)))) / 50
     with Measurement(path) as measurement:
         frames = measurement_frames(measurement, 1)
         count, height, width = frames.shape
@@ -251,7 +251,7 @@ def measure_results(path: Path) -> dict[str, float]:
         frames = PartFrames(measurement_frames(measurement, 1), 0, SHORT)
         planned = plan(np.arange(SHORT) / RATE, Parameters(kernel_size=20, split_time=0.02))
         found = scan(
-            frames, planned.starts, planned.length, with_bands=True, num_cpus=1, report=ignore
+            frames, planned.starts, planned.length, with_bands=True, num_cpus=1, progress=ignore
         )
         many = presented(conclude(planned, found), path)
         one = replace(many, images=many.images[:1], frame_index=0 * many.frame_index)
@@ -291,7 +291,7 @@ def cluster(workers: int) -> Iterator[tuple[Any, float]]:
             n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0"
         )
         client = stack.enter_context(Client(stack.enter_context(local)))
-        list(finished(client, warm_up, range(workers)))
+        list(as_completed(client, warm_up, range(workers)))
         yield client, time.perf_counter() - began
 
 
@@ -341,7 +341,9 @@ def measure(count: int, repeats: int) -> dict[str, Any]:
                     taken.setdefault(name, []).append(time.perf_counter() - began)
                 assert np.array_equal(found.images, alone.images), "the bits differ"
                 assert np.array_equal(found.offsets, alone.offsets), "the bits differ"
-        peaks = [each.value for client in (one, two) for each in finished(client, peak_bytes, "ab")]
+        peaks = [
+            each.value for client in (one, two) for each in as_completed(client, peak_bytes, "ab")
+        ]
     predicted = [
         seconds(predict(known, work, Site(workers, 1, 1e12, 1e12, all_busy=busy), by_ranges=True))
         for workers, busy in ((1, available_cores() == 1), (2, available_cores() <= 2))

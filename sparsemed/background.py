@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Union
 from numpy.typing import ArrayLike
 
 from sparsemed.frames.opening import open_frames
-from sparsemed.frames.parts import send_array, send_stack
+from sparsemed.frames.parts import array_part, stack_part
 from sparsemed.frames.stacks import open_stack, require_readable, stack_kind
-from sparsemed.hdf5.reach import Policy, check_policy
+from sparsemed.hdf5.file_access import Policy, check_policy
+from sparsemed.install_hint import how_to_install
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import compute, plan
 from sparsemed.method.offsets import BAND_ROWS, check_offset_rows
 from sparsemed.method.ranges import scanning
 from sparsemed.method.result import Background
 from sparsemed.method.time_axis import array_time, time_axis
-from sparsemed.missing import how_to_install
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following
 from sparsemed.quality import assess
@@ -27,7 +27,7 @@ from sparsemed.quality.finding import Finding
 from sparsemed.quality.sample import take_sample
 from sparsemed.report import write_report
 from sparsemed.report.notebook import html_table
-from sparsemed.rtdc.inputs import measurement_frames, measurement_time, send_measurement
+from sparsemed.rtdc.inputs import measurement_frames, measurement_part, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import write_background
 from sparsemed.warned import keeping_warnings
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def compute_background(
-    images: Any,
+    frames: Any,
     time: ArrayLike | None = None,
     *,
     frame_rate: float | None = None,
@@ -64,7 +64,7 @@ def compute_background(
 
     Parameters
     ----------
-    images : array-like of shape (N, H, W), or str or path
+    frames : array-like of shape (N, H, W), or str or path
         Frames: a NumPy, Dask or Zarr array, an ``h5py.Dataset``, or anything
         with ``shape``, ``dtype`` and slicing; or the path of a measurement
         (``.rtdc``), or of a TIFF or Zarr stack, which counts as an array
@@ -129,9 +129,9 @@ def compute_background(
     ValueError
         If there are no frames, or their number changes while they are read; if
         a time axis does not fit them or is not finite; if a parameter is out
-        of its range; or if the images are in a file that `basins` does not allow.
+        of its range; or if the frames are in a file that `basins` does not allow.
     TypeError
-        If the images are no array, or of a dtype that cannot be used, or if
+        If the frames are no array, or of a dtype that cannot be used, or if
         `progress` or `executor` is none of the above.
     OSError
         If a measurement or stack cannot be read, or if workers are lost or have another
@@ -149,10 +149,10 @@ def compute_background(
     --------
     >>> import numpy as np
     >>> import sparsemed
-    >>> images = np.full((100, 40, 60), 90, dtype=np.uint8)
-    >>> images[50:] += 8  # someone turned up the lamp
+    >>> frames = np.full((100, 40, 60), 90, dtype=np.uint8)
+    >>> frames[50:] += 8  # someone turned up the lamp
     >>> background = sparsemed.compute_background(
-    ...     images, time=np.arange(100) / 10, kernel_size=10, frac_cleansing=1)
+    ...     frames, time=np.arange(100) / 10, kernel_size=10, frac_cleansing=1)
     >>> background
     SparseBackground(100 frames of 40 × 60, 10 of 10 background images kept)
     >>> int(background[20][0, 0]), int(background[80][0, 0])
@@ -164,18 +164,18 @@ def compute_background(
     offset_rows = check_offset_rows(offset_rows)
     cores = check_num_cpus(num_cpus)
     check_policy(basins)
-    path = Path(images) if isinstance(images, (str, PathLike)) else None
+    path = Path(frames) if isinstance(frames, (str, PathLike)) else None
     if path is None or stack_kind(path) is not None:
-        label = "images" if path is None else str(path)
-        opened = nullcontext(images) if path is None else open_stack(path, cores)
+        label = "frames" if path is None else str(path)
+        opened = nullcontext(frames) if path is None else open_stack(path, cores)
         with keeping_warnings() as warned, opened as array:
-            send = partial(send_array, images) if path is None else send_stack(path)
-            passing = scanning(executor, send, ranges, num_cpus)
-            frames = open_frames(array, cores, label)
-            axis = array_time(frames.shape, time, frame_rate, int(kernel_size))
+            open_part = partial(array_part, frames) if path is None else stack_part(path)
+            passing = scanning(executor, open_part, ranges, num_cpus)
+            source = open_frames(array, cores, label)
+            axis = array_time(source.shape, time, frame_rate, int(kernel_size))
             planned = plan(axis, parameters)._replace(offset_rows=offset_rows)
-            with following(progress, frames.shape[0]) as report:
-                found = compute(frames, planned, cores, report, passing)
+            with following(progress, source.shape[0]) as report:
+                found = compute(source, planned, cores, report, passing)
         return presented(found, warned, stack=path)
     require_readable(path)
     if offset_rows != BAND_ROWS:
@@ -184,16 +184,16 @@ def compute_background(
             f"would tell these offsets from those of {BAND_ROWS} rows"
         )
     with keeping_warnings() as warned, Measurement(path, basins) as measurement:
-        passing = scanning(executor, send_measurement(measurement), ranges, num_cpus)
-        frames = measurement_frames(measurement, cores)
+        passing = scanning(executor, measurement_part(measurement), ranges, num_cpus)
+        source = measurement_frames(measurement, cores)
         if time is None:
             axis = measurement_time(measurement, frame_rate)
         else:
-            axis = time_axis(frames.shape[0], time=time)
+            axis = time_axis(source.shape[0], time=time)
         planned = plan(axis, parameters, str(measurement.path))
-        with following(progress, frames.shape[0]) as report:
-            found = compute(frames, planned, cores, report, passing)
-            measurement.reach.check_unchanged()
+        with following(progress, source.shape[0]) as report:
+            found = compute(source, planned, cores, report, passing)
+            measurement.access.check_unchanged()
         return presented(found, warned, measurement.path, basins)
 
 
@@ -213,12 +213,12 @@ def presented(
 class SparseBackground(Background):  # noqa: D101 (it is that of its base)
     __doc__ = Background.__doc__
 
-    def quality(self, images: Any = None) -> tuple[Finding, ...]:
+    def quality(self, frames: Any = None) -> tuple[Finding, ...]:
         """Say what is good about this background, and where to look.
 
         Parameters
         ----------
-        images : array-like, shape (N, H, W), or str or path, optional
+        frames : array-like, shape (N, H, W), or str or path, optional
             The frames that the background was computed from; a few are compared with it.
             Default: those of the measurement `source`, or of the `stack`. Without frames,
             what needs them is left out.
@@ -234,30 +234,30 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         Raises
         ------
         ValueError
-            If the images do not fit the background.
+            If the frames do not fit the background.
 
         Examples
         --------
         >>> import numpy as np
         >>> import sparsemed
-        >>> images = np.full((400, 40, 60), 90, dtype=np.uint8)
-        >>> images[::3] += 8  # the lamp flickers
+        >>> frames = np.full((400, 40, 60), 90, dtype=np.uint8)
+        >>> frames[::3] += 8  # the lamp flickers
         >>> background = sparsemed.compute_background(
-        ...     images, time=np.arange(400) / 100, kernel_size=100, offset_correction=False)
-        >>> print(background.quality(images)[1])
+        ...     frames, time=np.arange(400) / 100, kernel_size=100, offset_correction=False)
+        >>> print(background.quality(frames)[1])
         look here: Flicker of the lamp: 16 of 48 frames (33 %)
           → The lamp flickers and nothing corrects it: offset_correction=True.
         """
-        return assess(self, take_sample(self, images))
+        return assess(self, take_sample(self, frames))
 
-    def plot(self, images: Any = None) -> "Figure":
+    def plot(self, frames: Any = None) -> "Figure":
         """Draw a page of pictures: verdicts, series, cleansing, offsets, a frame, and noise.
 
         Needs matplotlib; the error says how to install it.
 
         Parameters
         ----------
-        images : array-like, shape (N, H, W), or str or path, optional
+        frames : array-like, shape (N, H, W), or str or path, optional
             As for `quality`.
 
         Returns
@@ -268,7 +268,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         Raises
         ------
         ValueError
-            If the images do not fit the background.
+            If the frames do not fit the background.
         ImportError
             If matplotlib is missing.
         """
@@ -276,9 +276,9 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
             from sparsemed.plotting import plot
         except ModuleNotFoundError as error:
             raise ImportError(f"{error}: {how_to_install('matplotlib')}") from error
-        return plot(self, take_sample(self, images))
+        return plot(self, take_sample(self, frames))
 
-    def report(self, path: str | PathLike[str], images: Any = None) -> tuple[Finding, ...]:
+    def report(self, path: str | PathLike[str], frames: Any = None) -> tuple[Finding, ...]:
         """Write an HTML page that shows whether this background is good.
 
         It is one file that loads nothing from elsewhere. Needs matplotlib.
@@ -287,7 +287,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         ----------
         path : str or path
             The page. An earlier page is replaced, but no other file.
-        images : array-like, shape (N, H, W), or str or path, optional
+        frames : array-like, shape (N, H, W), or str or path, optional
             As for `quality`.
 
         Returns
@@ -304,9 +304,9 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         OSError
             If the page cannot be written.
         ValueError
-            If the images do not fit the background.
+            If the frames do not fit the background.
         """
-        return write_report(self, path, images)
+        return write_report(self, path, frames)
 
     def _repr_html_(self) -> str:
         return html_table(self)

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from sparsemed.install_hint import how_to_install
 from sparsemed.jobs.job import BackgroundSparseMed as Ours
-from sparsemed.missing import how_to_install
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress
 from sparsemed.rtdc.output import write_background

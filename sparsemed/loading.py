@@ -5,10 +5,10 @@ from os import PathLike
 from numpy.typing import ArrayLike
 
 from sparsemed.background import SparseBackground, presented
-from sparsemed.hdf5.reach import Policy, check_policy
+from sparsemed.hdf5.file_access import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.rtdc.measurement import Measurement
-from sparsemed.rtdc.stored import read_background
+from sparsemed.rtdc.stored_backgrounds import read_background
 from sparsemed.warned import keeping_warnings
 
 
@@ -64,5 +64,5 @@ def load(
     check_policy(basins)
     with keeping_warnings() as warned, Measurement(path, basins) as measurement:
         found = read_background(measurement, time, check_num_cpus(None))
-        measurement.reach.check_unchanged()
+        measurement.access.check_unchanged()
     return presented(found, warned, found.source, basins)

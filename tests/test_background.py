@@ -15,7 +15,7 @@ import sparsemed
 from sparsemed import compute_background
 from sparsemed.demo import make_measurement
 from sparsemed.parameters import Parameters
-from sparsemed.quality.cures import longer
+from sparsemed.quality.advice import longer
 from sparsemed.quality.view import View
 
 
@@ -306,7 +306,7 @@ def test_a_kernel_larger_than_the_measurement_shrinks_with_a_warning(warned):
 @pytest.mark.parametrize(
     ("images", "options", "error", "message"),
     [
-        (measure(count=1)[:0], {}, ValueError, r"^images: there are no frames"),
+        (measure(count=1)[:0], {}, ValueError, r"^frames: there are no frames"),
         (measure(), {"time": np.arange(119)}, ValueError, r"^time: has shape \(119,\), but there"),
         (
             measure(),
@@ -325,9 +325,9 @@ def test_a_kernel_larger_than_the_measurement_shrinks_with_a_warning(warned):
         (measure(), {"offset_rows": 2.0}, ValueError, "^offset_rows must be .* got 2.0$"),
         (measure(), {"offset_rows": True}, ValueError, "^offset_rows must be .* got True$"),
         (measure(), {"num_cpus": 0}, ValueError, "^num_cpus must be"),
-        (measure() - np.float64(0.5), {}, TypeError, "^images: frame 0 holds"),
-        (measure().astype(int), {}, TypeError, "^images: images of dtype int64 are not supported"),
-        (list(measure()), {}, TypeError, "^images: expected an array of shape"),
+        (measure() - np.float64(0.5), {}, TypeError, "^frames: frame 0 holds"),
+        (measure().astype(int), {}, TypeError, "^frames: images of dtype int64 are not supported"),
+        (list(measure()), {}, TypeError, "^frames: expected an array of shape"),
     ],
 )
 def test_refuses_what_makes_no_sense(images, options, error, message):
@@ -434,7 +434,7 @@ def test_subtract_without_offsets(dtype, signed):
 
 @pytest.mark.parametrize("shape", [(), (9, 44), (2, 44, 8), (2, 9, 44), (0,), (1, 1, 44, 9)])
 def test_subtract_refuses_other_shapes(background, shape):
-    message = r"^images: shape must be \(n, 44, 9\) or \(44, 9\), got"
+    message = r"^frames: shape must be \(n, 44, 9\) or \(44, 9\), got"
     with pytest.raises(ValueError, match=message) as caught:
         background.subtract(np.zeros(shape, np.uint8))
     assert str(caught.value).endswith(str(shape))
@@ -465,7 +465,7 @@ def test_subtract_takes_one_frame_and_any_choice_of_frames(offset_correction, mo
 def test_subtract_asks_which_frame_a_single_one_is(background):
     with pytest.raises(ValueError, match=r"single frame; say which it is: background.subtract\(fr"):
         background.subtract(np.zeros((44, 9), np.uint8))
-    with pytest.raises(ValueError, match=r"^start: names 2 frames, but images has 3$"):
+    with pytest.raises(ValueError, match=r"^start: names 2 frames, but frames has 3$"):
         background.subtract(np.zeros((3, 44, 9), np.uint8), [4, 5])
     with pytest.raises(IndexError):
         background.subtract(np.zeros((1, 44, 9), np.uint8), [120])

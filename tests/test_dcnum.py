@@ -20,7 +20,7 @@ from parity.compare import differences_of_runs
 
 import sparsemed.dcnum
 from sparsemed.dcnum import register, unregister
-from sparsemed.missing import how_to_install
+from sparsemed.install_hint import how_to_install
 
 QUICK = {"debug": True, "feature_kwargs": {"haralick": False}}
 """Threads instead of processes, and without the features that take longest."""

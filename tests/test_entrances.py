@@ -164,7 +164,11 @@ def test_parameters_come_with_the_result(path, tmp_path, use):
         assert f"{len(expected.images)} of {len(expected.series)} background images kept" in page
     elif use is COMMANDS["sparsemed compute --dry-run"]:
         (row,) = rows
-        assert (row["ppid"], row["window"], row["windows"]) == (PPID, 7, len(expected.series))
+        assert (row["ppid"], row["frames_per_window"], row["windows"]) == (
+            PPID,
+            7,
+            len(expected.series),
+        )
     else:
         with h5py.File(output) as h5:
             assert h5["basin_events/image_bg"].attrs["dcnum ppid background"] == PPID

@@ -3,7 +3,7 @@
 import click
 
 from sparsemed.cli.messages import Mistake, one_line_errors
-from sparsemed.missing import how_to_install
+from sparsemed.install_hint import how_to_install
 
 
 class _Verbatim(click.Command):

@@ -22,7 +22,7 @@ from sparsemed.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from sparsemed.hdf5.reach import Policy
+    from sparsemed.hdf5.file_access import Policy
     from sparsemed.jobs.file_result import FileResult
     from sparsemed.jobs.summary import Summary
 
@@ -126,8 +126,8 @@ def compute(
         with one_line_errors(Mistake):
             if quiet and verbose:
                 raise ValueError("there can be only one of --quiet and --verbose")
-            from sparsemed.engines.dask_client import dask_client
-            from sparsemed.jobs.carrying_out import Order
+            from sparsemed.executors.dask_client import dask_client
+            from sparsemed.jobs.carrying_out import RunOptions
             from sparsemed.jobs.selection import choose_runs
             from sparsemed.jobs.shards import read_shard, take_shard
             from sparsemed.jobs.summary import Summary
@@ -138,7 +138,9 @@ def compute(
             if num_cpus is not None:
                 check_num_cpus(num_cpus)
             has_summary = summary_folder is not None
-            order = Order(parameters, num_cpus, basins, redo, dry_run, thumbnails=has_summary)
+            options = RunOptions(
+                parameters, num_cpus, basins, redo, dry_run, thumbnails=has_summary
+            )
             part = None if shard is None else read_shard(shard)
             level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
             log = stack.enter_context(log_lines(level))
@@ -149,12 +151,12 @@ def compute(
             if dask is not None and not dry_run:
                 client = stack.enter_context(dask_client(dask, num_cpus))
             if summary_folder is not None and not dry_run:
-                summary = Summary(summary_folder, runs, order.ppid, part)
+                summary = Summary(summary_folder, runs, options.ppid, part)
         if dry_run and not as_json and not quiet:
-            click.echo(f"pipeline identifier: {order.ppid}")
+            click.echo(f"pipeline identifier: {options.ppid}")
         has_bar = is_terminal() and not quiet
         show = partial(show_result, as_json=as_json, quiet=quiet, beside_bar=has_bar)
-        followed = Followed(runs, order, client, log, has_bar)
+        followed = Followed(runs, options, client, log, has_bar)
         ending = Ending()
         is_well = _show_all(followed, show, summary, ending)
         if left := len(runs) - ending.count:

@@ -9,7 +9,7 @@ import click
 from sparsemed.cli.messages import one_line_errors
 from sparsemed.cli.options import PathType
 from sparsemed.cli.stopping import Stoppable
-from sparsemed.missing import how_to_install
+from sparsemed.install_hint import how_to_install
 
 if TYPE_CHECKING:
     from sparsemed.background import SparseBackground

@@ -9,7 +9,7 @@ from sparsemed.printable import printable
 from sparsemed.progress import bar
 
 if TYPE_CHECKING:
-    from sparsemed.jobs.carrying_out import Order
+    from sparsemed.jobs.carrying_out import RunOptions
     from sparsemed.jobs.file_result import FileResult
     from sparsemed.jobs.runs import Run
 
@@ -19,7 +19,7 @@ class Followed:
 
     Parameters
     ----------
-    runs, order, client
+    runs, options, client
         See `sparsemed.jobs.many.run_all`.
     log : LogLines
         What shows lines of log.
@@ -28,9 +28,9 @@ class Followed:
     """
 
     def __init__(
-        self, runs: "list[Run]", order: "Order", client: Any, log: LogLines, has_bar: bool
+        self, runs: "list[Run]", options: "RunOptions", client: Any, log: LogLines, has_bar: bool
     ) -> None:
-        self._runs, self._order, self._client = runs, order, client
+        self._runs, self._options, self._client = runs, options, client
         self._log = log
         self._has_bar = has_bar
         self._through = 0
@@ -41,7 +41,7 @@ class Followed:
 
         with self._bar() as report:
             follow = {} if report is None else {"report": report}
-            results = run_all(self._runs, self._order, self._client, begin=self._begin, **follow)
+            results = run_all(self._runs, self._options, self._client, begin=self._begin, **follow)
             with closing(results):
                 for result in results:
                     self._through += 1
@@ -50,12 +50,12 @@ class Followed:
 
     def _bar(self) -> Any:
         from sparsemed.jobs.many import frames_of
-        from sparsemed.jobs.watching import size_of
+        from sparsemed.jobs.shares import size_of
 
         if not self._has_bar:
             return nullcontext()
         if len(self._runs) == 1:
-            count = frames_of(self._runs[0], self._order.basins)
+            count = frames_of(self._runs[0], self._options.basins)
             return bar(count, self._text, keep=False)
         return bar(sum(map(size_of, self._runs)), self._text, keep=False, unit="B")
 

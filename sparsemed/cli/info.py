@@ -16,7 +16,7 @@ from sparsemed.cli.stopping import Stoppable
 from sparsemed.printable import printable
 
 if TYPE_CHECKING:
-    from sparsemed.hdf5.reach import Policy
+    from sparsemed.hdf5.file_access import Policy
     from sparsemed.rtdc.info import Info
 
 

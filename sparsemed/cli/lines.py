@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PLAN = (
     "{input}: {frames:,} frames of {height} × {width}, {windows:,} windows "
-    "of {window:,} frames -> {output} ({change})"
+    "of {frames_per_window:,} frames -> {output} ({change})"
 )
 
 DONE = (

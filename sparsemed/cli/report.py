@@ -18,7 +18,7 @@ from sparsemed.cli.options import (
 from sparsemed.printable import printable
 
 if TYPE_CHECKING:
-    from sparsemed.hdf5.reach import Policy
+    from sparsemed.hdf5.file_access import Policy
     from sparsemed.jobs.pages import Page
 
 

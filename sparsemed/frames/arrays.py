@@ -49,7 +49,7 @@ class ArrayFrames:
         they are in a file that has been closed.
     """
 
-    def __init__(self, images: Any, label: str = "images") -> None:
+    def __init__(self, images: Any, label: str = "frames") -> None:
         if isinstance(images, h5py.Dataset) and not images:
             raise ValueError(f"{label}: the file of the dataset is closed; keep it open meanwhile")
         if not all(hasattr(images, name) for name in ("shape", "__getitem__")):
@@ -69,7 +69,7 @@ class ArrayFrames:
         if not all(isinstance(length, Integral) for length in shape):
             raise ValueError(
                 f"{label}: the shape {shape} is not known; "
-                "find it out first, for Dask with images.compute_chunk_sizes()"
+                "find it out first, for Dask with frames.compute_chunk_sizes()"
             )
         if shape[0] > MOST_FRAMES:
             raise ValueError(
@@ -174,7 +174,7 @@ class ArrayFrames:
         if np.ma.is_masked(part):
             raise ValueError(
                 f"{self.label}: some values of frames {start} to {stop - 1} are masked, but a "
-                "median leaves none out; fill them with images.filled(value)"
+                "median leaves none out; fill them with frames.filled(value)"
             )
         return frames
 
@@ -286,5 +286,5 @@ def _how_to_stack(images: Any) -> str:
     """Say how several images become one array, where that is what they are."""
     if isinstance(images, Mapping) or not isinstance(images, Iterable):
         return ""
-    some = "list(images)" if isinstance(images, Iterator) else "images"
+    some = "list(frames)" if isinstance(images, Iterator) else "frames"
     return f"; make one array of it with numpy.stack({some})"

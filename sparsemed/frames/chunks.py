@@ -86,7 +86,7 @@ class ChunkFrames:
         """Read the chunks of some frames: those that lie together in the file, together."""
         per_row = index.grid[1] * index.grid[2]
         first, last = start // self.block * per_row, -(-stop // self.block) * per_row
-        places, sizes = index.places[first:last], index.sizes[first:last].astype(np.int64)
+        places, sizes = index.addresses[first:last], index.sizes[first:last].astype(np.int64)
         is_all = stop - start == (last - first) * self.block
         if self._is_copied and is_all and (sizes == self._size).all():
             flat = memoryview(out.reshape(-1).view(np.uint8).data)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.engines.dask_cluster import this_worker
+from sparsemed.executors.dask_cluster import this_worker
 
 
 def is_dask(images: Any) -> bool:

@@ -29,7 +29,7 @@ class Index(NamedTuple):
     ----------
     grid : tuple of int
         Chunks along frames, height and width.
-    places : ndarray of int64, shape (n,)
+    addresses : ndarray of int64, shape (n,)
         Offset of each chunk in the file; -1 where it was never written.
     sizes : ndarray of uint32, shape (n,)
         Bytes of each as it is stored.
@@ -40,7 +40,7 @@ class Index(NamedTuple):
     """
 
     grid: tuple[int, ...]
-    places: NDArray[np.int64]
+    addresses: NDArray[np.int64]
     sizes: NDArray[np.uint32]
     masks: NDArray[np.uint32]
     is_damaged: bool
@@ -48,7 +48,7 @@ class Index(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """Whether every chunk was written."""
-        return not self.is_damaged and bool((self.places >= 0).all())
+        return not self.is_damaged and bool((self.addresses >= 0).all())
 
     def at_edge(self, shape: tuple[int, ...], chunk: tuple[int, ...]) -> NDArray[np.bool_]:
         """Return which chunks reach beyond the frames."""
@@ -150,7 +150,7 @@ def suitable_index(dataset: h5py.Dataset) -> Index:
         raise UnsuitableError(f"its chunks weigh {plain / 2**20:.0f} MiB each")
     if dataset.chunks is None:
         index = read_index(dataset)
-        if index.places[-1] + plain > os.stat(file.id.get_vfd_handle()).st_size:
+        if index.addresses[-1] + plain > os.stat(file.id.get_vfd_handle()).st_size:
             raise UnsuitableError("its file is shorter than its frames")
         return index
     if not lists_chunks(dataset):
@@ -161,7 +161,7 @@ def suitable_index(dataset: h5py.Dataset) -> Index:
         index = read_index(dataset)
     except RuntimeError as error:
         raise UnsuitableError(f"its index of chunks cannot be read ({error})") from error
-    if index.is_damaged:  # HDF5 would not find chunks at such places, and take the fill value
+    if index.is_damaged:  # HDF5 would not find chunks at such addresses, and take the fill value
         raise OSError(
             f"{file.filename}: {dataset.name.lstrip('/')} cannot be read, its index of chunks "
             "is damaged (it lists some twice, or beyond the frames)"
@@ -178,7 +178,7 @@ def suitable_index(dataset: h5py.Dataset) -> Index:
         if filters and (as_they_are & index.at_edge(dataset.shape, dataset.chunks)).any():
             raise UnsuitableError("chunks at its edges may be stored without its filters")
         # HDF5 knows where the file ends, and refuses chunks that lie beyond.
-        last = int(np.argmax(index.places + index.sizes))
+        last = int(np.argmax(index.addresses + index.sizes))
         begin = np.array(np.unravel_index(last, index.grid)) * dataset.chunks
         dataset.id.read_direct_chunk(tuple(begin.tolist()))
         dataset.id.get_create_plist().fill_value_defined()  # it may be damaged, too
@@ -219,7 +219,7 @@ def unwritten_spans(dataset: h5py.Dataset) -> Spans:
     except RuntimeError:  # the index is damaged, as HDF5 will say when it reads
         return []
     block = dataset.chunks[0]
-    rows = np.flatnonzero((index.places.reshape(index.grid[0], -1) < 0).any(axis=1)) * block
+    rows = np.flatnonzero((index.addresses.reshape(index.grid[0], -1) < 0).any(axis=1)) * block
     return join_spans((row, min(row + block, len(dataset))) for row in rows.tolist())
 
 
@@ -229,7 +229,7 @@ def lists_chunks(dataset: h5py.Dataset) -> bool:
 
 
 def _lists_wrong_places(dataset: h5py.Dataset) -> bool:
-    """Whether HDF5 finds the chunks, but lists them at wrong places."""
+    """Whether HDF5 finds the chunks, but lists them at wrong addresses."""
     return bool(dataset.maxshape.count(None) == 1 and dataset.maxshape[0] is not None)
 
 
@@ -245,11 +245,11 @@ def read_index(dataset: h5py.Dataset) -> Index:
     count = prod(grid)
     if dataset.chunks is None:
         size = prod(dataset.shape[1:]) * dataset.dtype.itemsize
-        places = dataset.id.get_offset() + size * np.arange(count, dtype=np.int64)
+        addresses = dataset.id.get_offset() + size * np.arange(count, dtype=np.int64)
         sizes, masks = np.full(count, size, np.uint32), np.zeros(count, np.uint32)
-        return Index(grid, places, sizes, masks, is_damaged=False)
+        return Index(grid, addresses, sizes, masks, is_damaged=False)
     chunk, most = np.array(dataset.chunks, np.uint64), np.array(grid, np.uint64)
-    places, sizes = np.full(count, -1, np.int64), np.zeros(count, np.uint32)
+    addresses, sizes = np.full(count, -1, np.int64), np.zeros(count, np.uint32)
     masks = np.zeros(count, np.uint32)
     found: list[Any] = []
     add = found.append
@@ -275,15 +275,15 @@ def read_index(dataset: h5py.Dataset) -> Index:
             if is_damaged or taken > count:
                 return True
             number = np.ravel_multi_index(tuple(row.T.astype(np.int64)), grid)
-            places[number] = place
+            addresses[number] = place
             sizes[number] = np.minimum(size, 2**32 - 1)
             masks[number] = mask
         return None
 
     dataset.id.chunk_iter(take)
     keep()
-    is_damaged |= taken != np.count_nonzero(places >= 0)  # some are listed twice
-    return Index(grid, places, sizes, masks, is_damaged)
+    is_damaged |= taken != np.count_nonzero(addresses >= 0)  # some are listed twice
+    return Index(grid, addresses, sizes, masks, is_damaged)
 
 
 def _grid(dataset: h5py.Dataset) -> tuple[int, ...]:

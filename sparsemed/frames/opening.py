@@ -13,7 +13,7 @@ from sparsemed.frames.source import FrameSource
 logger = logging.getLogger(__name__)
 
 
-def open_frames(images: Any, num_cpus: int, label: str = "images") -> FrameSource:
+def open_frames(images: Any, num_cpus: int, label: str = "frames") -> FrameSource:
     """Return the frames of an array-like; those of HDF5 datasets past HDF5 where that can be.
 
     Parameters

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sparsemed.frames.arrays import has_labels
 from sparsemed.frames.dask_blocks import is_dask
 from sparsemed.frames.opening import open_frames
-from sparsemed.frames.source import FrameSource, Opening, Read, Send, Spans
+from sparsemed.frames.source import FrameOpener, FrameSource, PartOpener, Read, Spans
 from sparsemed.frames.stacks import open_stack
 from sparsemed.kernels.cores import check_num_cpus
 
@@ -59,7 +59,7 @@ class PartFrames:
             yield read_part
 
 
-def send_array(images: Any, begin: int, end: int) -> Opening:
+def array_part(images: Any, begin: int, end: int) -> FrameOpener:
     """Return what opens some frames of an array elsewhere, with no more than they need.
 
     Frames in memory travel. Of a Dask array its graph does, as far as these frames need it; of
@@ -74,11 +74,11 @@ def send_array(images: Any, begin: int, end: int) -> Opening:
         if is_dask(part):
             part = _without_the_rest(part)
         # Errors count frames from here on.
-        return partial(_open_array, part, 0, end - begin, f"images[{begin}:{end}]")
-    return partial(_open_array, images, begin, end, "images")
+        return partial(_open_array, part, 0, end - begin, f"frames[{begin}:{end}]")
+    return partial(_open_array, images, begin, end, "frames")
 
 
-def send_stack(path: Path) -> Send:
+def stack_part(path: Path) -> PartOpener:
     """Return what tells others to open some frames of a TIFF or Zarr stack, by its path."""
     path = path.absolute()
     return lambda begin, end: partial(_open_stack, path, begin, end)

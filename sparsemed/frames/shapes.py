@@ -14,17 +14,17 @@ def is_one_in_colour(shape: Sequence[int]) -> bool:
     return len(shape) == 3 and shape[2] in COLOURS and min(shape[:2]) >= LEAST_WIDTH
 
 
-def what_fits(shape: Sequence[int], name: str = "images") -> str:
+def what_fits(shape: Sequence[int], name: str = "frames") -> str:
     """Return how to make frames of images of another shape, as the end of a sentence, or nothing.
 
     Examples
     --------
     >>> what_fits((500, 80, 320, 3))
-    '; take one channel, such as images[..., 0]'
+    '; take one channel, such as frames[..., 0]'
     >>> what_fits((500, 1, 80, 320))
-    '; take images[:, 0]'
+    '; take frames[:, 0]'
     >>> what_fits((5, 7, 80, 320))
-    '; take one channel or plane, such as images[:, 0]'
+    '; take one channel or plane, such as frames[:, 0]'
     >>> what_fits((80, 320))
     '; make one array of many images, such as numpy.stack(list_of_images)'
     """
@@ -51,7 +51,7 @@ def frames_last(shape: tuple[int, int, int]) -> str:
     count, height, width = shape
     return (
         f"images of shape {shape} are {count} frames of {height} × {width}; if the last axis "
-        "numbers them, hand over numpy.moveaxis(images, -1, 0)"
+        "numbers them, hand over numpy.moveaxis(frames, -1, 0)"
     )
 
 

@@ -48,11 +48,11 @@ class FrameSource(Protocol):
         """Hold what reading takes (files, threads), and provide the function that reads."""
 
 
-Opening = Callable[[int | None], AbstractContextManager[FrameSource]]
-"""``opening(num_cpus)`` opens frames, be it in another process: it can be pickled."""
+FrameOpener = Callable[[int | None], AbstractContextManager[FrameSource]]
+"""``open_frames(num_cpus)`` opens frames, be it in another process: it can be pickled."""
 
-Send = Callable[[int, int], Opening]
-"""``send(begin, end)`` returns what opens these frames alone."""
+PartOpener = Callable[[int, int], FrameOpener]
+"""``open_part(begin, end)`` returns what opens these frames alone."""
 
 
 def join_spans(spans: Iterable[tuple[int, int]]) -> Spans:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.shapes import COLOURS, what_fits
-from sparsemed.missing import how_to_install
+from sparsemed.install_hint import how_to_install
 from sparsemed.storage.stored import file_state
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

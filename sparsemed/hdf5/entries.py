@@ -14,7 +14,7 @@ from typing import Any
 
 import h5py
 
-from sparsemed.hdf5.reach import MISSING, Reach
+from sparsemed.hdf5.file_access import MISSING, FileAccess
 from sparsemed.printable import printable, quoted
 
 MOST_LINKS = 16
@@ -26,7 +26,7 @@ MOST_SOURCES = 1000
 _DATES = re.compile(rb"NUMPY:[<>]?[mM]8\[\w+\]")  # what h5py tags dates with
 
 
-def entry(group: h5py.Group, name: Any, reach: Reach | None = None) -> Any | None:
+def entry(group: h5py.Group, name: Any, access: FileAccess | None = None) -> Any | None:
     """Return an entry of a group; None if there is none.
 
     Parameters
@@ -35,7 +35,7 @@ def entry(group: h5py.Group, name: Any, reach: Reach | None = None) -> Any | Non
         Within it, or if the name begins with a slash within its file.
     name : str
         Its path. What is no text names nothing.
-    reach : Reach, optional
+    access : FileAccess, optional
         Which other files the entry may lead to; without, there are none.
 
     Raises
@@ -49,10 +49,10 @@ def entry(group: h5py.Group, name: Any, reach: Reach | None = None) -> Any | Non
     if not isinstance(name, str) or _encoded(name) is None:
         return None
     label = _Label(group, name)
-    place = _find(group, name, label, reach)
+    place = _find(group, name, label, access)
     if isinstance(place, h5py.Dataset):
         _check_type(place.id.get_type(), label)
-        _check_storage(place, label, reach)
+        _check_storage(place, label, access)
     return place
 
 
@@ -66,7 +66,7 @@ class _Label:
         return f"{printable(self._group.file.filename)}: {_path(self._group, self._name)}"
 
 
-def _find(group: h5py.Group, name: str, label: object, reach: Reach | None) -> Any | None:
+def _find(group: h5py.Group, name: str, label: object, access: FileAccess | None) -> Any | None:
     """Walk to an entry, step by step, and look at each link."""
     place: Any = group
     ahead = deque(_parts(_encoded(name) or b""))
@@ -89,7 +89,7 @@ def _find(group: h5py.Group, name: str, label: object, reach: Reach | None) -> A
                 place = place["/"]
         elif kind == h5py.h5l.TYPE_EXTERNAL:
             file, target = place.id.links.get_val(part)
-            (h5,) = _open_other(place.file, os.fsdecode(file), f"{label} (external link)", reach)
+            (h5,) = _open_other(place.file, os.fsdecode(file), f"{label} (external link)", access)
             place = h5["/"]
         else:
             raise ValueError(f"{label}: is a link of a kind that is not known here")
@@ -97,7 +97,7 @@ def _find(group: h5py.Group, name: str, label: object, reach: Reach | None) -> A
     raise ValueError(f"{label}: leads through more than {MOST_LINKS} links; is it a circle?")
 
 
-def subgroup(h5: h5py.File, name: str, reach: Reach | None = None) -> h5py.Group | None:
+def subgroup(h5: h5py.File, name: str, access: FileAccess | None = None) -> h5py.Group | None:
     """Return a group of a file; None if there is none.
 
     Raises
@@ -105,7 +105,7 @@ def subgroup(h5: h5py.File, name: str, reach: Reach | None = None) -> h5py.Group
     ValueError, OSError
         If that is not a group; and see `entry`.
     """
-    group = entry(h5, name, reach)
+    group = entry(h5, name, access)
     if group is not None and not isinstance(group, h5py.Group):
         raise ValueError(f"{printable(h5.filename)}: {name} is not a group")
     return group
@@ -175,24 +175,24 @@ def _path(group: h5py.Group, name: str) -> str:
 
 
 def _open_other(
-    h5: h5py.File, name: str, label: object, reach: Reach | None, prefixes: Sequence[str] = ()
+    h5: h5py.File, name: str, label: object, access: FileAccess | None, prefixes: Sequence[str] = ()
 ) -> list[h5py.File]:
     """Open the file that a file names, absolute or from its own folder.
 
     Where HDF5 looks into other folders first, all that are there are opened: which of them it
     takes is not known.
     """
-    if reach is None:
+    if access is None:
         raise ValueError(f"{label}: leads to {quoted(name)}, another file, and is not followed")
     try:
         here = os.path.dirname(h5.filename)
         folders = (here, "", os.path.dirname(os.path.realpath(h5.filename)))  # as HDF5 looks
         paths = [Path(folder, name) for folder in folders]
-        usual = next((p for p in paths if reach.refusal(p) != MISSING), None)
-        found = [p for prefix in prefixes if reach.refusal(p := Path(prefix, name)) != MISSING]
+        usual = next((p for p in paths if access.refusal(p) != MISSING), None)
+        found = [p for prefix in prefixes if access.refusal(p := Path(prefix, name)) != MISSING]
         if usual is not None or not found:
             found.append(usual or paths[0])
-        return [reach.open(path) for path in found]
+        return [access.open(path) for path in found]
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
     except OSError as error:
@@ -200,7 +200,7 @@ def _open_other(
 
 
 def _check_storage(
-    dataset: h5py.Dataset, label: object, reach: Reach | None, depth: int = 0
+    dataset: h5py.Dataset, label: object, access: FileAccess | None, depth: int = 0
 ) -> None:
     """Check in which files the data of a dataset are, before HDF5 opens them."""
     if depth > MOST_LINKS:
@@ -211,7 +211,7 @@ def _check_storage(
         for file, name in _sources(plist, label):
             about, places = f"{label} (virtual dataset)", [dataset.file]
             if file != ".":
-                places = _open_other(dataset.file, file, about, reach, prefixes)
+                places = _open_other(dataset.file, file, about, access, prefixes)
             for h5 in places:
                 source = _find(h5["/"], name, about, None)
                 if not isinstance(source, h5py.Dataset):
@@ -220,16 +220,16 @@ def _check_storage(
                         f"{label}: is a virtual dataset, whose source {quoted(name)} in "
                         f"{quoted(file)} is no dataset there"
                     )
-                _check_storage(source, label, reach, depth + 1)
+                _check_storage(source, label, access, depth + 1)
     # HDF5 opens these by their names, as relative to the working folder
     prefix = dataset.id.get_access_plist().get_efile_prefix() or b""
     for number in range(plist.get_external_count()):
         path = Path(os.fsdecode(prefix), os.fsdecode(plist.get_external(number)[0]))
-        reason = "which is another file" if reach is None else reach.refusal(path)
+        reason = "which is another file" if access is None else access.refusal(path)
         if reason is not None:
             raise ValueError(f"{label}: its data are in {quoted(path)}, {reason}")
-        if reach is not None:
-            reach.note(path)
+        if access is not None:
+            access.note(path)
 
 
 def _prefixes_of_sources(dataset: h5py.Dataset) -> list[str]:

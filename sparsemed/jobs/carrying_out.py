@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sparsemed.hdf5.reach import Policy
+from sparsemed.hdf5.file_access import Policy
 from sparsemed.jobs.done import find_done
 from sparsemed.jobs.file_result import FileResult
 from sparsemed.jobs.runs import Run
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Order:
+class RunOptions:
     """What is to be done with each of many measurements.
 
     Attributes
@@ -54,7 +54,7 @@ _EXPECTED = (OSError, ValueError, TypeError, MemoryError, ImportError, Backgroun
 
 def carry_out(
     run: Run,
-    order: Order,
+    options: RunOptions,
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
     executor: Any = None,
@@ -68,7 +68,7 @@ def carry_out(
     facts: dict[str, Any]
     with keeping_warnings(tell=tell) as warned:
         try:
-            facts = _facts(run, order, progress, executor)
+            facts = _facts(run, options, progress, executor)
         except BrokenPipeError:  # nobody reads what is printed
             raise
         except _EXPECTED as error:
@@ -78,23 +78,28 @@ def carry_out(
             text = " ".join(f"{type(error).__name__}: {error}".split())
             facts = _failure(run, f"{text}; this must not happen, please report it")
     return FileResult(
-        input=run.source, output=run.output, ppid=order.ppid, warnings=tuple(warned), **facts
+        input=run.source, output=run.output, ppid=options.ppid, warnings=tuple(warned), **facts
     )
 
 
-def _facts(run: Run, order: Order, progress: Progress | None, executor: Any) -> dict[str, Any]:
-    if not order.redo and (done := find_done(run, order.parameters, order.basins)) is not None:
+def _facts(
+    run: Run, options: RunOptions, progress: Progress | None, executor: Any
+) -> dict[str, Any]:
+    if (
+        not options.redo
+        and (done := find_done(run, options.parameters, options.basins)) is not None
+    ):
         return {"status": "skipped", **done._asdict()}
     run.check()
-    if order.dry_run:
-        return run.plan(order.parameters, order.basins)
+    if options.dry_run:
+        return run.plan(options.parameters, options.basins)
     return run.compute(
-        order.parameters,
-        order.basins,
-        num_cpus=order.num_cpus,
+        options.parameters,
+        options.basins,
+        num_cpus=options.num_cpus,
         executor=executor,
         progress=progress,
-        is_pictured=order.thumbnails,
+        is_pictured=options.thumbnails,
     )
 
 

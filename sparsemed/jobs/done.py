@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sparsemed.hdf5.entries import Attributes, as_text
-from sparsemed.hdf5.reach import Policy
+from sparsemed.hdf5.file_access import Policy
 from sparsemed.jobs.runs import Run
 from sparsemed.parameters import Parameters
 from sparsemed.report.thumbnail import thumbnail

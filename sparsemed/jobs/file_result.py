@@ -30,7 +30,7 @@ class FileResult:
         Number of frames, and of their rows and columns, as far as known.
     windows, kept : int or None
         Background images before cleansing, and after it.
-    window, change : int, str or None
+    frames_per_window, change : int, str or None
         Of a dry run: frames in a window, and what would become of the output.
     seconds, megabytes_per_second : float or None
         How long it took, and how much of its frames, uncompressed, that makes a second.
@@ -55,7 +55,7 @@ class FileResult:
     width: int | None = None
     windows: int | None = None
     kept: int | None = None
-    window: int | None = None
+    frames_per_window: int | None = None
     change: str | None = None
     seconds: float | None = None
     megabytes_per_second: float | None = None

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from sparsemed.background import SparseBackground, presented
 from sparsemed.frames.opening import open_frames
-from sparsemed.frames.parts import send_array
+from sparsemed.frames.parts import array_part
 from sparsemed.frames.sampled import SampledFrames
-from sparsemed.frames.source import FrameSource, Send
-from sparsemed.hdf5.reach import Policy, check_policy
+from sparsemed.frames.source import FrameSource, PartOpener
+from sparsemed.hdf5.file_access import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import compute, plan
 from sparsemed.method.ranges import RangedScan, scanning
@@ -28,7 +28,7 @@ from sparsemed.method.time_axis import time_axis
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
 from sparsemed.quality.sample import Sample, sample_numbers
-from sparsemed.rtdc.inputs import measurement_frames, measurement_time, send_measurement
+from sparsemed.rtdc.inputs import measurement_frames, measurement_part, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import check_output
 from sparsemed.rtdc.pipeline_id import CODE, from_ppid, to_ppid
@@ -168,7 +168,7 @@ class BackgroundSparseMed:
         try:
             with self._keeping_warnings():
                 self._open(input_data)
-                self._scan = scanning(executor, self._send(), ranges, num_cpus)
+                self._scan = scanning(executor, self._part_opener(), ranges, num_cpus)
                 self._shape = self._frames.shape
                 self.time = self._read_time()
                 check_output(self.output_path, self.image_count, self._source, basins)
@@ -321,7 +321,7 @@ class BackgroundSparseMed:
             )
         found = self._pass_over()
         if self._measurement is not None:
-            self._measurement.reach.check_unchanged()
+            self._measurement.access.check_unchanged()
         background = self.background = presented(found, self._warned, self._source, self._basins)
         self.bg_images = background.series
         return background
@@ -338,10 +338,10 @@ class BackgroundSparseMed:
         self.sample = Sample(frames.numbers[frames.read], frames.images[frames.read])
         return found
 
-    def _send(self) -> Send:
+    def _part_opener(self) -> PartOpener:
         if self._measurement is None:
-            return partial(send_array, self.input_data)
-        return send_measurement(self._measurement)
+            return partial(array_part, self.input_data)
+        return measurement_part(self._measurement)
 
     def _note_progress(self, fraction: float) -> None:
         # The last bit is writing.

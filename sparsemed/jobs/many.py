@@ -1,4 +1,4 @@
-"""Many measurements, by whatever engine there is: the same call again goes on where it stopped."""
+"""Many measurements, by any executor; the same call again goes on where it stopped."""
 
 import secrets
 from collections.abc import Callable, Generator, Sequence
@@ -9,16 +9,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from sparsemed.engines.errors import EngineError
-from sparsemed.engines.news import listening, telling
-from sparsemed.engines.rounds import check_engine, finished
-from sparsemed.engines.tasks import Finished
-from sparsemed.hdf5.reach import Policy, check_policy
-from sparsemed.jobs.carrying_out import Order, carry_out
+from sparsemed.executors.dask_cluster import notify, subscribe
+from sparsemed.executors.rounds import as_completed, check_executor
+from sparsemed.executors.tasks import ExecutorError, Finished
+from sparsemed.hdf5.file_access import Policy, check_policy
+from sparsemed.jobs.carrying_out import RunOptions, carry_out
 from sparsemed.jobs.file_result import FileResult
 from sparsemed.jobs.runs import Run
 from sparsemed.jobs.selection import choose_runs
-from sparsemed.jobs.watching import Shares, size_of
+from sparsemed.jobs.shares import Shares, size_of
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
@@ -95,38 +94,38 @@ def compute_files(
     check_policy(basins)
     if num_cpus is not None:
         check_num_cpus(num_cpus)
-    order = Order(Parameters(**parameters), num_cpus, basins, redo)
+    options = RunOptions(Parameters(**parameters), num_cpus, basins, redo)
     runs = choose_runs(
         [Path(path) for path in given],
         recursive=recursive,
         output=None if output is None else Path(output),
         in_place=in_place,
     )
-    check_engine(executor)
-    return _followed(runs, order, executor, progress)
+    check_executor(executor)
+    return _followed(runs, options, executor, progress)
 
 
 def _followed(
-    runs: list[Run], order: Order, executor: Any, progress: Progress | bool | None
+    runs: list[Run], options: RunOptions, executor: Any, progress: Progress | bool | None
 ) -> Generator[FileResult]:
     with following(progress, sum(map(size_of, runs)), "B") as report:
-        yield from run_all(runs, order, executor, report)
+        yield from run_all(runs, options, executor, report)
 
 
 def run_all(
     runs: Sequence[Run],
-    order: Order,
+    options: RunOptions,
     executor: Any = None,
     report: Progress = ignore,
     begin: Begin | None = None,
 ) -> Generator[FileResult]:
-    """Carry out runs, here or by an engine that was checked, and yield results as they come.
+    """Carry out runs, here or by an executor that was checked, and yield results as they come.
 
     Parameters
     ----------
     runs : sequence of Run
         No two of them write the same file.
-    order : Order
+    options : RunOptions
     executor : object, optional
         See `compute_files`.
     report : callable
@@ -139,23 +138,23 @@ def run_all(
         for number, run in enumerate(runs):
             if begin is not None:
                 begin(run)
-            result = carry_out(run, order, partial(shares.note, number), executor=executor)
+            result = carry_out(run, options, partial(shares.note, number), executor=executor)
             shares.note(number, 1.0)
             yield result
         return
     # The largest first, lest one of them begin when all others are over.
     numbers = sorted(range(len(runs)), key=lambda number: -shares.sizes[number])
     topic = f"sparsemed-{secrets.token_hex(8)}"
-    tasks = ((_absolute(runs[number]), order, topic, number) for number in numbers)
-    with listening(executor, topic, shares.note):
-        for ended in finished(executor, carry_out_there, tasks, order.num_cpus):
+    tasks = ((_absolute(runs[number]), options, topic, number) for number in numbers)
+    with subscribe(executor, topic, shares.note):
+        for ended in as_completed(executor, carry_out_there, tasks, options.num_cpus):
             number = numbers[ended.number]
             run = runs[number]
             shares.note(number, 1.0)
-            yield _result(run, order, ended)
+            yield _result(run, options, ended)
 
 
-def _result(run: Run, order: Order, ended: Finished) -> FileResult:
+def _result(run: Run, options: RunOptions, ended: Finished) -> FileResult:
     """Return what came of a run elsewhere, under the names by which it was given."""
     if ended.error is None:
         result: FileResult = ended.value
@@ -170,13 +169,13 @@ def _result(run: Run, order: Order, ended: Finished) -> FileResult:
             error=None if result.error is None else result.error.replace(there, here),
             warnings=warnings,
         )
-    if isinstance(ended.error, EngineError) and not _is_fatal(ended.error):
+    if isinstance(ended.error, ExecutorError) and not _is_fatal(ended.error):
         raise ended.error
     message = f"{run.source}: {' '.join(str(ended.error).split())}"
-    return FileResult(run.source, run.output, "failed", order.ppid, message)
+    return FileResult(run.source, run.output, "failed", options.ppid, message)
 
 
-def _is_fatal(error: EngineError) -> bool:
+def _is_fatal(error: ExecutorError) -> bool:
     """Whether a run has cost several workers their lives: then it is that run that fails."""
     return type(error.__cause__).__name__ == "KilledWorker"
 
@@ -186,11 +185,11 @@ def _absolute(run: Run) -> Run:
     return run._replace(source=run.source.absolute(), output=run.output.absolute())
 
 
-def carry_out_there(task: tuple[Run, Order, str, int], num_cpus: int | None) -> FileResult:
-    """Carry out a run where an engine has sent it."""
-    run, order, topic, number = task
+def carry_out_there(task: tuple[Run, RunOptions, str, int], num_cpus: int | None) -> FileResult:
+    """Carry out a run where an executor has sent it."""
+    run, options, topic, number = task
     return carry_out(
-        run, replace(order, num_cpus=num_cpus), telling(topic, number), tell=_wait_with_it
+        run, replace(options, num_cpus=num_cpus), notify(topic, number), tell=_wait_with_it
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparsemed.hdf5.reach import Policy
+from sparsemed.hdf5.file_access import Policy
 from sparsemed.jobs.runs import check_folder
 from sparsemed.jobs.selection import check_distinct, check_paths, choose_files, goes_to_file
 
@@ -43,7 +43,7 @@ class Page(NamedTuple):
         """
         from sparsemed.background import compute_background
         from sparsemed.report import check_report, write_report
-        from sparsemed.rtdc.stored import stored_parameters
+        from sparsemed.rtdc.stored_backgrounds import stored_parameters
 
         check_folder(self.output, is_made=self.folder_is_made)
         if self.folder_is_made:

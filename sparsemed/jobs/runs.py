@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparsemed.hdf5.entries import has_entry
+from sparsemed.hdf5.file_access import Policy
 from sparsemed.hdf5.opening import open_restored
-from sparsemed.hdf5.reach import Policy
 from sparsemed.progress import Progress
 from sparsemed.rtdc.pipeline_id import CODE
 from sparsemed.storage import disk
@@ -85,7 +85,7 @@ class Run(NamedTuple):
             "height": height,
             "width": width,
             "windows": len(planned.steps),
-            "window": planned.length,
+            "frames_per_window": planned.length,
             "change": change,
             "replaces": replaced,
         }
@@ -155,7 +155,7 @@ def _replaced(path: Path) -> str | None:
     One that a recording program wrote has none: then it is said to be of unknown origin.
     """
     from sparsemed.rtdc.measurement import Measurement
-    from sparsemed.rtdc.stored import stored_backgrounds
+    from sparsemed.rtdc.stored_backgrounds import stored_backgrounds
 
     try:
         with Measurement(path, "off") as measurement:

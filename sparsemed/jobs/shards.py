@@ -8,7 +8,7 @@ from math import prod
 from typing import NamedTuple
 
 from sparsemed.jobs.runs import Run
-from sparsemed.jobs.watching import size_of
+from sparsemed.jobs.shares import size_of
 from sparsemed.rtdc.measurement import Measurement
 
 

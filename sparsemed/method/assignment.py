@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from sparsemed.method.windows import is_bisectable, nearest_frames, step_times
 
 
-def assign_frames(time: NDArray[Any], kept: NDArray[Any], split_time: float) -> NDArray[np.int64]:
+def assign_frames(
+    time: NDArray[Any], kept_times: NDArray[Any], split_time: float
+) -> NDArray[np.int64]:
     """Return, for each frame, the index of its background image.
 
     An image serves up to the frame nearest to half a `split_time` after its
@@ -17,7 +19,7 @@ def assign_frames(time: NDArray[Any], kept: NDArray[Any], split_time: float) -> 
     Parameters
     ----------
     time : ndarray, shape (N,), seconds
-    kept : ndarray, shape (M,), seconds
+    kept_times : ndarray, shape (M,), seconds
         Step times of the images to choose from; at least one.
     split_time : float
         Seconds between steps.
@@ -33,10 +35,10 @@ def assign_frames(time: NDArray[Any], kept: NDArray[Any], split_time: float) -> 
     array([0, 1, 1, 1, 1])
     """
     delay = split_time / 2
-    if is_bisectable(time, kept):
-        stops = nearest_frames(time, kept, delay)
+    if is_bisectable(time, kept_times):
+        stops = nearest_frames(time, kept_times, delay)
     else:
-        stops = np.array([np.argmin(np.abs(time - s - delay)) for s in kept], dtype=np.intp)
+        stops = np.array([np.argmin(np.abs(time - s - delay)) for s in kept_times], dtype=np.intp)
 
     index = np.zeros(len(time), dtype=np.int64)
     start = 0
@@ -45,7 +47,7 @@ def assign_frames(time: NDArray[Any], kept: NDArray[Any], split_time: float) -> 
         # image was given there is then given away again by the next slice.
         index[start:stop] = image
         start = stop
-    index[start:] = len(kept) - 1
+    index[start:] = len(kept_times) - 1
     return index
 
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from sparsemed.frames.source import FrameSource, spans_in_words
 from sparsemed.method.assignment import assign_frames
 from sparsemed.method.cleansing import cleanse
-from sparsemed.method.falls import find_falls
 from sparsemed.method.offsets import BAND_ROWS, band_means, offsets
 from sparsemed.method.ranges import Scanning
 from sparsemed.method.repeated import each, pick
 from sparsemed.method.result import Background
 from sparsemed.method.scan import Scan, scan
+from sparsemed.method.time_reversals import find_falls
 from sparsemed.method.windows import step_times, window_length, window_starts
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, ignore
@@ -56,7 +56,7 @@ def compute(
     frames: FrameSource,
     planned: Plan,
     num_cpus: int | None = None,
-    report: Progress = ignore,
+    progress: Progress = ignore,
     scanning: Scanning = scan,
 ) -> Background:
     """Compute a background from frames, as it was planned: the method itself.
@@ -67,7 +67,7 @@ def compute(
     planned : Plan
     num_cpus : int or None
         Largest number of threads; None means all cores available.
-    report : callable
+    progress : callable
         Called with the fraction done.
     scanning : callable
         What passes over the frames.
@@ -77,7 +77,7 @@ def compute(
     ValueError
         If windows and background images do not fit into memory; and what reading raises.
     """
-    report(0.0)
+    progress(0.0)
     try:
         found = scanning(
             frames,
@@ -86,18 +86,18 @@ def compute(
             with_bands=bool(planned.parameters.offset_correction),
             band_rows=planned.offset_rows,
             num_cpus=num_cpus,
-            report=report,
+            progress=progress,
         )
         concluded = conclude(planned, found)
     except MemoryError as error:
         raise ValueError(_too_large(frames, planned, error)) from error
     if found.unwritten:
         warn(
-            f"{planned.label or 'images'}: frames {spans_in_words(found.unwritten)} were never "
+            f"{planned.label or 'frames'}: frames {spans_in_words(found.unwritten)} were never "
             "written, so they count as black; is the file complete?"
         )
     background = replace(concluded, unwritten=tuple(found.unwritten))
-    report(1.0)
+    progress(1.0)
     return background
 
 
@@ -115,7 +115,7 @@ def _too_large(frames: FrameSource, planned: Plan, error: MemoryError) -> str:
         f"frames ({planned.length * image / 1e9:.3g} GB); take a smaller one"
     )
     return (
-        f"{planned.label or 'images'}: {count} frames of {height} × {width} pixels do not fit into "
+        f"{planned.label or 'frames'}: {count} frames of {height} × {width} pixels do not fit into "
         f"memory ({error}): {what}"
     )
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.engines.rounds import check_engine, finished, worker_count
-from sparsemed.frames.source import FrameSource, Opening, Send, join_spans
+from sparsemed.executors.rounds import as_completed, check_executor, worker_count
+from sparsemed.frames.source import FrameOpener, FrameSource, PartOpener, join_spans
 from sparsemed.method.scan import Scan, of_steps, scan
 from sparsemed.progress import Progress, ignore
 
@@ -49,23 +49,25 @@ class Range(NamedTuple):
 
 
 class RangedScan:
-    """A scan whose ranges are done by an engine; it is called as `sparsemed.method.scan.scan`.
+    """A scan whose ranges are done by an executor; it is called as `sparsemed.method.scan.scan`.
 
     Parameters
     ----------
-    engine : concurrent.futures.Executor, dask.distributed.Client or None
+    executor : concurrent.futures.Executor, dask.distributed.Client or None
         Who does the ranges. None: they are done here, one after the other.
-    send : callable
-        ``send(begin, end)`` returns what opens these frames where the work is done.
+    open_part : callable
+        ``open_part(begin, end)`` returns what opens these frames where the work is done.
     ranges : int or None
         How many ranges; None leaves that to their size and the number of workers.
     num_cpus : int or None
-        Largest number of threads for a range; see `sparsemed.engines.rounds.finished`.
+        Largest number of threads for a range; see `sparsemed.executors.rounds.as_completed`.
     """
 
-    def __init__(self, engine: Any, send: Send, ranges: int | None, num_cpus: int | None) -> None:
-        self.engine = engine
-        self.send = send
+    def __init__(
+        self, executor: Any, open_part: PartOpener, ranges: int | None, num_cpus: int | None
+    ) -> None:
+        self.executor = executor
+        self.open_part = open_part
         self.ranges = ranges
         self.num_cpus = num_cpus
 
@@ -76,18 +78,18 @@ class RangedScan:
         length: int,
         *,
         with_bands: bool,
-        report: Progress,
+        progress: Progress,
         **how: Any,
     ) -> Scan:
         """Compute the median image of each window, and the band mean of each frame."""
         distinct, window_of_step = np.unique(starts, return_inverse=True)
         number = self.ranges
         if number is None:
-            number = range_count(frames, length, worker_count(self.engine))
+            number = range_count(frames, length, worker_count(self.executor))
         ranges = cut(distinct, length, frames, number, with_bands)
         tasks = (
             _Task(
-                self.send(each.begin, each.end),
+                self.open_part(each.begin, each.end),
                 distinct[each.first : each.last] - each.begin,
                 length,
                 how | {"with_bands": with_bands},
@@ -98,7 +100,7 @@ class RangedScan:
         means = np.empty(frames.shape[0]) if with_bands else None
         unwritten = list(frames.unwritten)
         done, all_ = 0, sum(each.end - each.begin for each in ranges)
-        with closing(finished(self.engine, _scan_part, tasks, self.num_cpus)) as outcomes:
+        with closing(as_completed(self.executor, _scan_part, tasks, self.num_cpus)) as outcomes:
             for outcome in outcomes:
                 if outcome.error is not None:
                     raise outcome.error
@@ -109,7 +111,7 @@ class RangedScan:
                     means[begin:own] = found.band_means[: own - begin]
                 unwritten += [(begin + start, begin + stop) for start, stop in found.unwritten]
                 done += end - begin
-                report(done / all_)
+                progress(done / all_)
         return Scan(of_steps(images, window_of_step), means, join_spans(unwritten))
 
 
@@ -117,13 +119,13 @@ Scanning = Callable[..., Scan]
 """`sparsemed.method.scan.scan`, or a `RangedScan`."""
 
 
-def scanning(engine: Any, send: Send, ranges: Any, num_cpus: int | None) -> Scanning:
-    """Return what scans: in one pass here, unless there is an engine, or ranges are asked for.
+def scanning(executor: Any, open_part: PartOpener, ranges: Any, num_cpus: int | None) -> Scanning:
+    """Return what scans: in one pass here, unless there is an executor, or ranges are asked for.
 
     Raises
     ------
-    TypeError, sparsemed.engines.errors.EngineError
-        If the engine cannot be used; see `sparsemed.engines.rounds.check_engine`.
+    TypeError, sparsemed.executors.tasks.ExecutorError
+        If the executor cannot be used; see `sparsemed.executors.rounds.check_executor`.
     ValueError
         If `ranges` is not a whole number from 1 up.
     """
@@ -131,10 +133,10 @@ def scanning(engine: Any, send: Send, ranges: Any, num_cpus: int | None) -> Scan
         isinstance(ranges, bool) or not isinstance(ranges, Integral) or ranges < 1
     ):
         raise ValueError(f"ranges must be a whole number from 1 up, got {ranges!r}")
-    if engine is None and ranges is None:
+    if executor is None and ranges is None:
         return scan
-    check_engine(engine)
-    return RangedScan(engine, send, None if ranges is None else int(ranges), num_cpus)
+    check_executor(executor)
+    return RangedScan(executor, open_part, None if ranges is None else int(ranges), num_cpus)
 
 
 def range_count(frames: FrameSource, length: int, workers: int) -> int:
@@ -191,7 +193,7 @@ def cut(
 class _Task(NamedTuple):
     """What a worker needs for a range; windows begin at `starts`, counted from its first frame."""
 
-    opening: Opening
+    open_frames: FrameOpener
     starts: NDArray[np.intp]
     length: int
     how: dict[str, Any]
@@ -199,5 +201,5 @@ class _Task(NamedTuple):
 
 def _scan_part(task: _Task, num_cpus: int | None) -> Scan:
     how = task.how | {"num_cpus": num_cpus}
-    with task.opening(num_cpus) as frames:
-        return scan(frames, task.starts, task.length, report=ignore, **how)
+    with task.open_frames(num_cpus) as frames:
+        return scan(frames, task.starts, task.length, progress=ignore, **how)

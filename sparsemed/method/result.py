@@ -136,7 +136,7 @@ class Background:
     @overload
     def subtract(
         self,
-        images: NDArray[Any],
+        frames: NDArray[Any],
         start: Frames | None = None,
         *,
         out: NDArray[Any] | None = None,
@@ -144,12 +144,12 @@ class Background:
 
     @overload
     def subtract(
-        self, images: Any, start: Frames | None = None, *, out: NDArray[Any] | None = None
+        self, frames: Any, start: Frames | None = None, *, out: NDArray[Any] | None = None
     ) -> Any: ...
 
     def subtract(
         self,
-        images: Any,
+        frames: Any,
         start: Frames | None = None,
         *,
         out: NDArray[Any] | None = None,
@@ -158,17 +158,17 @@ class Background:
 
         Parameters
         ----------
-        images : array-like, shape (n, H, W) or (H, W)
+        frames : array-like, shape (n, H, W) or (H, W)
             Some frames, or one.
         start : int, or slice, or array of int or bool, optional
             Number of the first of consecutive frames; or which frames they are. Default: the
             first of the measurement; of a single frame, the number must be given.
         out : ndarray, optional
-            Where the result goes, of the shape of `images`; it can be float32, too.
+            Where the result goes, of the shape of `frames`; it can be float32, too.
 
         Returns
         -------
-        ndarray, or what xarray makes of it, of the shape of `images`
+        ndarray, or what xarray makes of it, of the shape of `frames`
             Signed differences: float64 with offsets, otherwise int16 for uint8
             and int32 for uint16 frames. Of a DataArray, a DataArray; otherwise `out`, if it
             was given.
@@ -176,7 +176,7 @@ class Background:
         Raises
         ------
         ValueError
-            If the images are of another shape or number, or `out` is; or if consecutive ones
+            If the frames are of another shape or number, or `out` is; or if consecutive ones
             are beyond the frames of this background.
         IndexError
             If numbers of frames are.
@@ -197,21 +197,21 @@ class Background:
         >>> int(background.subtract(images[[1, 3]], [1, 3])[1].min())
         -20
         """
-        frames = np.asarray(images)
+        given = np.asarray(frames)
         height, width = self.images.shape[1:]
-        if frames.ndim not in (2, 3) or frames.shape[-2:] != (height, width):
+        if given.ndim not in (2, 3) or given.shape[-2:] != (height, width):
             raise ValueError(
-                f"images: shape must be (n, {height}, {width}) or ({height}, {width}), "
-                f"got {frames.shape}"
+                f"frames: shape must be (n, {height}, {width}) or ({height}, {width}), "
+                f"got {given.shape}"
             )
-        numbers = self._numbers(frames, start)
-        signed = np.result_type(frames.dtype, self.images.dtype, np.int16)
+        numbers = self._numbers(given, start)
+        signed = np.result_type(given.dtype, self.images.dtype, np.int16)
         exact = signed if self.offsets is None else np.result_type(signed, np.float64)
         if out is None:
-            difference: NDArray[Any] = np.empty(frames.shape, exact)
+            difference: NDArray[Any] = np.empty(given.shape, exact)
         else:
-            difference = _checked(out, frames.shape, exact)
-        stack = frames.reshape(-1, height, width)
+            difference = _checked(out, given.shape, exact)
+        stack = given.reshape(-1, height, width)
         into = difference if difference.ndim == 3 else difference[np.newaxis]
         piece = max(1, PIECE_BYTES // max(1, height * width))
         for first in range(0, len(stack), piece):
@@ -220,8 +220,8 @@ class Background:
             np.subtract(stack[part], below, out=into[part], dtype=signed, casting="same_kind")
             if self.offsets is not None:
                 into[part] -= self.offsets[numbers[part], np.newaxis, np.newaxis]
-        if out is None and has_labels(images):
-            return images.copy(data=difference)
+        if out is None and has_labels(frames):
+            return frames.copy(data=difference)
         return difference
 
     def _numbers(self, frames: NDArray[Any], start: Frames | None) -> NDArray[np.intp]:
@@ -230,7 +230,7 @@ class Background:
         if start is None:
             if frames.ndim == 2:
                 raise ValueError(
-                    "images: is a single frame; say which it is: background.subtract(frame, 7)"
+                    "frames: is a single frame; say which it is: background.subtract(frame, 7)"
                 )
             start = 0
         if isinstance(start, (int, np.integer)):
@@ -241,7 +241,7 @@ class Background:
             return np.arange(first, first + count)
         numbers = np.atleast_1d(np.arange(len(self))[start])
         if numbers.shape != (count,):
-            raise ValueError(f"start: names {numbers.size} frames, but images has {count}")
+            raise ValueError(f"start: names {numbers.size} frames, but frames has {count}")
         return numbers
 
 
@@ -250,7 +250,7 @@ def _checked(out: NDArray[Any], shape: tuple[int, ...], exact: np.dtype[Any]) ->
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: must be an array of NumPy's, got {type(out).__name__}")
     if out.shape != shape:
-        raise ValueError(f"out: shape must be {shape} as that of images, got {out.shape}")
+        raise ValueError(f"out: shape must be {shape} as that of frames, got {out.shape}")
     if not np.can_cast(exact, out.dtype, "safe") and out.dtype != np.float32:
         raise TypeError(f"out: of dtype {out.dtype} cannot hold differences of dtype {exact}")
     return out

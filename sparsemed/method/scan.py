@@ -47,7 +47,7 @@ def scan(
     with_bands: bool,
     band_rows: int = BAND_ROWS,
     num_cpus: int | None,
-    report: Callable[[float], None],
+    progress: Callable[[float], None],
 ) -> Scan:
     """Compute the median image of each window, and the band mean of each frame.
 
@@ -71,7 +71,7 @@ def scan(
         Rows of these bands.
     num_cpus : int or None
         Largest number of threads; None means all cores available.
-    report : callable
+    progress : callable
         Called with the fraction of the frames that were passed.
 
     Returns
@@ -109,7 +109,7 @@ def scan(
                     under_way[0][2].result()
                     start, stop, _ = under_way.popleft()
                     series.arrived(start, stop)
-                    report(stop / count)
+                    progress(stop / count)
                 else:
                     series.compute()
         finally:

@@ -38,7 +38,7 @@ def plot(background: Background, sample: Sample | None = None) -> Figure:
     lines = _verdict_lines(assess(background, sample))
     heights = [0.175 * len(lines) + 0.6, series_height(background), COURSE_HEIGHT, COURSE_HEIGHT]
     if sample is not None:
-        heights += [frame_height(*sample.images.shape[1:]) + 0.3, COURSE_HEIGHT]
+        heights += [frame_height(*sample.frames.shape[1:]) + 0.3, COURSE_HEIGHT]
     figure = Picture(figsize=(WIDTH, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     _draw_verdicts(parts[0], background, lines)
@@ -48,7 +48,7 @@ def plot(background: Background, sample: Sample | None = None) -> Figure:
     if sample is not None:
         middle = len(sample.numbers) // 2
         number = int(sample.numbers[middle])
-        frame = sample.images[middle]
+        frame = sample.frames[middle]
         corrected = background.subtract(frame[np.newaxis], start=number)[0]
         draw_frame(parts[4], frame, background[number], corrected)
         parts[4].suptitle(

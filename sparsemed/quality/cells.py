@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.quality.advice import longer
 from sparsemed.quality.change import lag
-from sparsemed.quality.cures import longer
 from sparsemed.quality.finding import LIMIT, Finding, judge, percent
 from sparsemed.quality.view import LEAST_WINDOWS, View
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.method.falls import find_falls
 from sparsemed.method.result import Background
-from sparsemed.quality.cures import LEAST_CHANGE, longer, shorter
+from sparsemed.method.time_reversals import find_falls
+from sparsemed.quality.advice import LEAST_CHANGE, longer, shorter
 from sparsemed.quality.finding import CANNOT_TELL, LIMIT, Finding, judge, percent
 from sparsemed.quality.sample import spread
 from sparsemed.quality.view import LEAST_WINDOWS, Floats, View, fit

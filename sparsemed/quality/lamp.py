@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sparsemed.method.offsets import band_means
 from sparsemed.method.repeated import each
 from sparsemed.method.result import Background
+from sparsemed.quality.advice import shorter
 from sparsemed.quality.change import lag
-from sparsemed.quality.cures import shorter
 from sparsemed.quality.finding import LIMIT, Finding, judge, percent
 from sparsemed.quality.light import FLICKER, flicker_events
 from sparsemed.quality.view import View
@@ -56,7 +56,7 @@ def _flickering(view: View) -> NDArray[np.bool_] | None:
     if background.offsets is not None or sample is None:
         return flicker_events(background)
     rows = background.offset_rows
-    walls = sample.images[:, :rows].mean(axis=(1, 2), dtype=np.float64)
+    walls = sample.frames[:, :rows].mean(axis=(1, 2), dtype=np.float64)
     of_images = each(background.images, partial(band_means, rows=rows))
     off = walls - of_images[background.frame_index[sample.numbers]]
     events: NDArray[np.bool_] = np.abs(off - np.median(off)) >= FLICKER * view.scale

@@ -44,7 +44,7 @@ def wall_noise(background: Background, sample: Sample) -> WallNoise:
     where ``B_next`` is the band of the next frame of the sample. Frames that repeat
     the one before (several events of one image) do not count for the floor.
     """
-    band = sample.images[:, : background.offset_rows].astype(np.float64)
+    band = sample.frames[:, : background.offset_rows].astype(np.float64)
     left = corrected(background, sample, background.offset_rows)
     after = np.sqrt(np.mean(left**2, axis=(1, 2)))
     steps = np.std(np.diff(band, axis=0), axis=(1, 2))

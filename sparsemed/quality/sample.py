@@ -22,12 +22,12 @@ class Sample(NamedTuple):
     ----------
     numbers : ndarray of int, shape (n,)
         Numbers of the frames, ascending.
-    images : ndarray, shape (n, H, W)
+    frames : ndarray, shape (n, H, W)
         The frames.
     """
 
     numbers: NDArray[np.intp]
-    images: NDArray[Any]
+    frames: NDArray[Any]
 
 
 SAMPLE = 48
@@ -45,13 +45,13 @@ def sample_numbers(count: int, height: int, width: int) -> NDArray[np.intp]:
     return spread(count, min(SAMPLE, max(LEAST_FRAMES, SAMPLE_BYTES // max(1, 2 * height * width))))
 
 
-def take_sample(background: Background, images: Any = None, count: int = SAMPLE) -> Sample | None:
+def take_sample(background: Background, frames: Any = None, count: int = SAMPLE) -> Sample | None:
     """Read a few frames, evenly spaced from the first to the last.
 
     Parameters
     ----------
     background : Background
-    images : array-like, shape (N, H, W), or str or path, optional
+    frames : array-like, shape (N, H, W), or str or path, optional
         The frames that the background was computed from, or the measurement or stack that has
         them. Default: the measurement `background.source`, its basins included, or the stack
         `background.stack`.
@@ -61,19 +61,19 @@ def take_sample(background: Background, images: Any = None, count: int = SAMPLE)
     Returns
     -------
     Sample or None
-        None without `images` if the background is of an array, or if its
+        None without `frames` if the background is of an array, or if its
         measurement or stack cannot be read any more (which is a warning).
 
     Raises
     ------
     ValueError
-        If the images do not fit the background.
+        If the frames do not fit the background.
     """
-    if isinstance(images, (str, PathLike)):
-        with _frames_of(Path(images), background) as frames:
+    if isinstance(frames, (str, PathLike)):
+        with _frames_of(Path(frames), background) as frames:
             return _pick(background, frames, count)
-    if images is not None:
-        return _pick(background, images, count)
+    if frames is not None:
+        return _pick(background, frames, count)
     if background.origin is None:
         return None
     try:
@@ -96,14 +96,14 @@ def _frames_of(path: Path, background: Background) -> Iterator[Any]:
             yield measurement.image
 
 
-def _pick(background: Background, images: Any, count: int) -> Sample:
+def _pick(background: Background, frames: Any, count: int) -> Sample:
     expected = (len(background), *background.images.shape[1:])
-    shape = tuple(images.shape) if hasattr(images, "shape") else np.shape(images)
+    shape = tuple(frames.shape) if hasattr(frames, "shape") else np.shape(frames)
     if shape != expected:
-        raise ValueError(f"images: the background is of {expected} frames, got {shape}")
+        raise ValueError(f"frames: the background is of {expected} frames, got {shape}")
     numbers = spread(len(background), count)
     # One at a time: not all arrays take lists of indices.
-    frames = [np.asarray(images[number : number + 1]) for number in numbers.tolist()]
+    frames = [np.asarray(frames[number : number + 1]) for number in numbers.tolist()]
     return Sample(numbers, np.concatenate(frames))
 
 
@@ -112,7 +112,7 @@ def corrected(
 ) -> NDArray[np.float64]:
     """Return the frames of the sample less their background, and offset; or their first rows."""
     below = background[sample.numbers][:, :rows]
-    left: NDArray[np.float64] = sample.images[:, :rows].astype(np.float64) - below
+    left: NDArray[np.float64] = sample.frames[:, :rows].astype(np.float64) - below
     if background.offsets is not None:
         left -= background.offsets[sample.numbers, np.newaxis, np.newaxis]
     return left

@@ -144,7 +144,7 @@ class View:
     def frames(self) -> Floats:
         """The frames of the sample."""
         assert self.sample is not None
-        return self.places(self.sample.images)
+        return self.places(self.sample.frames)
 
     @cached_property
     def used(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

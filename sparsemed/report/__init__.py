@@ -10,8 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from sparsemed.install_hint import how_to_install
 from sparsemed.method.result import Background
-from sparsemed.missing import how_to_install
 from sparsemed.quality import Finding, assess
 from sparsemed.quality.sample import take_sample
 from sparsemed.report.facts import read_facts
@@ -20,7 +20,7 @@ from sparsemed.storage import disk
 
 
 def write_report(
-    background: Background, path: str | PathLike[str], images: Any = None
+    background: Background, path: str | PathLike[str], frames: Any = None
 ) -> tuple[Finding, ...]:
     """Write an HTML page that shows whether a background is good.
 
@@ -32,7 +32,7 @@ def write_report(
     path : str or path
         The page. It changes wholly or not at all; an earlier page is replaced,
         but no other file.
-    images : array-like, shape (N, H, W), or str or path, optional
+    frames : array-like, shape (N, H, W), or str or path, optional
         The frames that the background was computed from. Default: those of the
         file `background.origin`. Without either, the page has no frames.
 
@@ -58,14 +58,14 @@ def write_report(
     >>> import numpy as np
     >>> import sparsemed
     >>> from sparsemed.report import write_report
-    >>> images = np.full((100, 40, 60), 90, dtype=np.uint8)
-    >>> background = sparsemed.compute_background(images, time=np.arange(100) / 10)
+    >>> frames = np.full((100, 40, 60), 90, dtype=np.uint8)
+    >>> background = sparsemed.compute_background(frames, time=np.arange(100) / 10)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     findings = write_report(background, f"{folder}/report.html", images)
+    ...     findings = write_report(background, f"{folder}/report.html", frames)
     """
     path = Path(path)
     check_report(path)
-    sample = take_sample(background, images)
+    sample = take_sample(background, frames)
     facts = read_facts(background, sample)
     findings = assess(background, sample)
     page = make_page(background, sample, facts, findings)

@@ -11,7 +11,7 @@ from sparsemed.quality.sample import Sample
 from sparsemed.report.markup import shown
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.pipeline_id import to_ppid
-from sparsemed.rtdc.stored import stored_ppid
+from sparsemed.rtdc.stored_backgrounds import stored_ppid
 from sparsemed.warned import warn
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _compare_left(measurement: Measurement, background: Background, sample: Samp
         return ""
     by_file, here = [], []
     for place, number in enumerate(sample.numbers.tolist()):
-        frame = sample.images[place].astype(np.float64)
+        frame = sample.frames[place].astype(np.float64)
         added = 0 if offsets is None else offsets[number : number + 1][0]
         by_file.append(np.mean(np.abs(frame - stored[number : number + 1][0] - added)))
         added = 0 if background.offsets is None else background.offsets[number]

@@ -67,10 +67,10 @@ def frames_section(background: Background, sample: Sample | None) -> str:
     if sample is None:
         note = "There are no frames to show: neither images nor a measurement were given."
         return section("frames-section", "Frames before and after", remark(note))
-    shrink = shrinkage(sample.images)
-    count = min(_FRAMES, _FRAMES_PIXELS * shrink**2 // (3 * sample.images[0].size))
+    shrink = shrinkage(sample.frames)
+    count = min(_FRAMES, _FRAMES_PIXELS * shrink**2 // (3 * sample.frames[0].size))
     chosen = spread(len(sample.numbers), count)
-    numbers, raw = sample.numbers[chosen], sample.images[chosen]
+    numbers, raw = sample.numbers[chosen], sample.frames[chosen]
     below = background[numbers]
     left = corrected(background, Sample(numbers, raw))
     low, high = grey_range(np.concatenate([raw, below]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.source import MOST_FRAMES
 from sparsemed.hdf5.entries import Attributes, entry, subgroup
-from sparsemed.hdf5.reach import MISSING, Reach
+from sparsemed.hdf5.file_access import MISSING, FileAccess
 from sparsemed.printable import printable, quoted
 from sparsemed.rtdc.basins import Basin, measurement_identifier, read_basins, search_order
 from sparsemed.rtdc.search import as_spelled, places_of
@@ -102,7 +102,7 @@ class Events:
         The file, open for reading.
     path : Path
         Its name, which paths in it begin at.
-    reach : Reach
+    access : FileAccess
         Which other files may be opened.
     above : tuple of str, optional
         Real names of the files that lead here, which are not followed again.
@@ -114,13 +114,13 @@ class Events:
     """
 
     def __init__(
-        self, h5: h5py.File, path: Path, reach: Reach, above: tuple[str, ...] = ()
+        self, h5: h5py.File, path: Path, access: FileAccess, above: tuple[str, ...] = ()
     ) -> None:
         self.h5 = h5
         self.path = path
-        self.reach = reach
+        self.access = access
         self._way = (*above, str(path.resolve()))
-        events = subgroup(h5, "events", reach)
+        events = subgroup(h5, "events", access)
         if events is None:
             raise ValueError(f"{path}: has no group 'events'; is it a measurement?")
         self._events = events
@@ -151,7 +151,7 @@ class Events:
 
     def own(self, name: str) -> Feature | None:
         """Return a feature that the file itself has, basins aside."""
-        dataset = _dataset(self._events, name, self.reach)
+        dataset = _dataset(self._events, name, self.access)
         if dataset is None:
             return None
         return Feature(dataset, None, f"{self.path}: events/{name}")
@@ -189,8 +189,8 @@ class Events:
             reason = " holds of each image only what is around an event; the rest would be made up"
             failures.append(Failure(basin, reason, "wrong"))
         elif basin.is_internal:
-            group = entry(self.h5, basin.paths[0], self.reach) if basin.paths else None
-            dataset = _dataset(group, name, self.reach) if isinstance(group, h5py.Group) else None
+            group = entry(self.h5, basin.paths[0], self.access) if basin.paths else None
+            dataset = _dataset(group, name, self.access) if isinstance(group, h5py.Group) else None
             if dataset is not None:
                 return Feature(dataset, None, _label(dataset))
         elif basin.is_file:
@@ -211,7 +211,7 @@ class Events:
         """Return a feature of a basin as frames of this file; None if the mapping is missing."""
         if basin.mapping is None:
             return feature
-        mapping = _dataset(self._events, basin.mapping, self.reach)
+        mapping = _dataset(self._events, basin.mapping, self.access)
         if mapping is None:
             return None
         index = self._read_mapping(mapping, len(feature), feature.label)
@@ -238,12 +238,12 @@ class Events:
     def _follow(self, basin: Basin) -> "Events | Failure":
         """Open the first file that a basin may mean and that is the right measurement."""
         shown = ", ".join(quoted(path) for path in basin.paths[:1])
-        if self.reach.policy == "off":  # without as much as a look
+        if self.access.policy == "off":  # without as much as a look
             reason = f" leads to {shown}, which basins='off' does not follow"
             return Failure(basin, reason, "not followed")
         failures: list[Failure] = []
         for path in self._found(basin):
-            refusal = self.reach.refusal(path)
+            refusal = self.access.refusal(path)
             if refusal == MISSING:
                 continue
             if refusal is not None:
@@ -269,13 +269,13 @@ class Events:
         """Yield the files that a basin may mean; those that are not there as they are recorded."""
         for place in places_of(basin.paths, self.path.parent):
             spelled = None
-            if self.reach.refusal(place) == MISSING and self.reach.policy == "any":
+            if self.access.refusal(place) == MISSING and self.access.policy == "any":
                 spelled = as_spelled(place)
             yield spelled or place
 
     def _open(self, basin: Basin, path: Path) -> "Events | Failure":
         try:
-            h5 = self.reach.open(path)
+            h5 = self.access.open(path)
             found = measurement_identifier(Attributes(h5))
             if not self._is_meant(basin, found):
                 expected = basin.identifier if basin.identifier is not None else self.identifier
@@ -285,11 +285,11 @@ class Events:
                     f"expected identifier {quoted(expected)}, found {quoted(found)}",
                     "wrong",
                 )
-            return Events(h5, path, self.reach, self._way)
+            return Events(h5, path, self.access, self._way)
         except OSError as error:
             return Failure(basin, f": {error}", "unreadable")
         except ValueError as error:
-            separator = " " if str(error).startswith("leads to") else ": "  # `Reach` goes on
+            separator = " " if str(error).startswith("leads to") else ": "  # `FileAccess` goes on
             return Failure(basin, f"{separator}{error}", "wrong")
         except (KeyError, RuntimeError) as error:
             reason = f": {quoted(path)}: is damaged, or no RT-DC file ({error})"
@@ -314,8 +314,8 @@ def _label(dataset: h5py.Dataset) -> str:
     return f"{dataset.file.filename}: {dataset.name.lstrip('/')}"
 
 
-def _dataset(group: h5py.Group, name: str, reach: Reach) -> h5py.Dataset | None:
-    found = entry(group, name, reach)
+def _dataset(group: h5py.Group, name: str, access: FileAccess) -> h5py.Dataset | None:
+    found = entry(group, name, access)
     if found is None:
         return None
     if not isinstance(found, h5py.Dataset) or found.ndim == 0:

@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 
 from sparsemed.frames.layout import filters_of, obstacle
-from sparsemed.hdf5.reach import Policy
+from sparsemed.hdf5.file_access import Policy
 from sparsemed.method.time_axis import GUESSED_FRAME_RATE, STRETCH
 from sparsemed.rtdc.basins import Basin
 from sparsemed.rtdc.events import Failure, Feature
 from sparsemed.rtdc.inputs import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement, naming_damage, unless_wrong
-from sparsemed.rtdc.stored import StoredBackground, stored_backgrounds
+from sparsemed.rtdc.stored_backgrounds import StoredBackground, stored_backgrounds
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sparsemed.frames.opening import open_frames
 from sparsemed.frames.parts import PartFrames
 from sparsemed.frames.picked import PickedFrames
-from sparsemed.frames.source import FrameSource, Opening, Send
-from sparsemed.hdf5.reach import Policy
+from sparsemed.frames.source import FrameOpener, FrameSource, PartOpener
+from sparsemed.hdf5.file_access import Policy
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.time_axis import require_axis, time_axis
 from sparsemed.rtdc.events import Feature
@@ -37,15 +37,15 @@ def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
         return frames if count == len(image) else PickedFrames(frames, np.arange(count))
 
 
-def send_measurement(measurement: Measurement) -> Send:
+def measurement_part(measurement: Measurement) -> PartOpener:
     """Return what tells others to open some frames of a measurement, by its path."""
-    path, policy = measurement.path.absolute(), measurement.reach.policy
+    path, policy = measurement.path.absolute(), measurement.access.policy
     identifier = measurement.events.identifier
 
-    def send(begin: int, end: int) -> Opening:
+    def open_part(begin: int, end: int) -> FrameOpener:
         return partial(_open_part, path, policy, identifier, begin, end)
 
-    return send
+    return open_part
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def _open_part(
                 "all workers must see the same files under the same paths"
             )
         yield PartFrames(frames, begin, end)
-        measurement.reach.check_unchanged()
+        measurement.access.check_unchanged()
 
 
 def _say_nothing(text: str) -> None:

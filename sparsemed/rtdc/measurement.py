@@ -11,7 +11,7 @@ import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compr
 
 from sparsemed.frames.stacks import stack_kind
 from sparsemed.hdf5.entries import Attributes
-from sparsemed.hdf5.reach import Policy, Reach
+from sparsemed.hdf5.file_access import FileAccess, Policy
 from sparsemed.printable import quoted
 from sparsemed.rtdc.basins import Basin
 from sparsemed.rtdc.events import Events, Failure, Feature
@@ -37,7 +37,7 @@ class Measurement:
     ----------
     path : Path
         The file.
-    reach : Reach
+    access : FileAccess
         Which other files it may lead to.
     events : Events
         What it holds.
@@ -53,9 +53,9 @@ class Measurement:
 
     def __init__(self, path: str | PathLike[str], basins: Policy = "any") -> None:
         self.path = Path(path)
-        self.reach = Reach(self.path, basins)
+        self.access = FileAccess(self.path, basins)
         try:
-            h5 = self.reach.open_own()
+            h5 = self.access.open_own()
         except OSError as error:
             if (kind := stack_kind(path)) is None:
                 raise
@@ -65,7 +65,7 @@ class Measurement:
             ) from error
         try:
             with naming_damage(self.path):
-                self.events = Events(h5, self.path, self.reach)
+                self.events = Events(h5, self.path, self.access)
         except BaseException:
             self.close()
             raise
@@ -83,7 +83,7 @@ class Measurement:
 
     def close(self) -> None:
         """Close the file and those of its basins."""
-        self.reach.close()
+        self.access.close()
 
     @property
     def basins(self) -> list[Basin]:

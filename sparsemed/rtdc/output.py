@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from sparsemed.hdf5.commit import changed_file, new_file, rewritten_file
 from sparsemed.hdf5.datasets import storage_options, store
 from sparsemed.hdf5.entries import Attributes, entry, has_entry, subgroup
+from sparsemed.hdf5.file_access import Policy
 from sparsemed.hdf5.opening import open_restored
-from sparsemed.hdf5.reach import Policy
 from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.basins import (

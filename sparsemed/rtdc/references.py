@@ -14,7 +14,7 @@ from typing import Any, Literal
 import h5py
 
 from sparsemed.hdf5.entries import Attributes, subgroup
-from sparsemed.hdf5.reach import Policy
+from sparsemed.hdf5.file_access import Policy
 from sparsemed.printable import quoted
 from sparsemed.rtdc.basins import Basin, file_record, measurement_identifier
 from sparsemed.rtdc.search import recorded_names, recorded_places

@@ -18,7 +18,7 @@ from sparsemed.cli import main
 from sparsemed.cli.ending import _span
 from sparsemed.hdf5.journal import pack
 from sparsemed.hdf5.opening import open_untouched
-from sparsemed.missing import how_to_install
+from sparsemed.install_hint import how_to_install
 from sparsemed.printable import printable
 from sparsemed.quality import Finding
 from sparsemed.rtdc.basins import file_record, store_record
@@ -261,7 +261,7 @@ def test_the_plan_is_what_is_done(path):
         h5["events/time"][:] = 3.0
     planned = json.loads(invoke("compute", path, "-n", "--json", "-q").stdout)
     done = json.loads(invoke("compute", path, "--json", "-q").stdout)
-    assert (planned["windows"], planned["window"]) == (1, 40)
+    assert (planned["windows"], planned["frames_per_window"]) == (1, 40)
     same = ("input", "output", "frames", "height", "width", "windows", "ppid")
     assert [planned[name] for name in same] == [done[name] for name in same]
 

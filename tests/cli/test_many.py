@@ -170,7 +170,7 @@ def test_workers_of_ones_own(data):
 
 def test_workers_of_another_version_are_refused(data, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr("sparsemed.engines.dask_cluster.__version__", "0.0.1")
+    monkeypatch.setattr("sparsemed.executors.dask_cluster.__version__", "0.0.1")
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
     ) as cluster:

@@ -164,7 +164,7 @@ def test_a_dataset_whose_file_becomes_shorter(path):
             if 0 < fraction < 0.5:
                 os.truncate(path, os.path.getsize(path) * 2 // 3)
 
-        with pytest.raises(OSError, match=r"images: .*the file has become shorter"):
+        with pytest.raises(OSError, match=r"frames: .*the file has become shorter"):
             sparsemed.compute_background(images, time, kernel_size=20, num_cpus=1, progress=cut)
 
 

@@ -15,7 +15,7 @@ from faults.test_storage import MOUNT, make_measurement, run, run_with_mounts
 import sparsemed
 from sparsemed import BackgroundSparseMed
 from sparsemed.hdf5.commit import changed_file
-from sparsemed.hdf5.reach import Reach
+from sparsemed.hdf5.file_access import FileAccess
 
 posix = pytest.mark.skipif(os.name == "nt", reason="mounts, users and descriptors of POSIX")
 
@@ -229,7 +229,7 @@ def test_a_twin_in_the_place_of_a_file_that_is_changed_is_noticed(path):
 @posix
 @pytest.mark.parametrize("is_large", [False, True])
 def test_a_file_that_is_exchanged_while_it_is_opened(path, monkeypatch, is_large):
-    from sparsemed.hdf5 import reach
+    from sparsemed.hdf5 import file_access
 
     def exchange_and_open(file):
         content = path.read_bytes() + bytes(is_large)
@@ -239,9 +239,9 @@ def test_a_file_that_is_exchanged_while_it_is_opened(path, monkeypatch, is_large
         os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
         return real(file)
 
-    real = reach.open_untouched
-    monkeypatch.setattr(reach, "open_untouched", exchange_and_open)
-    other = Reach(path.with_name("result.rtdc"), "any")
+    real = file_access.open_untouched
+    monkeypatch.setattr(file_access, "open_untouched", exchange_and_open)
+    other = FileAccess(path.with_name("result.rtdc"), "any")
     if is_large:
         with pytest.raises(OSError, match=r"in\.rtdc: was replaced by another file while it was"):
             other.open(path)

@@ -163,7 +163,7 @@ def test_chunks_that_zarr_lacks(chunks):
     images[450:] = IMAGES[450:]
     background = compute_background(images, **SETTINGS)
     assert background.unwritten == ((300, 450),)
-    assert background.warnings[0].startswith("images: frames 300 to 449 were never written")
+    assert background.warnings[0].startswith("frames: frames 300 to 449 were never written")
     images[300:450] = IMAGES[300:450]
     assert compute_background(images, **SETTINGS).unwritten == ()
 

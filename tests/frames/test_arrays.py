@@ -118,11 +118,11 @@ FRAME = np.zeros((2, 2), np.uint8)
 @pytest.mark.parametrize(
     ("images", "advice"),
     [
-        ([FRAME, FRAME], "; make one array of it with numpy.stack(images)"),
-        ((FRAME,), "; make one array of it with numpy.stack(images)"),
-        ([], "; make one array of it with numpy.stack(images)"),
-        (iter([FRAME]), "; make one array of it with numpy.stack(list(images))"),
-        ((FRAME for _ in range(3)), "; make one array of it with numpy.stack(list(images))"),
+        ([FRAME, FRAME], "; make one array of it with numpy.stack(frames)"),
+        ((FRAME,), "; make one array of it with numpy.stack(frames)"),
+        ([], "; make one array of it with numpy.stack(frames)"),
+        (iter([FRAME]), "; make one array of it with numpy.stack(list(frames))"),
+        ((FRAME for _ in range(3)), "; make one array of it with numpy.stack(list(frames))"),
         ({"image": FRAME}, ""),
         (None, ""),
         (7, ""),
@@ -132,12 +132,12 @@ def test_what_is_no_array_is_refused(images, advice):
     with pytest.raises(TypeError) as caught:
         ArrayFrames(images)
     name = type(images).__name__
-    expected = f"images: expected an array of shape (N, H, W), got {name}{advice}"
+    expected = f"frames: expected an array of shape (N, H, W), got {name}{advice}"
     assert str(caught.value) == expected
 
 
 def test_a_group_is_refused(file):
-    with pytest.raises(TypeError, match=r"^images: expected an array .*, got File$"):
+    with pytest.raises(TypeError, match=r"^frames: expected an array .*, got File$"):
         ArrayFrames(file)
 
 
@@ -167,14 +167,14 @@ def test_what_follows_the_advice_is_accepted():
 
 def test_a_dataset_without_a_shape_is_refused(file):
     file["image"] = h5py.Empty("u1")
-    with pytest.raises(ValueError, match=r"^images: shape must be \(N, H, W\), got \(\)$"):
+    with pytest.raises(ValueError, match=r"^frames: shape must be \(N, H, W\), got \(\)$"):
         ArrayFrames(file["image"])
 
 
 def test_an_unknown_number_of_frames_is_refused():
     images = da.from_array(numbered(9), chunks=(4, 5, 6))
     some = images[images[:, 0, 0] > 100]
-    message = r"^images: the shape \(nan, 5, 6\) is not known; .* images\.compute_chunk_sizes\(\)$"
+    message = r"^frames: the shape \(nan, 5, 6\) is not known; .* frames\.compute_chunk_sizes\(\)$"
     with pytest.raises(ValueError, match=message):
         ArrayFrames(some)
     some.compute_chunk_sizes()
@@ -213,7 +213,7 @@ def test_values_that_are_not_of_the_dtype_are_refused(dtype, largest, excess):
     np.testing.assert_array_equal(read(ArrayFrames(images)), images.values)
     images.values[4, 1, 2] += excess
     message = (
-        rf"^images: frame 4 holds {images.values[4, 1, 2]}; images of dtype int64 must be whole "
+        rf"^frames: frame 4 holds {images.values[4, 1, 2]}; images of dtype int64 must be whole "
         rf"numbers from 0 to {largest} "
     )
     with pytest.raises(TypeError, match=message):
@@ -222,14 +222,14 @@ def test_values_that_are_not_of_the_dtype_are_refused(dtype, largest, excess):
 
 @pytest.mark.parametrize("shape", [(), (4,), (4, 5), (2, 3, 4, 5)])
 def test_other_ranks_are_refused(shape):
-    with pytest.raises(ValueError, match=r"^images: shape must be \(N, H, W\), got ") as caught:
+    with pytest.raises(ValueError, match=r"^frames: shape must be \(N, H, W\), got ") as caught:
         ArrayFrames(np.zeros(shape, np.uint8))
     assert str(caught.value).partition(", got ")[2].startswith(str(shape))
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5), (3, 0, 5), (3, 4, 0)])
 def test_no_frames_are_refused(shape):
-    with pytest.raises(ValueError, match=r"^images: there are no frames; the shape is ") as caught:
+    with pytest.raises(ValueError, match=r"^frames: there are no frames; the shape is ") as caught:
         ArrayFrames(np.zeros(shape, np.uint8))
     assert str(caught.value).endswith(str(shape))
 
@@ -398,7 +398,7 @@ def test_an_array_that_shrinks_is_refused(left):
         reading(0, 3, out)
         images.images = images.images[:left]
         message = (
-            r"^images: frames 6 to 8 came in the shape \(0, 5, 6\); "
+            r"^frames: frames 6 to 8 came in the shape \(0, 5, 6\); "
             "the images must not change while they are read$"
         )
         with pytest.raises(ValueError, match=message):
@@ -429,7 +429,7 @@ def test_frames_of_another_shape_are_refused(other):
             return np.zeros(other, np.uint8)
 
     frames = ArrayFrames(Liar(numbered(9), (3, 5, 6)))
-    with pytest.raises(ValueError, match=r"^images: frames 0 to 2 came in the shape") as caught:
+    with pytest.raises(ValueError, match=r"^frames: frames 0 to 2 came in the shape") as caught:
         read(frames, 0, 3)
     assert str(other) in str(caught.value)
 

@@ -261,12 +261,12 @@ def test_what_takes_measurements_alone_says_so(tmp_path):
     ("shape", "error"),
     [
         ((24, 33), r"got \(24, 33\); make one array of many images, such as numpy.stack\(list_of"),
-        ((9, 24, 33, 3), r"; take one channel, such as images\[\.\.\., 0\]$"),
-        ((9, 24, 33, 1), r"; take images\[\.\.\., 0\]$"),
-        ((9, 1, 24, 33, 1), r"; take images\[:, 0, :, :, 0\]$"),
-        ((1, 9, 24, 33), r"; take images\[0\]$"),
-        ((9, 2, 24, 33), r"; take one channel or plane, such as images\[:, 0\]$"),
-        ((9, 2, 3, 24, 33), r"such as images\[:, 0, 0\]$"),
+        ((9, 24, 33, 3), r"; take one channel, such as frames\[\.\.\., 0\]$"),
+        ((9, 24, 33, 1), r"; take frames\[\.\.\., 0\]$"),
+        ((9, 1, 24, 33, 1), r"; take frames\[:, 0, :, :, 0\]$"),
+        ((1, 9, 24, 33), r"; take frames\[0\]$"),
+        ((9, 2, 24, 33), r"; take one channel or plane, such as frames\[:, 0\]$"),
+        ((9, 2, 3, 24, 33), r"such as frames\[:, 0, 0\]$"),
         ((480, 640, 3), r"that of one image in colour; make one array of one channel of many"),
         ((100, 100, 4), r"that of one image in colour"),
         ((24,), r"got \(24,\)$"),
@@ -279,18 +279,18 @@ def test_an_order_of_axes_that_fits_better_is_named(shape, error):
 
 @pytest.mark.parametrize("shape", [(9, 1, 24, 33, 1), (1, 9, 24, 33), (9, 2, 24, 33), (9, 8, 7, 3)])
 def test_what_is_named_does_fit(shape):
-    index = what_fits(shape).partition("images")[2]
-    assert eval(f"images{index}", {"images": np.zeros(shape)}).ndim == 3
+    index = what_fits(shape).partition("frames")[2]
+    assert eval(f"frames{index}", {"frames": np.zeros(shape)}).ndim == 3
 
 
 def test_frames_on_the_last_axis_are_noticed(warned):
     images = np.moveaxis(IMAGES, 0, -1)
     with pytest.raises(ValueError, match=r"^time: has 60 entries, but images of shape \(24, 33"):
         compute_background(images, TIME)
-    with pytest.raises(ValueError, match=r"hand over numpy.moveaxis\(images, -1, 0\)$"):
+    with pytest.raises(ValueError, match=r"hand over numpy.moveaxis\(frames, -1, 0\)$"):
         compute_background(images, TIME)
     found = compute_background(images, frame_rate=10, kernel_size=40)
-    assert any("numpy.moveaxis(images, -1, 0)" in text for text in found.warnings)
+    assert any("numpy.moveaxis(frames, -1, 0)" in text for text in found.warnings)
     before = warned()
     assert before == list(found.warnings)
     compute_background(IMAGES, frame_rate=10, kernel_size=40)

@@ -12,7 +12,7 @@ import sys
 from inspect import isfunction
 from pathlib import Path
 
-from sparsemed.hdf5.reach import Reach
+from sparsemed.hdf5.file_access import FileAccess
 from sparsemed.rtdc import basins
 from sparsemed.rtdc.basins import Basin, parse_record, search_order
 from sparsemed.rtdc.search import as_spelled, places_of
@@ -54,7 +54,7 @@ def check(data):
     assert all(isinstance(host, str) for host in basin.hosts)
     for place in places_of(basin.paths, Path("/nowhere")):
         assert place.is_absolute()
-        assert Reach("/nowhere/in.rtdc", "off").refusal(place)
+        assert FileAccess("/nowhere/in.rtdc", "off").refusal(place)
         assert as_spelled(place) is None or as_spelled(place).parent.is_dir()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sparsemed.hdf5.entries import Attributes, entry, has_entry, subgroup
-from sparsemed.hdf5.reach import Reach
+from sparsemed.hdf5.file_access import FileAccess
 
 
 @pytest.fixture
@@ -42,12 +42,12 @@ def test_links_to_other_files_need_a_reach(h5, tmp_path):
     with pytest.raises(ValueError, match=f"{message}another file, and is not followed"):
         entry(h5, "events/away")
     with pytest.raises(ValueError, match=f"{message}which does not exist"):
-        entry(h5, "events/away", Reach(tmp_path / "file.rtdc", "any"))
+        entry(h5, "events/away", FileAccess(tmp_path / "file.rtdc", "any"))
     with h5py.File(tmp_path / "gone.rtdc", "w") as other:
         other["x"] = 3
-    reach = Reach(tmp_path / "file.rtdc", "same-folder")
-    assert entry(h5, "events/away", reach)[()] == 3
-    reach.close()
+    access = FileAccess(tmp_path / "file.rtdc", "same-folder")
+    assert entry(h5, "events/away", access)[()] == 3
+    access.close()
     with h5py.File(tmp_path / "gone.rtdc", "a"):  # it is closed
         pass
 
@@ -81,7 +81,7 @@ def test_a_file_that_is_replaced_while_it_is_opened(h5, tmp_path, monkeypatch):
 
     monkeypatch.setattr("sparsemed.hdf5.opening.h5py.File", replace_first)
     with pytest.raises(OSError, match=r"file\.rtdc: was replaced by another file"):
-        Reach(path, "any").open(path)
+        FileAccess(path, "any").open(path)
 
 
 def test_attributes_are_those_of_h5py(h5):
@@ -93,15 +93,15 @@ def test_attributes_are_those_of_h5py(h5):
 LOOK = """
 import sys
 from sparsemed.hdf5.entries import entry
-from sparsemed.hdf5.reach import Reach
+from sparsemed.hdf5.file_access import FileAccess
 
 for basins in ("any", "same-folder"):
-    reach = Reach(sys.argv[1], basins)
+    access = FileAccess(sys.argv[1], basins)
     try:
-        print(entry(reach.open_own(), "image", reach)[0, 0, 0])
+        print(entry(access.open_own(), "image", access)[0, 0, 0])
     except ValueError as error:
         print(error)
-    reach.close()
+    access.close()
 """
 
 

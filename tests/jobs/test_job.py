@@ -70,7 +70,7 @@ def test_frames_are_passed_over_in_ranges_by_others(path, tmp_path):
     ):
         job.process(fractions.append)
         np.testing.assert_array_equal(job.sample.numbers, sample.numbers)
-        np.testing.assert_array_equal(job.sample.images, sample.images)
+        np.testing.assert_array_equal(job.sample.frames, sample.frames)
     assert not differences(alone, apart)
     assert fractions[0] == 0
     assert fractions[-1] == 1
@@ -79,7 +79,7 @@ def test_frames_are_passed_over_in_ranges_by_others(path, tmp_path):
         BackgroundSparseMed(images(), apart, kernel_size=5, executor=pool, ranges=3) as job,
     ):
         job.process_approach()
-        np.testing.assert_array_equal(job.sample.images, sample.images)
+        np.testing.assert_array_equal(job.sample.frames, sample.frames)
     for wrong in ({"executor": 4}, {"ranges": 0}):
         with pytest.raises((TypeError, ValueError), match=r"^(executor|ranges) must be a"):
             BackgroundSparseMed(path, apart, **wrong)

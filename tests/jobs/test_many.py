@@ -17,8 +17,8 @@ from parity.compare import differences
 
 import sparsemed
 from sparsemed import BackgroundWarning, FileResult, compute_files
-from sparsemed.engines.errors import EngineError
-from sparsemed.jobs.watching import Shares
+from sparsemed.executors.tasks import ExecutorError
+from sparsemed.jobs.shares import Shares
 
 distributed = pytest.importorskip("distributed")
 
@@ -168,16 +168,16 @@ def test_a_warning_that_is_made_an_error_fails_one_measurement(tmp_path):
     assert result.error.startswith(f"{tmp_path / 'a.rtdc'}: kernel_size 200 is more than the 24")
 
 
-@pytest.mark.parametrize("engine", ["threads", "processes", "dask"])
-def test_the_same_files_come_of_any_engine(night, here, request, engine):
+@pytest.mark.parametrize("kind", ["threads", "processes", "dask"])
+def test_the_same_files_come_of_any_engine(night, here, request, kind):
     told = []
-    output = night.parent / engine  # as far away from the measurements as those of one machine
-    if engine == "dask":
+    output = night.parent / kind  # as far away from the measurements as those of one machine
+    if kind == "dask":
         executor = request.getfixturevalue("client")
     else:
         spawn = {"mp_context": multiprocessing.get_context("spawn")}
-        pool = ThreadPoolExecutor if engine == "threads" else ProcessPoolExecutor
-        executor = pool(2, **(spawn if engine == "processes" else {}))
+        pool = ThreadPoolExecutor if kind == "threads" else ProcessPoolExecutor
+        executor = pool(2, **(spawn if kind == "processes" else {}))
     results = list(compute_files(night, output, executor=executor, progress=told.append, **OPTIONS))
     check_night(results)
     check_same(output, here)
@@ -185,7 +185,7 @@ def test_the_same_files_come_of_any_engine(night, here, request, engine):
     assert told == sorted(told)
     again = compute_files(night, output, executor=executor, **OPTIONS)
     assert sorted(result.status for result in again) == ["failed"] + 19 * ["skipped"]
-    if engine != "dask":
+    if kind != "dask":
         executor.shutdown()
 
 
@@ -283,7 +283,7 @@ def test_a_lost_scheduler_ends_it_and_the_next_run_goes_on(night, here, tmp_path
         scheduler.kill()
         listening.join(60)
         client.close(timeout=1)
-    assert isinstance(listening.error, EngineError)
+    assert isinstance(listening.error, ExecutorError)
     assert f"the Dask scheduler at {address}" in str(listening.error)
     assert listening.found == []
     (tmp_path / "go").touch()

@@ -8,14 +8,14 @@ import pytest
 from jobs.measurements import measure
 
 from sparsemed.jobs import summary as module
-from sparsemed.jobs.carrying_out import Order, carry_out
+from sparsemed.jobs.carrying_out import RunOptions, carry_out
 from sparsemed.jobs.selection import choose_runs
 from sparsemed.jobs.shards import Shard, take_shard
 from sparsemed.jobs.summary import COLUMNS, Summary
 from sparsemed.parameters import Parameters
 from sparsemed.storage import disk
 
-ORDER = Order(Parameters(kernel_size=7), thumbnails=True)
+ORDER = RunOptions(Parameters(kernel_size=7), thumbnails=True)
 
 
 @pytest.fixture

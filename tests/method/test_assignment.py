@@ -21,26 +21,26 @@ def test_steps_are_found_again(seed, count, split_time, dtype):
     time = np.cumsum(rng.exponential(0.1, count)).astype(dtype)  # sparse at times, and dense
     time -= time[0]
     steps = step_times(time, split_time)
-    kept = steps[rng.random(len(steps)) < 0.8]
-    if not len(kept):
+    kept_times = steps[rng.random(len(steps)) < 0.8]
+    if not len(kept_times):
         return
-    index = assign_frames(time, kept, split_time)
-    found = find_steps(time, index, len(kept), split_time)
+    index = assign_frames(time, kept_times, split_time)
+    found = find_steps(time, index, len(kept_times), split_time)
     assert found.dtype == steps.dtype
     assert set(found) <= set(steps)
     np.testing.assert_array_equal(assign_frames(time, found, split_time), index)
     # Where frames lie apart, images of several steps end at the same frame.
     reach = np.diff(time).max() if len(time) > 1 else 0
-    assert np.all(np.abs(found - kept)[:-1] <= 2 * reach + split_time)
+    assert np.all(np.abs(found - kept_times)[:-1] <= 2 * reach + split_time)
 
 
 def test_steps_of_evenly_spaced_frames_are_exact_but_for_the_last():
     time = np.arange(500) / 50
     steps = step_times(time, 0.5)
-    kept = steps[np.random.default_rng(0).random(len(steps)) < 0.7]
-    found = find_steps(time, assign_frames(time, kept, 0.5), len(kept), 0.5)
-    np.testing.assert_array_equal(found[:-1], kept[:-1])
-    assert found[-1] == kept[-2] + 0.5
+    kept_times = steps[np.random.default_rng(0).random(len(steps)) < 0.7]
+    found = find_steps(time, assign_frames(time, kept_times, 0.5), len(kept_times), 0.5)
+    np.testing.assert_array_equal(found[:-1], kept_times[:-1])
+    assert found[-1] == kept_times[-2] + 0.5
 
 
 @pytest.mark.parametrize("change", ["time", "frames", "order", "split_time", "too many"])

@@ -68,6 +68,6 @@ def test_a_lack_of_memory_is_blamed_on_an_argument(monkeypatch, where, options, 
         raise MemoryError("Unable to allocate 5 GiB")
 
     monkeypatch.setattr(f"sparsemed.{where}", too_much)
-    begin = r"^images: 100 frames of 80 × 400 pixels do not fit into memory \(Unable .* GiB\): "
+    begin = r"^frames: 100 frames of 80 × 400 pixels do not fit into memory \(Unable .* GiB\): "
     with pytest.raises(ValueError, match=begin + message):
         compute_background(IMAGES, np.arange(100) / 10, **options)

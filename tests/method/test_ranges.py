@@ -57,7 +57,7 @@ class Blocks(ArrayFrames):
         assert num_cpus == 1
         yield PartFrames(self, begin, end)
 
-    def send(self, begin, end):
+    def open_part(self, begin, end):
         return partial(self.part, begin, end)
 
 
@@ -98,7 +98,7 @@ def test_the_same_bits_for_any_number_of_ranges(case, ranges):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "HELD_BYTES", 2000)  # lest each range have room for millions
         whole = compute(frames, planned, 1)
-        apart = RangedScan(None, frames.send, ranges, 1)
+        apart = RangedScan(None, frames.open_part, ranges, 1)
         frames.blocks_read.clear()
         same(whole, compute(frames, planned, 1, fractions.append, apart))
     assert fractions == sorted(fractions)
@@ -264,7 +264,7 @@ def test_workers_of_a_cluster(path, expected, cluster):
 
 @contextmanager
 def killing_its_process(path, flag, begin, end, num_cpus):
-    """Open frames as `send_measurement` does, and be killed once while some are read."""
+    """Open frames as `measurement_part` does, and be killed once while some are read."""
     from sparsemed.rtdc.inputs import _open_part
 
     with _open_part(path, "any", "one", begin, end, num_cpus) as frames:
@@ -283,11 +283,13 @@ def killing_its_process(path, flag, begin, end, num_cpus):
 def test_a_worker_is_killed_in_the_middle(path, expected, cluster, tmp_path):
     flag = str(tmp_path / "killed")
 
-    def send(begin, end):
+    def open_part(begin, end):
         return partial(killing_its_process, path, flag, begin, end)
 
     planned = plan(TIME, Parameters(**OPTIONS))
-    found = compute(ArrayFrames(ARRAY), planned, 1, scanning=RangedScan(cluster, send, 6, None))
+    found = compute(
+        ArrayFrames(ARRAY), planned, 1, scanning=RangedScan(cluster, open_part, 6, None)
+    )
     assert os.path.exists(flag)
     np.testing.assert_array_equal(found.series, expected.series, strict=True)
     np.testing.assert_array_equal(found.offsets, expected.offsets, strict=True)
@@ -296,7 +298,7 @@ def test_a_worker_is_killed_in_the_middle(path, expected, cluster, tmp_path):
 def test_errors_of_ranges_are_those_of_the_measurement(path, tmp_path, cluster):
     images = ARRAY.astype(np.float32)
     images[2345, 3, 4] = 0.5
-    message = r"^images\[1500:3000\]: frame 845 holds 0.5; images of dtype float32 must be whole"
+    message = r"^frames\[1500:3000\]: frame 845 holds 0.5; images of dtype float32 must be whole"
     with ThreadPoolExecutor(2) as pool, pytest.raises(TypeError, match=message):
         compute_background(images, TIME, executor=pool, ranges=2)
 
@@ -323,8 +325,8 @@ def test_workers_that_see_another_file(path, tmp_path, monkeypatch):
     scan_part = ranges_module._scan_part
 
     def elsewhere(task, num_cpus):
-        opening = partial(task.opening.func, other, *task.opening.args[1:])
-        return scan_part(task._replace(opening=opening), num_cpus)
+        open_frames = partial(task.open_frames.func, other, *task.open_frames.args[1:])
+        return scan_part(task._replace(open_frames=open_frames), num_cpus)
 
     monkeypatch.setattr(ranges_module, "_scan_part", elsewhere)
     with pytest.raises(ValueError, match="all workers must see the same files under the same pa"):

@@ -119,7 +119,7 @@ def test_equals_brute_force(case):
     with pytest.MonkeyPatch.context() as patch:
         hold(patch, frames, held)
         found = scan(
-            frames, starts, length, with_bands=with_bands, num_cpus=1, report=reports.append
+            frames, starts, length, with_bands=with_bands, num_cpus=1, progress=reports.append
         )
     series = [np.sort(images[start : start + length], axis=0)[length // 2] for start in starts]
     np.testing.assert_array_equal(found.series, np.array(series), strict=True)
@@ -150,7 +150,7 @@ def test_memory_does_not_grow_with_the_measurement(with_bands, threads, held, mo
     frames = WatchedFrames(numbered(5000), block=16, blocks_at_once=3, threads=threads)
     hold(monkeypatch, frames, held)
     starts = np.arange(0, 4900, 37)
-    scan(frames, starts, 100, with_bands=with_bands, num_cpus=1, report=lambda _: None)
+    scan(frames, starts, 100, with_bands=with_bands, num_cpus=1, progress=lambda _: None)
     assert room_of(frames) == largest_room(frames, 100, held) < 900
 
 
@@ -169,7 +169,7 @@ def test_frames_are_read_at_the_same_time(monkeypatch):
     frames = Patient(numbered(120), block=10, threads=3)
     hold(monkeypatch, frames, 60)
     starts = np.arange(0, 111)
-    found = scan(frames, starts, 10, with_bands=True, num_cpus=3, report=lambda _: None)
+    found = scan(frames, starts, 10, with_bands=True, num_cpus=3, progress=lambda _: None)
     np.testing.assert_array_equal(
         found.series, [np.sort(frames.images[s : s + 10], axis=0)[5] for s in starts]
     )
@@ -179,7 +179,7 @@ def test_heavy_batches_are_read_by_fewer_threads(monkeypatch):
     frames = WatchedFrames(numbered(400), block=10, threads=8)
     monkeypatch.setattr(scan_module, "AHEAD_BYTES", 35 * frames.images[0].nbytes)
     hold(monkeypatch, frames, 60)
-    scan(frames, np.arange(0, 390, 9), 10, with_bands=True, num_cpus=8, report=lambda _: None)
+    scan(frames, np.arange(0, 390, 9), 10, with_bands=True, num_cpus=8, progress=lambda _: None)
     assert frames.buffers.popitem()[1] == 60 + 3 * 10
 
 
@@ -192,7 +192,7 @@ def test_frames_between_windows_are_read_for_bands_only(with_bands):
         10,
         with_bands=with_bands,
         num_cpus=None,
-        report=lambda _: None,
+        progress=lambda _: None,
     )
     assert len(frames.buffers) == (2 if with_bands else 1)  # they do not take the room of others
     every_block = [(i, i + 10) for i in range(0, 100, 10)]
@@ -201,10 +201,10 @@ def test_frames_between_windows_are_read_for_bands_only(with_bands):
 
 def test_blocks_are_read_together():
     frames = WatchedFrames(numbered(100), block=10, blocks_at_once=4)
-    scan(frames, np.array([25, 85]), 15, with_bands=True, num_cpus=1, report=lambda _: None)
+    scan(frames, np.array([25, 85]), 15, with_bands=True, num_cpus=1, progress=lambda _: None)
     assert frames.reads == [(0, 40), (40, 80), (80, 100)]
     frames.reads.clear()
-    scan(frames, np.array([15, 85]), 15, with_bands=False, num_cpus=1, report=lambda _: None)
+    scan(frames, np.array([15, 85]), 15, with_bands=False, num_cpus=1, progress=lambda _: None)
     assert frames.reads == [(10, 30), (80, 100)]
 
 
@@ -229,7 +229,7 @@ def test_files_and_threads_are_gone_after_an_error(threads):
     frames = Broken(numbered(40), block=10, threads=threads)
     before = threading.active_count()
     with pytest.raises(OSError, match=r"^broken$"):
-        scan(frames, np.arange(30), 5, with_bands=True, num_cpus=1, report=lambda _: None)
+        scan(frames, np.arange(30), 5, with_bands=True, num_cpus=1, progress=lambda _: None)
     assert frames.closed
     assert threading.active_count() == before
 
@@ -247,7 +247,7 @@ def test_reads_that_wait_are_given_up_after_an_error():
     frames = Slow(numbered(100), block=10, threads=2)
     threading.Timer(1, may_end.set).start()  # well after the error
     with pytest.raises(OSError, match=r"^broken$"):
-        scan(frames, np.arange(90), 5, with_bands=True, num_cpus=2, report=lambda _: None)
+        scan(frames, np.arange(90), 5, with_bands=True, num_cpus=2, progress=lambda _: None)
     # Four are under way: one is broken, one or two are being read, and the last one waits for
     # its turn in vain.
     assert {*frames.reads} <= {(10, 20), (20, 30)}
@@ -277,7 +277,7 @@ def test_equal_windows_are_computed_once(kernel_calls):
         10,
         with_bands=False,
         num_cpus=3,
-        report=lambda _: None,
+        progress=lambda _: None,
     )
     assert kernel_calls == [3]
     np.testing.assert_array_equal(found.series, images[[5, 20, 5, 5, 20, 7]])
@@ -290,7 +290,7 @@ def test_windows_are_computed_together_when_there_is_no_more_room(
     frames = WatchedFrames(numbered(100), block=5)
     hold(monkeypatch, frames, 40)
     starts = np.concatenate([np.arange(0, 60), np.arange(88, 91)])
-    found = scan(frames, starts, 10, with_bands=with_bands, num_cpus=3, report=lambda _: None)
+    found = scan(frames, starts, 10, with_bands=with_bands, num_cpus=3, progress=lambda _: None)
     # There is room for 50 frames, those being read among them. At first it is full with the
     # frames before 50; those from 40 on stay, as windows begin at 41 to 49.
     assert kernel_calls == [41, 22]
@@ -301,7 +301,7 @@ def test_frames_of_no_window_take_no_room(kernel_calls, monkeypatch):
     frames = WatchedFrames(numbered(1000), block=5)
     hold(monkeypatch, frames, 40)
     starts = np.arange(3, 1000, 250)  # each is in two blocks
-    scan(frames, starts, 5, with_bands=True, num_cpus=3, report=lambda _: None)
+    scan(frames, starts, 5, with_bands=True, num_cpus=3, progress=lambda _: None)
     assert kernel_calls == [4]
 
 
@@ -312,7 +312,7 @@ def test_no_thread_to_be_had(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", refuse)
     frames = WatchedFrames(numbered(40), block=8)
     with pytest.raises(OSError, match=r"^no thread can be started .*; use a smaller num_cpus$"):
-        scan(frames, np.array([5]), 10, with_bands=False, num_cpus=3, report=lambda _: None)
+        scan(frames, np.array([5]), 10, with_bands=False, num_cpus=3, progress=lambda _: None)
 
 
 def test_a_pool_that_takes_nothing_any_more(monkeypatch):
@@ -329,5 +329,5 @@ def test_a_pool_that_takes_nothing_any_more(monkeypatch):
             super()._read(start, stop, out)
 
     frames = Slow(numbered(80), block=8)
-    found = scan(frames, np.array([5]), 10, with_bands=True, num_cpus=3, report=lambda _: None)
+    found = scan(frames, np.array([5]), 10, with_bands=True, num_cpus=3, progress=lambda _: None)
     np.testing.assert_array_equal(found.series[0], np.sort(frames.images[5:15], axis=0)[5])

@@ -19,7 +19,7 @@ from sparsemed.quality import (
     take_sample,
     wall_noise,
 )
-from sparsemed.quality.cures import longer, shorter
+from sparsemed.quality.advice import longer, shorter
 from sparsemed.quality.finding import percent
 from sparsemed.quality.light import grey_range
 from sparsemed.quality.sample import sample_numbers, spread
@@ -123,7 +123,7 @@ def test_the_wall_is_as_high_as_offsets_say():
     background = background_of(images, offset_rows=6)
     sample = take_sample(background, images)
     noise = wall_noise(background, sample)
-    np.testing.assert_allclose(noise.before, sample.images[:, :6].std(axis=(1, 2)))
+    np.testing.assert_allclose(noise.before, sample.frames[:, :6].std(axis=(1, 2)))
     assert np.median(noise.after) < 2
     of_usual = dataclasses.replace(background, offset_rows=20)
     assert np.median(wall_noise(of_usual, sample).after) > 20
@@ -365,7 +365,7 @@ def test_a_sample_is_of_the_first_to_the_last_frame(demo):
     assert numbers.tolist() == [0, 333, 666, 1000, 1333, 1666, 1999]
     with h5py.File(demo("plain")) as h5:
         np.testing.assert_array_equal(images, h5["events/image"][numbers])
-    assert len(take_sample(background, images=np.zeros((2000, 80, 320))).numbers) == 48
+    assert len(take_sample(background, frames=np.zeros((2000, 80, 320))).numbers) == 48
 
 
 def test_a_sample_of_mapped_images(real, tmp_path):
@@ -373,7 +373,7 @@ def test_a_sample_of_mapped_images(real, tmp_path):
     background.save(tmp_path / "out.rtdc")
     again = compute_background(tmp_path / "out.rtdc", kernel_size=10)
     found, expected = take_sample(again), take_sample(background)
-    np.testing.assert_array_equal(found.images, expected.images)
+    np.testing.assert_array_equal(found.frames, expected.frames)
 
 
 def test_no_sample_without_frames(demo, tmp_path, warned):
@@ -384,7 +384,7 @@ def test_no_sample_without_frames(demo, tmp_path, warned):
     assert take_sample(gone) is None
     assert "gone.rtdc" in warned()[-1]
     assert {"noise", "channel"}.isdisjoint(judged(gone))
-    with pytest.raises(ValueError, match=r"images: the background is of \(300, 44, 50\) frames"):
+    with pytest.raises(ValueError, match=r"frames: the background is of \(300, 44, 50\) frames"):
         take_sample(background, images[1:])
 
 

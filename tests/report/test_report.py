@@ -302,7 +302,7 @@ def test_a_page_is_replaced_but_no_other_file(demo, shown, tmp_path):
     page = tmp_path / "page.html"
     write_report(background, page)
     before = page.read_bytes()
-    with pytest.raises(ValueError, match="images"):
+    with pytest.raises(ValueError, match=r"^frames: "):
         write_report(background, page, np.zeros((3, 80, 320), np.uint8))
     assert page.read_bytes() == before
     page.write_text("<!DOCTYPE html><title>old</title>")
@@ -623,7 +623,7 @@ def test_what_the_page_says_of_a_background_in_the_file(demo, tmp_path, warned):
         del h5.attrs["imaging:frame rate"]
     offsets = background.offsets[sample.numbers, None, None]
     left = [
-        np.abs(sample.images - np.float64(image) - added).mean()
+        np.abs(sample.frames - np.float64(image) - added).mean()
         for image, added in ((stored[sample.numbers], 0), (background[sample.numbers], offsets))
     ]
 

@@ -10,7 +10,7 @@ from sparsemed.demo import make_measurement
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.basins import file_record, internal_record, store_record
 from sparsemed.rtdc.info import BasinFacts, info
-from sparsemed.rtdc.stored import stored_parameters
+from sparsemed.rtdc.stored_backgrounds import stored_parameters
 
 
 @pytest.fixture

@@ -22,16 +22,16 @@ class Shares:
     ----------
     runs : sequence of Run
         A run counts by the size of its file.
-    report : callable
+    progress : callable
         Gets the fraction of all.
     """
 
-    def __init__(self, runs: Sequence[Run], report: Progress) -> None:
+    def __init__(self, runs: Sequence[Run], progress: Progress) -> None:
         self.sizes = [size_of(run) for run in runs]
         self._all = sum(self.sizes)
         self._done = [0.0] * len(runs)
         self._sum = 0.0
-        self._report = report
+        self._progress = progress
         self._one = threading.Lock()
 
     def note(self, number: int, part: float) -> None:
@@ -40,4 +40,4 @@ class Shares:
             more = max(0.0, part - self._done[number])
             self._done[number] += more
             self._sum += more * self.sizes[number]
-            self._report(min(1.0, self._sum / self._all))
+            self._progress(min(1.0, self._sum / self._all))

@@ -12,9 +12,9 @@ from time import monotonic, sleep
 
 import pytest
 
-from sparsemed.engines import pool as pools
-from sparsemed.engines.errors import EngineError
-from sparsemed.engines.rounds import check_engine, finished, worker_count
+from sparsemed.executors import pool as pools
+from sparsemed.executors.rounds import as_completed, check_executor, worker_count
+from sparsemed.executors.tasks import ExecutorError
 from sparsemed.kernels.cores import available_cores
 from sparsemed.version import __version__
 
@@ -37,7 +37,7 @@ def work(task, num_cpus):
 def test_without_an_engine_tasks_are_done_one_by_one_as_they_are_asked_for():
     made = []
     tasks = (made.append(name) or name for name in ("a", "fail", "b"))
-    outcomes = finished(None, work, tasks, 3)
+    outcomes = as_completed(None, work, tasks, 3)
     assert next(outcomes).value == ("a", 3, os.getpid())
     assert made == ["a"]
     failed, last = outcomes
@@ -48,20 +48,20 @@ def test_without_an_engine_tasks_are_done_one_by_one_as_they_are_asked_for():
 
 def test_a_pool_of_processes():
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        check_engine(pool)
+        check_executor(pool)
         assert worker_count(pool) == 2
-        outcomes = {each.number: each for each in finished(pool, work, [1, "fail", 3, 4, 5, 6])}
+        outcomes = {each.number: each for each in as_completed(pool, work, [1, "fail", 3, 4, 5, 6])}
         assert [outcomes[i].value[0] for i in (0, 2, 3, 4, 5)] == [1, 3, 4, 5, 6]
         assert isinstance(outcomes[1].error, TimeoutError)
         share = max(1, available_cores() // 2)
         assert {outcomes[i].value[1] for i in (0, 2, 3)} == {share}
         assert os.getpid() not in {outcomes[i].value[2] for i in (0, 2, 3)}
 
-        (outcome,) = finished(pool, work, ["die"])
+        (outcome,) = as_completed(pool, work, ["die"])
         message = r"and the pool is broken \(.*\); run again, with a new one$"
         assert re.search(message, str(outcome.error))
-        with pytest.raises(EngineError, match=message):
-            list(finished(pool, work, [1]))
+        with pytest.raises(ExecutorError, match=message):
+            list(as_completed(pool, work, [1]))
 
 
 def test_tasks_are_made_as_they_are_needed_and_called_off_when_nobody_asks():
@@ -74,7 +74,7 @@ def test_tasks_are_made_as_they_are_needed_and_called_off_when_nobody_asks():
 
     tasks = (made.append(i) or i for i in range(1000))
     with ThreadPoolExecutor(2) as pool:
-        outcomes = finished(pool, wait, tasks)
+        outcomes = as_completed(pool, wait, tasks)
         may_end.set()
         next(outcomes)
         outcomes.close()
@@ -93,19 +93,19 @@ def test_an_executor_of_another_kind():
             return future
 
     assert worker_count(Remote()) == 3
-    assert [each.value[:2] for each in finished(Remote(), work, ["a"])] == [("a", None)]
-    assert [each.value[:2] for each in finished(Remote(), work, ["a"], 2)] == [("a", 2)]
+    assert [each.value[:2] for each in as_completed(Remote(), work, ["a"])] == [("a", None)]
+    assert [each.value[:2] for each in as_completed(Remote(), work, ["a"], 2)] == [("a", 2)]
 
 
 @pytest.mark.parametrize("thing", ["tcp://127.0.0.1:8786", 4, ThreadPoolExecutor])
 def test_what_is_no_engine(thing):
     with pytest.raises(TypeError, match=r"^executor must be a concurrent.futures.Executor or a "):
-        check_engine(thing)
+        check_executor(thing)
 
 
 def test_workers_of_another_version(monkeypatch):
     with ThreadPoolExecutor(1) as pool:
-        (outcome,) = finished(pool, work, ["a"])
+        (outcome,) = as_completed(pool, work, ["a"])
         assert outcome.error is None
         at_worker = pools._at_worker
 
@@ -113,40 +113,40 @@ def test_workers_of_another_version(monkeypatch):
             return at_worker(work, task, num_cpus, "99.0")
 
         monkeypatch.setattr(pools, "_at_worker", sent_by_another)
-        (outcome,) = finished(pool, work, ["a"])
+        (outcome,) = as_completed(pool, work, ["a"])
     assert str(outcome.error) == (
         f"a worker has sparsemed {__version__}, but 99.0 is needed; install that there"
     )
 
 
 def test_a_cluster(cluster, monkeypatch):
-    check_engine(cluster)
+    check_executor(cluster)
     assert worker_count(cluster) == 2
-    outcomes = {each.number: each for each in finished(cluster, work, [1, "fail", 3, 4, 5, 6])}
+    outcomes = {each.number: each for each in as_completed(cluster, work, [1, "fail", 3, 4, 5, 6])}
     assert [outcomes[i].value[:2] for i in (0, 2, 3, 4, 5)] == [(i, 2) for i in (1, 3, 4, 5, 6)]
     assert isinstance(outcomes[1].error, TimeoutError)
-    assert [each.value[:2] for each in finished(cluster, work, ["a"], 1)] == [("a", 1)]
+    assert [each.value[:2] for each in as_completed(cluster, work, ["a"], 1)] == [("a", 1)]
 
-    monkeypatch.setattr("sparsemed.engines.dask_cluster.__version__", "99.0")
+    monkeypatch.setattr("sparsemed.executors.dask_cluster.__version__", "99.0")
     message = rf"^the worker at tcp://.* has sparsemed {__version__}, but 99.0 is needed; install"
-    with pytest.raises(EngineError, match=message):
-        check_engine(cluster)
+    with pytest.raises(ExecutorError, match=message):
+        check_executor(cluster)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nobody is killed like that here")
 def test_a_worker_of_a_cluster_is_killed(cluster, tmp_path):
     tasks = [("once", tmp_path / "died"), *range(6)]
-    outcomes = {each.number: each for each in finished(cluster, work, tasks)}
+    outcomes = {each.number: each for each in as_completed(cluster, work, tasks)}
     assert {number: each.error for number, each in outcomes.items()} == dict.fromkeys(range(7))
     assert (tmp_path / "died").exists()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nobody is killed like that here")
 def test_a_task_that_kills_its_workers(cluster, monkeypatch):
-    monkeypatch.setattr("sparsemed.engines.rounds.MOST_LOSSES", 2)
-    outcomes = {each.number: each for each in finished(cluster, work, ["a", "die", "b"])}
+    monkeypatch.setattr("sparsemed.executors.rounds.MOST_LOSSES", 2)
+    outcomes = {each.number: each for each in as_completed(cluster, work, ["a", "die", "b"])}
     assert outcomes[0].error is outcomes[2].error is None
-    assert isinstance(outcomes[1].error, EngineError)
+    assert isinstance(outcomes[1].error, ExecutorError)
     assert str(outcomes[1].error) == (
         "2 workers were lost one after the other while they did the same task; have they enough "
         "memory?"
@@ -169,22 +169,26 @@ def test_workers_without_sparsemed_and_a_scheduler_that_ends(tmp_path):
     try:
         with Client(scheduler_file=str(address), timeout=30) as client:
             client.wait_for_workers(2, timeout=30)
-            with pytest.raises(EngineError, match=r"^the worker at tcp://.* has no sparsemed \("):
-                check_engine(client)
+            with pytest.raises(ExecutorError, match=r"^the worker at tcp://.* has no sparsemed \("):
+                check_executor(client)
             others[1].kill()
             while worker_count(client) > 1:
                 sleep(0.05)
-            check_engine(client)
+            check_executor(client)
 
-            outcomes = finished(client, work, ["a", "wait"])
+            outcomes = as_completed(client, work, ["a", "wait"])
             assert next(outcomes).value[0] == "a"
             scheduler.kill()
             began = monotonic()
-            with pytest.raises(EngineError, match=r"^the Dask scheduler at tcp://.* cannot be rea"):
+            with pytest.raises(
+                ExecutorError, match=r"^the Dask scheduler at tcp://.* cannot be rea"
+            ):
                 list(outcomes)
             assert monotonic() - began < 15
-            with pytest.raises(EngineError, match=r"^the Dask scheduler at tcp://.* cannot be rea"):
-                check_engine(client)
+            with pytest.raises(
+                ExecutorError, match=r"^the Dask scheduler at tcp://.* cannot be rea"
+            ):
+                check_executor(client)
     finally:
         for process in (scheduler, *others):
             process.kill()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from sparsemed import missing
-from sparsemed.missing import how_to_install
+from sparsemed.install_hint import how_to_install
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="quotes of another shell")

@@ -14,10 +14,10 @@ from sparsemed.printable import printable
 from sparsemed.storage.stored import LocalBytes, file_state
 
 Policy = Literal["off", "same-folder", "any"]
-"""Which other files a measurement may lead to; see `Reach`."""
+"""Which other files a measurement may lead to; see `FileAccess`."""
 
 MISSING = "which does not exist"
-"""What `Reach.refusal` says of a file that is not there."""
+"""What `FileAccess.refusal` says of a file that is not there."""
 
 MOST_FILES = 250
 """Other files that a measurement may lead to."""
@@ -38,7 +38,7 @@ def check_policy(basins: str) -> None:
         raise ValueError(f"basins must be one of {known}, got {basins!r}")
 
 
-class Reach:
+class FileAccess:
     """A file, the other files that it may lead to, and those of all these that are open.
 
     All are opened for reading. Others stay as they are: a change that was interrupted is undone

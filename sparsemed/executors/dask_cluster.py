@@ -2,13 +2,21 @@
 
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import suppress
-from time import monotonic
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from sparsemed.engines.errors import EngineError, LostError, require_version, too_many_losses
-from sparsemed.engines.tasks import Place, Work
+from sparsemed.executors.tasks import (
+    ExecutorError,
+    LostError,
+    Place,
+    Work,
+    require_version,
+    too_many_losses,
+)
+from sparsemed.progress import Progress
 from sparsemed.version import __version__
 
 PATIENCE = 1.0
@@ -17,6 +25,10 @@ PATIENCE = 1.0
 
 FETCH_SECONDS = 10.0
 """Seconds for which a result may be on its way before is looked whether its worker is there."""
+
+
+MESSAGE_SECONDS = 0.5
+"""Seconds between two messages of a worker on how far its task has come."""
 
 
 class DaskCluster:
@@ -53,15 +65,15 @@ class DaskCluster:
             raise self._lost() from error
         for worker, found in versions.items():
             if isinstance(found, ImportError):
-                raise EngineError(f"the worker at {worker} has no sparsemed ({found})")
+                raise ExecutorError(f"the worker at {worker} has no sparsemed ({found})")
             if isinstance(found, BaseException):
-                raise EngineError(f"the worker at {worker} cannot be asked ({found!r})")
+                raise ExecutorError(f"the worker at {worker} cannot be asked ({found!r})")
             require_version(f"the worker at {worker}", found, __version__)
 
-    def look(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:  # noqa: D102 (Crew's)
+    def free_workers(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:  # noqa: D102 (Workers's)
         self.require_scheduler()
-        if not self.known or monotonic() - self.last_look >= PATIENCE:
-            self.known, self.last_look = self.workers(), monotonic()
+        if not self.known or time.monotonic() - self.last_look >= PATIENCE:
+            self.known, self.last_look = self.workers(), time.monotonic()
         workers = self.known
         free: list[Place] = [worker for worker in workers if worker not in taken]
         self.had_workers |= bool(workers)
@@ -89,7 +101,7 @@ class DaskCluster:
                 workers=place and [place],
             )
 
-    def result(self, future: Any, place: Place) -> Any:  # noqa: D102 (Crew's)
+    def result(self, future: Any, place: Place) -> Any:  # noqa: D102 (Workers's)
         from distributed import KilledWorker
 
         while True:
@@ -105,13 +117,13 @@ class DaskCluster:
                 if place is not None and place not in self.workers():
                     raise LostError from None
 
-    def call_off(self, futures: list[Any]) -> None:  # noqa: D102 (Crew's)
+    def cancel(self, futures: list[Any]) -> None:  # noqa: D102 (Workers's)
         if futures and self.client.status == "running":
             with suppress(Exception):  # no scheduler, no tasks
                 self.client.cancel(futures)
 
-    def _lost(self) -> EngineError:
-        return EngineError(f"{self.name} cannot be reached any more")
+    def _lost(self) -> ExecutorError:
+        return ExecutorError(f"{self.name} cannot be reached any more")
 
 
 _turns: dict[str, threading.Lock] = {}
@@ -141,7 +153,37 @@ def this_worker() -> Any | None:
         return None
 
 
-def is_client(engine: Any) -> bool:
-    """Whether an engine is a client of Dask's; whoever has one has imported that."""
+def is_client(executor: Any) -> bool:
+    """Whether an executor is a client of Dask's; whoever has one has imported that."""
     distributed = sys.modules.get("distributed")
-    return distributed is not None and isinstance(engine, distributed.Client)
+    return distributed is not None and isinstance(executor, distributed.Client)
+
+
+@contextmanager
+def subscribe(executor: Any, topic: str, note: Callable[[int, float], None]) -> Iterator[None]:
+    """Have noted which part of a task, by its number, is done, where workers can tell."""
+    if not hasattr(executor, "subscribe_topic"):
+        yield
+        return
+    executor.subscribe_topic(topic, lambda event: note(*event[1]))
+    try:
+        yield
+    finally:
+        with suppress(Exception):  # the scheduler may be gone
+            executor.unsubscribe_topic(topic)
+
+
+def notify(topic: str, number: int) -> Progress | None:
+    """Return what tells who listens how far a task has come, where this is a worker of Dask's."""
+    worker = this_worker()
+    if worker is None:
+        return None
+    last = time.monotonic()
+
+    def tell(part: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= MESSAGE_SECONDS:
+            last = time.monotonic()
+            worker.log_event(topic, [number, part])
+
+    return tell

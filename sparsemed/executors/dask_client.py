@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sparsemed.engines.rounds import check_engine
+from sparsemed.executors.rounds import check_executor
+from sparsemed.install_hint import how_to_install
 from sparsemed.kernels.cores import check_num_cpus
-from sparsemed.missing import how_to_install
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def dask_client(where: str, num_cpus: int | None = None) -> Iterator[Any]:
             if not client.nthreads():
                 logger.warning("--dask %s: no workers yet; waiting for the first", where)
                 client.wait_for_workers(1)
-            check_engine(client)
+            check_executor(client)
             yield client
         finally:
             with suppress(Exception):  # the scheduler may be gone

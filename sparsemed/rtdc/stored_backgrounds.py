@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsemed.frames.opening import open_frames
 from sparsemed.hdf5.entries import Attributes, as_text
-from sparsemed.hdf5.reach import Policy
+from sparsemed.hdf5.file_access import Policy
 from sparsemed.method.assignment import find_steps
 from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.method.repeated import repeat

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparsemed import compute_background
-from sparsemed.method.falls import Falls, find_falls
+from sparsemed.method.time_reversals import TimeReversals, find_falls
 from sparsemed.quality import overall
 
 IMAGES = np.full((400, 40, 60), 90, np.uint8)
@@ -14,11 +14,11 @@ IMAGES += (np.arange(60) > 30).astype(np.uint8) * 20  # a channel that never cha
 @pytest.mark.parametrize(
     ("time", "expected"),
     [
-        ([0.0], Falls(0)),
-        ([0.0, 0.0, 1.0], Falls(0)),
-        ([0.0, 1.0, 0.5, 2.0], Falls(1, 2, 1.0, 0.5)),
-        ([0, 3, 1, 2, 0], Falls(2, 2, 3.0, 1.0)),
-        ([0.0, -1.0, -1.0, -2.0], Falls(2, 1, 0.0, -1.0, is_reversed=True)),
+        ([0.0], TimeReversals(0)),
+        ([0.0, 0.0, 1.0], TimeReversals(0)),
+        ([0.0, 1.0, 0.5, 2.0], TimeReversals(1, 2, 1.0, 0.5)),
+        ([0, 3, 1, 2, 0], TimeReversals(2, 2, 3.0, 1.0)),
+        ([0.0, -1.0, -1.0, -2.0], TimeReversals(2, 1, 0.0, -1.0, is_reversed=True)),
     ],
 )
 def test_where_time_falls(time, expected):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Falls:
+class TimeReversals:
     """Where the time of a frame is before that of the frame before it.
 
     Attributes
@@ -60,7 +60,7 @@ class Falls:
         )
 
 
-def find_falls(time: NDArray[Any]) -> Falls:
+def find_falls(time: NDArray[Any]) -> TimeReversals:
     """Find where time falls.
 
     Parameters
@@ -69,19 +69,19 @@ def find_falls(time: NDArray[Any]) -> Falls:
 
     Returns
     -------
-    Falls
+    TimeReversals
 
     Examples
     --------
     >>> find_falls(np.array([0.0, 1.0, 2.0, 0.0, 1.0, 2.0])).text
     'time falls at frame 3, from 2 s to 0 s'
     >>> find_falls(np.array([0.0, 0.0, 1.0]))
-    Falls(count=0, frame=0, before=0.0, after=0.0, is_reversed=False)
+    TimeReversals(count=0, frame=0, before=0.0, after=0.0, is_reversed=False)
     """
     falling = time[1:] < time[:-1]
     count = int(np.count_nonzero(falling))
     if not count:
-        return Falls(0)
+        return TimeReversals(0)
     first = int(np.argmax(falling)) + 1
     is_reversed = not np.any(time[1:] > time[:-1])
-    return Falls(count, first, float(time[first - 1]), float(time[first]), is_reversed)
+    return TimeReversals(count, first, float(time[first - 1]), float(time[first]), is_reversed)

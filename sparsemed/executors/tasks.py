@@ -1,4 +1,4 @@
-"""What engines do, and what comes of it."""
+"""Tasks, what comes of them, and what can go wrong with workers."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -19,7 +19,7 @@ class Finished(NamedTuple):
     value : object
         What the work returned.
     error : Exception or None
-        What it raised; an `EngineError` where the fault is that of the engine.
+        What it raised; an `ExecutorError` where the fault is that of the executor.
     """
 
     number: int
@@ -31,10 +31,10 @@ Place = str | None
 """Who has a task: the address of a worker of Dask's; workers of a pool have none."""
 
 
-class Crew(Protocol):
+class Workers(Protocol):
     """Workers of one kind or another, as who sends tasks out has to do with them."""
 
-    def look(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:
+    def free_workers(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:
         """Return which of the places that have a task are lost, and which can have one more."""
 
     def submit(self, place: Place, work: Work[Any], task: Any, num_cpus: int | None) -> Any:
@@ -45,11 +45,40 @@ class Crew(Protocol):
 
         Raises
         ------
-        EngineError
+        ExecutorError
             If the fault is not that of the task.
         LostError
             If the task was done, but its worker took the result along.
         """
 
-    def call_off(self, futures: list[Any]) -> None:
+    def cancel(self, futures: list[Any]) -> None:
         """Call off tasks that nobody waits for any more."""
+
+
+class ExecutorError(OSError):
+    """Workers or their scheduler are lost, or they are of another version."""
+
+
+class LostError(Exception):
+    """What a task returned was lost with its worker."""
+
+
+def too_many_losses(count: int) -> ExecutorError:
+    """Return the error of a task that has cost so many workers their lives."""
+    return ExecutorError(
+        f"{count} workers were lost one after the other while they did the same task; have they "
+        "enough memory?"
+    )
+
+
+def require_version(who: str, found: str, wanted: str) -> None:
+    """Check that a worker has the version of sparsemed that the one has who sends it work.
+
+    Raises
+    ------
+    ExecutorError
+        If it has another.
+    """
+    if found != wanted:
+        text = f"{who} has sparsemed {found}, but {wanted} is needed; install that there"
+        raise ExecutorError(text)

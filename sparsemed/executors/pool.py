@@ -3,8 +3,7 @@
 from concurrent.futures import BrokenExecutor, Executor
 from typing import Any
 
-from sparsemed.engines.errors import EngineError, require_version
-from sparsemed.engines.tasks import Place, Work
+from sparsemed.executors.tasks import ExecutorError, Place, Work, require_version
 from sparsemed.kernels.cores import available_cores
 from sparsemed.version import __version__
 
@@ -27,28 +26,28 @@ class Pool:
         is_local = hasattr(pool, "_max_workers")
         self.share = max(1, available_cores() // self.count) if is_local else None
 
-    def look(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:  # noqa: D102 (Crew's)
+    def free_workers(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:  # noqa: D102 (Workers's)
         return set(), [None] * (2 * self.count - len(taken))
 
-    def submit(  # noqa: D102 (Crew's)
+    def submit(  # noqa: D102 (Workers's)
         self,
         place: Place,  # noqa: ARG002
         work: Work[Any],
         task: Any,
-        num_cpus: int | None,  # noqa: ARG002
+        num_cpus: int | None,
     ) -> Any:
         try:
             return self.pool.submit(_at_worker, work, task, num_cpus or self.share, __version__)
         except BrokenExecutor as error:
             raise _broken(error) from error
 
-    def result(self, future: Any, place: Place) -> Any:  # noqa: ARG002, D102 (Crew's)
+    def result(self, future: Any, place: Place) -> Any:  # noqa: ARG002, D102 (Workers's)
         try:
             return future.result()
         except BrokenExecutor as error:
             raise _broken(error) from error
 
-    def call_off(self, futures: list[Any]) -> None:  # noqa: D102 (Crew's)
+    def cancel(self, futures: list[Any]) -> None:  # noqa: D102 (Workers's)
         for future in futures:
             future.cancel()
 
@@ -59,8 +58,8 @@ def _at_worker(work: Work[Any], task: Any, num_cpus: int | None, version: str) -
     return work(task, num_cpus)
 
 
-def _broken(error: BaseException) -> EngineError:
-    return EngineError(
+def _broken(error: BaseException) -> ExecutorError:
+    return ExecutorError(
         f"a worker of the pool ended before its task (killed, or out of memory?), and the pool is "
         f"broken ({error}); run again, with a new one"
     )

@@ -12,53 +12,61 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-from sparsemed.engines.dask_cluster import PATIENCE, DaskCluster, is_client
-from sparsemed.engines.errors import EngineError, LostError, too_many_losses
-from sparsemed.engines.pool import Pool, pool_size
-from sparsemed.engines.tasks import Crew, Finished, Place, Task, Work
+from sparsemed.executors.dask_cluster import PATIENCE, DaskCluster, is_client
+from sparsemed.executors.pool import Pool, pool_size
+from sparsemed.executors.tasks import (
+    ExecutorError,
+    Finished,
+    LostError,
+    Place,
+    Task,
+    Work,
+    Workers,
+    too_many_losses,
+)
 
 MOST_LOSSES = 4
 """Workers that may be lost over the same task before it is blamed for that."""
 
 
-def check_engine(engine: Any) -> None:
-    """Check that an engine can do work, and that its workers have this version of sparsemed.
+def check_executor(executor: Any) -> None:
+    """Check that an executor can do work, and that its workers have this version of sparsemed.
 
     Parameters
     ----------
-    engine : concurrent.futures.Executor, dask.distributed.Client or None
-        None is no engine: work is done here.
+    executor : concurrent.futures.Executor, dask.distributed.Client or None
+        None is no executor: work is done here.
 
     Raises
     ------
     TypeError
         If it is none of these, or a client that has to be awaited.
-    EngineError
+    ExecutorError
         If workers of Dask's have no sparsemed, or another version, or cannot be asked.
     """
-    if engine is None or (isinstance(engine, Executor) and not is_client(engine)):
+    if executor is None or (isinstance(executor, Executor) and not is_client(executor)):
         return
-    if not is_client(engine):
+    if not is_client(executor):
         raise TypeError(
             "executor must be a concurrent.futures.Executor or a dask.distributed.Client, "
-            f"got {engine!r}"
+            f"got {executor!r}"
         )
-    if engine.asynchronous:
+    if executor.asynchronous:
         raise TypeError("executor: this client has to be awaited; take Client(asynchronous=False)")
-    DaskCluster(engine).check_versions()
+    DaskCluster(executor).check_versions()
 
 
-def worker_count(engine: Any) -> int:
-    """Return how many tasks an engine does at the same time; at least 1."""
-    if engine is None:
+def worker_count(executor: Any) -> int:
+    """Return how many tasks an executor does at the same time; at least 1."""
+    if executor is None:
         return 1
-    if is_client(engine):
-        return max(1, len(DaskCluster(engine).workers()))
-    return pool_size(engine)
+    if is_client(executor):
+        return max(1, len(DaskCluster(executor).workers()))
+    return pool_size(executor)
 
 
-def finished(
-    engine: Any, work: Work[Task], tasks: Iterable[Task], num_cpus: int | None = None
+def as_completed(
+    executor: Any, work: Work[Task], tasks: Iterable[Task], num_cpus: int | None = None
 ) -> Generator[Finished, None, None]:
     """Have tasks done, and yield what comes of each as it finishes.
 
@@ -67,7 +75,7 @@ def finished(
 
     Parameters
     ----------
-    engine : concurrent.futures.Executor, dask.distributed.Client or None
+    executor : concurrent.futures.Executor, dask.distributed.Client or None
         None: one task after the other, here.
     work : callable
         ``work(task, num_cpus)``; a function that can be pickled, as must be tasks.
@@ -78,10 +86,10 @@ def finished(
 
     Raises
     ------
-    EngineError
+    ExecutorError
         If the scheduler of a cluster is lost.
     """
-    if engine is None:
+    if executor is None:
         for number, task in enumerate(tasks):
             try:
                 outcome = Finished(number, work(task, num_cpus))
@@ -89,8 +97,8 @@ def finished(
                 outcome = Finished(number, error=error)
             yield outcome
         return
-    crew: Crew = DaskCluster(engine) if is_client(engine) else Pool(engine)
-    yield from _Round(crew, work, tasks, num_cpus).outcomes()
+    workers: Workers = DaskCluster(executor) if is_client(executor) else Pool(executor)
+    yield from _Round(workers, work, tasks, num_cpus).outcomes()
 
 
 class _Sent(NamedTuple):
@@ -105,9 +113,9 @@ class _Round:
     """Tasks on their way to workers and back."""
 
     def __init__(
-        self, crew: Crew, work: Work[Any], tasks: Iterable[Any], num_cpus: int | None
+        self, workers: Workers, work: Work[Any], tasks: Iterable[Any], num_cpus: int | None
     ) -> None:
-        self.crew = crew
+        self.workers = workers
         self.work = work
         self.todo = enumerate(tasks)
         self.num_cpus = num_cpus
@@ -122,7 +130,7 @@ class _Round:
             while True:
                 try:
                     self.send()
-                except EngineError:  # what is done is told all the same
+                except ExecutorError:  # what is done is told all the same
                     while not self.arrived.empty():
                         self.take(0)
                     yield from self.news
@@ -134,16 +142,16 @@ class _Round:
                     return
                 self.take(PATIENCE)
         finally:
-            self.crew.call_off(list(self.under_way))
+            self.workers.cancel(list(self.under_way))
 
     def send(self) -> None:
         """Give tasks to those who have none; first of all those whose worker was lost."""
-        lost, free = self.crew.look([sent.place for sent in self.under_way.values()])
+        lost, free = self.workers.free_workers([sent.place for sent in self.under_way.values()])
         for future in [each for each, sent in self.under_way.items() if sent.place in lost]:
             self.note_loss(future)
         waiting = iter(lambda: self.again.pop() if self.again else next(self.todo, None), None)
         for place, (number, task) in zip(free, waiting, strict=False):
-            future = self.crew.submit(place, self.work, task, self.num_cpus)
+            future = self.workers.submit(place, self.work, task, self.num_cpus)
             self.under_way[future] = _Sent(number, task, place)
             future.add_done_callback(self.arrived.put)
 
@@ -154,7 +162,7 @@ class _Round:
             if future not in self.under_way:  # it was called off
                 return
             try:
-                value = self.crew.result(future, self.under_way[future].place)
+                value = self.workers.result(future, self.under_way[future].place)
                 self.news.append(Finished(self.under_way.pop(future).number, value))
             except LostError:
                 self.note_loss(future)
@@ -163,7 +171,7 @@ class _Round:
 
     def note_loss(self, future: Any) -> None:
         number, task, _ = self.under_way.pop(future)
-        self.crew.call_off([future])
+        self.workers.cancel([future])
         self.losses[number] += 1
         if self.losses[number] < MOST_LOSSES:
             self.again.append((number, task))
