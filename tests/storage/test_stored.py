@@ -1,4 +1,5 @@
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -86,3 +87,37 @@ def test_what_was_opened_is_closed(path):
     assert read(stored, 0, 3) == CONTENT[:3]
     stored.close()
     assert stored._file.closed
+
+
+def test_a_file_is_known_by_where_it_really_is(path, tmp_path):
+    (tmp_path / "link").symlink_to(path)
+    stored, linked = LocalBytes(path), LocalBytes(tmp_path / "link")
+    assert stored.key == linked.key == os.path.realpath(path)
+    assert linked.name == str(linked) == str(tmp_path / "link")
+    assert LocalBytes(tmp_path / "other").key != stored.key
+
+
+def test_the_same_bytes_are_opened_elsewhere(path):
+    opener = pickle.loads(pickle.dumps(LocalBytes(path).opener()))
+    again = opener()
+    assert read(again, 7, 300) == CONTENT[7:300]
+    again.close()
+    written = path.stat().st_mtime_ns
+    os.utime(path, ns=(written, written + 10**9))  # not all file systems keep fractions
+    assert opener().size == len(CONTENT)
+    os.utime(path, ns=(written, written + 3 * 10**9))
+    with pytest.raises(OSError, match=f"^{path}: is another file where the work is done"):
+        opener()
+    path.write_bytes(b"short")
+    os.utime(path, ns=(written, written))
+    with pytest.raises(OSError, match="is another file where the work is done"):
+        opener()
+    path.unlink()
+    with pytest.raises(OSError, match=f"^{path}: is missing where the work is done"):
+        opener()
+
+
+def test_a_file_needs_not_be_told_what_to_expect(stored):
+    stored.expect(pytest.fail(f"range {n}") for n in range(3))
+    assert read(stored, 3, 9) == CONTENT[3:9]
+    assert min(stored.habits) > 0
