@@ -29,7 +29,6 @@ HEAVY = (
 
 FLOORS = [
     {
-        "storage",
         "kernels",
         "parameters",
         "printable",
@@ -39,6 +38,7 @@ FLOORS = [
         "warned",
         "install_hint",
     },
+    {"storage"},
     {"executors"},
     {"hdf5", "frames"},
     {"method"},

@@ -1,4 +1,4 @@
-"""Bytes on a disk: read at places, written wholly or not at all.
+"""Bytes at places: on a disk, where they are written wholly or not at all, or in a network.
 
-Knows neither HDF5 nor NumPy. Imports nothing of ours.
+Knows neither HDF5 nor NumPy. May import what imports nothing of ours.
 """

@@ -1,0 +1,174 @@
+"""Ranges fetched ahead, in the order in which they will be read, by threads of their own."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from sparsemed.storage.stored import Habits
+
+Fetch = Callable[[int, memoryview], int]
+"""``fetch(offset, buffer)`` fills a buffer."""
+
+
+class _Piece:
+    """Bytes that are fetched at once, for one or several reads."""
+
+    def __init__(self, begin: int, end: int) -> None:
+        self.begin = begin
+        self.end = end
+        self.reads = 0  # those that are to come
+        self.is_taken = False  # by a thread that fetches it
+        self.data: bytearray | None = None
+
+
+class Ahead:
+    """Ranges that are fetched before they are read, and dropped after that.
+
+    A range that no thread has begun to fetch is left to who asks for it, so that nobody ever waits
+    for anything but an answer of the server.
+
+    Parameters
+    ----------
+    fetch : callable
+        Fills a buffer from an offset on; is called in several threads.
+    ranges : iterable of (int, int)
+        Begin and end of each read, about in their order.
+    habits : Habits
+        How much is fetched at once.
+    most_bytes : int
+        Bytes that are held or under way; a single piece may weigh more.
+    """
+
+    def __init__(
+        self, fetch: Fetch, ranges: Iterable[tuple[int, int]], habits: Habits, most_bytes: int
+    ) -> None:
+        self._fetch = fetch
+        self._most = most_bytes
+        self._reads, self._pieces = _cut(ranges, habits)
+        self._next = 0
+        self._held = 0
+        self._failure: BaseException | None = None
+        self._is_over = False
+        self._changed = threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._work, name="sparsemed-fetch", daemon=True)
+            for _ in range(min(habits.at_once, len(self._pieces)))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def read_into(self, buffer: memoryview, offset: int) -> bool:
+        """Fill a buffer with a range that was expected, once it is there.
+
+        Returns
+        -------
+        bool
+            False if it was not expected, or nobody has begun to fetch it: then the caller does.
+
+        Raises
+        ------
+        OSError
+            If fetching has failed, or was ended.
+        """
+        expected = self._reads.get((offset, offset + len(buffer)))
+        if not expected:  # found out without a lock, as HDF5 asks, too
+            return False
+        with self._changed:
+            if not expected:  # somebody else was faster
+                return False
+            pieces = expected.pop()
+            is_under_way = all(piece.is_taken for piece in pieces)
+            while is_under_way and any(piece.data is None for piece in pieces):
+                if self._failure is not None:
+                    raise type(self._failure)(*self._failure.args)
+                if self._is_over:
+                    raise OSError("reading was ended")
+                self._changed.wait()
+        if is_under_way:
+            for piece in pieces:
+                first, last = max(offset, piece.begin), min(offset + len(buffer), piece.end)
+                source = memoryview(piece.data or b"")[first - piece.begin : last - piece.begin]
+                buffer[first - offset : last - offset] = source
+        with self._changed:
+            for piece in pieces:
+                piece.reads -= 1
+                self._drop_if_read(piece)
+        return is_under_way
+
+    def close(self) -> None:
+        """Let the threads end, once what they fetch has arrived or failed."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def join(self) -> None:
+        """Wait until the threads have ended."""
+        for thread in self._threads:
+            thread.join()
+
+    def _drop_if_read(self, piece: _Piece) -> None:
+        if not piece.reads and piece.data is not None:
+            piece.data = None
+            self._held -= piece.end - piece.begin
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while (piece := self._take()) is not None:
+            data = bytearray(piece.end - piece.begin)
+            try:
+                self._fetch(piece.begin, memoryview(data))
+            except BaseException as error:
+                with self._changed:
+                    self._failure = self._failure or error
+                    self._changed.notify_all()
+                return
+            with self._changed:
+                piece.data = data
+                self._drop_if_read(piece)
+                self._changed.notify_all()
+
+    def _take(self) -> _Piece | None:
+        """Return the next piece to fetch, once there is room for it; None when all is done."""
+        with self._changed:
+            while not self._is_over and self._failure is None:
+                while self._next < len(self._pieces) and not self._pieces[self._next].reads:
+                    self._next += 1  # who wanted it has fetched it himself
+                if self._next == len(self._pieces):
+                    return None
+                piece = self._pieces[self._next]
+                size = piece.end - piece.begin
+                if not self._held or self._held + size <= self._most:
+                    self._next += 1
+                    self._held += size
+                    piece.is_taken = True
+                    return piece
+                self._changed.wait()
+            return None
+
+
+def _cut(
+    ranges: Iterable[tuple[int, int]], habits: Habits
+) -> tuple[dict[tuple[int, int], list[list[_Piece]]], list[_Piece]]:
+    """Put ranges together that follow each other closely, and cut those that are long.
+
+    Returns
+    -------
+    reads : dict
+        For each range the pieces that hold it, as often as it is read.
+    pieces : list of _Piece
+    """
+    reads: dict[tuple[int, int], list[list[_Piece]]] = defaultdict(list)
+    pieces: list[_Piece] = []
+    for begin, end in ranges:
+        last = pieces[-1] if pieces else None
+        if last and 0 <= begin - last.end <= habits.gap and end <= last.begin + habits.piece:
+            last.end = end
+            of_it = [last]
+        else:
+            edges = range(begin, end, habits.piece)
+            of_it = [_Piece(at, min(at + habits.piece, end)) for at in edges]
+            pieces += of_it
+        for piece in of_it:
+            piece.reads += 1
+        reads[begin, end].append(of_it)
+    return dict(reads), pieces

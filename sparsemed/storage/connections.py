@@ -1,0 +1,215 @@
+"""Connections to hosts in a network, kept for the next request.
+
+HDF5 calls what reads from here while it holds a lock that Python's garbage collection may wait
+for, in any thread. So nothing here holds a lock of its own.
+"""
+
+import base64
+import encodings.idna  # noqa: F401  (needed to look up names, and never to be loaded late)
+import http.client
+import ipaddress
+import os
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from sparsemed.storage.urls import Url
+from sparsemed.version import __version__
+
+CONNECT_SECONDS = 5.0
+"""How long a host may take to answer the phone."""
+
+SILENCE_SECONDS = 30.0
+"""How long no byte may arrive."""
+
+_KEPT_SECONDS = 15.0  # hosts hang up on idle connections, many after 60 s, some after 20
+
+_MOST_KEPT = 32
+
+_CA_VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+Guard = Callable[[str], bool]
+"""Whether a host may be asked, by its address (IPv4 or IPv6) as text."""
+
+_idle: dict[tuple[str, str, int], deque[tuple[float, http.client.HTTPConnection]]] = {}
+
+
+class ForbiddenHostError(OSError):
+    """A host that may not be asked."""
+
+
+def lend(url: Url, guard: Guard) -> tuple[http.client.HTTPConnection, bool]:
+    """Return a connection to the host of an address, and whether it was used before.
+
+    Raises
+    ------
+    ForbiddenHostError
+        If all addresses of the host are refused by the guard.
+    OSError
+        If there is no way to it.
+    """
+    kept = _idle.get((url.scheme, url.host, url.port))
+    while kept:
+        try:
+            since, connection = kept.pop()
+        except IndexError:  # another thread was faster
+            break
+        if time.monotonic() - since < _KEPT_SECONDS and guard(_asked(url, connection)):
+            return connection, True
+        connection.close()
+    return _connect(url, guard), False
+
+
+def give_back(url: Url, connection: http.client.HTTPConnection) -> None:
+    """Keep a connection, of which all was read, for the next request."""
+    kept = _idle.setdefault((url.scheme, url.host, url.port), deque())
+    if len(kept) < _MOST_KEPT:
+        kept.append((time.monotonic(), connection))
+    else:
+        connection.close()
+
+
+def hang_up() -> None:
+    """Close all connections that nobody uses."""
+    for kept in list(_idle.values()):
+        while kept:
+            try:
+                kept.pop()[1].close()
+            except IndexError:
+                break
+
+
+if hasattr(os, "register_at_fork"):  # a connection is of one process
+    os.register_at_fork(after_in_child=hang_up)
+
+
+def _peer(connection: http.client.HTTPConnection) -> str:
+    """Return the address that a connection leads to."""
+    try:
+        return str(connection.sock.getpeername()[0])
+    except OSError:  # it is broken, as the next request will find
+        return ""
+
+
+def leads_to_public(url: Url, connection: http.client.HTTPConnection) -> bool:
+    """Return whether a connection for an address leads to a host that anybody can reach."""
+    return is_public(_asked(url, connection))
+
+
+def _asked(url: Url, connection: http.client.HTTPConnection) -> str:
+    """Return the address that a connection leads to; behind a proxy, as far as that is known."""
+    return _peer(connection) if _proxy(url) is None else _literal(url.host)
+
+
+def is_public(address: str) -> bool:
+    """Return whether an address, IPv4 or IPv6, is one that anybody can reach."""
+    return bool(_ip(address).is_global)
+
+
+def is_link_local(address: str) -> bool:
+    """Return whether an address leads to services of the machine, such as a cloud's metadata."""
+    return bool(_ip(address).is_link_local)
+
+
+def _ip(address: str) -> Any:
+    found: Any = ipaddress.ip_address(address.partition("%")[0] or "0.0.0.0")
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def _connect(url: Url, guard: Guard) -> http.client.HTTPConnection:
+    proxy = _proxy(url)
+    host, port = (url.host, url.port) if proxy is None else (proxy.hostname, proxy.port or 8080)
+    connection: Any
+    if url.scheme == "https":
+        context = _context(tuple(os.environ.get(name) for name in _CA_VARIABLES))
+        connection = http.client.HTTPSConnection(
+            host, port, timeout=CONNECT_SECONDS, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS)
+    if proxy is None:
+        connection._create_connection = lambda address, *_: _reach(address[0], address[1], guard)
+    elif url.scheme == "https":
+        connection.set_tunnel(url.host, url.port, proxy_headers(url))
+    if proxy is not None and not guard(_literal(url.host)):
+        raise ForbiddenHostError(url.host)
+    connection.connect()
+    connection.sock.settimeout(SILENCE_SECONDS)
+    found: http.client.HTTPConnection = connection
+    return found
+
+
+def _reach(host: str, port: int, guard: Guard) -> socket.socket:
+    """Open a connection to the first address of a host that may be asked, and answers."""
+    failure: OSError = ForbiddenHostError(host)
+    for family, kind, protocol, _, place in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
+        if not guard(str(place[0])):
+            continue
+        found = socket.socket(family, kind, protocol)
+        try:
+            found.settimeout(CONNECT_SECONDS)
+            found.connect(place)
+            return found
+        except OSError as error:
+            found.close()
+            failure = error
+        except BaseException:
+            found.close()
+            raise
+    raise failure
+
+
+def _literal(host: str) -> str:
+    """Return the address that a host is named by; of a name, that only a proxy looks up, any."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return "127.0.0.1" if host == "localhost" or host.endswith(".localhost") else "1.1.1.1"
+
+
+def _proxy(url: Url) -> Any:
+    """Return the proxy that the usual variables name for an address, or None."""
+    found = getproxies().get(url.scheme)
+    if not found or proxy_bypass(url.host):
+        return None
+    return urlsplit(found if "://" in found else f"http://{found}")
+
+
+def is_proxied(url: Url) -> bool:
+    """Return whether a proxy is asked for a whole address."""
+    return url.scheme == "http" and _proxy(url) is not None
+
+
+def proxy_headers(url: Url) -> dict[str, str]:
+    """Return what a proxy wants to be told."""
+    proxy = _proxy(url)
+    headers = {"User-Agent": USER_AGENT}
+    if proxy is not None and proxy.username:
+        login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+        headers["Proxy-Authorization"] = basic(login)
+    return headers
+
+
+USER_AGENT = f"sparsemed/{__version__}"
+
+
+def basic(login: str) -> str:
+    """Return name and password as a header takes them."""
+    return f"Basic {base64.b64encode(login.encode()).decode()}"
+
+
+@lru_cache
+def _context(bundles: tuple[str | None, ...]) -> ssl.SSLContext:
+    """Return whom to trust: the system's authorities (or SSL_CERT_FILE's), and those given."""
+    context = ssl.create_default_context()
+    for bundle in bundles:
+        if bundle:
+            is_folder = os.path.isdir(bundle)
+            context.load_verify_locations(**{"capath" if is_folder else "cafile": bundle})
+    return context

@@ -1,0 +1,154 @@
+"""Measurements on DCOR, which tells where in its object store a resource is.
+
+Of private ones it gives links that expire, to those who show a token.
+"""
+
+import http.client
+import json
+import os
+import re
+import sys
+import time
+from typing import Any, NamedTuple
+
+from sparsemed.storage import connections
+from sparsemed.storage.remote import Record, Way
+from sparsemed.storage.urls import Url, parse_url
+
+TOKEN_VARIABLE = "DCOR_API_TOKEN"
+"""Where a token is looked for, besides those that dclab was told in this process."""
+
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_PAGE = re.compile(rf"(.*)/dataset/[^/]+/resource/({_UUID})(?:/.*)?")
+_QUERY = re.compile(rf"id=({_UUID})")
+_SERVICE = "/api/3/action/dcserv"
+
+_MOST_ANSWERED = 4 * 1024**2  # bytes; a list of a few links
+
+
+def dcor_resource(url: Url) -> tuple[Url, str] | None:
+    """Return DCOR's address and the identifier that an address names; None if it is another's.
+
+    Examples
+    --------
+    >>> page = "https://dcor.mpl.mpg.de/dataset/d/resource/b1404eb5-f661-4920-be79-5ff4e85915d5"
+    >>> dcor_resource(parse_url(page))[0].shown
+    'https://dcor.mpl.mpg.de/'
+    """
+    if found := _PAGE.fullmatch(url.path):
+        is_file = url.path.endswith((".rtdc", ".h5", ".hdf5"))  # as any server's
+        return None if is_file else (url._replace(path=f"{found[1]}/", query=""), found[2])
+    found = _QUERY.fullmatch(url.query.partition("&")[0])
+    if found and url.path.endswith(_SERVICE):
+        base = url.path.removesuffix(_SERVICE)
+        return url._replace(path=f"{base}/", query=""), found[1]
+    return None
+
+
+class DcorPlace(NamedTuple):
+    """A resource on DCOR.
+
+    Attributes
+    ----------
+    host : Url
+    identifier : str
+    """
+
+    host: Url
+    identifier: str
+
+    @property
+    def shown(self) -> str:
+        """The address that dclab takes, too."""
+        return f"{self.host.shown.rstrip('/')}{_SERVICE}?id={self.identifier}"
+
+    @property
+    def key(self) -> str:
+        """The same."""
+        return self.shown
+
+    @property
+    def file_name(self) -> str:
+        """What a copy may be called."""
+        return f"{self.identifier}.rtdc"
+
+    @property
+    def is_renewed(self) -> bool:
+        """Whether there can be another link: they expire."""
+        return True
+
+    def way(self) -> Way:
+        """Ask DCOR for a link.
+
+        Raises
+        ------
+        OSError
+            If it gives none.
+        """
+        found = self._ask()
+        for basin in found:
+            urls = basin.get("urls")
+            if str(basin.get("name")).startswith("resource-") and urls:
+                # by the clock of the server, which may differ
+                lasts = (basin.get("time_expiration") or 0) - (basin.get("time_request") or 0)
+                until = time.time() + lasts if basin.get("perishable") else float("inf")
+                return Way(parse_url(str(urls[0])), until=until)
+        raise OSError(f"{self.shown}: DCOR does not say where the measurement is")
+
+    @property
+    def record(self) -> Record:
+        """How others find it: a public one by its own address, a private one by DCOR's."""
+        url = self.way().url
+        return Record("dcor", self.shown) if url.query else Record("http", url.shown)
+
+    def _ask(self) -> list[dict[str, Any]]:
+        """Return the basins that DCOR lists, tried with each token that is known."""
+        status = 0
+        for token in (None, *_tokens()):
+            status, body = self._get(token)
+            if status == 200:
+                try:
+                    answer = json.loads(body)
+                    if answer["success"]:
+                        return [each for each in answer["result"] if isinstance(each, dict)]
+                except (ValueError, KeyError, TypeError):
+                    raise OSError(f"{self.shown}: DCOR's answer is none of DCOR") from None
+        if status in (401, 403):
+            raise PermissionError(
+                f"{self.shown}: may not be read; it is private, or there is no such resource: put "
+                f"your token in {TOKEN_VARIABLE}, or give it to dclab"
+            )
+        if status == 404:
+            raise FileNotFoundError(f"{self.shown}: DCOR has no such resource; check the address")
+        raise OSError(f"{self.shown}: DCOR answers {status}; run again later")
+
+    def _get(self, token: str | None) -> tuple[int, bytes]:
+        url = self.host._replace(path=f"{self.host.path.rstrip('/')}{_SERVICE}")
+        headers = {"User-Agent": connections.USER_AGENT, "Accept": "application/json"}
+        if token is not None:
+            headers["Authorization"] = token
+        url = url._replace(query=f"id={self.identifier}&version=2&query=basins")
+        for pause in (0.25, 0.5, 1.0, 2.0, None):
+            try:
+                connection, _ = connections.lend(url, lambda _: True)
+                try:
+                    target = url.whole if connections.is_proxied(url) else url.target
+                    connection.request("GET", target, headers=headers)
+                    response = connection.getresponse()
+                    if response.status < 500 and response.status != 429:
+                        return response.status, response.read(_MOST_ANSWERED)
+                finally:
+                    connection.close()
+            except (OSError, http.client.HTTPException):
+                pass
+            if pause is not None:
+                time.sleep(pause)
+        raise OSError(f"{self.shown}: DCOR does not answer; run again later")
+
+
+def _tokens() -> list[str]:
+    """Return the tokens that are known: of the environment, and those that dclab was told."""
+    found = [os.environ.get(TOKEN_VARIABLE, "")]
+    if (api := sys.modules.get("dclab.rtdc_dataset.fmt_dcor.api")) is not None:
+        found += list(getattr(api.APIHandler, "api_keys", ()))
+    return [token for token in dict.fromkeys(found) if token]

@@ -1,0 +1,368 @@
+"""Which objects names lead to, who asks for them, and what is never told."""
+
+import json
+import socket
+import sys
+import threading
+import time
+import types
+
+import pytest
+from storage.serving import serving
+
+from sparsemed.storage import connections, remote
+from sparsemed.storage.dcor import DcorPlace, dcor_resource
+from sparsemed.storage.places import is_remote, place_of, shown_name
+from sparsemed.storage.ranged import RangedBytes
+from sparsemed.storage.remote import Record
+from sparsemed.storage.s3 import S3Place
+from sparsemed.storage.urls import parse_url
+
+CONTENT = bytes(range(256)) * 4000
+
+UUID = "b1404eb5-f661-4920-be79-5ff4e85915d5"
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch, tmp_path):
+    """Be nobody, whoever runs the tests; and take no pauses."""
+    for name in (
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
+        "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION",
+        "DCLAB_S3_ACCESS_KEY_ID", "DCLAB_S3_SECRET_ACCESS_KEY", "DCLAB_S3_ENDPOINT_URL",
+        "DCOR_API_TOKEN", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy",
+        "no_proxy", "NO_PROXY",
+    ):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setattr(remote, "PAUSES", (0.01, 0.01, 0.01, 0.01))
+
+
+@pytest.fixture
+def server():
+    with serving() as server:
+        yield server
+
+
+def content_of(name):
+    stored = RangedBytes(place_of(name))
+    buffer = bytearray(stored.size)
+    assert stored.read_into(memoryview(buffer), 0)
+    return bytes(buffer)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("https://host/M001.rtdc", True),
+        ("HTTP://host/M001.rtdc", True),
+        ("s3://bucket/M001.rtdc", True),
+        ("M001.rtdc", False),
+        ("/data/https:/M001.rtdc", False),
+        ("C:\\data\\M001.rtdc", False),
+        (None, False),
+    ],
+)
+def test_what_is_in_a_network(name, expected):
+    assert is_remote(name) is expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://",
+        "http:///path",
+        "https://host:port/x",
+        "https://host:0/x",
+        "https://[::g]/x",
+        "https://a b/x",
+        "s3://bucket",
+        "s3:///key",
+    ],
+)
+def test_what_is_no_address_is_told(text):
+    with pytest.raises(ValueError, match=r"no (address|name)"):
+        place_of(text)
+
+
+def test_no_secret_of_an_address_is_told():
+    place = place_of("https://me:password@host/M001.rtdc?X-Amz-Signature=secret")
+    assert "password" not in place.shown + shown_name("https://me:password@host/M?sig=secret")
+    assert "secret" not in place.shown + shown_name("https://me:password@host/M?sig=secret")
+    with pytest.raises(ValueError, match="no name of a host") as caught:
+        place_of("https://me:password@bad host/M001.rtdc?X-Amz-Signature=secret")
+    assert "secret" not in str(caught.value)
+    assert "password" not in str(caught.value)
+
+
+# S3, against a server that checks signatures itself only for being there
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """Run moto's server with one bucket."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch):
+    import boto3
+
+    client = boto3.client(
+        "s3", endpoint_url=s3, aws_access_key_id="testing", aws_secret_access_key="testing",
+        region_name="us-east-1",
+    )  # fmt: skip
+    client.create_bucket(Bucket="cells")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+
+    def put(name, data=CONTENT):
+        client.put_object(Bucket="cells", Key=name, Body=data, ACL="public-read")
+
+    return put
+
+
+@pytest.mark.parametrize(
+    "name", ["M001.rtdc", "a b/c#d.rtdc", "50%.rtdc", "%41.rtdc", "grün+1.rtdc"]
+)
+@pytest.mark.parametrize("is_known", [False, True])
+def test_objects_of_any_name_are_read_from_s3(bucket, monkeypatch, name, is_known):
+    bucket(name)
+    if is_known:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    assert content_of(f"s3://cells/{name}") == CONTENT
+
+
+def test_requests_for_s3_are_signed_by_whoever_we_are(server, monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url(""))
+    served = server.put("/cells/M001.rtdc", CONTENT)
+    asked = lambda: (content_of("s3://cells/M001.rtdc"), served.requests[-1].query)[1]  # noqa: E731
+    assert asked() == ""
+    (tmp_path / "credentials").write_text(
+        "[other]\naws_access_key_id = OTHER\naws_secret_access_key = hidden\n"
+        "aws_session_token = TOKEN\n"
+    )
+    assert asked() == ""
+    monkeypatch.setenv("AWS_PROFILE", "other")
+    assert "X-Amz-Credential=OTHER%2F" in asked()
+    assert "X-Amz-Security-Token=TOKEN" in asked()
+    monkeypatch.setenv("DCLAB_S3_ACCESS_KEY_ID", "DCLAB")
+    monkeypatch.setenv("DCLAB_S3_SECRET_ACCESS_KEY", "hidden")
+    assert "X-Amz-Credential=DCLAB%2F" in asked()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AWS")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    assert "X-Amz-Credential=AWS%2F" in asked()
+    assert all("hidden" not in request.query for request in served.requests)
+
+
+def test_a_profile_without_keys_asks_nobody(monkeypatch, tmp_path):
+    """The address that tells machines in a cloud who they are is not asked."""
+    (tmp_path / "config").write_text("[profile empty]\nregion = us-east-1\n")
+    monkeypatch.setenv("AWS_PROFILE", "empty")
+    asked = []
+    monkeypatch.setattr(socket, "create_connection", lambda *args, **_: asked.append(args))
+    for profile in ("empty", "missing"):
+        monkeypatch.setenv("AWS_PROFILE", profile)
+        with pytest.raises(OSError, match=f"the profile '{profile}' .*check AWS_PROFILE"):
+            place_of("s3://cells/M001.rtdc").way()
+    assert not asked
+
+
+def test_how_others_find_an_object(monkeypatch):
+    assert place_of("https://HOST/a b.rtdc").record == Record("http", "https://host/a%20b.rtdc")
+    assert place_of("https://host/M001.rtdc?X-Amz-Signature=secret").record is None
+    place = S3Place("cells", "a b/grün#1.rtdc", "https://store.example.org/")
+    address = "https://store.example.org/cells/a%20b/gr%C3%BCn%231.rtdc"
+    assert place.record == Record("http", address)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    assert place.record == Record("s3", address)
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    assert S3Place("cells", "M").record.url == "https://s3.eu-north-1.amazonaws.com/cells/M"
+
+
+def test_dclab_takes_these_addresses(monkeypatch):
+    from dclab.http_utils import is_http_url
+    from dclab.rtdc_dataset.fmt_dcor.basin import is_full_dcor_url
+    from dclab.rtdc_dataset.fmt_s3 import get_endpoint_url, get_object_path, is_s3_url
+
+    assert is_http_url(place_of("https://HOST:8080/a b.rtdc").record.url)
+    url = S3Place("cells", "a/b.rtdc", "https://store.example.org").record.url
+    assert is_s3_url(url)
+    assert get_endpoint_url(url) == "https://store.example.org:443"
+    assert get_object_path(url) == "cells/a/b.rtdc"
+    page = f"https://dcor.mpl.mpg.de/dataset/some/resource/{UUID}"
+    assert is_full_dcor_url(DcorPlace(*dcor_resource(parse_url(page))).shown)
+
+
+# DCOR
+
+
+class Dcor:
+    """A service that answers as DCOR does."""
+
+    def __init__(self, server, token=None, lasts=3600.0):
+        self.server = server
+        self.token = token
+        self.lasts = lasts
+        self.asked = 0
+        self.given = {}
+        server.pages["/api/3/action/dcserv"] = self.answer
+        server.put("/object", CONTENT, fault=self.check)
+
+    def answer(self, page):
+        assert page.query == f"id={UUID}&version=2&query=basins"
+        if self.token not in (None, page.headers.get("Authorization")):
+            page.send(403, {}, b'{"success": false}')
+            return
+        self.asked += 1
+        now = time.time() + 500  # its clock is another
+        url = self.server.url("/object")
+        if self.token is not None:
+            url += f"?sig={self.asked}"
+            self.given[f"sig={self.asked}"] = time.monotonic()
+        basins = [
+            {
+                "name": f"{kind}-{UUID[:5]}", "format": "http", "type": "remote",
+                "mapping": "same", "perishable": self.token is not None, "urls": [link],
+                "time_request": now, "time_expiration": now + self.lasts,
+            }
+            for kind, link in (("condensed", self.server.url("/condensed")), ("resource", url))
+        ]  # fmt: skip
+        page.send(200, {}, json.dumps({"success": True, "result": basins}).encode())
+
+    def check(self, request):
+        if self.token is None:
+            return False
+        if request.query in self.given and (
+            time.monotonic() - self.given[request.query] < self.lasts
+        ):
+            return False
+        request.send(403, {})
+        return True
+
+
+@pytest.mark.parametrize(
+    "path", [f"/dataset/some-data/resource/{UUID}", f"/api/3/action/dcserv?id={UUID}"]
+)
+def test_a_resource_of_dcor_is_read(server, path):
+    Dcor(server)
+    assert content_of(server.url(path)) == CONTENT
+    assert place_of(server.url(path)).record == Record("http", server.url("/object"))
+
+
+def test_a_private_resource_takes_a_token(server, monkeypatch):
+    dcor = Dcor(server, token="secret")
+    address = server.url(f"/dataset/some/resource/{UUID}")
+    with pytest.raises(PermissionError, match="DCOR_API_TOKEN") as caught:
+        content_of(address)
+    monkeypatch.setenv("DCOR_API_TOKEN", "wrong")
+    with pytest.raises(PermissionError, match="it is private"):
+        content_of(address)
+    assert "wrong" not in str(caught.value)
+    handler = types.SimpleNamespace(APIHandler=types.SimpleNamespace(api_keys=["secret"]))
+    monkeypatch.setitem(sys.modules, "dclab.rtdc_dataset.fmt_dcor.api", handler)
+    assert content_of(address) == CONTENT
+    assert dcor.asked == 1
+    assert place_of(address).record == Record("dcor", server.url(f"/api/3/action/dcserv?id={UUID}"))
+    assert not any(
+        request.headers.get("Authorization") for request in server.objects["/object"].requests
+    )
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_link_of_dcor_is_renewed(server, monkeypatch, is_told):
+    """Be it before it expires, or when it is refused."""
+    monkeypatch.setenv("DCOR_API_TOKEN", "secret")
+    monkeypatch.setattr(remote, "_EARLY", 0.1 if is_told else -1000)
+    dcor = Dcor(server, token="secret", lasts=1)
+    stored = RangedBytes(place_of(server.url(f"/dataset/some/resource/{UUID}")))
+    time.sleep(1.1)
+    buffer = bytearray(10)
+    assert stored.read_into(memoryview(buffer), 700_000)
+    assert bytes(buffer) == CONTENT[700_000:700_010]
+    assert dcor.asked == 2
+    refused = [each for each in server.objects["/object"].requests if each.query == "sig=1"]
+    assert len(refused) == (1 if is_told else 2)
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b'{"success": true}', b'{"success": true, "result": 3}']
+)
+def test_what_is_no_answer_of_dcor_is_told(server, body):
+    server.pages["/api/3/action/dcserv"] = lambda page: page.send(200, {}, body)
+    with pytest.raises(OSError, match=r"DCOR's answer is none|does not say where"):
+        content_of(server.url(f"/dataset/some/resource/{UUID}"))
+
+
+# A proxy
+
+
+class Proxy:
+    """A proxy that passes on whole requests, and tunnels."""
+
+    def __init__(self):
+        self.lines = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            piece = client.recv(4096)
+            if not piece:
+                return
+            head += piece
+        first, _, rest = head.partition(b"\r\n")
+        self.lines.append(head.decode())
+        method, target, version = first.decode().split()
+        url = parse_url(target)
+        other = socket.create_connection((url.host, url.port))
+        path = target.split("/", 3)[3]
+        other.sendall(f"{method} /{path} {version}\r\n".encode() + rest)
+        threading.Thread(target=self._pump, args=(client, other), daemon=True).start()
+        self._pump(other, client)
+
+    @staticmethod
+    def _pump(source, target):
+        try:
+            while piece := source.recv(65536):
+                target.sendall(piece)
+        except OSError:
+            pass
+
+    def close(self):
+        self._socket.close()
+
+
+def test_the_usual_variables_name_a_proxy(server, monkeypatch):
+    served = server.put("/M001.rtdc", CONTENT)
+    proxy = Proxy()
+    monkeypatch.setenv("http_proxy", f"http://me:word@127.0.0.1:{proxy.port}")
+    connections.hang_up()
+    assert content_of(server.url("/M001.rtdc")) == CONTENT
+    assert proxy.lines[0].startswith(f"GET {server.url('/M001.rtdc')} HTTP/1.1")
+    assert "Proxy-Authorization: Basic" in proxy.lines[0]
+    count = len(proxy.lines)
+    connections.hang_up()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert content_of(server.url("/M001.rtdc")) == CONTENT
+    assert len(proxy.lines) == count
+    assert len(served.requests) > count
+    proxy.close()
