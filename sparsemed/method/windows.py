@@ -28,13 +28,18 @@ def step_times(time: NDArray[Any], split_time: float, label: str = "time") -> ND
     array([0., 1., 2.])
     """
     duration = time[-1] - time[0]
+    require_few_steps(duration, split_time, label)
+    steps = np.arange(0, duration, split_time)
+    return steps if steps.size else np.zeros(1, dtype=steps.dtype)
+
+
+def require_few_steps(duration: Any, split_time: float, label: str) -> None:
+    """Check that a duration makes no more than `MOST_STEPS` steps; see `step_times`."""
     if float(duration) > MOST_STEPS * float(split_time):
         raise ValueError(
             f"{label}: split_time {split_time} s is too small for a duration of {duration} s: "
             f"there can be no more than {MOST_STEPS} background images (is time in seconds?)"
         )
-    steps = np.arange(0, duration, split_time)
-    return steps if steps.size else np.zeros(1, dtype=steps.dtype)
 
 
 def window_length(kernel_size: int, time: NDArray[Any]) -> int:
@@ -61,11 +66,14 @@ def window_starts(time: NDArray[Any], steps: NDArray[Any], length: int) -> NDArr
     >>> window_starts(time, np.array([0.0, 1.0, 2.0]), length=2)
     array([0, 2, 3])
     """
+    return np.minimum(nearest_to(time, steps), len(time) - length)
+
+
+def nearest_to(time: NDArray[Any], steps: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the frame nearest to each step, the first of several."""
     if is_bisectable(time, steps):
-        nearest = nearest_frames(time, steps, 0)
-    else:
-        nearest = np.array([np.argmin(np.abs(s - time)) for s in steps], dtype=np.intp)
-    return np.minimum(nearest, len(time) - length)
+        return nearest_frames(time, steps, 0)
+    return np.array([np.argmin(np.abs(s - time)) for s in steps], dtype=np.intp)
 
 
 def nearest_frames(time: NDArray[Any], steps: NDArray[Any], delay: Any) -> NDArray[np.intp]:

@@ -1,0 +1,311 @@
+"""Frames that arrive while they are recorded: which windows are final, and their median images.
+
+Steps, windows, medians and brightness are those of `windows`, `kernels` and `offsets`, as in a
+scan; here is what a scan does not need: to tell when later frames can change nothing any more.
+
+*Steps.* As time does not fall, the steps up to the last frame stay as they are.
+
+*Windows.* A window begins with the frame nearest to its step. Once a frame is at the step or
+after it, none that follows can be nearer, and of those as near the first counts. The window is
+final when all its frames are there. If they never come, it is the last frames that the recording
+has.
+
+*What is held.* Hence the last `kernel_size` frames, and those from the first that any step to
+come may find as near as the last one.
+"""
+
+from bisect import bisect_right
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.frames.source import MOST_FRAMES
+from sparsemed.kernels.median import median_images
+from sparsemed.method.offsets import band_means
+from sparsemed.method.scan import Scan, of_steps
+from sparsemed.method.time_axis import require_axis
+from sparsemed.method.windows import MOST_STEPS, nearest_to, require_few_steps, step_times
+
+PIECE_BYTES = 16 * 1024**2
+"""Weight of the frames that are taken at once; of more, piece by piece."""
+
+HELD_BYTES = 1024**3
+"""Weight of the frames that are held, at most, if time stands still."""
+
+
+class GrowingSeries:
+    """The median images of a recording that goes on.
+
+    What it knows changes in single steps: a signal between any two of them leaves it whole.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width of the frames.
+    dtype : dtype
+        That of the frames: native uint8 or uint16.
+    kernel_size : int
+        Frames in a window.
+    split_time : float, seconds
+        Time from one step to the next.
+    band_rows : int or None
+        Rows from which the brightness of frames is taken, if it is.
+    num_cpus : int or None
+        Largest number of threads; None means all cores available.
+
+    Attributes
+    ----------
+    latest : ndarray, shape (H, W), or None
+        The median image of the newest window that is final. Never changes, but is replaced.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        dtype: np.dtype[Any],
+        kernel_size: int,
+        split_time: float,
+        band_rows: int | None,
+        num_cpus: int | None,
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self._length = int(kernel_size)
+        self._split_time = split_time
+        self._band_rows = band_rows
+        self._num_cpus = num_cpus
+        # What rounding may make equally near to the last step that there can be.
+        self._blur = np.spacing(2.0 * MOST_STEPS * float(split_time))
+        frame_bytes = shape[0] * shape[1] * dtype.itemsize
+        self._most_held = max(4 * self._length, HELD_BYTES // frame_bytes)
+        size = self._length + max(1, PIECE_BYTES // frame_bytes)
+        self._ring = np.empty((size, *shape), dtype)  # frame i is in row i % size
+        self._begin = 0  # the first frame that is held
+        self._log = bytearray()  # time and brightness of each frame: grows without being copied
+        self._entry = np.dtype([("time", np.float64)])
+        self._first: Any = None  # time of the first frame, as it was given
+        self._last: Any = None
+        self._starts: list[int] = []  # first frame of the window of each step so far
+        self._medians: dict[int, NDArray[Any]] = {}  # by the first frame of the window
+        self.latest: NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._log) // self._entry.itemsize
+
+    @property
+    def final(self) -> int:
+        """How many steps have a median image that is final."""
+        last = next(reversed(self._medians), None)
+        return 0 if last is None else bisect_right(self._starts, last)
+
+    @property
+    def time(self) -> NDArray[Any]:
+        """Time of each frame, shape (N,), in seconds; the first is at 0."""
+        return np.ascontiguousarray(self._entries()["time"])
+
+    def median(self, step: int) -> NDArray[Any]:
+        """Return the median image of a step, which must be final."""
+        return self._medians[self._starts[step]]
+
+    def push(self, frames: Any, times: Any) -> int:
+        """Take frames, and compute the medians of all windows that are final with them.
+
+        Parameters
+        ----------
+        frames : array-like, shape (n, H, W)
+            They are copied.
+        times : array-like, shape (n,), seconds
+            The time of each, from any zero.
+
+        Returns
+        -------
+        int
+            How many steps have become final.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If frames or times are not such that they can follow; then none is taken.
+        """
+        frames = self._checked_frames(frames)
+        if not len(frames):
+            return 0
+        raw, axis = self._checked_times(times, len(frames))
+        self._require_room(axis)
+        if not len(self):
+            self._first = raw[0]
+            brightness = [] if self._band_rows is None else [("brightness", np.float64)]
+            self._entry = np.dtype([("time", axis.dtype), *brightness])
+        before = self.final
+        done = 0
+        while done < len(frames):
+            if len(self) - self._begin == len(self._ring):
+                self._enlarge()
+            done += self._take(frames[done:], axis[done:])
+            self._last = raw[done - 1]
+            self._find_windows()
+            self._compute()
+            self._let_go()
+        return self.final - before
+
+    def found(self, starts: NDArray[np.intp], length: int) -> Scan:
+        """Return what a scan of all frames so far finds.
+
+        Parameters
+        ----------
+        starts : ndarray of int, shape (M,)
+            First frame of each window, as `plan` has it of all times so far.
+        length : int
+            Frames in a window.
+        """
+        final = self.final
+        if starts[:final].tolist() != self._starts[:final]:
+            raise RuntimeError("windows were taken for final that are not those of the whole axis")
+        distinct, window_of_step = np.unique(starts, return_inverse=True)
+        known = len(self._medians)
+        medians = np.empty((len(distinct), *self.shape), self.dtype)
+        for number, median in enumerate(self._medians.values()):
+            medians[number] = median
+        if known < len(distinct):
+            medians[known:] = self._select(distinct[known:].tolist(), length)
+        entries = self._entries()
+        means = None
+        if self._band_rows is not None:
+            means = np.ascontiguousarray(entries["brightness"])
+        return Scan(of_steps(medians, window_of_step), means, [])
+
+    def let_go_all(self) -> None:
+        """Let go the frames; nothing can be pushed or found after that."""
+        self._ring = np.empty((0, *self.shape), self.dtype)
+
+    def _entries(self, begin: int = 0) -> NDArray[Any]:
+        """Return time and brightness of frames: a copy, as nothing grows while it is looked at."""
+        return np.frombuffer(self._log[begin * self._entry.itemsize :], self._entry)
+
+    def _checked_frames(self, frames: Any) -> NDArray[Any]:
+        if np.ma.is_masked(frames):
+            raise ValueError("frames: some values are masked, but a median leaves none out")
+        array = np.asarray(frames)
+        if array.ndim != 3 or array.shape[1:] != self.shape:
+            height, width = self.shape
+            hint = "; of a single frame, hand over frame[numpy.newaxis]" if array.ndim == 2 else ""
+            raise ValueError(
+                f"frames: shape must be (n, {height}, {width}), got {array.shape}{hint}"
+            )
+        if array.dtype.newbyteorder("=") != self.dtype:
+            raise TypeError(f"frames: dtype must be {self.dtype}, got {array.dtype}")
+        if len(self) + len(array) > MOST_FRAMES:
+            raise ValueError(f"frames: there can be no more than {MOST_FRAMES:,}")
+        return array
+
+    def _checked_times(self, times: Any, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return times as they were given, and with the first frame of all at 0."""
+        if np.ma.is_masked(times):
+            raise ValueError("times: some are masked; each frame needs its time")
+        raw = np.asarray(times)
+        require_axis(raw.shape, raw.dtype, count, "times")
+        first, number = (raw[0], 0) if not len(self) else (self._first, len(self))
+        if number and np.result_type(raw, first) != first.dtype:
+            raise TypeError(
+                f"times: are of dtype {raw.dtype}, but those of the frames before of "
+                f"{first.dtype}; hand over all in the same"
+            )
+        if not (finite := np.isfinite(raw)).all():
+            at = int(np.argmin(finite))
+            raise ValueError(f"times: is {raw[at]} at frame {number + at}; it must be finite")
+        before = np.concatenate([[self._last] if number else raw[:1], raw[:-1]])
+        if (falling := raw < before).any():
+            at = int(np.argmax(falling))
+            raise ValueError(
+                f"times: fall at frame {number + at}, from {before[at]} s to {raw[at]} s; what "
+                "was recorded after a restart is another recording"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            axis = raw.astype(first.dtype.newbyteorder("="), copy=False) - first
+        if not 0 <= axis[0] <= axis[-1] < np.inf:
+            raise ValueError(f"times: their span is beyond what {axis.dtype} can hold")
+        require_few_steps(axis[-1], self._split_time, "times")
+        return raw, axis
+
+    def _require_room(self, axis: NDArray[Any]) -> None:
+        """Check that no more frames have to be held than can be."""
+        if len(self) - self._begin + len(axis) <= self._most_held:
+            return
+        if len(self):
+            axis = np.concatenate([self._entries(self._begin)["time"], axis])
+        equal = np.arange(1, len(axis) + 1) - np.searchsorted(axis, axis - self._blur)
+        if (at := int(np.argmax(equal > self._most_held))) or equal[0] > self._most_held:
+            raise ValueError(
+                f"times: {equal[at]:,} frames up to frame {self._begin + at} are at the same time, "
+                f"{axis[at]} s after the first; no more than {self._most_held:,} can be held until "
+                "time goes on. Does the clock of the camera stand still?"
+            )
+
+    def _take(self, frames: NDArray[Any], axis: NDArray[Any]) -> int:
+        """Copy as many frames as there is room for, and return how many."""
+        size, number = len(self._ring), len(self)
+        row = number % size
+        count = min(len(frames), size - row, size - (number - self._begin))
+        frames, axis = frames[:count], axis[:count]
+        self._ring[row : row + count] = frames
+        entries = np.empty(count, self._entry)
+        entries["time"] = axis
+        if self._band_rows is not None:
+            entries["brightness"] = band_means(frames, self._band_rows)
+        self._log += entries.tobytes()
+        return count
+
+    def _enlarge(self) -> None:
+        """Make more room, for frames that are held as time stands still."""
+        held = np.arange(self._begin, len(self))
+        ring = np.empty((2 * len(self._ring), *self.shape), self.dtype)
+        ring[held % len(ring)] = self._ring[held % len(self._ring)]
+        self._ring = ring
+
+    def _find_windows(self) -> None:
+        """Find the windows of the steps that time has passed."""
+        known = len(self._starts)
+        last = self._entries(len(self) - 1)["time"][0]
+        # Up to here there is no other step, however it is rounded.
+        if last <= 0 or float(last) < known * float(self._split_time) * (1 - 1e-9):
+            return
+        steps = step_times(np.array([0, last], last.dtype), self._split_time)[known:]
+        steps = steps[steps <= last]
+        if len(steps):
+            held = np.ascontiguousarray(self._entries(self._begin)["time"])
+            self._starts += (self._begin + nearest_to(held, steps)).tolist()
+
+    def _compute(self) -> None:
+        """Compute the medians of all windows whose frames are there."""
+        final = self.final
+        complete = bisect_right(self._starts, len(self) - self._length, lo=final)
+        starts = list(dict.fromkeys(self._starts[final:complete]))
+        if not starts:
+            return
+        for start, median in zip(starts, self._select(starts, self._length), strict=True):
+            median = median.copy()
+            median.flags.writeable = False
+            self._medians[start] = median
+        self.latest = median
+
+    def _select(self, starts: list[int], length: int) -> NDArray[Any]:
+        """Return the median image of each of these windows."""
+        medians = np.empty((1 + len(starts), *self.shape), self.dtype)
+        of_window = np.array([-length, *(start - self._begin for start in starts)])
+        done = 0
+        if self.latest is not None:
+            medians[0] = self.latest  # hardly ever far from the next; that it overlaps is no gain
+            done = 1
+        rows = np.arange(self._begin, len(self)) % len(self._ring)
+        skip = 1 - done
+        median_images(
+            self._ring, rows, of_window[skip:], length, medians[skip:], self._num_cpus, done
+        )
+        return medians[1:]
+
+    def _let_go(self) -> None:
+        """Let go the frames that no window to come can have."""
+        held = self._entries(self._begin)["time"]
+        tied = self._begin + int(np.searchsorted(held, held[-1] - self._blur))
+        self._begin = max(self._begin, min(len(self) - self._length, tied))

@@ -1,0 +1,158 @@
+"""What is held of frames that come bit by bit, and for how long."""
+
+import numpy as np
+import pytest
+
+from sparsemed.method import growing
+from sparsemed.method.compute import plan
+from sparsemed.method.growing import GrowingSeries
+from sparsemed.parameters import Parameters
+
+RNG = np.random.default_rng(0)
+
+
+def series_of(kernel_size=10, split_time=1.0, shape=(4, 5), band_rows=20):
+    return GrowingSeries(shape, np.dtype(np.uint8), kernel_size, split_time, band_rows, 1)
+
+
+def random_frames(count, shape=(4, 5)):
+    return RNG.integers(0, 256, (count, *shape), np.uint8)
+
+
+def medians_of(series):
+    planned = plan(series.time, Parameters(series._length, series._split_time))
+    return np.asarray(series.found(planned.starts, planned.length).series)
+
+
+def test_no_more_is_held_than_the_last_window(monkeypatch):
+    monkeypatch.setattr(growing, "PIECE_BYTES", 20 * 7)
+    series = series_of(kernel_size=10)
+    ring = series._ring
+    for start in range(0, 5000, 50):
+        series.push(random_frames(50), np.arange(start, start + 50) / 20)
+        assert len(series) - series._begin == 10
+    assert series._ring is ring
+    assert len(ring) == 17
+    assert series.final == 250
+
+
+def test_of_a_frame_that_was_dealt_with_only_time_and_brightness_are_kept():
+    series = series_of()
+    series.push(random_frames(1000), np.arange(1000) / 100)
+    assert series._entry.itemsize == 16
+    assert len(series._log) == 16_000
+    without = series_of(band_rows=None)
+    without.push(random_frames(1000), np.arange(1000) / 100)
+    assert len(without._log) == 8000
+
+
+def test_a_window_is_final_with_its_last_frame():
+    series = series_of(kernel_size=10)
+    times = np.arange(60) / 20
+    frames = random_frames(60)
+    final = [series.push(frames[i : i + 1], times[i : i + 1]) for i in range(60)]
+    # steps at 0, 1 and 2 s: frames 0, 20 and 40, and nine more
+    assert [number for number, count in enumerate(final) if count] == [9, 29, 49]
+    assert sum(final) == series.final == 3
+    np.testing.assert_array_equal(series.median(1), np.sort(frames[20:30], axis=0)[5])
+    assert series.latest is series.median(2)
+
+
+def test_frames_at_the_same_time_are_held_as_the_first_of_them_may_be_the_nearest():
+    series = series_of(kernel_size=10)
+    frames = random_frames(450)
+    times = np.concatenate([np.arange(20) / 20, np.full(400, 1.4), 1.7 + np.arange(30) / 20])
+    series.push(frames[:420], times[:420])
+    assert series._begin == 20
+    # The step at 1 s is nearer to frame 19; the one at 2 s comes later.
+    series.push(frames[420:], times[420:])
+    assert len(series) - series._begin == 10
+    whole = plan(times, Parameters(10, 1.0)).starts
+    assert series._starts[: series.final] == whole[: series.final].tolist()
+
+
+def test_times_that_rounding_takes_for_equal_are_held(monkeypatch):
+    # To a step at 3e5 s, all of these frames are equally near, and the first counts.
+    times = np.concatenate([np.arange(50) * 1e-13, [1.0, 6e5], 6e5 + 1.0 + np.arange(20)])
+    frames = random_frames(len(times))
+    series = series_of(kernel_size=3, split_time=3e5)
+    for number in range(len(times)):
+        series.push(frames[number : number + 1], times[number : number + 1])
+        if number < 50:
+            assert series._begin == 0
+    expected = plan(times, Parameters(3, 3e5)).starts
+    assert series._starts[: series.final] == expected[: series.final].tolist()
+    assert series.final == 3
+
+
+def test_time_that_stands_still_is_bounded_and_the_portion_is_refused_whole(monkeypatch):
+    monkeypatch.setattr(growing, "HELD_BYTES", 20 * 100)
+    monkeypatch.setattr(growing, "PIECE_BYTES", 20 * 16)
+    series = series_of(kernel_size=10)
+    frames = random_frames(400)
+    series.push(frames[:90], np.zeros(90))
+    what = r"frame 100 are at the same time, 0.0 s after .* no more than 100 can be held"
+    with pytest.raises(ValueError, match=what):
+        series.push(frames[90:120], np.zeros(30))
+    assert len(series) == 90
+    series.push(frames[90:100], np.zeros(10))
+    with pytest.raises(ValueError, match="stand still"):
+        series.push(frames[100:101], np.zeros(1))
+    np.testing.assert_array_equal(medians_of(series)[0], np.sort(frames[:100], axis=0)[50])
+    series.push(frames[100:140], 1 + np.arange(40) / 20)  # it goes on
+    assert len(series) - series._begin == 10
+    # And it may stand still again, within a portion.
+    with pytest.raises(ValueError, match="frame 260 are at the same time"):
+        series.push(frames[140:300], np.concatenate([np.full(20, 3.5), np.full(140, 4.0)]))
+    series.push(frames[140:180], np.repeat([3.5, 4.0], 20))
+    assert len(series) == 180
+
+
+def test_windows_that_turn_out_to_be_others_are_an_error():
+    series = series_of()
+    series.push(random_frames(100), np.arange(100) / 20)
+    with pytest.raises(RuntimeError, match="not those of the whole axis"):
+        series.found(np.array([1, 20, 40, 60, 80]), 10)
+
+
+def test_what_a_signal_interrupts_goes_on_with_the_next_portion(monkeypatch):
+    frames, times = random_frames(200), np.arange(200) / 20
+    whole = series_of()
+    whole.push(frames, times)
+    calls = [0]
+
+    def interrupted(self, *args):
+        calls[0] += 1
+        if calls[0] in (1, 3):
+            raise KeyboardInterrupt
+        return select(self, *args)
+
+    select = GrowingSeries._select
+    series = series_of()
+    monkeypatch.setattr(GrowingSeries, "_select", interrupted)
+    for start in range(0, 200, 25):
+        part = slice(start, start + 25)
+        try:
+            series.push(frames[part], times[part])
+        except KeyboardInterrupt:
+            assert len(series) == start + 25
+    assert series.final == whole.final
+    np.testing.assert_array_equal(medians_of(series), medians_of(whole))
+
+
+def test_a_single_window_begins_where_the_last_one_ended(monkeypatch):
+    given = []
+
+    def watched(frames, rows, starts, length, images, num_cpus, done=0):
+        given.append((done, None if not done else images[done - 1].copy()))
+        return median_images(frames, rows, starts, length, images, num_cpus, done)
+
+    median_images = growing.median_images
+    monkeypatch.setattr(growing, "median_images", watched)
+    series = series_of()
+    frames = random_frames(60)
+    for number in range(60):
+        series.push(frames[number : number + 1], np.array([number / 20]))
+    assert [done for done, _ in given] == [0, 1, 1]
+    np.testing.assert_array_equal(given[1][1], series.median(0))
+    np.testing.assert_array_equal(given[2][1], series.median(1))
