@@ -13,6 +13,7 @@ __all__ = [
     "BackgroundSparseMed",
     "BackgroundWarning",
     "FileResult",
+    "LiveBackground",
     "SparseBackground",
     "__version__",
     "compute_background",
@@ -25,6 +26,7 @@ _MODULES = {
     "BackgroundSparseMed": "sparsemed.jobs.job",
     "BackgroundWarning": "sparsemed.warned",
     "FileResult": "sparsemed.jobs.file_result",
+    "LiveBackground": "sparsemed.live",
     "SparseBackground": "sparsemed.background",
     "compute_background": "sparsemed.background",
     "compute_files": "sparsemed.jobs.many",
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from sparsemed.jobs.job import BackgroundSparseMed
     from sparsemed.jobs.many import compute_files
     from sparsemed.kernels.median import median_image
+    from sparsemed.live import LiveBackground
     from sparsemed.loading import load
     from sparsemed.warned import BackgroundWarning
 

@@ -47,6 +47,7 @@ FLOORS = [
     {"plotting"},
     {"report"},
     {"background"},
+    {"live"},
     {"jobs", "demo", "loading"},
     {"dcnum", "__init__"},
     {"cli"},

@@ -25,6 +25,7 @@ hiddenimports = [
     "sparsemed.jobs.job",
     "sparsemed.jobs.many",
     "sparsemed.kernels.median",
+    "sparsemed.live",
     "sparsemed.loading",
     "sparsemed.warned",
 ]

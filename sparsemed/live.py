@@ -1,0 +1,303 @@
+"""A background that grows with the recording; in the end it is that of all frames."""
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from sparsemed.background import SparseBackground, presented
+from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.method.compute import conclude, plan
+from sparsemed.method.growing import GrowingSeries
+from sparsemed.method.offsets import BAND_ROWS, check_offset_rows
+from sparsemed.method.result import Background
+from sparsemed.parameters import Parameters
+from sparsemed.quality import Finding, Sample, assess
+from sparsemed.quality.sample import sample_numbers, spread
+from sparsemed.warned import keeping_warnings
+
+OnImage = Callable[[int, float, NDArray[Any]], None]
+"""Called with the number of a background image, its time in seconds, and the image."""
+
+
+class LiveBackground:
+    """The background of a recording that goes on: frames are pushed, images come out.
+
+    A background image is final ``kernel_size`` frames after its time. Which images cleansing
+    drops, which one each frame has, and offsets, depend on the frames to come: `finish` tells
+    them, to the bit as `compute_background` does of all frames and times.
+
+    Nothing is dropped and nothing queued: `push` returns when its frames are dealt with, and
+    whoever records has to keep what comes meanwhile. One thread pushes; any other may read
+    `image` at any time.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width of the frames.
+    dtype : dtype
+        That of the frames: uint8 or uint16.
+    kernel_size, split_time, offset_correction, offset_rows, num_cpus
+        See `compute_background`.
+    on_image : callable, optional
+        Called as ``on_image(number, time, image)`` for each image, in order, by the thread
+        that pushes, once `push` has taken all of its frames. `time` is in seconds from the
+        first frame. What it raises reaches the caller of `push`; the frames have been taken,
+        and the next `push` calls it for the images that are left.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range, or `shape` is none.
+    TypeError
+        If the dtype is another.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsemed
+    >>> frames = np.full((100, 40, 60), 90, dtype=np.uint8)
+    >>> times = np.arange(100) / 10
+    >>> with sparsemed.LiveBackground((40, 60), kernel_size=10) as live:
+    ...     for start in range(0, 100, 25):
+    ...         part = slice(start, start + 25)
+    ...         print(live.push(frames[part], times[part]), "images are final")
+    ...     background = live.finish()
+    2 images are final
+    3 images are final
+    2 images are final
+    3 images are final
+    >>> background
+    SparseBackground(100 frames of 40 × 60, 10 of 10 background images kept)
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        dtype: DTypeLike = "uint8",
+        *,
+        kernel_size: int = 200,
+        split_time: float = 1.0,
+        offset_correction: bool = True,
+        offset_rows: int = BAND_ROWS,
+        num_cpus: int | None = None,
+        on_image: OnImage | None = None,
+    ) -> None:
+        self._parameters = Parameters(kernel_size, split_time, offset_correction=offset_correction)
+        self._offset_rows = check_offset_rows(offset_rows)
+        height, width = _checked_shape(shape)
+        self._series = GrowingSeries(
+            (height, width),
+            _checked_dtype(dtype),
+            kernel_size,
+            split_time,
+            self._offset_rows if offset_correction else None,
+            check_num_cpus(num_cpus),
+        )
+        self._on_image = on_image
+        self._told = 0  # images that the callback knows
+        self._sample = _GrowingSample(len(sample_numbers(10**6, height, width)))
+        self._end = ""  # what has ended it
+
+    def __enter__(self) -> "LiveBackground":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let go the frames; no more can be pushed."""
+        self._end = self._end or "its with block"
+        self._series.let_go_all()
+
+    def __len__(self) -> int:
+        return len(self._series)
+
+    def __repr__(self) -> str:
+        height, width = self._series.shape
+        return (
+            f"LiveBackground({len(self):,} frames of {height} × {width} so far, "
+            f"{self._series.final:,} background images)"
+        )
+
+    @property
+    def image(self) -> NDArray[Any] | None:
+        """The newest background image, shape (H, W), before cleansing; None before the first."""
+        return self._series.latest
+
+    @property
+    def images(self) -> NDArray[Any]:
+        """All background images so far, shape (M, H, W), before cleansing: a copy."""
+        series = self._series
+        images = np.empty((series.final, *series.shape), series.dtype)
+        for number in range(len(images)):
+            images[number] = series.median(number)
+        return images
+
+    def push(self, frames: ArrayLike, times: ArrayLike) -> int:
+        """Take the next frames.
+
+        Parameters
+        ----------
+        frames : array-like, shape (n, H, W), of the `dtype`
+            Any number of frames. They are copied, and may change afterwards.
+        times : array-like, shape (n,), seconds
+            Time of each. Their zero is anywhere, but stays; they do not fall.
+
+        Returns
+        -------
+        int
+            How many background images have become final.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit; if times fall, are not finite, or stand still for more frames
+            than can be held; or if this is over. No frame of the portion is taken then.
+        TypeError
+            If the dtype of the frames, or that of the times, is another than before.
+        """
+        self._require_going_on()
+        number = len(self)
+        final = self._series.push(frames, times)
+        self._sample.take(number, np.asarray(frames))
+        while self._told < self._series.final:
+            told = self._told
+            self._told += 1
+            if self._on_image is not None:
+                time = float(told * self._parameters.split_time)
+                self._on_image(told, time, self._series.median(told))
+        return final
+
+    def follow(self, portions: Iterable[tuple[ArrayLike, ArrayLike]]) -> Iterator[NDArray[Any]]:
+        """Push portions one after the other, and yield each image as it becomes final.
+
+        Parameters
+        ----------
+        portions : iterable of (frames, times)
+            See `push`.
+
+        Yields
+        ------
+        ndarray, shape (H, W)
+        """
+        for frames, times in portions:
+            before = self._series.final
+            self.push(frames, times)
+            for number in range(before, self._series.final):
+                yield self._series.median(number)
+
+    def quality(self) -> tuple[Finding, ...]:
+        """Say what can be said by now: what `SparseBackground.quality` would, were this the end.
+
+        It takes a moment and a copy of all images so far; call it in the thread that pushes.
+
+        Returns
+        -------
+        tuple of Finding
+            None if there are no frames yet.
+        """
+        if not len(self):
+            return ()
+        self._require_going_on()
+        with keeping_warnings(tell=_say_nothing):
+            return assess(self._conclude(self._parameters), self._sample.so_far())
+
+    def finish(self, thresh_cleansing: float = 0, frac_cleansing: float = 0.8) -> SparseBackground:
+        """End it, and return the background of all frames that were pushed.
+
+        Parameters
+        ----------
+        thresh_cleansing, frac_cleansing : float
+            See `compute_background`.
+
+        Returns
+        -------
+        SparseBackground
+            To the bit what `compute_background` returns of all frames and times.
+
+        Raises
+        ------
+        ValueError
+            If nothing was pushed, if this is over, or if a parameter is out of its range.
+
+        Warns
+        -----
+        BackgroundWarning
+            If something about frames, time or parameters is odd.
+        """
+        self._require_going_on()
+        if not len(self):
+            raise ValueError("no frame was pushed, so there is no background")
+        parameters = Parameters(
+            self._parameters.kernel_size,
+            self._parameters.split_time,
+            thresh_cleansing,
+            frac_cleansing,
+            self._parameters.offset_correction,
+        )
+        with keeping_warnings() as warned:
+            found = self._conclude(parameters)
+        self._end = "finish()"
+        return presented(found, warned)
+
+    def _conclude(self, parameters: Parameters) -> Background:
+        planned = plan(self._series.time, parameters)._replace(offset_rows=self._offset_rows)
+        return conclude(planned, self._series.found(planned.starts, planned.length))
+
+    def _require_going_on(self) -> None:
+        if self._end:
+            raise ValueError(
+                f"this background was ended by {self._end}; another recording takes another "
+                "LiveBackground"
+            )
+
+
+def _say_nothing(text: str) -> None:
+    """Keep a warning to oneself: it is said at the end."""
+
+
+class _GrowingSample:
+    """Some frames, evenly spaced: each in `stride`, which doubles as the recording grows."""
+
+    def __init__(self, count: int) -> None:
+        self._most = 2 * count
+        self._stride = 1
+        self._kept: dict[int, NDArray[Any]] = {}
+
+    def take(self, number: int, frames: NDArray[Any]) -> None:
+        """Keep some of these frames, of which the first has this number."""
+        stride = self._stride
+        while -(-(number + len(frames)) // stride) > self._most:
+            stride *= 2
+        if stride != self._stride:
+            self._kept = {n: frame for n, frame in self._kept.items() if n % stride == 0}
+            self._stride = stride
+        for place in range(-number % stride, len(frames), stride):
+            self._kept[number + place] = frames[place].copy()
+
+    def so_far(self) -> Sample:
+        """Return what is kept."""
+        numbers = list(self._kept)
+        some = [numbers[place] for place in spread(len(numbers), self._most // 2)]
+        return Sample(np.array(some, np.intp), np.stack([self._kept[number] for number in some]))
+
+
+def _checked_shape(shape: Any) -> tuple[int, int]:
+    sides = tuple(shape) if np.iterable(shape) else ()
+    if len(sides) != 2 or not all(
+        isinstance(side, (int, np.integer)) and side > 0 for side in sides
+    ):
+        raise ValueError(f"shape must be height and width of the frames (pixels), got {shape!r}")
+    return int(sides[0]), int(sides[1])
+
+
+def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    wanted = np.dtype(dtype).newbyteorder("=")
+    if wanted not in (np.uint8, np.uint16):
+        raise TypeError(f"dtype must be uint8 or uint16, got {wanted}")
+    return wanted
