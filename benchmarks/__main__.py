@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import sparsemed
-from benchmarks import chipstream, end_to_end, growth, kernel, layouts, stacks
+from benchmarks import chipstream, end_to_end, growth, kernel, layouts, live, stacks
 from benchmarks.figure import draw
 from benchmarks.pages import BLOCKS, write_blocks
 from sparsemed.kernels.cores import available_cores
@@ -22,6 +22,7 @@ MEASURE: dict[str, Callable[..., Any]] = {
     "layouts": layouts.measure,
     "kernel": kernel.measure,
     "growth": growth.measure,
+    "live": live.measure,
     "stacks": stacks.measure,
     "chipstream": chipstream.measure,
 }
@@ -37,6 +38,13 @@ FULL: dict[str, dict[str, Any]] = {
     "layouts": {"share": 1, "rounds": 3},
     "kernel": {"frames": 20_000, "rounds": 15},
     "growth": {"frames": 20_000, "counts": (1_000, 3_000, 10_000, 30_000, 100_000), "rounds": 3},
+    "live": {
+        "frames": 60_000,
+        "portions": (1, 20, 100),
+        "split_times": (1.0, 0.1),
+        "hour": live.HOUR,
+        "rounds": 5,
+    },
     "stacks": {"frames": 20_000, "side": 512, "rounds": 3},
     "chipstream": {"frames": 4_000, "rounds": 4},
 }
@@ -46,6 +54,13 @@ QUICK: dict[str, dict[str, Any]] = {
     "layouts": {"share": 0.05, "rounds": 1},
     "kernel": {"frames": 4_000, "rounds": 3},
     "growth": {"frames": 4_000, "counts": (1_000, 2_000, 4_000, 8_000), "rounds": 1},
+    "live": {
+        "frames": 6_000,
+        "portions": (1, 20, 100),
+        "split_times": (1.0, 0.1),
+        "hour": 60_000,
+        "rounds": 1,
+    },
     "stacks": {"frames": 4_000, "side": 64, "rounds": 1},
     "chipstream": {"frames": 300, "rounds": 1},
 }

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.tables import chipstream_table, stacks_table, table
+from benchmarks.tables import chipstream_table, live_table, stacks_table, table
 
 
 class Block(NamedTuple):
@@ -18,6 +18,7 @@ class Block(NamedTuple):
 BLOCKS = (
     Block("benchmark table", ("end-to-end", "layouts", "kernel"), table),
     Block("table of stacks", ("stacks",), stacks_table),
+    Block("table of live", ("live",), live_table),
     Block("table of ChipStream", ("chipstream",), chipstream_table),
 )
 

@@ -271,3 +271,33 @@ def _span(seconds: list[float]) -> str:
 
 def _with_share(part: list[float], whole: list[float]) -> str:
     return f"{median(part):.2f} s ({100 * ratio(part, whole):.1f} %)"
+
+
+def live_table(results: dict[str, Any]) -> str:
+    """Return what is known of frames that are pushed as Markdown."""
+    live, hour = results["live"], results["live"]["hour"]
+    height, width = live["shape"]
+    return "\n\n".join(
+        [
+            f"Frames of {height} × {width} pixels, recorded at {live['rate']:,} a second, pushed "
+            f"as fast as they are taken, on {results['cores']} cores; medians of "
+            f"{len(live['cases'][0]['slow_push'])} rounds.",
+            _rows(
+                "frames of a portion | seconds between images | frames a second "
+                "| 99.9 % of portions take at most",
+                (_live_row(each) for each in live["cases"]),
+            ),
+            f"Over {hour['frames']:,} frames with an image each second, memory grew by "
+            f"{mebibytes(hour['grown_bytes'])}: {mebibytes(hour['image_bytes'])} of images, and "
+            f"{mebibytes(hour['entry_bytes'])} of times and brightness.",
+        ]
+    )
+
+
+def _live_row(case: dict[str, Any]) -> list[str]:
+    return [
+        f"{case['portion']}",
+        f"{case['split_time']:g}",
+        f"{median(case['frames_per_second']):,.0f}",
+        readable(median(case["slow_push"])),
+    ]
