@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import logging
 import shutil
 import signal
 import warnings
@@ -65,6 +66,29 @@ def measurement(tmp_path_factory):
     except NotAvailableError as reason:
         pytest.skip(f"{reason}")
     return path
+
+
+@pytest.fixture(scope="session")
+def object_store():
+    """Run an S3 store on this machine; return the variables that say where, and who one is.
+
+    It has a bucket ``cells``.
+    """
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    url = f"http://{host}:{port}"
+    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
+    client.create_bucket(Bucket="cells")
+    client.close()
+    named = {name.upper(): value for name, value in keys.items()}
+    yield {"AWS_ENDPOINT_URL": url, "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true", **named}
+    server.stop()
 
 
 @pytest.fixture(scope="module")

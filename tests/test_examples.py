@@ -42,7 +42,22 @@ def test_examples_run(tmp_path, name):
 
 def test_each_example_is_run():
     files = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
-    assert files == {*SAYS, *NOTEBOOKS}
+    assert files == {*SAYS, *NOTEBOOKS, "object_store.py"}
+
+
+def test_stacks_are_read_from_an_object_store(tmp_path, object_store):
+    """With the store of the tests, as nothing leaves this machine."""
+    run = subprocess.run(
+        [sys.executable, EXAMPLES / "object_store.py", "s3://cells"],
+        env=os.environ | object_store,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
+    )
+    assert "the darkest pixel is in frame 300" in run.stdout
+    assert "the TIFF file has the same background" in run.stdout
 
 
 NOTEBOOKS = ("quickstart.ipynb", "live.ipynb")

@@ -8,8 +8,8 @@ import time
 import types
 
 import pytest
-from storage.serving import serving
 
+from benchmarks.serving import serving
 from sparsemed.storage import connections, remote
 from sparsemed.storage.dcor import DcorPlace, dcor_resource
 from sparsemed.storage.places import is_remote, place_of, shown_name
@@ -99,33 +99,17 @@ def test_no_secret_of_an_address_is_told():
 # S3, against a server that checks signatures itself only for being there
 
 
-@pytest.fixture(scope="module")
-def s3():
-    """Run moto's server with one bucket."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def bucket(s3, monkeypatch):
+def bucket(object_store, monkeypatch):
+    """Return a function that puts an object into a bucket, for anybody to read."""
     import boto3
 
-    client = boto3.client(
-        "s3", endpoint_url=s3, aws_access_key_id="testing", aws_secret_access_key="testing",
-        region_name="us-east-1",
-    )  # fmt: skip
-    client.create_bucket(Bucket="cells")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
-
-    def put(name, data=CONTENT):
-        client.put_object(Bucket="cells", Key=name, Body=data, ACL="public-read")
-
-    return put
+    url = object_store["AWS_ENDPOINT_URL"]
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    yield lambda name: client.put_object(Bucket="cells", Key=name, Body=CONTENT, ACL="public-read")
+    client.close()
 
 
 @pytest.mark.parametrize(

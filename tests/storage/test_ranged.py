@@ -12,8 +12,8 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storage.serving import Request, http_date, serving
 
+from benchmarks.serving import Request, http_date, serving
 from sparsemed.storage import connections, remote
 from sparsemed.storage.places import is_remote, place_of
 from sparsemed.storage.ranged import AT_ONCE, BLOCK, RangedBytes

@@ -1,13 +1,22 @@
-"""A server on this machine that hands out objects by ranges, and fails as it is told."""
+"""A server on this machine that hands out objects by ranges, slowly or badly if it is told to.
+
+Also a program: ``python -m benchmarks.serving FILE DELAY RATE`` prints an address under which the
+file is to be had, with that many seconds added to each request and that many bytes a second in all
+(0: as fast as it can). For each line that it reads it prints, as JSON, the requests since the last
+one: when each began and ended, and the bytes from and to.
+"""
 
 import contextlib
 import email.utils
+import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -52,6 +61,8 @@ class Request:
     stop: int
     query: str
     headers: Any
+    came: float = 0.0
+    went: float = 0.0
 
     def send(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
         """Answer with anything. A header that is None is left out."""
@@ -143,6 +154,7 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
+        """Stop."""
         self.is_over.set()
         self._http.shutdown()
         self._http.server_close()
@@ -157,6 +169,7 @@ class Server:
         return self.objects[path]
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        came = time.monotonic()
         parts = urlsplit(handler.path)
         path = unquote(parts.path)
         if self.delay:
@@ -176,11 +189,13 @@ class Server:
         request = Request(
             served, handler, len(served.requests) + 1, begin, stop, parts.query, handler.headers
         )
+        request.came = came
         served.requests.append(request)
         with contextlib.suppress(OSError):
             if served.fault is None or not served.fault(request):
                 self._answer_well(request)
             handler.wfile.flush()
+        request.went = time.monotonic()
 
     def _answer_well(self, request: Request) -> None:
         wanted = request.headers.get("If-Match")
@@ -190,10 +205,10 @@ class Server:
             request.send(200, {**request.about, "Content-Range": None}, request.body)
         elif request.begin >= len(request.served.data):
             request.send(416, {"Content-Range": f"bytes */{len(request.served.data)}"})
+        elif self.rate:
+            self._trickle(request)
         else:
-            request.send(
-                206, request.about, b"" if self.rate else request.body
-            ) if not self.rate else self._trickle(request)
+            request.send(206, request.about, request.body)
 
     def _trickle(self, request: Request) -> None:
         """Answer at the rate of the line, which all connections share."""
@@ -228,3 +243,19 @@ def serving(**more: Any) -> Iterator[Server]:
 def http_date(seconds: float) -> str:
     """Return a time, in seconds since the epoch, as headers tell it."""
     return email.utils.formatdate(seconds, usegmt=True)
+
+
+def main() -> None:
+    served_file, delay, rate = sys.argv[1:]
+    with serving() as server:
+        served = server.put("/measurement.rtdc", Path(served_file).read_bytes())
+        server.delay, server.rate = float(delay), float(rate) or None
+        print(server.url("/measurement.rtdc"), flush=True)
+        for _ in sys.stdin:
+            done = [(each.came, each.went, each.begin, each.stop) for each in served.requests]
+            served.requests.clear()
+            print(json.dumps(done), flush=True)
+
+
+if __name__ == "__main__":
+    main()
