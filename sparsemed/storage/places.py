@@ -1,7 +1,9 @@
 """Which stored bytes a name leads to: a file on this machine, or an object in a network."""
 
 import re
-from os import PathLike, fspath
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from sparsemed.storage.dcor import DcorPlace, dcor_resource
@@ -47,6 +49,46 @@ class WebPlace(NamedTuple):
         return None if self.url.query or self.url.login else Record("http", self.url.shown)
 
 
+@dataclass(frozen=True)
+class RemotePath:
+    """The name of an object in a network, where others have the path of a file.
+
+    It has of a `Path` what does not need a file, and is none: so nobody takes it for one.
+
+    Attributes
+    ----------
+    place : Place
+    """
+
+    place: Place
+
+    def __str__(self) -> str:
+        return self.place.shown
+
+    @property
+    def name(self) -> str:
+        """What the object is called, without the way there."""
+        return self.place.file_name
+
+    @property
+    def stem(self) -> str:
+        """The same, without its ending."""
+        return PurePath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """Its ending."""
+        return PurePath(self.name).suffix
+
+    def absolute(self) -> "RemotePath":
+        """Return the same: it means the same in each folder."""
+        return self
+
+
+AnyPath = Path | RemotePath
+"""The name of a measurement: a file of this machine, or an object in a network."""
+
+
 def is_remote(name: object) -> bool:
     """Whether a name is that of an object in a network.
 
@@ -55,7 +97,29 @@ def is_remote(name: object) -> bool:
     >>> is_remote("https://data.example.org/M001.rtdc"), is_remote("M001.rtdc")
     (True, False)
     """
-    return isinstance(name, str) and bool(_REMOTE.match(name))
+    return isinstance(name, RemotePath) or (isinstance(name, str) and bool(_REMOTE.match(name)))
+
+
+def locate(name: str | PathLike[str] | RemotePath) -> AnyPath:
+    """Return the path of a file, or what stands for an object in a network.
+
+    A `Path` would make one slash of two.
+
+    Raises
+    ------
+    ValueError
+        If the name looks like an address, and is none.
+
+    Examples
+    --------
+    >>> str(locate("HTTPS://Data.Example.org/M001.rtdc?signature=secret"))
+    'https://data.example.org/M001.rtdc'
+    """
+    if isinstance(name, RemotePath):
+        return name
+    if isinstance(name, str) and is_remote(name):
+        return RemotePath(place_of(name))
+    return Path(name)
 
 
 def place_of(name: str) -> Place:
@@ -71,8 +135,3 @@ def place_of(name: str) -> Place:
     url = parse_url(name)
     resource = dcor_resource(url)
     return WebPlace(url) if resource is None else DcorPlace(*resource)
-
-
-def shown_name(name: str | PathLike[str]) -> str:
-    """Return a name as messages and summaries may show it: of an address, without its secrets."""
-    return place_of(name).shown if is_remote(name) else fspath(name)  # type: ignore[arg-type]

@@ -1,6 +1,8 @@
 """Which objects names lead to, who asks for them, and what is never told."""
 
 import json
+import os
+import pickle
 import socket
 import sys
 import threading
@@ -12,7 +14,7 @@ import pytest
 from benchmarks.serving import serving
 from sparsemed.storage import connections, remote
 from sparsemed.storage.dcor import DcorPlace, dcor_resource
-from sparsemed.storage.places import is_remote, place_of, shown_name
+from sparsemed.storage.places import is_remote, locate, place_of
 from sparsemed.storage.ranged import RangedBytes
 from sparsemed.storage.remote import Record
 from sparsemed.storage.s3 import S3Place
@@ -86,10 +88,19 @@ def test_what_is_no_address_is_told(text):
         place_of(text)
 
 
+def test_only_names_of_objects_are_no_paths(tmp_path):
+    assert locate(str(tmp_path)) == locate(tmp_path) == tmp_path
+    remote_path = locate("s3://bucket/a b/M001.rtdc")
+    assert locate(remote_path) is remote_path is remote_path.absolute()
+    assert pickle.loads(pickle.dumps(remote_path)) == remote_path
+    with pytest.raises(TypeError):
+        os.stat(remote_path)
+
+
 def test_no_secret_of_an_address_is_told():
-    place = place_of("https://me:password@host/M001.rtdc?X-Amz-Signature=secret")
-    assert "password" not in place.shown + shown_name("https://me:password@host/M?sig=secret")
-    assert "secret" not in place.shown + shown_name("https://me:password@host/M?sig=secret")
+    path = locate("https://me:password@host/M001.rtdc?X-Amz-Signature=secret")
+    assert str(path) == "https://host/M001.rtdc"
+    assert (path.name, path.stem, path.suffix) == ("M001.rtdc", "M001", ".rtdc")
     with pytest.raises(ValueError, match="no name of a host") as caught:
         place_of("https://me:password@bad host/M001.rtdc?X-Amz-Signature=secret")
     assert "secret" not in str(caught.value)
