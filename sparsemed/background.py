@@ -7,8 +7,11 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
+import numpy as np
 from numpy.typing import ArrayLike
 
+from sparsemed.frames.arrays import holds_floats
+from sparsemed.frames.labelled import as_frames, own_times
 from sparsemed.frames.opening import open_frames
 from sparsemed.frames.parts import array_part, stack_part
 from sparsemed.frames.stacks import open_stack, require_readable, stack_kind
@@ -16,6 +19,7 @@ from sparsemed.hdf5.file_access import Policy, check_policy
 from sparsemed.install_hint import how_to_install
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import compute, plan
+from sparsemed.method.narrowing import narrowing
 from sparsemed.method.offsets import BAND_ROWS, check_offset_rows
 from sparsemed.method.ranges import scanning
 from sparsemed.method.result import Background
@@ -169,9 +173,14 @@ def compute_background(
         label = "frames" if path is None else str(path)
         opened = nullcontext(frames) if path is None else open_stack(path, cores)
         with keeping_warnings() as warned, opened as array:
-            open_part = partial(array_part, frames) if path is None else stack_part(path)
+            array = as_frames(array, label=label)
+            if time is None and frame_rate is None:
+                time, frame_rate = own_times(array)
+            open_part = partial(array_part, array) if path is None else stack_part(path)
             passing = scanning(executor, open_part, ranges, num_cpus)
-            source = open_frames(array, cores, label)
+            source = open_frames(array, cores, label, np.uint16)
+            if holds_floats(array):
+                passing = narrowing(passing)
             axis = array_time(source.shape, time, frame_rate, int(kernel_size))
             planned = plan(axis, parameters)._replace(offset_rows=offset_rows)
             with following(progress, source.shape[0]) as report:

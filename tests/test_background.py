@@ -190,6 +190,18 @@ def test_whole_floats_are_bytes():
     check(found, whole_method(images, time, kernel_size=9))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+@pytest.mark.parametrize("ranges", [None, 3])
+def test_values_of_cameras_of_12_bits_are_exact(dtype, ranges):
+    images = measure(dtype=np.uint16) % 4096
+    time = np.arange(len(images)) / 20
+    found = compute_background(images.astype(dtype), time, kernel_size=9, ranges=ranges)
+    check(found, whole_method(images, time, kernel_size=9))
+    assert found.images.dtype == np.uint16
+    small = compute_background((images % 256).astype(dtype), time, kernel_size=9, ranges=ranges)
+    assert small.images.dtype == (np.uint16 if dtype == np.int16 else np.uint8)
+
+
 def test_hdf5_dataset():
     images = measure(dtype=np.uint16)
     with h5py.File("frames.h5", "w", driver="core", backing_store=False) as file:

@@ -35,10 +35,12 @@ class ArrayFrames:
     Parameters
     ----------
     images : array-like, shape (N, H, W)
-        uint8 and uint16 are taken as they are; floating-point images are taken
-        as uint8 if every value is whole and from 0 to 255.
+        uint8 and uint16 are taken as they are; int16 as uint16, if no value is negative;
+        floating-point images as `floats`, if every value is whole and fits.
     label : str
         What errors call the images.
+    floats : dtype
+        uint8 or uint16.
 
     Raises
     ------
@@ -49,7 +51,9 @@ class ArrayFrames:
         they are in a file that has been closed.
     """
 
-    def __init__(self, images: Any, label: str = "frames") -> None:
+    def __init__(
+        self, images: Any, label: str = "frames", floats: type[np.unsignedinteger] = np.uint8
+    ) -> None:
         if isinstance(images, h5py.Dataset) and not images:
             raise ValueError(f"{label}: the file of the dataset is closed; keep it open meanwhile")
         if not all(hasattr(images, name) for name in ("shape", "__getitem__")):
@@ -58,8 +62,7 @@ class ArrayFrames:
                 f"{_how_to_stack(images)}"
             )
         shape = tuple(images.shape or ())
-        # There are other axes to take of an array that the caller has, but not of a file's.
-        hint = what_fits(shape, label) if label.isidentifier() else ""
+        hint = what_fits(shape, _written(images, label))
         if len(shape) != 3:
             raise ValueError(f"{label}: shape must be (N, H, W), got {shape}{hint}")
         if is_one_in_colour(shape):
@@ -75,6 +78,11 @@ class ArrayFrames:
             raise ValueError(
                 f"{label}: the shape is {shape}; there can be no more than {MOST_FRAMES} frames"
             )
+        if unwrap := _how_to_unwrap(images):
+            raise TypeError(
+                f"{label}: is a tensor or the like ({type(images).__module__}), and no array of "
+                f"NumPy's; hand over {_written(images, label)}{unwrap}"
+            )
         if has_labels(images) and images.chunks:
             images = images.data  # which is of Dask
         self.images = images
@@ -85,7 +93,7 @@ class ArrayFrames:
         self.shape = (int(count), int(height), int(width))
         # dcnum's mapped datasets have no dtype
         stored = images.dtype if hasattr(images, "dtype") else np.asarray(images[:1]).dtype
-        self.dtype = _frame_dtype(stored, label)
+        self.dtype = _frame_dtype(stored, label, floats)
         self._edges = _block_edges(images, self.shape[0])
         self.unwritten: Spans = []
         self._gaps = _gaps(images)
@@ -204,21 +212,29 @@ class _Held:
         self.frames: Any = ()
 
 
-def _frame_dtype(stored: Any, label: str) -> np.dtype[Any]:
+def _frame_dtype(stored: Any, label: str, floats: type[np.unsignedinteger]) -> np.dtype[Any]:
     """Return the native dtype in which images of a dtype are computed."""
     stored = getattr(stored, "numpy_dtype", stored)  # that of TensorStore
     try:
         dtype: np.dtype[Any] = np.dtype(stored)
         if dtype.kind == "u" and dtype.itemsize <= 2:
             return dtype.newbyteorder("=")
+        if dtype.kind == "i" and dtype.itemsize == 2:  # as cameras of 12 bits are often stored
+            return np.dtype(np.uint16)
         if dtype.kind == "f":
-            return np.dtype(np.uint8)
+            return np.dtype(floats)
     except TypeError:  # the dtype of some other library
         dtype = stored
     raise TypeError(
         f"{label}: images of dtype {dtype} are not supported; "
         "convert them with .astype(numpy.uint8) or .astype(numpy.uint16) if their values fit"
     )
+
+
+def holds_floats(images: Any) -> bool:
+    """Whether images are floating-point numbers."""
+    dtype = getattr(images, "dtype", None)
+    return getattr(getattr(dtype, "numpy_dtype", dtype), "kind", None) == "f"
 
 
 def _block_edges(images: Any, count: int) -> NDArray[np.int64]:
@@ -280,6 +296,22 @@ def _size_of_file(images: Any) -> Callable[[], int] | None:
     while isinstance(base, np.ndarray):
         first, base = base, base.base
     return base.size if isinstance(first, np.memmap) and isinstance(base, mmap) else None
+
+
+def _written(images: Any, label: str) -> str:
+    """Return how one writes these images in Python."""
+    if isinstance(images, h5py.Dataset):
+        return f"h5py.File({images.file.filename!r})[{images.name!r}]"
+    return label if label.isidentifier() else "frames"
+
+
+def _how_to_unwrap(images: Any) -> str:
+    """Return what makes an array of NumPy's of what other libraries calculate with, or nothing."""
+    if hasattr(images, "detach"):
+        return ".detach().cpu().numpy()"
+    if hasattr(images, "__cuda_array_interface__"):
+        return ".get()"
+    return ".numpy()" if callable(getattr(images, "numpy", None)) else ""
 
 
 def _how_to_stack(images: Any) -> str:

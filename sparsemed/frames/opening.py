@@ -4,16 +4,20 @@ import logging
 from typing import Any
 
 import h5py
+import numpy as np
 
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.frames.chunks import ChunkFrames
+from sparsemed.frames.filters import require_filters
 from sparsemed.frames.layout import UnsuitableError, suitable_index, unwritten_spans
 from sparsemed.frames.source import FrameSource
 
 logger = logging.getLogger(__name__)
 
 
-def open_frames(images: Any, num_cpus: int, label: str = "frames") -> FrameSource:
+def open_frames(
+    images: Any, num_cpus: int, label: str = "frames", floats: type[np.unsignedinteger] = np.uint8
+) -> FrameSource:
     """Return the frames of an array-like; those of HDF5 datasets past HDF5 where that can be.
 
     Parameters
@@ -23,13 +27,17 @@ def open_frames(images: Any, num_cpus: int, label: str = "frames") -> FrameSourc
         Threads that read and decode.
     label : str
         What errors call the images.
+    floats : dtype
+        In which floating-point images are computed, uint8 or uint16.
 
     Raises
     ------
     TypeError, ValueError
         See `ArrayFrames`.
+    OSError
+        If frames are filtered by something that is not installed.
     """
-    frames = ArrayFrames(images, label)
+    frames = ArrayFrames(images, label, floats)
     if not isinstance(images, h5py.Dataset):
         return frames
     frames.unwritten = unwritten_spans(images)
@@ -37,5 +45,6 @@ def open_frames(images: Any, num_cpus: int, label: str = "frames") -> FrameSourc
         index = suitable_index(images)
     except UnsuitableError as reason:
         logger.info("%s is read by HDF5: %s", label, reason)
+        require_filters(images, label)
         return frames
     return ChunkFrames(images, num_cpus, label, index)

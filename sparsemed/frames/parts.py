@@ -88,14 +88,14 @@ def stack_part(path: Path) -> PartOpener:
 def _open_stack(path: Path, begin: int, end: int, num_cpus: int | None) -> Iterator[FrameSource]:
     cores = check_num_cpus(num_cpus)
     with open_stack(path, cores) as images:
-        yield PartFrames(open_frames(images, cores, str(path)), begin, end)
+        yield PartFrames(open_frames(images, cores, str(path), np.uint16), begin, end)
 
 
 @contextmanager
 def _open_array(
     images: Any, begin: int, end: int, label: str, num_cpus: int | None
 ) -> Iterator[FrameSource]:
-    yield PartFrames(open_frames(images, check_num_cpus(num_cpus), label), begin, end)
+    yield PartFrames(open_frames(images, check_num_cpus(num_cpus), label, np.uint16), begin, end)
 
 
 @contextmanager
@@ -103,7 +103,9 @@ def _open_dataset(
     path: str, name: str, begin: int, end: int, num_cpus: int | None
 ) -> Iterator[FrameSource]:
     with h5py.File(path, "r") as h5:
-        yield PartFrames(open_frames(h5[name], check_num_cpus(num_cpus)), begin, end)
+        yield PartFrames(
+            open_frames(h5[name], check_num_cpus(num_cpus), floats=np.uint16), begin, end
+        )
 
 
 def _can_be_opened_again(dataset: h5py.Dataset) -> bool:

@@ -5,6 +5,12 @@ from collections.abc import Sequence
 COLOURS = (3, 4)
 """Lengths of an axis of colours, without and with transparency."""
 
+COLOUR_ADVICE = (
+    "; make one array of one channel of many images, such as "
+    "numpy.stack([image[..., 0] for image in list_of_images])"
+)
+"""What to do about a single image in colour."""
+
 LEAST_WIDTH = 100
 """Pixels from which on a second axis before one of colours can only be the width of an image."""
 
@@ -31,10 +37,7 @@ def what_fits(shape: Sequence[int], name: str = "frames") -> str:
     if len(shape) == 2:
         return "; make one array of many images, such as numpy.stack(list_of_images)"
     if is_one_in_colour(shape):
-        return (
-            "; make one array of one channel of many images, such as "
-            "numpy.stack([image[..., 0] for image in list_of_images])"
-        )
+        return COLOUR_ADVICE
     if len(shape) < 4:
         return ""
     single = [axis for axis, length in enumerate(shape) if length == 1]

@@ -15,6 +15,7 @@ from sparsemed.method.ranges import Scanning
 from sparsemed.method.repeated import each, pick
 from sparsemed.method.result import Background
 from sparsemed.method.scan import Scan, scan
+from sparsemed.method.time_axis import coarseness
 from sparsemed.method.time_reversals import find_falls
 from sparsemed.method.windows import step_times, window_length, window_starts
 from sparsemed.parameters import Parameters
@@ -126,6 +127,8 @@ def plan(time: NDArray[Any], parameters: Parameters, label: str | None = None) -
     about = f"{label}: " if label else ""
     if (falls := find_falls(time)).count:
         warn(f"{about}{falls.text}. {falls.advice}")
+    if (coarse := coarseness(time, parameters.split_time)) is not None:
+        warn(f"{about}{coarse}")
     if len(steps) > len(time):
         warn(
             f"{about}split_time={parameters.split_time:g} makes {len(steps)} background images of "

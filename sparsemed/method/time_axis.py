@@ -1,6 +1,7 @@
 """The time axis: when each frame was recorded, or how that is estimated."""
 
 import logging
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ def time_axis(
     count : int
         Number of frames N.
     time : array-like, shape (N,), seconds, optional
-        Time of each frame. Its dtype is kept, and with it its rounding.
+        Time of each frame. The dtype of floats is kept, and with it their rounding. Dates and
+        differences of dates (NumPy, pandas, xarray, Python) become seconds.
     frame : array-like, shape (N,), optional
         Number of each frame, counted by the camera.
     frame_rate : number, Hz, optional
@@ -64,7 +66,7 @@ def time_axis(
         if np.ma.is_masked(time):
             first = int(np.argmax(np.ma.getmaskarray(np.ma.asarray(time))))
             raise ValueError(f"{label}: is masked at frame {first}; each frame needs its time")
-        return _from_zero(_checked(np.asarray(time), count, label), label)
+        return _from_zero(_checked(as_numbers(time), count, label), label)
     if frame is not None and frame_rate is not None:
         with np.errstate(over="ignore"):
             axis = _checked(np.asarray(frame), count, label) / frame_rate
@@ -121,6 +123,25 @@ def array_time(
     return axis
 
 
+def coarseness(time: NDArray[Any], split_time: float) -> str | None:
+    """Say that times are too coarse to find the frames of a step by them, if they are.
+
+    They are if they have few different values, which are apart by more than a quarter of
+    `split_time`. So are seconds since 1970 in 32 bits, which can tell only every 128th.
+    """
+    different = np.unique(time)
+    if not 1 < len(different) <= len(time) // 2:
+        return None
+    tick = float(np.median(np.diff(different)))
+    if tick <= split_time / 4:
+        return None
+    return (
+        f"{len(time)} frames have only {len(different)} different times, {tick:g} s apart: too "
+        f"coarse for split_time={split_time:g}. If they were rounded to {time.dtype} as seconds "
+        "since 1970 or the like, take off the first one before that; or give frame_rate= instead"
+    )
+
+
 def require_axis(shape: tuple[int, ...], dtype: np.dtype[Any], count: int, label: str) -> None:
     """Check that an array of this shape and dtype can be a time axis, before it is read.
 
@@ -135,9 +156,31 @@ def require_axis(shape: tuple[int, ...], dtype: np.dtype[Any], count: int, label
         raise ValueError(f"{label}: has shape {shape}, but there are {count} frames")
 
 
+def as_numbers(time: Any) -> NDArray[Any]:
+    """Return times as numbers; of dates and the like, the seconds from the first one.
+
+    Examples
+    --------
+    >>> as_numbers(np.array(["2024-01-01T00:00:00.0", "2024-01-01T00:00:02.5"], "M8[ms]"))
+    array([0. , 2.5])
+    """
+    axis = np.asarray(time)
+    if axis.dtype.kind in "mM" and axis.size:
+        passed = axis - axis.flat[0]
+        seconds: NDArray[Any] = passed / np.timedelta64(1, "s")
+        return seconds  # NaN where there is no date
+    first = axis.flat[0] if axis.dtype == object and axis.size else None
+    if isinstance(first, (datetime, timedelta)):  # with a time zone, NumPy has no type for them
+        passed = [(each - first).total_seconds() for each in axis.flat]
+        return np.array(passed, np.float64).reshape(axis.shape)
+    return axis
+
+
 def _from_zero(axis: NDArray[Any], label: str) -> NDArray[Any]:
     with np.errstate(over="ignore", invalid="ignore"):
         shifted: NDArray[Any] = axis - axis[0]
+    if axis.dtype.kind == "u" and (axis < axis[0]).any():  # which has wrapped around
+        shifted = (axis.astype(np.uint64) - np.uint64(axis[0])).view(np.int64)
     if not np.isfinite(shifted).all():
         raise ValueError(f"{label}: its span is beyond what {axis.dtype} can hold")
     return shifted

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.frames.labelled import as_frames
 from sparsemed.frames.stacks import open_stack, require_readable, stack_kind
 from sparsemed.method.result import Background
 from sparsemed.rtdc.measurement import Measurement
@@ -73,7 +74,7 @@ def take_sample(background: Background, frames: Any = None, count: int = SAMPLE)
         with _frames_of(Path(frames), background) as frames:
             return _pick(background, frames, count)
     if frames is not None:
-        return _pick(background, frames, count)
+        return _pick(background, as_frames(frames), count)
     if background.origin is None:
         return None
     try:

@@ -1,3 +1,4 @@
+import re
 import weakref
 from itertools import pairwise
 
@@ -97,6 +98,52 @@ def test_other_floats_are_refused(value):
     for start in (0, 4, 6):
         with pytest.raises(TypeError, match=message):
             read(frames, start, 9)
+
+
+def test_int16_of_cameras_is_exact_or_refused_with_the_value():
+    images = (numbered(9, dtype=np.uint16) % 2**12).astype(np.int16)
+    frames = ArrayFrames(images)
+    assert frames.dtype == np.uint16
+    np.testing.assert_array_equal(read(frames, 0, 9), images)
+    images[6, 2, 3] = -1
+    with pytest.raises(TypeError, match=r"frame 6 holds -1; .* whole numbers from 0 to 65535"):
+        read(ArrayFrames(images), 0, 9)
+
+
+def test_floats_can_be_of_16_bits():
+    images = numbered(9).astype(np.float32)
+    images[5] = 4095
+    frames = ArrayFrames(images, floats=np.uint16)
+    np.testing.assert_array_equal(read(frames, 0, 9), images.astype(np.uint16), strict=True)
+    for value in (65536, 0.5, -1, np.nan):
+        images[6, 2, 3] = value
+        with pytest.raises(TypeError, match=r"frame 6 holds .* whole numbers from 0 to 65535"):
+            read(ArrayFrames(images, floats=np.uint16), 0, 9)
+
+
+class Tensor:
+    """What has a shape and a dtype, and is no array of NumPy's."""
+
+    shape, dtype = (9, 4, 5), "torch.uint8"
+
+    def __getitem__(self, key):
+        return self
+
+
+@pytest.mark.parametrize(
+    ("has", "how"),
+    [
+        ({"detach": None, "numpy": print}, "frames.detach().cpu().numpy()"),
+        ({"numpy": print}, "frames.numpy()"),
+        ({"__cuda_array_interface__": {}}, "frames.get()"),
+    ],
+)
+def test_tensors_are_told_how_to_become_arrays(has, how):
+    tensor = type("Tensor", (Tensor,), has)()
+    with pytest.raises(
+        TypeError, match=rf"is a tensor or the like .*; hand over {re.escape(how)}$"
+    ):
+        ArrayFrames(tensor, "frames")
 
 
 @pytest.mark.parametrize(

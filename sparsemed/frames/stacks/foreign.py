@@ -1,0 +1,216 @@
+"""Files that are neither measurements nor stacks that are read here: what they are, what to do."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Foreign(NamedTuple):
+    """A kind of file that is not read here.
+
+    Attributes
+    ----------
+    what : str
+        What it is.
+    do : str
+        What to do; ``{path}`` stands for its path, ``{path!r}`` for that as Python writes it.
+    starts : tuple of bytes
+        How such files begin, where that tells.
+    suffixes : tuple of str
+        How their names end, where it is that which tells.
+    """
+
+    what: str
+    do: str
+    starts: tuple[bytes, ...] = ()
+    suffixes: tuple[str, ...] = ()
+
+
+HAND_OVER = "hand over an array of frames, such as "
+
+KINDS = (
+    Foreign(
+        "a pointer of Git LFS, and not the file that it stands for",
+        "fetch that with 'git lfs pull'",
+        (b"version https://git-lfs",),
+    ),
+    Foreign(
+        "a pointer of git-annex, and not the file that it stands for",
+        "fetch that with 'git annex get {path}' or 'datalad get {path}'",
+        (b"/annex/objects/",),
+    ),
+    Foreign(
+        "RT-DC in the format of before 2018 (tdms)",
+        "convert it with 'dclab-tdms2rtdc', which comes with dclab[tdms]",
+        (b"TDSm",),
+        (".tdms",),
+    ),
+    Foreign(
+        "a file of a Nikon microscope (ND2)",
+        HAND_OVER + "nd2.imread({path!r}, dask=True)",
+        (b"\xda\xce\xbe\x0a",),
+        (".nd2",),
+    ),
+    Foreign(
+        "a file of a Zeiss microscope (CZI)",
+        HAND_OVER + "czifile.imread({path!r}).squeeze()",
+        (b"ZISRAWFILE",),
+        (".czi",),
+    ),
+    Foreign(
+        "a file of a Leica microscope (LIF)",
+        HAND_OVER + "numpy.stack([numpy.asarray(image) for image in "
+        "readlif.reader.LifFile({path!r}).get_image(0).get_iter_t()])",
+        (b"\x70\x00\x00\x00",),
+        (".lif",),
+    ),
+    Foreign(
+        "a film of a Phantom camera (CINE)",
+        HAND_OVER + "numpy.stack([numpy.asarray(image) for image in pims.open({path!r})])",
+        (b"CI\x2c\x00",),
+        (".cine",),
+    ),
+    Foreign(
+        "a film of a Norpix recorder (SEQ)",
+        HAND_OVER + "numpy.stack([numpy.asarray(image) for image in pims.NorpixSeq({path!r})])",
+        (),
+        (".seq",),
+    ),
+    Foreign(
+        "a film of a Photron camera (MRAW)",
+        HAND_OVER + "pyMRAW.load_video('….cihx')[0]",
+        (),
+        (".mraw", ".cih", ".cihx"),
+    ),
+    Foreign(
+        "a film of a Hamamatsu camera (DCIMG)",
+        HAND_OVER + "dcimg.DCIMGFile({path!r})[:]",
+        (b"DCIMG",),
+        (".dcimg",),
+    ),
+    Foreign(
+        "a file of an Andor camera (SIF)",
+        HAND_OVER + "sif_parser.np_open({path!r})[0]",
+        (b"Andor Technology",),
+        (".sif",),
+    ),
+    Foreign(
+        "a file of astronomers (FITS)",
+        HAND_OVER + "astropy.io.fits.getdata({path!r})",
+        (b"SIMPLE  =",),
+    ),
+    Foreign(
+        "a file of MATLAB of before version 7.3",
+        HAND_OVER + "numpy.moveaxis(scipy.io.loadmat({path!r})['frames'], -1, 0)",
+        (b"MATLAB 5.0",),
+    ),
+    Foreign(
+        "an array of NumPy's",
+        HAND_OVER + "numpy.load({path!r}, mmap_mode='r')",
+        (b"\x93NUMPY",),
+        (".npy",),
+    ),
+    Foreign("arrays of NumPy's", HAND_OVER + "numpy.load({path!r})['images']", (), (".npz",)),
+    Foreign(
+        "an animation (GIF)",
+        HAND_OVER + "imageio.v3.imread({path!r})[..., 0]",
+        (b"GIF8",),
+        (".gif",),
+    ),
+    Foreign(
+        "a single image",
+        "give the folder of all of them, or a pattern such as {folder}/*{suffix}; or "
+        + HAND_OVER
+        + "numpy.stack([imageio.v3.imread(path) for path in paths])",
+        (b"\x89PNG", b"\xff\xd8\xff", b"BM"),
+        (".png", ".bmp", ".jpg", ".jpeg"),
+    ),
+    Foreign(
+        "a single image of a kind that is not read here",
+        HAND_OVER + "numpy.stack([imageio.v3.imread(path) for path in paths])",
+        (),
+        (".webp", ".pgm", ".ppm", ".jp2", ".exr"),
+    ),
+    Foreign(
+        "a compressed file",
+        "unpack it first",
+        (
+            b"\x1f\x8b",
+            b"BZh",
+            b"\xfd7zXZ",
+            b"\x28\xb5\x2f\xfd",
+            b"7z\xbc\xaf",
+            b"Rar!",
+            b"PK\x03\x04",
+        ),
+    ),
+    Foreign(
+        "a web page, and not the file that was to be downloaded",
+        "download it again, by the address of the file itself; it may take a login",
+        (b"<!doctype html", b"<html"),
+    ),
+    Foreign(
+        "raw values, which do not say how many and how large the frames are",
+        HAND_OVER + "numpy.memmap({path!r}, dtype='uint8', mode='r').reshape(-1, HEIGHT, WIDTH)",
+        (),
+        (".raw", ".bin", ".dat"),
+    ),
+)
+"""What people have, in the order in which it is tried."""
+
+_LONGEST = max(len(start) for kind in KINDS for start in kind.starts)
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def what_to_do(path: Path) -> str | None:
+    """Return what a file or folder is, and what to do, if it is known to be nothing that is read.
+
+    Returns
+    -------
+    str or None
+        A sentence without its subject, the path.
+    """
+    if path.is_symlink() and not path.exists():
+        return (
+            f"is a link that leads nowhere, to {os.readlink(path)}; if its content is kept "
+            "elsewhere (git-annex, DataLad), fetch it first, such as with 'git annex get'"
+        )
+    if path.is_dir():
+        return _of_folder(path)
+    if not path.is_file():  # a pipe would wait
+        return None
+    try:
+        with path.open("rb") as file:
+            begin = file.read(max(_LONGEST, 4096))
+    except OSError:  # who reads it says why
+        return None
+    if begin.startswith(HDF5):
+        return None
+    if not begin:
+        return "is empty: 0 bytes; was it copied whole?"
+    start, suffix = begin.lstrip().lower() if begin[:1].isspace() else begin.lower(), path.suffix
+    for kind in KINDS:
+        if any(start.startswith(each.lower()) for each in kind.starts):
+            return _said(kind, path)
+    for kind in KINDS:
+        if suffix.lower() in kind.suffixes:
+            return _said(kind, path)
+    return None
+
+
+def _said(kind: Foreign, path: Path) -> str:
+    do = kind.do.format(path=str(path), folder=path.parent, suffix=path.suffix)
+    return f"is not read by sparsemed, as it is {kind.what}; {do}"
+
+
+def _of_folder(path: Path) -> str | None:
+    """Return what a folder is, if it is something other than a folder of files."""
+    attributes = path / "attributes.json"
+    if path.suffix == ".n5" or (attributes.is_file() and b'"n5"' in attributes.read_bytes()[:4096]):
+        return (
+            "is not read by sparsemed, as it is a container of arrays (N5); hand over one of them, "
+            "such as tensorstore.open({'driver': 'n5', 'kvstore': {'driver': 'file', 'path': "
+            f"{str(path / 'NAME')!r}}}}}).result()"
+        )
+    return None

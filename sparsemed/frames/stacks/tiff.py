@@ -1,0 +1,197 @@
+"""Stacks in TIFF files, page by page: BigTIFF, ImageJ, OME (also of several files) and the like."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.frames.choice import Choice, Frames, pick_frames
+from sparsemed.frames.stacks.library import naming, require
+from sparsemed.storage.stored import file_state
+from sparsemed.warned import warn
+
+STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How files begin that are TIFF, or BigTIFF, in either byte order."""
+
+MOST_CHANNELS = 8
+"""Channels beyond which they are no colours: ImageJ and OME take images without axes for them."""
+
+LISTED = 6
+"""Series that are listed when one is to be chosen."""
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether this is a file that begins as TIFF does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) in STARTS
+
+
+@contextmanager
+def open_tiff(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
+    """Provide the frames of a TIFF as an array, of which little is held."""
+    library = require("tifffile", path, "TIFF")
+    choice.only(str(path), "series", "channel", "position")
+    before = file_state(path)
+    with ExitStack() as files:
+        with naming(path):
+            file = files.enter_context(library.TiffFile(path))
+            images = _images(path, file, library, num_cpus, choice)
+            if isinstance(images, TiffPages):
+                images.keep_open(files)
+        yield images
+    if file_state(path) != before:
+        raise OSError(f"{path}: was changed by another program while its frames were read")
+
+
+class TiffPages:
+    """The pages of a TIFF, a frame each, as what `ArrayFrames` takes: decoded when asked for.
+
+    Parameters
+    ----------
+    pages : list of tifffile.TiffPage
+    path : Path
+        For errors.
+    num_cpus : int
+        Threads that decode.
+    within : tuple of int or slice
+        What is taken of each page: of one in colour, a channel.
+    """
+
+    def __init__(
+        self, pages: list[Any], path: Path, num_cpus: int, within: tuple[int | slice, ...] = ()
+    ) -> None:
+        self._page_shape = pages[0].shape
+        size = np.empty(self._page_shape, bool)[within].shape
+        self.shape = (len(pages), *size)
+        self.dtype = np.dtype(pages[0].dtype)
+        self._pages = pages
+        self._path = path
+        self._num_cpus = num_cpus
+        self._within = within
+        self._lock = threading.RLock()  # files are read one page after another
+
+    def __getitem__(self, frames: slice) -> NDArray[Any]:
+        numbers = range(*frames.indices(len(self._pages)))
+        out = np.empty((len(numbers), *self.shape[1:]), self.dtype)
+        with ThreadPoolExecutor(self._num_cpus, "sparsemed-tiff") as pool:
+            for _ in pool.map(self._decode, numbers, out):
+                pass
+        return out
+
+    def keep_open(self, files: ExitStack) -> None:
+        """Open the files that pages are in (of OME-TIFF there may be several) until `files` end."""
+        for file in {id(page.parent): page.parent for page in self._pages if page}.values():
+            if file.filehandle.closed:
+                file.filehandle.open()
+                files.callback(file.filehandle.close)
+
+    def _decode(self, number: int, out: NDArray[Any]) -> None:
+        page = self._pages[number]
+        if page is None or not sum(page.databytecounts):
+            raise OSError(f"page {number} was never written; is the file complete?")
+        if (page.shape, page.dtype) != (self._page_shape, self.dtype):
+            raise OSError(f"page {number} is of shape {page.shape} and dtype {page.dtype}")
+        try:
+            out[:] = page.asarray(lock=self._lock)[self._within]
+        except Exception as error:  # whatever a codec may raise
+            raise OSError(f"page {number}: {error}") from error
+
+
+def _images(path: Path, file: Any, library: Any, num_cpus: int, choice: Choice) -> Any:
+    """Return the frames of a TIFF as an array of three axes."""
+    _require_whole(path, file)
+    if _are_single_pages(file.series) and choice.series is choice.position is None:
+        if file.is_ome:
+            warn(
+                f"{path}: its {len(file.series)} series of one image each are taken for frames, in "
+                "this order; are they positions?"
+            )
+        choice.only(str(path))
+        return TiffPages([each.keyframe for each in file.series], path, num_cpus)
+    number, choice = _series_number(path, file, choice)
+    series = file.series[number]
+    which = f", series={number}" if len(file.series) > 1 else ""
+    name = f"tifffile.imread({str(path)!r}{which})"
+    axes = _axes_of_a_film(path, series)
+    frames = pick_frames(axes, series.shape, choice, str(path), name)
+    if series.dataoffset is not None:
+        return frames.of(library.memmap(path, series=number, mode="r"))
+    return _pages(path, series, frames, num_cpus, name)
+
+
+def _axes_of_a_film(path: Path, series: Any) -> str:
+    """Return the axes of a series, where many channels are images: who names none, writes those."""
+    axes: str = series.axes
+    if axes == "CYX" and series.shape[0] > MOST_CHANNELS:
+        warn(f"{path}: its {series.shape[0]} channels are taken for images; none is called time")
+        return "TYX"
+    return axes
+
+
+def _are_single_pages(series: Any) -> bool:
+    """Whether series are one image each, as of who writes frame by frame."""
+    first = series[0]
+    return len(series) > 1 and all(
+        each.ndim == 2 and (each.shape, each.dtype) == (first.shape, first.dtype) for each in series
+    )
+
+
+def _series_number(path: Path, file: Any, choice: Choice) -> tuple[int, Choice]:
+    """Return which series is meant, and what is left to be chosen within it."""
+    count = len(file.series)
+    number, what = choice.series, "series"
+    if number is None and choice.position is not None and count > 1:
+        number, what = choice.position, "position"  # which OME keeps as a series each
+        choice = choice._replace(position=None)
+    if number is None and count == 1:
+        number = 0
+    if number is None:
+        listed = "; ".join(
+            f"{place}: {' × '.join(map(str, each.shape))} {each.axes} {each.dtype}"
+            for place, each in enumerate(file.series[:LISTED])
+        )
+        more = f"; and {count - LISTED} more" if count > LISTED else ""
+        raise ValueError(
+            f"{path}: holds {count} series of images ({listed}{more}); say which one is meant, "
+            f"series=0 to series={count - 1}, or hand over what you make of them, such as "
+            f"tifffile.imread({str(path)!r}, series=0)"
+        )
+    if not 0 <= number < count:
+        raise ValueError(f"{path}: {what}={number} is not there; they count from 0 to {count - 1}")
+    return number, choice._replace(series=None)
+
+
+def _pages(path: Path, series: Any, frames: Frames, num_cpus: int, name: str) -> TiffPages:
+    """Return the pages that are meant, in the order of time."""
+    across = series.keyframe.ndim
+    outer = series.shape[: series.ndim - across]
+    count = max(1, int(np.prod(outer)))
+    within = frames.entries[series.ndim - across :]
+    if series.shape[series.ndim - across :] != series.keyframe.shape or frames.order != (0, 1, 2):
+        raise ValueError(
+            f"{path}: holds pages of shape {series.keyframe.shape}, which are no frames; hand over "
+            f"an array of frames that is made of {name}"
+        )
+    pages = list(series.pages)
+    if len(pages) != count:
+        raise OSError(f"{path}: holds fewer pages than it says; is the file complete?")
+    numbers = np.arange(count).reshape(outer)[frames.entries[: len(outer)]]
+    return TiffPages([pages[number] for number in numbers.tolist()], path, num_cpus, within)
+
+
+def _require_whole(path: Path, file: Any) -> None:
+    """Check that the last page is said to be the last one: if pages are missing, nobody tells."""
+    handle, size = file.filehandle, file.tiff.offsetsize
+    handle.seek(file.pages.next_page_offset)
+    after = handle.read(size)
+    if len(after) < size or any(after):
+        raise OSError(
+            f"{path}: is cut off or damaged after page {len(file.pages) - 1}; copy it again"
+        )

@@ -1,0 +1,193 @@
+"""Videos, frame by frame, by PyAV: in grey, as the decoder gives it."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.frames.choice import Choice
+from sparsemed.frames.stacks.library import naming, require
+from sparsemed.storage.stored import file_state
+
+SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+"""Endings of files that are taken for videos."""
+
+
+def is_video(path: Path) -> bool:
+    """Whether this is a file that is called like a video."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+@contextmanager
+def open_video(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
+    """Provide the frames of a video as an array, of which only what is asked for is held."""
+    library = require("av", path, "videos")
+    choice.only(str(path), "channel")
+    before = file_state(path)
+    with closing(VideoFrames(path, library, num_cpus, choice.channel)) as frames:
+        yield frames
+    if file_state(path) != before:
+        raise OSError(f"{path}: was changed by another program while its frames were read")
+
+
+class VideoFrames:
+    """The frames of a video, as what `ArrayFrames` takes: decoded when asked for, in order.
+
+    Of colours by brightness (YUV), that is the brightness; of others (RGB) one channel, if all are
+    the same or one is chosen.
+
+    Parameters
+    ----------
+    path : Path
+    av : module
+        PyAV.
+    num_cpus : int
+        Threads that decode.
+    channel : int, optional
+        Which of the colours red, green, blue counts.
+
+    Attributes
+    ----------
+    frame_rate : float or None
+        Frames per second, if that is constant.
+    times : ndarray, shape (N,), seconds, or None
+        When each frame is shown, if the rate is not constant.
+    """
+
+    def __init__(self, path: Path, av: Any, num_cpus: int, channel: int | None = None) -> None:
+        self._path = path
+        self._av = av
+        self._num_cpus = num_cpus
+        self._channel = channel
+        self._container: Any = None
+        self._decoded: Iterator[Any] = iter(())
+        self._at = 0
+        with naming(path):
+            self._stamps, self.frame_rate, self.times = self._survey()
+            self.close()
+            first = self._next_from(0)
+        self.dtype = first.dtype
+        self.shape = (len(self._stamps), *first.shape)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def __getitem__(self, frames: slice) -> NDArray[Any]:
+        start, stop, _ = frames.indices(self.shape[0])
+        out = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
+        for number in range(start, stop):
+            try:
+                image = self._next_from(number)
+            except self._av.FFmpegError as error:
+                raise OSError(f"frame {number}: {error}") from error
+            if (image.shape, image.dtype) != (self.shape[1:], self.dtype):
+                raise OSError(f"frame {number} is of shape {image.shape} and dtype {image.dtype}")
+            out[number - start] = image
+        return out
+
+    def _open(self) -> Any:
+        """Open the file anew, and return its video."""
+        self.close()
+        self._container = self._av.open(str(self._path))
+        if not self._container.streams.video:
+            raise ValueError("there is no video in it")
+        stream = self._container.streams.video[0]
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = self._num_cpus
+        return stream
+
+    def _survey(self) -> tuple[list[int | None], float | None, NDArray[np.float64] | None]:
+        """Return when each frame is shown, in the units of the file; rate or times in seconds.
+
+        Nothing is decoded for that.
+        """
+        stream = self._open()
+        found = [
+            packet.pts
+            for packet in self._container.demux(stream)
+            if packet.size and not packet.is_discard
+        ]
+        if not found:
+            raise ValueError("there are no frames in it")
+        rate = None if stream.average_rate is None else float(stream.average_rate)
+        if None in found or len(set(found)) < len(found):
+            if rate is None:
+                raise ValueError("it tells neither times nor rate of its frames")
+            return [None] * len(found), rate, None
+        stamps = sorted(found)
+        unit = float(stream.time_base)
+        times = (np.array(stamps) - stamps[0]) * unit
+        # Times are rounded to the unit of the file, which rates are not.
+        if rate and np.abs(times - np.arange(len(times)) / rate).max() <= unit:
+            return list(stamps), rate, None
+        return list(stamps), None, times
+
+    def _next_from(self, number: int) -> NDArray[Any]:
+        """Return a frame: the next one, or any other, after a jump."""
+        if self._container is None or self._at != number:
+            self._jump(number)
+        try:
+            frame = next(self._decoded)
+        except StopIteration:
+            raise OSError(
+                f"frame {number} cannot be decoded, though the file lists {len(self._stamps)}; is "
+                "it cut off? 'ffmpeg -i FILE -c:v ffv1 whole.mkv' writes what is whole"
+            ) from None
+        self._at = number + 1
+        if frame.format.has_palette:  # which is told at the beginning alone
+            self._stamps = [None] * len(self._stamps)
+        return self._grey(frame)
+
+    def _jump(self, number: int) -> None:
+        """Let a frame be the next one that is decoded."""
+        stamp = self._stamps[number]
+        ahead = number - self._at
+        if self._container is None or stamp is not None or ahead < 0:
+            stream = self._open()
+            if stamp is not None and number:
+                self._container.seek(stamp, stream=stream, backward=True)
+            self._decoded = self._container.decode(stream)
+            ahead = number
+        if stamp is None:
+            deque(islice(self._decoded, ahead), maxlen=0)
+        elif number:
+            later = (frame for frame in self._decoded if frame.pts >= stamp)
+            self._decoded = chain(islice(later, 1), self._decoded)
+
+    def _grey(self, frame: Any) -> NDArray[Any]:
+        """Return a frame in grey."""
+        layout = frame.format
+        if layout.is_rgb or layout.has_palette:
+            deep = layout.components[0].bits > 8 and not layout.has_palette
+            colours = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
+            if self._channel is not None:
+                if not 0 <= self._channel < 3:
+                    raise ValueError(f"{self._path}: channel={self._channel} is none of 0, 1 and 2")
+                return np.ascontiguousarray(colours[..., self._channel])
+            if (colours[..., :1] != colours).any():
+                raise ValueError(
+                    f"{self._path}: is in colour; say which channel is meant, channel=0 (red), "
+                    "channel=1 or channel=2"
+                )
+            return np.ascontiguousarray(colours[..., 0])
+        if self._channel is not None:
+            raise ValueError(
+                f"{self._path}: has no channel to choose, but channel={self._channel} is given"
+            )
+        if not layout.is_planar and len(layout.components) > 1:  # brightness among the colours
+            frame = frame.reformat(format="yuv422p")
+            layout = frame.format
+        plane = frame.planes[0]
+        deep = layout.components[0].bits > 8
+        order = ">" if layout.is_big_endian else "<"
+        rows = np.frombuffer(plane, np.dtype(f"{order}u2") if deep else np.uint8)
+        rows = rows.reshape(plane.height, -1)[:, : plane.width]
+        return rows.astype(np.uint16 if deep else np.uint8)

@@ -1,0 +1,150 @@
+"""Arrays of Zarr's: in folders and zip files, by themselves, in groups, and in OME-Zarr."""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sparsemed.frames.choice import Choice, PickedAxes, pick_frames
+from sparsemed.frames.shapes import what_fits
+from sparsemed.frames.stacks.library import naming, require
+
+FILES = ("zarr.json", ".zarray", ".zgroup")
+"""Files of which a folder or zip has one if it is an array or group of Zarr's."""
+
+LISTED = 5
+"""Arrays that are listed when one is to be chosen."""
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder or a zip file holds an array or a group of Zarr's."""
+    if path.is_dir():
+        return path.suffix == ".zarr" or any((path / name).is_file() for name in FILES)
+    if path.suffix.lower() != ".zip" or not path.is_file():
+        return False
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as file:
+        return any(name in FILES for name in file.namelist())
+    return path.name.lower().endswith(".zarr.zip")
+
+
+def files_of_zarr(path: Path) -> list[Path]:
+    """Return the files that show whether a store was replaced."""
+    return [path, *(path / name for name in FILES)]
+
+
+@contextmanager
+def open_zarr(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:  # noqa: ARG001
+    """Provide the frames of an array of Zarr's, of which little is held."""
+    library = require("zarr", path, "Zarr")
+    with ExitStack() as files:
+        with naming(path):
+            place: Any = path
+            if path.is_file():
+                place = files.enter_context(library.storage.ZipStore(path, mode="r"))
+            found = library.open(place, mode="r")
+            array, axes, choice, inner = _array_of(path, found, choice)
+        yield _frames(path, array, axes, choice, inner)
+
+
+def _array_of(path: Path, found: Any, choice: Choice) -> tuple[Any, Any, Choice, str]:
+    """Return the array that is meant, the names of its axes, what is left to choose, its name."""
+    if not hasattr(found, "array_keys"):
+        choice.only(str(path), "channel", "position")
+        return found, _dimension_names(found), choice, ""
+    if choice.dataset is not None:
+        try:
+            array = found[choice.dataset]
+        except KeyError:
+            array = None
+        if array is None or hasattr(array, "array_keys"):
+            raise ValueError(
+                f"{path}: has no array {choice.dataset!r}; it has {_listed(_arrays(found))}"
+            )
+        axes = _dimension_names(array) or _axes_of_scales(found, choice.dataset)
+        return array, axes, choice._replace(dataset=None), choice.dataset
+    group, inside, choice = _image_group(path, found, choice)
+    scales = _scales(group)
+    if not scales:
+        arrays = _arrays(found)
+        raise ValueError(
+            f"{path}: is a group of arrays ({_listed(arrays)}); give the path of one of them, such "
+            f"as {path / (arrays[0] if arrays else 'NAME')}"
+        )
+    full = scales["datasets"][0]["path"]  # the others are smaller
+    return group[full], _axes_of_scales(group, full), choice, f"{inside}{full}"
+
+
+def _scales(group: Any) -> Any:
+    """Return what OME-Zarr says about an image of several sizes, or nothing."""
+    attributes = dict(group.attrs)
+    scales = (attributes.get("ome") or attributes).get("multiscales")
+    return scales[0] if scales else {}
+
+
+def _axes_of_scales(group: Any, name: str) -> list[str] | None:
+    """Return the names of the axes of an array of OME-Zarr, if the group tells them."""
+    scales = _scales(group)
+    if name not in [each["path"] for each in scales.get("datasets", [])]:
+        return None
+    axes = scales.get("axes", [])
+    return [each["name"] if isinstance(each, dict) else each for each in axes] or None
+
+
+def _image_group(path: Path, found: Any, choice: Choice) -> tuple[Any, str, Choice]:
+    """Return the group of one image of an OME-Zarr, which may hold several."""
+    attributes = dict(found.attrs)
+    attributes = attributes.get("ome") or attributes
+    images = sorted((name for name in found.group_keys() if name.isdigit()), key=int)
+    if "bioformats2raw.layout" not in attributes or not images:
+        return found, "", choice
+    number = choice.position if choice.series is None else choice.series
+    if number is None and len(images) == 1:
+        number = 0
+    if number is None or not 0 <= number < len(images):
+        raise ValueError(
+            f"{path}: holds {len(images)} series of images ({_listed(images)}); say which one is "
+            f"meant, series=0 to series={len(images) - 1}"
+        )
+    by_series = choice.series is not None
+    left = choice._replace(series=None) if by_series else choice._replace(position=None)
+    return found[images[number]], f"{images[number]}/", left
+
+
+def _frames(path: Path, array: Any, axes: Any, choice: Choice, inner: str) -> Any:
+    """Return an array as one of frames."""
+    choice.only(str(path), "channel", "position")
+    name = f"zarr.open({str(path)!r}, mode='r')" + (f"[{inner!r}]" if inner else "")
+    if axes and len(axes) == len(array.shape):
+        frames = pick_frames(axes, array.shape, choice, str(path), name)
+        is_plain = frames.order == (0, 1, 2) and len(frames.entries) == 3
+        return array if is_plain else PickedAxes(array, frames)
+    if len(array.shape) != 3:
+        raise ValueError(
+            f"{path}: holds images of shape {array.shape}, and not (N, H, W)"
+            f"{what_fits(array.shape, name)}"
+        )
+    choice.only(str(path))
+    return array
+
+
+def _dimension_names(array: Any) -> Any:
+    """Return the names of axes, as Zarr 3 and xarray keep them, if each has one."""
+    names = getattr(array.metadata, "dimension_names", None)
+    names = names or array.attrs.get("_ARRAY_DIMENSIONS")
+    return names if names and all(names) else None
+
+
+def _arrays(group: Any, inside: str = "") -> list[str]:
+    """Return the paths of all arrays of a group."""
+    found = [f"{inside}{name}" for name in sorted(group.array_keys())]
+    for name in sorted(group.group_keys()):
+        if len(found) > LISTED:
+            break
+        found += _arrays(group[name], f"{inside}{name}/")
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    more = ", …" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more if names else "none"

@@ -1,0 +1,132 @@
+"""Folders and patterns of single images, as Pillow, OpenCV and tifffile write them."""
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from sparsemed import compute_background
+from sparsemed.frames.choice import Choice
+from sparsemed.frames.stacks import open_stack
+
+FRAMES = np.random.default_rng(0).integers(60, 200, (110, 24, 33), np.uint8)
+DEEP = FRAMES.astype(np.uint16) * 16
+
+WRITE = {
+    "TIFF": lambda path, image: tifffile.imwrite(path.with_suffix(".tif"), image),
+    "compressed TIFF": lambda path, image: tifffile.imwrite(
+        path.with_suffix(".TIFF"), image, compression="zlib"
+    ),
+    "PNG": lambda path, image: Image.fromarray(image).save(path.with_suffix(".png")),
+    "BMP": lambda path, image: Image.fromarray(image).save(path.with_suffix(".bmp")),
+    "BMP in colour": lambda path, image: (
+        Image.fromarray(image).convert("RGB").save(path.with_suffix(".bmp"))
+    ),
+    "palette": lambda path, image: (
+        Image.fromarray(image).convert("P").save(path.with_suffix(".png"))
+    ),
+}
+
+
+def write(folder, frames=FRAMES, kind="PNG", name="img_{}"):
+    folder.mkdir(exist_ok=True)
+    for number, image in enumerate(frames):
+        WRITE[kind](folder / name.format(number), image)
+    return folder
+
+
+@pytest.mark.parametrize("kind", WRITE)
+def test_a_folder_has_the_background_of_its_images_in_natural_order(tmp_path, kind):
+    folder = write(tmp_path / "images", kind=kind)  # 2 comes before 10, though it has no zeros
+    (folder / "metadata.txt").write_text("what else lies there")
+    (folder / ".hidden.png").write_bytes(b"")
+    found = compute_background(folder, frame_rate=50, kernel_size=9)
+    expected = compute_background(FRAMES, frame_rate=50, kernel_size=9)
+    for name in ("images", "frame_index", "offsets", "series"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), strict=True)
+    assert found.quality() == found.quality(FRAMES)
+
+
+def test_sixteen_bits_are_kept(tmp_path):
+    for kind in ("TIFF", "PNG"):
+        with open_stack(write(tmp_path / kind, DEEP, kind), 2) as images:
+            np.testing.assert_array_equal(images[0:110], DEEP, strict=True)
+
+
+def test_a_pattern_takes_what_fits_it(tmp_path):
+    folder = write(tmp_path / "images", name="a_{}")
+    write(folder, FRAMES[::-1], name="b_{}")
+    with open_stack(folder / "b_*.png", 2) as images:
+        np.testing.assert_array_equal(images[0:110], FRAMES[::-1])
+        assert [file.name for file in images.files[:3]] == ["b_0.png", "b_1.png", "b_2.png"]
+    with pytest.raises(
+        ValueError, match=r"2 kinds of names \(110 of a_#.png, 110 of b_#.png\)"
+    ) as e:
+        compute_background(folder)
+    pattern = str(e.value).rpartition("such as ")[2]
+    with open_stack(pattern, 2) as images:
+        np.testing.assert_array_equal(images[0:110], FRAMES)
+
+
+def test_a_background_beside_frames_is_no_frame(tmp_path):
+    folder = write(tmp_path / "images")
+    WRITE["PNG"](folder / "background", FRAMES[0])
+    with pytest.raises(ValueError, match=r"110 of img_#.png, 1 of background.png"):
+        compute_background(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("img_channel{c:03}_time{t:09}_z000", "channel"), ("t{t:04}_pos{c}", "position")],
+)
+def test_channels_and_positions_in_names_are_told_apart(tmp_path, name, what):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, image in enumerate(FRAMES[:40]):
+        WRITE["PNG"](folder / name.format(c=number % 2, t=number // 2), image)
+    with pytest.raises(ValueError, match=f"holds images of 2 {what}s") as error:
+        compute_background(folder)
+    pattern = str(error.value).rpartition("such as ")[2]
+    with open_stack(pattern, 2) as images:
+        np.testing.assert_array_equal(images[0:20], FRAMES[0:40:2])
+
+
+def test_missing_images_are_told(tmp_path, warned):
+    folder = write(tmp_path / "images")
+    compute_background(folder, frame_rate=50, kernel_size=9)
+    assert not warned()
+    (folder / "img_50.png").unlink()
+    compute_background(folder, frame_rate=50)
+    assert "first between img_49.png and img_51.png" in warned()[0]
+
+
+def test_images_of_another_size_or_damaged_are_named(tmp_path):
+    folder = write(tmp_path / "images")
+    WRITE["PNG"](folder / "img_7", FRAMES[0, :9])
+    with pytest.raises(OSError, match=r"img_7\.png: is of shape \(9, 33\)"):
+        compute_background(folder, frame_rate=50)
+    (folder / "img_7.png").write_bytes(b"\x89PNG")
+    with pytest.raises(OSError, match=r"img_7\.png: cannot be read"):
+        compute_background(folder, frame_rate=50)
+
+
+def test_a_stack_in_a_folder_is_handed_over_by_its_own_path(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a_1.tif", "a_2.tif"):
+        tifffile.imwrite(folder / name, FRAMES)
+    with pytest.raises(ValueError, match=r"a_1\.tif: holds 110 images, and not one"):
+        compute_background(folder)
+
+
+def test_colours_that_differ_have_to_be_chosen(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, image in enumerate(FRAMES[:20]):
+        colours = np.stack([image, FRAMES[0], image], axis=-1)
+        (folder / f"{number}.png").write_bytes(imagecodecs.png_encode(colours))
+    with pytest.raises(ValueError, match=r"is in colour, .* channel=0 to channel=2"):
+        compute_background(folder)
+    with open_stack(folder, 1, Choice(channel=0)) as images:
+        np.testing.assert_array_equal(images[0:20], FRAMES[:20])

@@ -1,0 +1,142 @@
+"""Series, channels, positions and planes of TIFF: chosen, or refused with a list of them."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from sparsemed import compute_background
+from sparsemed.frames.choice import Choice
+from sparsemed.frames.stacks import open_stack
+
+FRAMES = np.random.default_rng(0).integers(0, 4096, (30, 24, 33), np.uint16)
+OTHERS = FRAMES[::-1].copy()
+
+
+def advised(error):
+    """Return what the code at the end of a message gives."""
+    line = str(error.value).rpartition("such as ")[2]
+    return eval(line, {"tifffile": tifffile, "numpy": np})
+
+
+def frames_of(path, **choice):
+    with open_stack(path, 2, Choice(**choice)) as images:
+        return np.asarray(images[: images.shape[0]])
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("axes", ["CTYX", "TCYX", "ZTYX", "TZYX", "CTZYX", "TZCYX"])
+def test_what_is_advised_gives_all_frames_of_one(tmp_path, axes, compression):
+    path = tmp_path / "stack.ome.tif"
+    single = axes.replace("T", "")[:-2]
+    images = FRAMES
+    for place, letter in enumerate(axes):
+        if letter in single:
+            images = np.stack(
+                [images, OTHERS.reshape(images.shape) if images.ndim == 3 else images], axis=place
+            )
+    tifffile.imwrite(
+        path,
+        images,
+        ome=True,
+        metadata={"axes": axes},
+        photometric="minisblack",
+        compression=compression,
+    )
+    with pytest.raises(ValueError, match=r"stack.ome.tif: holds images of shape .*2 ") as error:
+        compute_background(path, frame_rate=10)
+    np.testing.assert_array_equal(advised(error), FRAMES)
+    if single == "C":
+        assert "channel=0 to channel=1" in str(error.value)
+        np.testing.assert_array_equal(frames_of(path, channel=0), FRAMES)
+        np.testing.assert_array_equal(frames_of(path, channel=1), OTHERS)
+
+
+def two_series(path, **options):
+    with tifffile.TiffWriter(path, **options) as writer:
+        for images in (FRAMES, OTHERS):
+            metadata = {"axes": "TYX"} if options else None
+            writer.write(images, photometric="minisblack", metadata=metadata, contiguous=False)
+
+
+@pytest.mark.parametrize("options", [{"ome": True}, {"bigtiff": True}], ids=str)
+def test_two_series_are_not_taken_for_one_recording(tmp_path, options):
+    path = tmp_path / ("stack.ome.tif" if "ome" in options else "stack.tif")
+    with tifffile.TiffWriter(path, **options) as writer:
+        for images in (FRAMES, OTHERS):
+            writer.write(images, photometric="minisblack", contiguous=False)
+    with pytest.raises(
+        ValueError, match=r"2 series of images \(0: 30 × 24 × 33 .*series=1"
+    ) as error:
+        compute_background(path, frame_rate=10)
+    np.testing.assert_array_equal(advised(error), FRAMES)
+    np.testing.assert_array_equal(frames_of(path, series=1), OTHERS)
+    np.testing.assert_array_equal(frames_of(path, position=1), OTHERS)
+    for wrong in (2, -1):
+        with pytest.raises(ValueError, match="is not there; they count from 0 to 1"):
+            frames_of(path, series=wrong)
+
+
+def test_series_of_other_sizes_are_listed(tmp_path):
+    path = tmp_path / "stack.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(FRAMES)
+        writer.write(FRAMES[0, :9, :9])  # a preview
+    with pytest.raises(ValueError, match=r"2 series of images \(.*1: 9 × 9 YX uint16\); say which"):
+        compute_background(path)
+    np.testing.assert_array_equal(frames_of(path, series=0), FRAMES)
+
+
+def test_pieces_are_listed_and_not_joined(tmp_path):
+    path = tmp_path / "stack.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for first in range(0, 30, 4):
+            writer.write(FRAMES[first : first + 4], contiguous=False, photometric="minisblack")
+    with pytest.raises(ValueError, match=r"holds 8 series of images .* and 2 more"):
+        compute_background(path)
+
+
+def test_positions_of_one_image_each_are_taken_for_frames_with_a_word(tmp_path, warned):
+    path = tmp_path / "stack.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for image in FRAMES:
+            writer.write(image, photometric="minisblack", contiguous=False)
+    np.testing.assert_array_equal(frames_of(path), FRAMES)
+    (text,) = warned()
+    assert "its 30 series of one image each are taken for frames" in text
+
+
+def test_a_film_that_is_called_planes_or_channels_is_taken_with_a_word(tmp_path, warned):
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, FRAMES, imagej=True)  # who names no axes, writes channels
+    np.testing.assert_array_equal(frames_of(path), FRAMES)
+    tifffile.imwrite(path, FRAMES, imagej=True, metadata={"axes": "ZYX"})
+    np.testing.assert_array_equal(frames_of(path), FRAMES)
+    assert [text.partition(": ")[2][:12] for text in warned()] == ["its 30 chann", "no axis is c"]
+    tifffile.imwrite(path, FRAMES, imagej=True, metadata={"axes": "TYX"})
+    np.testing.assert_array_equal(frames_of(path), FRAMES)
+    assert len(warned()) == 2
+
+
+def test_few_channels_of_single_images_are_no_film(tmp_path):
+    path = tmp_path / "stack.ome.tif"
+    tifffile.imwrite(path, FRAMES[:3], ome=True, metadata={"axes": "CYX"}, photometric="minisblack")
+    with pytest.raises(ValueError, match="make one array of one channel of many images"):
+        compute_background(path)
+
+
+def test_a_colour_can_be_chosen(tmp_path):
+    path = tmp_path / "stack.tif"
+    images = np.stack([FRAMES, OTHERS, FRAMES // 2], axis=-1).astype(np.uint16)
+    tifffile.imwrite(path, images, photometric="rgb", compression="zlib")
+    with pytest.raises(ValueError, match=r"3 channel.*channel=0 to channel=2") as error:
+        compute_background(path)
+    np.testing.assert_array_equal(advised(error), FRAMES)
+    np.testing.assert_array_equal(frames_of(path, channel=1), OTHERS)
+
+
+def test_what_is_not_there_cannot_be_chosen(tmp_path):
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, FRAMES)
+    for choice in ({"channel": 1}, {"position": 1}, {"dataset": "raw"}):
+        with pytest.raises(ValueError, match=rf"has no {next(iter(choice))} to choose"):
+            frames_of(path, **choice)

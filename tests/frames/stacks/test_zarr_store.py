@@ -1,0 +1,99 @@
+"""Zarr in folders, zip files and groups, and OME-Zarr of several axes."""
+
+import numpy as np
+import pytest
+import xarray
+import zarr
+
+from sparsemed import compute_background
+from sparsemed.frames.choice import Choice
+from sparsemed.frames.stacks import open_stack
+
+FRAMES = np.random.default_rng(0).integers(0, 4096, (60, 24, 33), np.uint16)
+OTHERS = FRAMES[::-1].copy()
+AXES = [{"name": name} for name in "tczyx"]
+
+
+def frames_of(path, **choice):
+    with open_stack(path, 2, Choice(**choice)) as images:
+        return np.asarray(images[0 : images.shape[0]])
+
+
+@pytest.mark.parametrize("name", ["stack.zarr.zip", "stack.zip"])
+def test_a_zip_file_is_read(tmp_path, name):
+    path = tmp_path / name
+    with zarr.storage.ZipStore(path, mode="w") as store:
+        zarr.create_array(store, data=FRAMES, chunks=(7, 24, 33))
+    found = compute_background(path, frame_rate=20, kernel_size=9)
+    expected = compute_background(FRAMES, frame_rate=20, kernel_size=9)
+    np.testing.assert_array_equal(found.series, expected.series, strict=True)
+    assert found.quality() == found.quality(FRAMES)
+
+
+def ome_image(group, version, images, scales=2):
+    datasets = []
+    for scale in range(scales):
+        part = images[..., :: 2**scale, :: 2**scale]
+        group.create_array(str(scale), data=part, chunks=(7, 1, 1, *part.shape[3:]))
+        datasets.append({"path": str(scale)})
+    scales = [{"axes": AXES, "datasets": datasets, "version": version}]
+    group.attrs.update(
+        {"ome": {"multiscales": scales}} if version == "0.5" else {"multiscales": scales}
+    )
+
+
+@pytest.mark.parametrize(("version", "of_zarr"), [("0.4", 2), ("0.5", 3)])
+def test_ome_zarr_is_read_by_the_names_of_its_axes(tmp_path, version, of_zarr):
+    images = np.stack([FRAMES, OTHERS], axis=1)[:, :, None]
+    ome_image(
+        zarr.open_group(tmp_path / "a", mode="w", zarr_format=of_zarr), version, images[:, :1]
+    )
+    np.testing.assert_array_equal(frames_of(tmp_path / "a"), FRAMES)
+    found = compute_background(tmp_path / "a", frame_rate=20, kernel_size=9)
+    np.testing.assert_array_equal(
+        found.series, compute_background(FRAMES, frame_rate=20, kernel_size=9).series
+    )
+    ome_image(zarr.open_group(tmp_path / "b", mode="w", zarr_format=of_zarr), version, images)
+    with pytest.raises(ValueError, match=r"2 channel.*channel=0 to channel=1") as error:
+        compute_background(tmp_path / "b")
+    line = str(error.value).rpartition("such as ")[2]
+    np.testing.assert_array_equal(eval(line, {"zarr": zarr}), FRAMES)
+    np.testing.assert_array_equal(frames_of(tmp_path / "b", channel=1), OTHERS)
+    np.testing.assert_array_equal(frames_of(tmp_path / "b", dataset="0", channel=1), OTHERS)
+
+
+def test_series_of_an_ome_zarr_have_to_be_chosen(tmp_path):
+    group = zarr.open_group(tmp_path / "a", mode="w", zarr_format=2)
+    group.attrs["bioformats2raw.layout"] = 3
+    for number, images in enumerate((FRAMES, OTHERS)):
+        ome_image(group.create_group(str(number)), "0.4", images[:, None, None])
+    with pytest.raises(
+        ValueError, match=r"holds 2 series of images \(0, 1\); .*series=0 to series=1"
+    ):
+        compute_background(tmp_path / "a")
+    np.testing.assert_array_equal(frames_of(tmp_path / "a", series=1), OTHERS)
+    np.testing.assert_array_equal(frames_of(tmp_path / "a", position=0), FRAMES)
+    np.testing.assert_array_equal(frames_of(tmp_path / "a" / "1"), OTHERS)
+
+
+def test_arrays_of_a_group_are_listed_however_deep(tmp_path):
+    group = zarr.open_group(tmp_path / "a", mode="w")
+    group.create_group("deep").create_array("raw", data=FRAMES)
+    with pytest.raises(ValueError, match=r"a group of arrays \(deep/raw\); .*a/deep/raw$"):
+        compute_background(tmp_path / "a")
+    np.testing.assert_array_equal(frames_of(tmp_path / "a", dataset="deep/raw"), FRAMES)
+    with pytest.raises(ValueError, match=r"has no array 'nonsense'; it has deep/raw"):
+        frames_of(tmp_path / "a", dataset="nonsense")
+
+
+def test_names_of_dimensions_are_believed(tmp_path):
+    array = xarray.DataArray(np.moveaxis(FRAMES, 0, -1), dims=("y", "x", "time"), name="raw")
+    array.to_dataset().to_zarr(tmp_path / "a", zarr_format=3, consolidated=False)
+    np.testing.assert_array_equal(frames_of(tmp_path / "a" / "raw"), FRAMES)
+    array.rename(time="channel").to_dataset().to_zarr(
+        tmp_path / "b", zarr_format=3, consolidated=False
+    )
+    with pytest.raises(
+        ValueError, match="no axis is called time; if channel is that, take it, such"
+    ):
+        compute_background(tmp_path / "b" / "raw")
