@@ -3,7 +3,9 @@
 What takes long to import is imported where it is used: help and completion must come at once.
 """
 
+import io
 import os
+import shlex
 import sys
 from contextlib import suppress
 from typing import Any, TextIO
@@ -16,6 +18,7 @@ from sparsemed.cli.demo import demo
 from sparsemed.cli.info import info
 from sparsemed.cli.recover import recover
 from sparsemed.cli.report import report
+from sparsemed.printable import printable
 from sparsemed.version import __version__
 
 MAIN_HELP = """\b
@@ -49,14 +52,36 @@ def _give_up_unwritten(stream: TextIO | None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def _show_what_can_be_shown() -> None:
+    """Let terminals and log files that lack a character show its number, and never end for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 class _Manual(click.Group):
     """Lists commands in the order in which one needs them, and takes Ctrl-C calmly."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Say what is done with a file, where one is given in place of a command."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            name = args[0]
+            if not name.lower().endswith(".rtdc") and not os.path.exists(name):
+                raise
+            raise click.UsageError(
+                f"{printable(name)} is no command; to compute its background: "
+                f"sparsemed compute {shlex.quote(name)}",
+                ctx,
+            ) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's)
         return list(self.commands)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Say on one line that output cannot be written; click is silent on closed pipes."""
+        _show_what_can_be_shown()
         try:
             return super().main(*args, **kwargs)
         except OSError as error:

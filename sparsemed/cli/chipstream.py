@@ -1,5 +1,7 @@
 """The command ``sparsemed chipstream``: all its arguments are handed on."""
 
+from itertools import pairwise
+
 import click
 
 from sparsemed.cli.messages import Mistake, one_line_errors
@@ -33,5 +35,24 @@ def chipstream(context: click.Context) -> None:
             raise ImportError(f"ChipStream cannot be imported ({error}): {needs}") from error
         from sparsemed.dcnum import register
 
+        _check_background(context.args)
         register()
-    chipstream_cli(context.args, prog_name="chipstream-cli")
+    chipstream_cli(context.args, prog_name=context.command_path)
+
+
+def _check_background(arguments: list[str]) -> None:
+    """Check the names of this background's parameters, which ChipStream answers with a traceback.
+
+    Raises
+    ------
+    ValueError
+        If there is no such parameter.
+    """
+    from sparsemed.rtdc.pipeline_id import CODE, to_ppid
+
+    given = list(pairwise(arguments))
+    if any(name in ("-b", "--background-method") and value != CODE for name, value in given):
+        return
+    for name, value in given:
+        if name == "-kb":
+            to_ppid({value.partition("=")[0]: 0})

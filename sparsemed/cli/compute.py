@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparsemed.cli.ending import Ending
-from sparsemed.cli.following import Followed
-from sparsemed.cli.lines import show_result
 from sparsemed.cli.messages import Failure, Mistake, is_terminal, log_lines, one_line_errors
 from sparsemed.cli.options import (
     PARAMETER_HELP,
@@ -20,6 +17,7 @@ from sparsemed.cli.options import (
     basins_option,
     parse_settings,
 )
+from sparsemed.cli.results import Ending, Followed, show_result
 
 if TYPE_CHECKING:
     from sparsemed.hdf5.file_access import Policy
@@ -46,10 +44,6 @@ Exit status:
   130  stopped with Ctrl-C; what is done is whole, the rest untouched
   143  the same, by the signal TERM (and 129 by HUP)
 """
-
-
-_STANDING = {"planned": "planned", "skipped": "up to date"}
-"""What counts in place of a verdict."""
 
 
 @click.command(cls=Settable, epilog=COMPUTE_HELP)
@@ -155,7 +149,7 @@ def compute(
         if dry_run and not as_json and not quiet:
             click.echo(f"pipeline identifier: {options.ppid}")
         has_bar = is_terminal() and not quiet
-        show = partial(show_result, as_json=as_json, quiet=quiet, beside_bar=has_bar)
+        show = partial(show_result, json=as_json, quiet=quiet, beside_bar=has_bar)
         followed = Followed(runs, options, client, log, has_bar)
         ending = Ending()
         is_well = _show_all(followed, show, summary, ending)
@@ -178,10 +172,7 @@ def _show_all(
         with one_line_errors(), _finishing(summary):
             for result in results:
                 show(result)
-                if result.error is not None:
-                    ending.failed.append(result.error)
-                else:
-                    ending.verdicts[result.verdict or _STANDING[result.status]] += 1
+                ending.add(result)
                 if summary is not None:
                     summary.add(result)
     except Failure as failure:  # no more workers, or no room for the summary

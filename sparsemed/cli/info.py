@@ -1,6 +1,5 @@
 """The command ``sparsemed info``: facts as lines."""
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparsemed.cli.ending import Ending
-from sparsemed.cli.messages import Failure, Mistake, log_lines, one_line_errors
+from sparsemed.cli.messages import Mistake, log_lines, one_line_errors
 from sparsemed.cli.options import PathType, basins_option
+from sparsemed.cli.results import Ending, for_each
 from sparsemed.cli.stopping import Stoppable
+from sparsemed.printable import as_json as to_json
 from sparsemed.printable import printable
 
 if TYPE_CHECKING:
@@ -40,27 +40,23 @@ def info(paths: tuple[Path, ...], recursive: bool, basins: "Policy", as_json: bo
         with log_lines(logging.WARNING):
             chosen = choose_files(paths, "all", recursive=recursive)
     ending = Ending("files")
-    for number, (path, _) in enumerate(chosen):
-        try:
-            with one_line_errors(), log_lines(logging.ERROR):
-                facts = measurement.info(path, basins)
-        except Failure as failure:
-            ending.failed.append(failure.message)
-            failure.show()
-            if as_json:
-                click.echo(json.dumps({"path": str(path), "error": failure.message}))
-            continue
-        ending.verdicts["told"] += 1
+
+    def tell(path: Path) -> tuple[str, str]:
+        facts = measurement.info(path, basins)
         if as_json:
-            click.echo(json.dumps(asdict(facts)))
-        else:
-            rows = list(_rows_of(facts))
-            width = max(len(title) for title, _ in rows)
-            lines = [printable(f"{title:<{width}}  {text}".rstrip()) for title, text in rows]
-            click.echo("\n".join([*([""] if number else []), *lines]))
+            return "told", to_json(asdict(facts))
+        rows = list(_rows_of(facts))
+        width = max(len(title) for title, _ in rows)
+        lines = [printable(f"{title:<{width}}  {text}".rstrip()) for title, text in rows]
+        return "told", "\n".join([*([""] if ending.verdicts else []), *lines])
+
+    def tell_failure(path: Path, message: str) -> str:
+        return to_json({"path": str(path), "error": message})
+
+    paths_of_all = [path for path, _ in chosen]
+    for_each(paths_of_all, tell, ending, logging.ERROR, tell_failure if as_json else None)
     ending.show(with_verdicts=False)
-    if ending.failed:
-        click.get_current_context().exit(1)
+    ending.exit_if_failed()
 
 
 def _rows_of(facts: "Info") -> Iterator[tuple[str, str]]:

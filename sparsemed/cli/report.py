@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparsemed.cli.ending import Ending
-from sparsemed.cli.messages import Failure, Mistake, is_terminal, log_lines, one_line_errors
+from sparsemed.cli.messages import Mistake, is_terminal, log_lines, one_line_errors
 from sparsemed.cli.options import (
     PARAMETER_HELP,
     PathType,
@@ -15,15 +14,26 @@ from sparsemed.cli.options import (
     basins_option,
     parse_settings,
 )
+from sparsemed.cli.results import Ending, for_each
 from sparsemed.printable import printable
 
 if TYPE_CHECKING:
     from sparsemed.hdf5.file_access import Policy
     from sparsemed.jobs.pages import Page
 
+REPORT_HELP = f"""{PARAMETER_HELP}
+\b
+Examples:
+  sparsemed report in.rtdc                       writes in_report.html
+  sparsemed report in.rtdc -k kernel_size=500    shows what another parameter does
+  sparsemed report -r data -o pages              a page for each, in the folder pages
+
+An earlier page of that name is replaced, but no other file.
+"""
+
 
 @click.command(
-    cls=Settable, epilog=PARAMETER_HELP, short_help="Show on a page whether a background is good."
+    cls=Settable, epilog=REPORT_HELP, short_help="Show on a page whether a background is good."
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PathType())
 @click.option(
@@ -47,8 +57,8 @@ def report(
 ) -> None:
     """Show on HTML pages whether the backgrounds of measurements are good.
 
-    Each PATH is a measurement, its result, or a folder of these. Of a measurement
-    and a result beside it (*_bg.rtdc), the result is taken.
+    Each PATH is a measurement, its result, or a folder of these. Where a result
+    lies beside a measurement (*_bg.rtdc), the page is about that result.
 
     The background is computed for the page, and the file stays as it is. Parameters
     are those of the background that the file holds, if there is one, but for what -k
@@ -62,31 +72,25 @@ def report(
 
         with log_lines(logging.WARNING):
             pages = choose_pages(paths, recursive=recursive, output=output)
+    page_of = {page.source: page for page in pages}
     ending = Ending("pages")
-    for page in pages:
-        try:
-            with one_line_errors(), log_lines(logging.WARNING, page.source):
-                verdict = _write(page, wanted, num_cpus, basins)
-        except Failure as failure:
-            failure.show()
-            ending.failed.append(failure.message)
-            if isinstance(failure.__cause__, ImportError):  # it would be the same of all others
-                break
-        else:
-            ending.verdicts[verdict] += 1
+    for_each(
+        page_of,
+        lambda path: _write(page_of[path], wanted, num_cpus, basins),
+        ending,
+        logging.WARNING,
+    )
     ending.show(with_verdicts=True)
-    if ending.failed:
-        click.get_current_context().exit(1)
+    ending.exit_if_failed()
 
 
-def _write(page: "Page", wanted: dict[str, object], num_cpus: int | None, basins: "Policy") -> str:
-    """Write a page, say what is on it, and return the verdict."""
+def _write(
+    page: "Page", wanted: dict[str, object], num_cpus: int | None, basins: "Policy"
+) -> tuple[str, str]:
+    """Write a page; return the verdict, and what is on the page."""
     from sparsemed.quality import overall
 
     findings = page.write(wanted, num_cpus, basins, is_terminal())
     verdict = overall(findings)
-    click.echo(printable(f"{page.output}: {verdict}"))
-    for finding in findings:
-        if not finding.is_good:
-            click.echo(f"{finding}")
-    return verdict
+    lines = [printable(f"{page.output}: {verdict}")]
+    return verdict, "\n".join([*lines, *(f"{each}" for each in findings if not each.is_good)])

@@ -1,5 +1,6 @@
 """Open an HDF5 file for reading: one's own, restored first, or a stranger's, never touched."""
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,13 @@ def open_restored(path: Path) -> h5py.File:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
+    if path.is_dir():
+        try:
+            os.listdir(path)
+        except OSError as error:
+            text = f"{path}: this folder cannot be listed ({error.strerror}); nothing of it is read"
+            raise OSError(text) from error
+        raise IsADirectoryError(f"{path}: is a folder")
     if not path.is_file():
         raise OSError(f"{path}: is not a file")
     recover(path)

@@ -116,7 +116,7 @@ def run_all(
     runs: Sequence[Run],
     options: RunOptions,
     executor: Any = None,
-    report: Progress = ignore,
+    progress: Progress = ignore,
     begin: Begin | None = None,
 ) -> Generator[FileResult]:
     """Carry out runs, here or by an executor that was checked, and yield results as they come.
@@ -128,12 +128,12 @@ def run_all(
     options : RunOptions
     executor : object, optional
         See `compute_files`.
-    report : callable
+    progress : callable
         Gets the fraction done of all, by the size of files.
     begin : callable
         Gets each run when it begins, where one is carried out after the other.
     """
-    shares = Shares(runs, report)
+    shares = Shares(runs, progress)
     if executor is None or len(runs) == 1:
         for number, run in enumerate(runs):
             if begin is not None:

@@ -3,10 +3,12 @@
 Results never change a measurement, unless that is asked for in so many words.
 """
 
+import difflib
 import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -26,6 +28,9 @@ MARK_OF_CHIPSTREAM = "_dcn"
 MOST_NAMES = 5
 """Files that are named when many are passed over."""
 
+MOST_FOLDERS = 1000
+"""Folders within a folder that are looked into, to say what `recursive` would find there."""
+
 Wanted = Literal["measurements", "backgrounds", "all"]
 """What is taken of a folder; see `choose_files`."""
 
@@ -40,7 +45,9 @@ class Chosen(NamedTuple):
 def choose_files(paths: Sequence[Path], wanted: Wanted, *, recursive: bool = False) -> list[Chosen]:
     """Return the files that files and folders stand for, each once.
 
-    Of a folder, these are files ``*.rtdc``. What is passed over is counted and named, once.
+    Of a folder, these are files ``*.rtdc``. What is passed over is counted and named, once. Links
+    to folders are followed; a folder with several names is searched once. A folder that cannot be
+    listed is one of the files: it fails when it is read, and says why.
 
     Parameters
     ----------
@@ -62,18 +69,23 @@ def choose_files(paths: Sequence[Path], wanted: Wanted, *, recursive: bool = Fal
     """
     found: dict[object, Chosen] = {}
     without_images: list[Path] = []
+    hidden: list[Path] = []
     again: list[Path] = []
+    deeper = ""
     for path in paths:
-        for file in _files_of(path, wanted, recursive, without_images):
+        if not recursive and path.is_dir() and (text := _below(path)):
+            deeper = f"{path}: {text} within its folders; --recursive takes these, too"
+            logger.warning("%s", deeper)
+        for file in _files_of(path, wanted, recursive, without_images, hidden):
             within = file.relative_to(path) if path.is_dir() else Path(file.name)
             first = found.setdefault(_identity(file), Chosen(file, within))
             if os.path.abspath(first.path) != os.path.abspath(file):
                 again.append(file)
     _tell("without images", without_images)
+    _tell("hidden", hidden)
     _tell("other names of files that are taken", again)
     if not found:
         where = ", ".join(str(path) for path in paths)
-        deeper = not recursive and any(path.is_dir() for path in paths)
         hint = "; folders within folders count with --recursive" if deeper else ""
         what = "file" if wanted == "all" else "measurement"
         images = "" if wanted == "all" else " with images"
@@ -97,8 +109,48 @@ def _identity(path: Path) -> object:
     return (found.st_dev, found.st_ino) if found.st_nlink > 1 else os.path.realpath(path)
 
 
+def _below(path: Path) -> str:
+    """Say how many measurements the folders within a folder hold, by their names."""
+    count = 0
+    for number, (_, names) in enumerate(_folders(path, True, [])):
+        if number > MOST_FOLDERS:
+            return f"{count} or more measurements lie" if count else ""
+        if number:
+            stems = [Path(name).stem for name in names if _is_measurement_name(name)]
+            count += sum(not stem.endswith((MARK, MARK_OF_CHIPSTREAM)) for stem in stems)
+    return f"{count} measurement{'s lie' if count > 1 else ' lies'}" if count else ""
+
+
+def _folders(path: Path, recursive: bool, unlisted: list[Path]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder, and those within it, with the names in each; note which cannot be listed.
+
+    Links are followed, but no folder comes twice, so that circles end.
+    """
+    seen = set()
+
+    def note(error: OSError) -> None:
+        unlisted.append(Path(error.filename))
+
+    for folder, subfolders, names in os.walk(path, onerror=note, followlinks=True):
+        subfolders[:] = sorted(subfolders) if recursive else []
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+        else:
+            seen.add(real)
+            yield Path(folder), sorted(names)
+
+
+def _is_measurement_name(name: str) -> bool:
+    return name.lower().endswith(SUFFIX) and not name.startswith(".")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.lower().endswith(SUFFIX) and name.startswith(".")
+
+
 def _files_of(
-    path: Path, wanted: Wanted, recursive: bool, without_images: list[Path]
+    path: Path, wanted: Wanted, recursive: bool, without_images: list[Path], hidden: list[Path]
 ) -> Iterator[Path]:
     if not path.is_dir():
         if wanted == "measurements" and _is_result(path):
@@ -106,11 +158,12 @@ def _files_of(
         else:
             yield path
         return
-    for folder, subfolders, names in os.walk(path):
-        subfolders[:] = sorted(subfolders) if recursive else []
-        names = [name for name in sorted(names) if not name.startswith(".")]
-        files = [file for name in names if (file := Path(folder, name)).suffix.lower() == SUFFIX]
+    unlisted: list[Path] = []
+    for folder, names in _folders(path, recursive, unlisted):
+        files = [folder / name for name in names if _is_measurement_name(name)]
+        hidden += [folder / name for name in names if _is_hidden(name)]
         yield from files if wanted == "all" else _with_images(files, wanted, without_images)
+    yield from unlisted
 
 
 def _with_images(files: list[Path], wanted: Wanted, without_images: list[Path]) -> Iterator[Path]:
@@ -233,8 +286,17 @@ def check_paths(paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(
-                f"{path}: there is no such file or folder (where results go is said by --output)"
+                f"{path}: there is no such file or folder{did_you_mean(path)} "
+                "(--output says where results go)"
             )
+
+
+def did_you_mean(path: Path) -> str:
+    """Return the most similar name in the folder of a path, as the end of a sentence."""
+    with suppress(OSError):
+        close = difflib.get_close_matches(path.name, os.listdir(path.parent), 1, 0.8)
+        return f"; did you mean {path.with_name(close[0])}?" if close else ""
+    return ""
 
 
 def goes_to_file(output: Path, suffixes: Sequence[str]) -> bool:

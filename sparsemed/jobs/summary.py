@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import logging
-import math
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -22,6 +21,7 @@ from sparsemed.jobs.done import stored_thumbnail
 from sparsemed.jobs.file_result import FileResult
 from sparsemed.jobs.runs import Run
 from sparsemed.jobs.shards import Shard
+from sparsemed.printable import as_json
 from sparsemed.report.overview import FAILED, NOT_JUDGED, WAITING, Entry, make_overview
 from sparsemed.storage import disk
 from sparsemed.version import __version__
@@ -144,9 +144,10 @@ class Summary:
     def _write(self, is_over: bool = False) -> None:
         began = time.monotonic()
         rows = list(self._rows.values())
-        disk.replace(self._table, _as_table(rows).encode("utf-8", errors="replace"))
-        listed = ",\n".join(json.dumps(row) for row in rows)
-        text = f'{{"sparsemed": {json.dumps(__version__)}, "measurements": [\n{listed}\n]}}\n'
+        # with a mark by which spreadsheets know the encoding
+        disk.replace(self._table, _as_table(rows).encode("utf-8-sig", errors="replace"))
+        listed = ",\n".join(as_json(row) for row in rows)
+        text = f'{{"sparsemed": {as_json(__version__)}, "measurements": [\n{listed}\n]}}\n'
         disk.replace(self._list, text.encode())
         page = make_overview(
             list(self._entries.values()), self._title, self._state(is_over), self._ppid
@@ -166,7 +167,7 @@ class Summary:
 
     def _entry(self, row: dict[str, Any]) -> Entry:
         source = Path(row["input"])
-        report = row["report"] = _report_of(row)
+        report = row["report"] = self._report_of(row)
         quality = row.get("quality", {}).values()
         said = [row["error"]] if row.get("error") else []
         said += row.get("warnings", ())
@@ -185,6 +186,17 @@ class Summary:
             link=None if report is None else _address(Path(report), self._page.parent),
             **{name: row.get(name) for name in _SHOWN},
         )
+
+    def _report_of(self, row: dict[str, Any]) -> str | None:
+        """Return the report on a measurement: beside its result or it, or in this folder."""
+        source, output = Path(row["input"]), Path(row["output"])
+        names = [f"{path.stem}_report.html" for path in (output, source)]
+        places = [path.with_name(name) for path in (output, source) for name in names]
+        # where `report -o` puts pages: in folders that are named as those of the measurements
+        folder = self._page.parent.absolute()
+        tails = [source.parent.parts[first:] for first in range(1, len(source.parent.parts) + 1)]
+        places += [folder.joinpath(*tail, name) for tail in tails for name in names]
+        return next((str(place) for place in places if place.is_file()), None)
 
 
 _SHOWN = ("thumbnail", "frames", "kept", "windows", "seconds", "megabytes_per_second")
@@ -207,7 +219,7 @@ def _row(result: FileResult) -> dict[str, Any]:
     row["quality"] = {
         each.key: {
             "title": each.title,
-            "value": each.value if math.isfinite(each.value) else None,
+            "value": each.value,
             "text": each.text,
             "verdict": each.verdict,
             "advice": each.advice,
@@ -235,14 +247,6 @@ def _as_table(rows: Sequence[dict[str, Any]]) -> str:
         values = (quality.get(key, {}).get(name) for key in keys for name in ("value", "verdict"))
         table.writerow([*(shown.get(name) for name in COLUMNS), *values])
     return text.getvalue()
-
-
-def _report_of(row: dict[str, Any]) -> str | None:
-    """Return the report on a measurement that is beside it, or beside its result."""
-    source, output = Path(row["input"]), Path(row["output"])
-    names = [f"{path.stem}_report.html" for path in (output, source)]
-    places = [path.with_name(name) for path in (output, source) for name in names]
-    return next((str(place) for place in places if place.is_file()), None)
 
 
 def _address(path: Path, folder: Path) -> str:

@@ -70,7 +70,9 @@ def test_those_that_failed_are_listed_at_the_end(data):
     assert result.exit_code == 1
     errors = result.stderr.splitlines()
     assert errors[2] == "2 of 4 measurements failed:"
-    assert [f"Error: {line.strip()}" for line in errors[3:5]] == errors[:2]
+    assert errors[3:5] == [f"  {data / 'b.rtdc'}", f"  {data / 'd.rtdc'}"]
+    for error, name in zip(errors[:2], errors[3:5], strict=True):
+        assert error.startswith(f"Error: {name.strip()}: cannot be read")
     assert re.fullmatch("4 measurements in [0-9.]+ s: 2 .*, 2 failed", errors[5])
     assert len(errors) == 6
     again = compute(data).stderr.splitlines()
@@ -162,7 +164,7 @@ def test_workers_of_ones_own(data):
         "failed",
     ]
     first, last, again, _ = done.stderr.splitlines()
-    assert first == f"Error: {again.strip()}"
+    assert again == f"  {data / 'b.rtdc'}"
     assert first.startswith(f"Error: {data / 'b.rtdc'}: ")
     assert last == "1 of 3 measurements failed:"
     assert Path(data / "a_bg.rtdc").is_file()

@@ -1,4 +1,6 @@
 import os
+import shutil
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -6,10 +8,10 @@ import numpy as np
 import pytest
 from faults.watching import Watch, can_watch
 
-from sparsemed import BackgroundSparseMed
+from sparsemed import BackgroundSparseMed, compute_files
 from sparsemed.jobs.pages import Page, choose_pages
 from sparsemed.jobs.runs import Run
-from sparsemed.jobs.selection import choose_files, choose_runs, goes_to_file
+from sparsemed.jobs.selection import check_paths, choose_files, choose_runs, goes_to_file
 from sparsemed.rtdc.basins import file_record, internal_record, store_record
 
 
@@ -240,11 +242,14 @@ def test_what_is_passed_over_is_counted_and_named_once(data, caplog):
             h5.create_group("events")
     (data / "soft.rtdc").symlink_to("b.rtdc")
     os.link(data / "b.rtdc", data / "hard.rtdc")
+    (data / ".A.rtdc").write_text("of another system")
     assert names(choose_files([data, data / "b.rtdc"], "measurements")) == ["A.RTDC", "b.rtdc"]
     empty = ", ".join(f"{data / f'empty {number}.rtdc'}" for number in range(5))
     other = f"{data / 'hard.rtdc'}, {data / 'soft.rtdc'}"
     assert caplog.messages == [
+        f"{data}: 1 measurement lies within its folders; --recursive takes these, too",
         f"passed over 7 (without images): {empty} and 2 more",
+        f"passed over 1 (hidden): {data / '.A.rtdc'}",
         f"passed over 2 (other names of files that are taken): {other}",
     ]
 
@@ -293,3 +298,65 @@ def test_pages_that_make_no_sense(data, paths, output, message):
     measure(Path("more", "b.rtdc"))
     with pytest.raises((OSError, ValueError), match=message):
         choose_pages([Path(path) for path in paths], output=output and Path(output))
+
+
+def test_folders_that_are_linked_are_searched_each_once(data, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(data / "b.rtdc", elsewhere / "far.rtdc")
+    (data / "link").symlink_to(elsewhere, target_is_directory=True)
+    (data / "other link").symlink_to(elsewhere, target_is_directory=True)
+    (data / "circle").symlink_to(data, target_is_directory=True)
+    (elsewhere / "back").symlink_to(data, target_is_directory=True)
+    for wanted in ("measurements", "all"):
+        found = [each.within for each in choose_files([data], wanted, recursive=True)]
+        assert found.count(Path("link/far.rtdc")) == 1
+        assert len({os.path.realpath(data / each) for each in found}) == len(found)
+    runs = choose_runs([data], recursive=True, output=tmp_path / "results")
+    assert tmp_path / "results" / "link" / "far_bg.rtdc" in [run.output for run in runs]
+
+
+def test_a_folder_that_cannot_be_listed_fails_by_itself(data, monkeypatch):
+    def refuse(real, path="."):
+        if os.fspath(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return real(path)
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, partial(refuse, getattr(os, name)))
+    for wanted in ("measurements", "backgrounds", "all"):
+        assert names(choose_files([data], wanted, recursive=True)).count("deep") == 1
+        assert "deep" not in names(choose_files([data], wanted))
+    results = list(compute_files(data, recursive=True, kernel_size=5))
+    assert {each.input.name: each.status for each in results}["deep"] == "failed"
+    (error,) = (each.error for each in results if each.input.name == "deep")
+    assert error == (
+        f"{data / 'deep'}: this folder cannot be listed (Permission denied); nothing of it is read"
+    )
+    assert [each.input for each in compute_files(data / "deep")] == [data / "deep"]
+
+
+def test_how_many_measurements_lie_deeper_is_said(data, caplog, monkeypatch):
+    for number in range(3):
+        (data / "deep" / f"{number}").mkdir()
+        (data / "deep" / f"{number}" / "m.rtdc").touch()
+        (data / "deep" / f"{number}" / "m_bg.rtdc").touch()
+    choose_files([data], "all")
+    assert caplog.messages[0].startswith(f"{data}: 4 measurements lie within its folders; --rec")
+    monkeypatch.setattr("sparsemed.jobs.selection.MOST_FOLDERS", 3)
+    choose_files([data], "all")
+    assert "2 or more measurements lie" in caplog.messages[-1]
+    caplog.clear()
+    choose_files([data], "all", recursive=True)
+    assert caplog.messages == []
+
+
+def test_a_slip_in_a_name_is_answered_with_the_name_that_is_there(data):
+    with pytest.raises(
+        FileNotFoundError, match=r"bb\.rtdc: there is no .*; did you mean .*/b\.rtd"
+    ):
+        check_paths([data / "bb.rtdc"])
+    with pytest.raises(FileNotFoundError, match=r"no such file or folder \(--output"):
+        check_paths([data / "quite another.rtdc"])
+    with pytest.raises(FileNotFoundError, match=r"no such file or folder \(--output"):
+        check_paths([data / "none" / "b.rtdc"])

@@ -42,7 +42,7 @@ def run_all(data, folder, shard=None, count=None):
 
 
 def read(folder, part=""):
-    with open(folder / f"summary{part}.csv", newline="", encoding="utf-8") as file:
+    with open(folder / f"summary{part}.csv", newline="", encoding="utf-8-sig") as file:
         table = list(csv.DictReader(file))
     listed = json.loads((folder / f"summary{part}.json").read_text())["measurements"]
     return table, listed, (folder / f"index{part}.html").read_text("utf-8")
