@@ -186,3 +186,18 @@ def test_a_summary_that_is_broken_is_passed_over(data, folder, caplog):
     run_all(data, folder)
     assert "is no summary, and is passed over" in caplog.text
     assert read(folder)[0][0]["status"] == "skipped"
+
+
+def test_pages_in_the_folder_of_the_overview_are_linked(data, folder):
+    (folder / "data").mkdir(parents=True)
+    (folder / "a_bg_report.html").touch()
+    (folder / "data" / "a_report.html").touch()
+    summary = Summary(folder, choose_runs([data]), ORDER.ppid)
+    summary.finish()
+    _, listed, page = read(folder)
+    links = [row["report"] for row in listed]
+    assert links == [str(folder / "data" / "a_report.html"), None, None]
+    assert 'href="data/a_report.html"' in page
+    (folder / "data" / "a_report.html").unlink()
+    summary.finish()
+    assert read(folder)[1][0]["report"] == str(folder / "a_bg_report.html")
