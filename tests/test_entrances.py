@@ -181,9 +181,9 @@ def note_cores(monkeypatch):
     """Note with how many cores frames are read, and medians computed."""
     reading, computing = set(), set()
 
-    def read(dataset, number, label, index):
+    def read(layout, stored, number, label):
         reading.add(number)
-        return ChunkFrames(dataset, number, label, index)
+        return ChunkFrames(layout, stored, number, label)
 
     def compute(frames, rows, starts, length, images, num_cpus, done):
         computing.add(num_cpus)

@@ -1,5 +1,5 @@
 """Where frames come from: arrays, and chunks of HDF5 datasets read by all cores.
 
 `source` is the one narrow interface, `opening` says which reader suits. Knows nothing of RT-DC. May
-import `storage`, and what imports nothing of ours.
+import `hdf5`, `executors`, `kernels`, `storage`, and what imports nothing of ours.
 """

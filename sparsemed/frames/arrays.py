@@ -1,6 +1,5 @@
 """Frames of anything that has a shape, a dtype and slicing."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.dask_blocks import DaskBlocks, is_dask
 from sparsemed.frames.shapes import is_one_in_colour, what_fits
-from sparsemed.frames.source import MOST_FRAMES, Read, Spans, join_spans
-from sparsemed.storage.stored import LocalBytes
+from sparsemed.frames.source import MOST_FRAMES, Batch, Read, Spans, join_spans
+from sparsemed.hdf5.opening import bytes_behind, raise_failure
 
 BATCH_BYTES = 8 * 1024**2
 """Weight of the frames that are read at once."""
@@ -107,7 +106,7 @@ class ArrayFrames:
         self.threads = 1
 
     @contextmanager
-    def reading(self) -> Iterator[Read]:
+    def reading(self, _: Iterable[Batch] = ()) -> Iterator[Read]:
         """Provide the function that reads; see `FrameSource`.
 
         Raises
@@ -163,6 +162,8 @@ class ArrayFrames:
         try:
             part = load(start, stop)
             frames = np.asarray(part)
+            if isinstance(self.images, h5py.Dataset):
+                raise_failure(self.images)
         except OSError as error:
             raise OSError(
                 f"{self.label}: frames {start} to {stop - 1} cannot be read ({error})"
@@ -289,9 +290,9 @@ def _gaps(images: Any) -> Callable[[NDArray[Any]], Spans] | None:
 
 def _size_of_file(images: Any) -> Callable[[], int] | None:
     """Return what tells the size of the file behind images, where there is one to be asked."""
-    if isinstance(images, h5py.Dataset) and images.file.driver == "sec2" and os.name != "nt":
-        stored = LocalBytes(images.file.filename, images.file.id.get_vfd_handle())
-        return lambda: stored.size
+    if isinstance(images, h5py.Dataset):
+        stored = bytes_behind(images)
+        return None if stored is None else lambda: stored.size
     first, base = None, images
     while isinstance(base, np.ndarray):
         first, base = base, base.base

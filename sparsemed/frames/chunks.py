@@ -1,172 +1,186 @@
 """Frames of an HDF5 dataset, read past HDF5: each chunk once, by many threads.
 
-HDF5 tells where in the file the chunks are. From there on it is reading and
+A layout says where in the file the chunks are. From there on it is reading and
 decoding, which needs no HDF5 and hence waits for none of its locks.
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
-from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.codecs import CodecFailedError, Pipeline, UndecodableError
-from sparsemed.frames.layout import HEAVY_BYTES, Index, chunk_shape, filters_of, read_index
-from sparsemed.frames.source import Read, Spans
-from sparsemed.storage.stored import LocalBytes, StoredBytes
+from sparsemed.frames.layout import HEAVY_BYTES, Layout
+from sparsemed.frames.source import Batch, Read, Spans
+from sparsemed.storage.stored import StoredBytes
 
 BATCH_BYTES = 2 * 1024**2
 """Weight of the frames that a thread reads at once, if chunks are no heavier."""
 
-GAP_BYTES = 16 * 1024
-"""What may lie between two chunks that are read at once; HDF5 puts parts of its index there."""
+
+class _Run(NamedTuple):
+    """Chunks that lie together in the file, and are read together.
+
+    Attributes
+    ----------
+    begin, end : int
+        Where they lie.
+    chunks : ndarray of int, shape (n,)
+        Their numbers in the index, in the order of the file.
+    """
+
+    begin: int
+    end: int
+    chunks: NDArray[np.intp]
 
 
 class ChunkFrames:
-    """The frames of an HDF5 dataset without `obstacle`.
+    """The frames of a layout without `sparsemed.frames.layout.obstacle`.
 
     Parameters
     ----------
-    dataset : h5py.Dataset, shape (N, H, W), uint8 or uint16
+    layout : Layout
+    stored : StoredBytes
+        The file that it is the layout of.
     num_cpus : int
         Threads that read and decode.
     label : str
         What errors call the images.
-    index : Index, optional
-        Where its chunks are, if that is known already.
     """
 
-    def __init__(
-        self, dataset: h5py.Dataset, num_cpus: int, label: str, index: Index | None = None
-    ) -> None:
-        self.dataset = dataset
+    def __init__(self, layout: Layout, stored: StoredBytes, num_cpus: int, label: str) -> None:
+        self.layout = layout
+        self.stored = stored
         self.label = label
-        count, height, width = dataset.shape
-        self.shape = (int(count), int(height), int(width))
-        self.dtype = dataset.dtype.newbyteorder("=")
-        self._chunk = chunk_shape(dataset)
+        self.shape = layout.shape
+        self.dtype = layout.dtype.newbyteorder("=")
+        self._chunk = layout.chunk
         self.block = self._chunk[0]
+        _, height, width = layout.shape
         block_bytes = self.block * height * width * self.dtype.itemsize
         self.batch = self.block * max(1, BATCH_BYTES // block_bytes)
-        self._stored_dtype = dataset.dtype
-        self._size = prod(self._chunk) * self.dtype.itemsize
+        self._size = layout.chunk_bytes
         # A chunk of whole frames is decoded where they are to go, if their bytes are in our order.
-        self._is_direct = self._chunk[1:] == self.shape[1:] and self._stored_dtype == self.dtype
-        self.threads = max(1, min(num_cpus, 8 * HEAVY_BYTES // self._size))
-        filters = tuple(each.number for each in filters_of(dataset))
-        self._pipeline = Pipeline(filters, self.dtype.itemsize, self._size)
-        self._is_copied = self._is_direct and not filters
+        self._is_direct = self._chunk[1:] == self.shape[1:] and layout.dtype == self.dtype
+        at_once = min(num_cpus, stored.habits.at_once, 8 * HEAVY_BYTES // self._size)
+        self.threads = max(1, at_once)
+        self._pipeline = Pipeline(
+            [(each.number, each.values) for each in layout.filters], self._size
+        )
+        self._is_copied = self._is_direct and not layout.filters
         self.unwritten: Spans = []  # otherwise HDF5 reads
-        self._index = index
 
     @contextmanager
-    def reading(self) -> Iterator[Read]:
+    def reading(self, wanted: Iterable[Batch] = ()) -> Iterator[Read]:
         """Provide the function that reads; see `sparsemed.frames.source.FrameSource`."""
-        if self._index is None:
-            self._index = read_index(self.dataset)
-        file = self.dataset.file
-        with closing(LocalBytes(file.filename, file.id.get_vfd_handle())) as stored:
-            yield partial(self._read, self._index, stored, _OfThread(self._size))
+        self.stored.expect((run.begin, run.end) for batch in wanted for run in self._runs(*batch))
+        try:
+            yield partial(self._read, _OfThread(self._size))
+        finally:
+            self.stored.close()
 
-    def _read(
-        self,
-        index: Index,
-        file: StoredBytes,
-        own: "_OfThread",
-        start: int,
-        stop: int,
-        out: NDArray[Any],
-    ) -> None:
-        """Read the chunks of some frames: those that lie together in the file, together."""
+    def _runs(self, start: int, stop: int, rows: int) -> list[_Run]:
+        """Return the chunks that hold these rows of some frames, in runs."""
+        index, habits = self.layout.index, self.stored.habits
+        first, last = start // self.block, -(-stop // self.block)
+        down = -(-rows // self._chunk[1])  # tiles below are left out
         per_row = index.grid[1] * index.grid[2]
-        first, last = start // self.block * per_row, -(-stop // self.block) * per_row
-        places, sizes = index.addresses[first:last], index.sizes[first:last].astype(np.int64)
-        is_all = stop - start == (last - first) * self.block
-        if self._is_copied and is_all and (sizes == self._size).all():
-            flat = memoryview(out.reshape(-1).view(np.uint8).data)
-            if self._copy(file, places, flat):
-                return
-        order = np.argsort(places, kind="stable")
-        begins, ends = places[order], (places + sizes)[order]
+        wanted = np.arange(down * index.grid[2])
+        numbers = (per_row * np.arange(first, last)[:, np.newaxis] + wanted).ravel()
+        addresses = index.addresses[numbers]
+        order = np.argsort(addresses, kind="stable")
+        numbers, begins = numbers[order], addresses[order]
+        ends = begins + index.sizes[numbers]
         gaps = begins[1:] - ends[:-1]
         # A run ends where the next chunk is elsewhere, or else would make it too long.
-        is_apart = (gaps < 0) | (gaps > GAP_BYTES)
-        piece = (ends[1:] - begins[0]) // BATCH_BYTES
-        is_apart |= piece != (ends[:-1] - begins[0]) // BATCH_BYTES
-        for run in np.split(order, np.flatnonzero(is_apart) + 1):
-            begin, end = int(places[run[0]]), int(places[run[-1]] + sizes[run[-1]])
-            bytes_ = own.room(end - begin)
+        # What needs no decoding is read to where it is to go, if nothing is in between.
+        is_apart = (gaps < 0) | (gaps > (0 if self._is_copied else habits.gap))
+        piece = (ends - begins[0]) // habits.piece
+        is_apart |= piece[1:] != piece[:-1]
+        edges = np.flatnonzero(is_apart) + 1
+        return [
+            _Run(int(begin), int(end), chunks)
+            for begin, end, chunks in zip(
+                begins[np.append(0, edges)],
+                ends[np.append(edges, len(ends)) - 1],
+                np.split(numbers, edges),
+                strict=True,
+            )
+        ]
+
+    def _read(self, own: "_OfThread", start: int, stop: int, out: NDArray[Any]) -> None:
+        """Read as many rows of some frames as `out` has."""
+        for run in self._runs(start, stop, out.shape[1]):
+            if self._copy(run, start, stop, out):
+                continue
+            bytes_ = own.room(run.end - run.begin)
             try:
-                is_there = file.read_into(bytes_, begin)
+                is_there = self.stored.read_into(bytes_, run.begin)
             except OSError:
                 is_there = False
-            for i in run.tolist():
-                place, size = int(places[i]), int(sizes[i])
-                stored = bytes_[place - begin : place - begin + size]
+            for number in run.chunks.tolist():
+                address = int(self.layout.index.addresses[number])
+                size = int(self.layout.index.sizes[number])
+                chunk = bytes_[address - run.begin : address - run.begin + size]
                 if not is_there:  # find out which
-                    self._read_alone(file, stored, place, first + i, index, stop)
-                mask = int(index.masks[first + i])
-                self._decode(stored, mask, first + i, index, own, start, stop, out)
+                    self._read_alone(chunk, address, number, stop)
+                self._decode(own, chunk, number, start, stop, out)
 
-    def _copy(self, file: StoredBytes, places: NDArray[np.int64], out: memoryview) -> bool:
-        """Read frames that are stored as they are; return whether all of them were there."""
-        size = self._size
-        edges = [0, *(np.flatnonzero(np.diff(places) != size) + 1).tolist(), len(places)]
+    def _copy(self, run: _Run, start: int, stop: int, out: NDArray[Any]) -> bool:
+        """Read whole frames that are stored as they are to where they go, if that is possible."""
+        first, last = int(run.chunks[0]), int(run.chunks[-1]) + 1
+        begin, end = first * self.block, last * self.block
+        is_whole = begin >= start and end <= stop and out.shape[1:] == self.shape[1:]
+        if not (
+            self._is_copied
+            and is_whole
+            and run.end - run.begin == (end - begin) // self.block * self._size
+            and (np.diff(run.chunks) == 1).all()
+        ):
+            return False
+        target = out[begin - start : end - start].reshape(-1).view(np.uint8)
         try:
-            return all(
-                file.read_into(out[first * size : last * size], int(places[first]))
-                for first, last in pairwise(edges)
-            )
-        except OSError:  # as is said once it is known which
+            return self.stored.read_into(memoryview(target.data), run.begin)
+        except OSError:  # as is said once it is known which chunk it is
             return False
 
-    def _read_alone(
-        self,
-        file: StoredBytes,
-        stored: memoryview,
-        place: int,
-        number: int,
-        index: Index,
-        stop: int,
-    ) -> None:
-        begin = number // (index.grid[1] * index.grid[2]) * self.block
+    def _read_alone(self, chunk: memoryview, address: int, number: int, stop: int) -> None:
+        begin = number // (self.layout.index.grid[1] * self.layout.index.grid[2]) * self.block
         span = f"{self.label}: frames {begin} to {min(begin + self.block, stop) - 1}"
         try:
-            is_there = file.read_into(stored, place)
+            is_there = self.stored.read_into(chunk, address)
         except OSError as error:
-            reason = error.strerror
-            raise OSError(error.errno, f"{span} cannot be read ({reason})") from error
+            if error.errno is None:
+                raise OSError(f"{span} cannot be read ({error})") from error
+            raise OSError(error.errno, f"{span} cannot be read ({error.strerror})") from error
         if not is_there:  # HDF5 would take what is missing for zeros
             raise OSError(f"{span} cannot be read, the file has become shorter")
 
     def _decode(
         self,
-        stored: memoryview,
-        mask: int,
-        number: int,
-        index: Index,
         own: "_OfThread",
+        stored: memoryview,
+        number: int,
         start: int,
         stop: int,
         out: NDArray[Any],
     ) -> None:
         """Decode a chunk, and put its part of the frames from start to stop into `out`."""
+        index = self.layout.index
         row, tile = divmod(number, index.grid[1] * index.grid[2])
         begin = row * self.block
         first, last = max(begin, start), min(begin + self.block, stop)
-        is_direct = self._is_direct and last - first == self.block
+        is_direct = self._is_direct and last - first == self.block and out.shape[1] == self.shape[1]
         if is_direct:
             decoded = out[first - start : last - start].reshape(-1).view(np.uint8)
         else:
             decoded = own.scratch
         try:
-            self._pipeline.decode(stored, mask, decoded)
+            self._pipeline.decode(stored, int(index.masks[number]), decoded)
         except UndecodableError as error:
             span = f"{self.label}: frames {first} to {last - 1} cannot be read"
             if isinstance(error, CodecFailedError):
@@ -184,7 +198,7 @@ class ChunkFrames:
                 top : top + self._chunk[1],
                 left : left + self._chunk[2],
             ]
-            frames = decoded.view(self._stored_dtype).reshape(self._chunk)
+            frames = decoded.view(self.layout.dtype).reshape(self._chunk)
             _, height, width = target.shape
             target[...] = frames[first - begin : last - begin, :height, :width]
 

@@ -21,9 +21,8 @@ except Exception as error:  # not there, or made for another NumPy: HDF5 reads i
     imagecodecs = None  # type: ignore[assignment,unused-ignore]
     _why_not = error
 
-FLETCHER32 = 3
-SHUFFLE = 2
-DEFLATE = 1
+Values = tuple[int, ...]
+"""What a filter was told when it was applied, such as a level."""
 
 
 class UndecodableError(Exception):
@@ -34,7 +33,63 @@ class CodecFailedError(UndecodableError):
     """A codec does not take the bytes; another one might."""
 
 
-def _decode_blosc(data: Any, out: Any) -> Any:
+class Codec(NamedTuple):
+    """One HDF5 filter, undone.
+
+    Attributes
+    ----------
+    number : int
+        The one that HDF5's registry of filters has for it.
+    name : str
+        What people call it.
+    decode : callable
+        ``decode(data, out, values)`` returns what there was before the filter. Whatever the bytes
+        say, it never writes beyond `out`, an array of uint8 that has the length of the result; it
+        need not write there at all.
+    sample : bytes
+        What it makes of `TEXT`, by which its codec is tried.
+    added : int or None
+        Bytes that it adds to each chunk; None: it compresses.
+    accepts : callable
+        ``accepts(values)`` says whether chunks with such values are decoded here.
+    has_level : bool
+        Whether the first of its values is a level, and worth showing.
+    """
+
+    number: int
+    name: str
+    decode: Callable[[Any, Any, Values], Any]
+    sample: bytes
+    added: int | None = None
+    accepts: Callable[[Values], bool] = lambda _: True
+    has_level: bool = False
+
+
+def _undo_checksum(data: Any, _out: Any, _values: Values) -> Any:
+    """Return data without the checksum at its end, which must be right."""
+    if len(data) < 4:
+        raise UndecodableError(f"{len(data)} bytes, which is no checksum")
+    content: Any = memoryview(data)[:-4]
+    checksum = bytes(memoryview(data)[-4:])
+    if imagecodecs.h5checksum_fletcher32(content) != int.from_bytes(checksum, "little"):
+        raise UndecodableError("wrong checksum")
+    return memoryview(content)
+
+
+def _undo_shuffle(data: Any, out: Any, values: Values) -> Any:
+    """Return data with the bytes of each element together again; what is left over stays."""
+    (itemsize,) = values
+    if itemsize == 1:  # there is nothing to shuffle
+        return data
+    shuffled = np.frombuffer(data, np.uint8)
+    _require_size(len(shuffled), len(out))
+    whole = len(shuffled) // itemsize * itemsize
+    out[:whole].reshape(-1, itemsize)[...] = shuffled[:whole].reshape(itemsize, -1).T
+    out[whole:] = shuffled[whole:]
+    return out
+
+
+def _undo_blosc(data: Any, out: Any, _: Values) -> Any:
     """Decode Blosc data, which must be as long as it says: its decoder does not check that."""
     if len(data) < 16 or int.from_bytes(data[12:16], "little") > len(data):
         raise UndecodableError("it is shorter than its header says")
@@ -44,7 +99,7 @@ def _decode_blosc(data: Any, out: Any) -> Any:
     )
 
 
-def _decode_lz4(data: Any, out: Any) -> Any:
+def _undo_lz4(data: Any, out: Any, _: Values) -> Any:
     _require_size(int.from_bytes(data[:8], "big"), len(out))
     return imagecodecs.lz4h5_decode(data, out=out)
 
@@ -54,28 +109,63 @@ def _require_size(found: int, size: int) -> None:
         raise UndecodableError(f"{found} bytes instead of {size}")
 
 
-DECOMPRESS: dict[int, Callable[..., Any]] = {
-    DEFLATE: lambda data, out: imagecodecs.deflate_decode(data, out=out),
-    32000: lambda data, out: imagecodecs.lzf_decode(data, out=out),
-    32001: _decode_blosc,
-    32004: _decode_lz4,
-    # any number of frames, whether or not they say their size
-    32015: lambda data, out: imagecodecs.zstd_decode(data, out=out),
-}
-"""Decompression functions by the registered numbers of HDF5 filters."""
+TEXT = b"sparsemed " * 3
+"""What samples are made of."""
 
-KNOWN = frozenset({FLETCHER32, SHUFFLE, *DECOMPRESS})
-"""The filters that can be undone here, if their codec is there."""
+_CODECS = (
+    Codec(
+        number=1,
+        name="gzip",
+        decode=lambda data, out, _: imagecodecs.deflate_decode(data, out=out),
+        sample=b"x\x9c+.H,*N\xcdMMQ(\xc6\xc2\x02\x00\xb9\xf4\x0b\xad",
+        accepts=lambda values: len(values) == 1 and values[0] <= 9,
+        has_level=True,
+    ),
+    Codec(
+        number=2,
+        name="shuffle",
+        decode=_undo_shuffle,
+        sample=TEXT[::2] + TEXT[1::2],
+        added=0,
+        accepts=lambda values: values in ((1,), (2,)),
+    ),
+    Codec(
+        number=3,
+        name="fletcher32",
+        decode=_undo_checksum,
+        sample=TEXT + (2740538730).to_bytes(4, "little"),
+        added=4,
+    ),
+    Codec(
+        number=32000,
+        name="lzf",
+        decode=lambda data, out, _: imagecodecs.lzf_decode(data, out=out),
+        sample=b"\nsparsemed s\xe0\n\t",
+    ),
+    Codec(
+        number=32001,
+        name="blosc",
+        decode=_undo_blosc,
+        sample=b"\x02\x01\x03\x01\x1e\x00\x00\x00\x1e\x00\x00\x00.\x00\x00\x00" + TEXT,
+    ),
+    Codec(
+        number=32004,
+        name="lz4",
+        decode=_undo_lz4,
+        sample=bytes(7) + b"\x1e\x00\x00\x00\x1e\x00\x00\x00\x13\xabsparsemed \n\x00Pemed ",
+    ),
+    Codec(
+        number=32015,
+        name="zstd",
+        # any number of frames, whether or not they say their size
+        decode=lambda data, out, _: imagecodecs.zstd_decode(data, out=out),
+        sample=b"(\xb5/\xfd \x1e\x85\x00\x00Psparsemed \x01\x00\xa5\x0b\x12",
+        has_level=True,
+    ),
+)
 
-_TEXT = b"sparsemed " * 3
-_SAMPLES = {
-    DEFLATE: b"x\x9c+.H,*N\xcdMMQ(\xc6\xc2\x02\x00\xb9\xf4\x0b\xad",
-    32000: b"\nsparsemed s\xe0\n\t",
-    32001: b"\x02\x01\x03\x01\x1e\x00\x00\x00\x1e\x00\x00\x00.\x00\x00\x00" + _TEXT,
-    32004: bytes(7) + b"\x1e\x00\x00\x00\x1e\x00\x00\x00\x13\xabsparsemed \n\x00Pemed ",
-    32015: b"(\xb5/\xfd \x1e\x85\x00\x00Psparsemed \x01\x00\xa5\x0b\x12",
-}
-"""What `_TEXT` becomes by each filter that compresses."""
+CODECS = {codec.number: codec for codec in _CODECS}
+"""The filters that can be undone here, if their codec is there; what is said of filters follows."""
 
 
 @functools.cache
@@ -84,16 +174,15 @@ def missing_codec(number: int) -> str | None:
 
     Builds of distributions and frozen programs lack some codecs, which shows when they are called.
     """
-    if number == SHUFFLE:
-        return None
-    if imagecodecs is None:
-        return f"imagecodecs cannot be imported: {_why_not}"
+    codec = CODECS[number]
     try:
-        if number == FLETCHER32:
-            works = imagecodecs.h5checksum_fletcher32(_TEXT) == 2740538730
-        else:
-            works = bytes(DECOMPRESS[number](_SAMPLES[number], np.empty(30, np.uint8))) == _TEXT
+        # The values are those of shuffled pairs of bytes; no other filter looks at them.
+        works = bytes(codec.decode(codec.sample, np.empty(len(TEXT), np.uint8), (2,))) == TEXT
+    except UndecodableError:
+        works = False
     except Exception as error:  # whatever goes wrong with a library that is not whole
+        if imagecodecs is None:
+            return f"imagecodecs cannot be imported: {_why_not}"
         return " ".join(str(error).split()) or repr(error)
     return None if works else "its codec does not work"
 
@@ -102,22 +191,21 @@ _TOO_SMALL = ("too small", "INSUFFICIENT_SPACE", "not large enough")
 """What codecs say when there is more in the bytes than there is room for."""
 
 
-class Pipeline(NamedTuple):
-    """How the chunks of a dataset are stored.
+class Pipeline:
+    """How the chunks of a dataset are decoded.
 
-    Attributes
+    Parameters
     ----------
-    filters : tuple of int
-        Numbers of the filters, in the order in which they were applied.
-    itemsize : int
-        Bytes of an element.
+    filters : list of (int, tuple of int)
+        Number and values of each filter, in the order in which they were applied: no more than
+        one that compresses.
     size : int
         Bytes of a chunk before any filter.
     """
 
-    filters: tuple[int, ...]
-    itemsize: int
-    size: int
+    def __init__(self, filters: list[tuple[int, Values]], size: int) -> None:
+        self.size = size
+        self._filters = [(CODECS[number], values) for number, values in filters]
 
     def decode(self, stored: memoryview, mask: int, out: NDArray[np.uint8]) -> None:
         """Undo the filters of one chunk.
@@ -140,56 +228,32 @@ class Pipeline(NamedTuple):
         CodecFailedError
             If a codec does not take the bytes.
         """
-        applied = self.filters
-        if mask:
-            applied = tuple(f for i, f in enumerate(self.filters) if not mask >> i & 1)
+        applied = [each for i, each in enumerate(self._filters) if not mask >> i & 1]
         data: Any = stored
-        for position in reversed(range(len(applied))):
-            number = applied[position]
-            if number == FLETCHER32:
-                data = _checked(data)
-            elif number == SHUFFLE:
-                if self.itemsize > 1:  # otherwise there is nothing to shuffle
-                    data = _unshuffled(data, self.itemsize)
-            else:
-                # checksums that were added earlier are still there
-                size = self.size + 4 * applied[:position].count(FLETCHER32)
-                whole = out if not position else np.empty(size, np.uint8)
-                data = _decompressed(number, data, whole)
+        while applied:
+            codec, values = applied.pop()
+            room = np.empty(self._size_after(applied, codec, data), np.uint8) if applied else out
+            data = _undone(codec, data, room, values)
         _require_size(len(data), self.size)
         if data is not out:
             out[:] = np.frombuffer(data, np.uint8)
 
-
-def _checked(data: Any) -> memoryview:
-    """Return data without the checksum at its end, which must be right."""
-    if len(data) < 4:
-        raise UndecodableError(f"{len(data)} bytes, which is no checksum")
-    content: Any = memoryview(data)[:-4]
-    checksum = bytes(memoryview(data)[-4:])
-    if imagecodecs.h5checksum_fletcher32(content) != int.from_bytes(checksum, "little"):
-        raise UndecodableError("wrong checksum")
-    return memoryview(content)
+    def _size_after(self, before: list[tuple[Codec, Values]], codec: Codec, data: Any) -> int:
+        """Return how much a codec makes of data, if filters before it are still to be undone."""
+        added = [codec.added for codec, _ in before]
+        if None in added:  # what was compressed has any size
+            return max(0, len(data) - (codec.added or 0))
+        return self.size + sum(filter(None, added))
 
 
-def _unshuffled(data: Any, itemsize: int) -> NDArray[np.uint8]:
-    """Return data with the bytes of each element together again; what is left over stays."""
-    flat = np.frombuffer(data, np.uint8)
-    whole = len(flat) // itemsize * itemsize
-    plain = np.empty_like(flat)
-    plain[:whole] = flat[:whole].reshape(itemsize, -1).T.ravel()
-    plain[whole:] = flat[whole:]
-    return plain
-
-
-def _decompressed(number: int, data: Any, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _undone(codec: Codec, data: Any, out: NDArray[np.uint8], values: Values) -> Any:
     try:
-        written = DECOMPRESS[number](data, out=out)
+        decoded = codec.decode(data, out, values)
     except UndecodableError:
         raise
     except Exception as error:  # each codec has an error of its own
         if any(words in str(error) for words in _TOO_SMALL):
             raise UndecodableError(f"more than {len(out)} bytes") from error
         raise CodecFailedError(str(error)) from error
-    _require_size(len(written), len(out))
-    return out
+    _require_size(len(decoded), len(out))
+    return out if codec.added is None else decoded

@@ -9,7 +9,7 @@ import numpy as np
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.frames.chunks import ChunkFrames
 from sparsemed.frames.filters import require_filters
-from sparsemed.frames.layout import UnsuitableError, suitable_index, unwritten_spans
+from sparsemed.frames.hdf5_layout import UnsuitableError, past_hdf5, unwritten_spans
 from sparsemed.frames.source import FrameSource
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,9 @@ def open_frames(
         return frames
     frames.unwritten = unwritten_spans(images)
     try:
-        index = suitable_index(images)
+        layout, stored = past_hdf5(images)
     except UnsuitableError as reason:
         logger.info("%s is read by HDF5: %s", label, reason)
         require_filters(images, label)
         return frames
-    return ChunkFrames(images, num_cpus, label, index)
+    return ChunkFrames(layout, stored, num_cpus, label)

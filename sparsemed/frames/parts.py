@@ -1,7 +1,7 @@
 """A part of the frames: as a source of its own, and sent to where the work is done."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sparsemed.frames.arrays import has_labels
 from sparsemed.frames.dask_blocks import is_dask
 from sparsemed.frames.opening import open_frames
-from sparsemed.frames.source import FrameOpener, FrameSource, PartOpener, Read, Spans
+from sparsemed.frames.source import Batch, FrameOpener, FrameSource, PartOpener, Read, Spans
 from sparsemed.frames.stacks import open_stack
 from sparsemed.kernels.cores import check_num_cpus
 
@@ -49,9 +49,12 @@ class PartFrames:
         ]
 
     @contextmanager
-    def reading(self) -> Iterator[Read]:
+    def reading(self, wanted: Iterable[Batch] = ()) -> Iterator[Read]:
         """Provide the function that reads; see `FrameSource`."""
-        with self.source.reading() as read:
+        shifted = (
+            Batch(self.begin + batch.start, self.begin + batch.stop, batch.rows) for batch in wanted
+        )
+        with self.source.reading(shifted) as read:
 
             def read_part(start: int, stop: int, out: NDArray[Any]) -> None:
                 read(self.begin + start, self.begin + stop, out)

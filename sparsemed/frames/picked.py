@@ -1,6 +1,6 @@
 """Frames of another source, in any order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.arrays import BATCH_BYTES
-from sparsemed.frames.source import FrameSource, Read, Spans, join_spans
+from sparsemed.frames.source import Batch, FrameSource, Read, Spans, join_spans
 
 
 class PickedFrames:
@@ -49,23 +49,34 @@ class PickedFrames:
         return join_spans((i, i + 1) for i in np.flatnonzero(picked).tolist())
 
     @contextmanager
-    def reading(self) -> Iterator[Read]:
+    def reading(self, wanted: Iterable[Batch] = ()) -> Iterator[Read]:
         """Provide the function that reads; see `FrameSource`."""
-        with self.source.reading() as read:
+        pieces = (
+            Batch(int(ranked[0]), int(ranked[-1]) + 1, batch.rows)
+            for batch in wanted
+            for ranked, _ in self._pieces(batch.start, batch.stop)
+        )
+        with self.source.reading(pieces) as read:
             yield lambda start, stop, out: self._pick(read, start, stop, out)
 
     def _pick(self, read: Read, start: int, stop: int, out: NDArray[Any]) -> None:
+        for ranked, places in self._pieces(start, stop):
+            first, last = int(ranked[0]), int(ranked[-1])
+            piece = np.empty((last - first + 1, *out.shape[1:]), self.dtype)
+            read(first, last + 1, piece)
+            out[places] = piece[ranked - first]
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Yield picks, ascending, and where they go: as many as are in one batch of the source.
+
+        Picks may lie far apart: never hold more than that.
+        """
         picks = self.picks[start:stop]
         order = np.argsort(picks, kind="stable")
         ranked = picks[order]
         done = 0
-        # Picks may lie far apart: never hold more than a batch of the source.
         while done < len(ranked):
-            first = int(ranked[done])
-            batch = first // self.source.batch
+            batch = int(ranked[done]) // self.source.batch
             end = int(np.searchsorted(ranked, (batch + 1) * self.source.batch))
-            last = int(ranked[end - 1])
-            piece = np.empty((last - first + 1, *self.shape[1:]), self.dtype)
-            read(first, last + 1, piece)
-            out[order[done:end]] = piece[ranked[done:end] - first]
+            yield ranked[done:end], order[done:end]
             done = end

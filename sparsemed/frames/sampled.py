@@ -1,13 +1,13 @@
 """Frames of another source, some of which are kept as they are read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames.source import FrameSource, Read, Spans
+from sparsemed.frames.source import Batch, FrameSource, Read, Spans
 
 
 class SampledFrames:
@@ -51,9 +51,9 @@ class SampledFrames:
         self.read[:] = True
 
     @contextmanager
-    def reading(self) -> Iterator[Read]:
+    def reading(self, wanted: Iterable[Batch] = ()) -> Iterator[Read]:
         """Provide the function that reads; see `FrameSource`."""
-        with self.source.reading() as read:
+        with self.source.reading(wanted) as read:
 
             def read_and_keep(start: int, stop: int, out: NDArray[Any]) -> None:
                 read(start, stop, out)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,23 @@ MOST_FRAMES = 10**8
 
 Spans = list[tuple[int, int]]
 """First frame, and the one after the last, of each stretch; ascending and apart."""
+
+
+class Batch(NamedTuple):
+    """Frames that are read at once.
+
+    Attributes
+    ----------
+    start, stop : int
+        The first frame, and the one after the last.
+    rows : int
+        How many rows of each are read, from the top.
+    """
+
+    start: int
+    stop: int
+    rows: int
+
 
 Read = Callable[[int, int, NDArray[Any]], None]
 """``read(start, stop, out)`` fills `out`, of shape ``(stop - start, H, W)``, with frames."""
@@ -44,8 +61,15 @@ class FrameSource(Protocol):
     def threads(self) -> int:
         """How many threads may read at the same time."""
 
-    def reading(self) -> AbstractContextManager[Read]:
-        """Hold what reading takes (files, threads), and provide the function that reads."""
+    def reading(self, wanted: Iterable[Batch] = (), /) -> AbstractContextManager[Read]:
+        """Hold what reading takes (files, threads), and provide the function that reads.
+
+        Parameters
+        ----------
+        wanted : iterable of Batch
+            What will be read, in that order, for those who fetch it ahead. It may be left out, and
+            other reads can come in between.
+        """
 
 
 FrameOpener = Callable[[int | None], AbstractContextManager[FrameSource]]

@@ -4,14 +4,20 @@ import os
 import stat
 from os import PathLike
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import h5py
 
 from sparsemed.hdf5.journal import interrupted
-from sparsemed.hdf5.opening import open_restored, open_untouched
+from sparsemed.hdf5.opening import (
+    bytes_behind,
+    open_restored,
+    open_stored,
+    open_untouched,
+    raise_failure,
+)
 from sparsemed.printable import printable
-from sparsemed.storage.stored import LocalBytes, file_state
+from sparsemed.storage.stored import LocalBytes, StoredBytes, file_state
 
 Policy = Literal["off", "same-folder", "any"]
 """Which other files a measurement may lead to; see `FileAccess`."""
@@ -46,8 +52,8 @@ class FileAccess:
 
     Parameters
     ----------
-    path : str or path
-        The file.
+    file : str, path or StoredBytes
+        The file. Bytes that are elsewhere have no folder.
     policy : str
         ``"off"``: no other file. ``"same-folder"``: only files directly in the
         folder of this one, once symbolic links are resolved, of both.
@@ -55,6 +61,8 @@ class FileAccess:
 
     Attributes
     ----------
+    name : str
+        What messages call the file.
     folder : Path
         The folder that paths begin at, if they are not absolute.
 
@@ -64,15 +72,21 @@ class FileAccess:
         If there is no such policy.
     """
 
-    def __init__(self, path: str | PathLike[str], policy: Policy) -> None:
+    def __init__(self, file: str | PathLike[str] | StoredBytes, policy: Policy) -> None:
         check_policy(policy)
         self.policy = policy
-        self.folder = Path(path).parent
-        self._only = os.path.dirname(os.path.realpath(path))
-        self._path = Path(path)
+        self._file = Path(file) if isinstance(file, (str, PathLike)) else file
+        if isinstance(self._file, Path):
+            self.name = str(self._file)
+            self.folder = self._file.parent
+            self._only = os.path.dirname(os.path.realpath(self._file))
+        else:
+            self.name = self._file.name
+            self.folder = Path()
+            self._only = ""  # which no file lies in
         self._open: list[h5py.File] = []
         self._others: dict[str, h5py.File] = {}
-        self._states: list[tuple[LocalBytes, tuple[int, ...]]] = []
+        self._states: list[tuple[StoredBytes, tuple[Any, ...]]] = []
 
     def open_own(self) -> h5py.File:
         """Open the file itself, after undoing a change that was interrupted.
@@ -82,12 +96,19 @@ class FileAccess:
         OSError
             If it is missing or cannot be read as HDF5.
         """
-        return self._remember(self._path, open_restored(self._path))
+        if isinstance(self._file, Path):
+            return self._remember(open_restored(self._file))
+        return self._remember(open_stored(self._file))
 
     def close(self) -> None:
         """Close the files that are open."""
         for h5 in self._open:
             h5.close()
+
+    def raise_failures(self) -> None:
+        """Raise what went wrong while HDF5 read one of the files; see `raise_failure`."""
+        for h5 in self._open:
+            raise_failure(h5)
 
     def check_unchanged(self) -> None:
         """Check that nobody has changed, replaced or removed the files since they were opened.
@@ -95,12 +116,14 @@ class FileAccess:
         Raises
         ------
         OSError
-            If somebody has. Frames that were read may then be of two different states.
+            If somebody has. Frames that were read may then be of two different states. Or if
+            HDF5 could not read something.
         """
+        self.raise_failures()
         for stored, state in self._states:
             if stored.state != state:
                 raise OSError(
-                    f"{stored}: was changed, replaced or removed by another program while its "
+                    f"{stored.name}: was changed, replaced or removed by another program while its "
                     "frames were read; run again when that has ended"
                 )
 
@@ -134,8 +157,7 @@ class FileAccess:
             return self._others[real]
         if (reason := self.refusal(path)) is not None:
             raise ValueError(f"leads to {name}, {reason}")
-        if len(self._others) >= MOST_FILES:
-            raise ValueError(f"leads to {name}, and to more than {MOST_FILES} files in all")
+        self._require_room(name)
         if interrupted(path):
             raise OSError(
                 f"{name}: a change of this file was interrupted; undo it, and run again: "
@@ -151,18 +173,40 @@ class FileAccess:
                 h5.close()
                 raise OSError(f"{name}: was replaced by another file while it was opened")
         self._others[real] = h5
-        return self._remember(path, h5)
+        return self._remember(h5)
 
-    def note(self, path: Path, descriptor: int | None = None) -> None:
+    def open_stored(self, stored: StoredBytes) -> h5py.File:
+        """Open bytes that are elsewhere, or return the file that they are, if it is open.
+
+        Raises
+        ------
+        ValueError
+            If there are too many files.
+        OSError
+            If they cannot be read as HDF5.
+        """
+        if stored.key in self._others:
+            return self._others[stored.key]
+        self._require_room(printable(stored.name))
+        h5 = self._others[stored.key] = open_stored(stored)
+        return self._remember(h5)
+
+    def note(self, path: Path) -> None:
         """Note the state of a file that HDF5 opens by itself; see `check_unchanged`."""
-        stored = LocalBytes(path, descriptor)
-        self._states.append((stored, stored.state))
+        self._note(LocalBytes(path))
 
-    def _remember(self, path: Path, h5: h5py.File) -> h5py.File:
+    def _require_room(self, name: str) -> None:
+        if len(self._others) >= MOST_FILES:
+            raise ValueError(f"leads to {name}, and to more than {MOST_FILES} files in all")
+
+    def _remember(self, h5: h5py.File) -> h5py.File:
         self._open.append(h5)
         if not h5.swmr_mode:  # one that is being recorded does change
-            self.note(path, _descriptor(h5))
+            self._note(bytes_behind(h5) or LocalBytes(h5.filename))
         return h5
+
+    def _note(self, stored: StoredBytes) -> None:
+        self._states.append((stored, stored.state))
 
 
 def _descriptor(h5: h5py.File) -> int | None:

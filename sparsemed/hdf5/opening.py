@@ -1,15 +1,23 @@
-"""Open an HDF5 file for reading: one's own, restored first, or a stranger's, never touched."""
+"""Open an HDF5 file for reading: one's own, restored first, or a stranger's, never touched.
+
+Or one that is no file of this machine: HDF5 reads whatever `StoredBytes` there are.
+"""
 
 import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import h5py
 
+from sparsemed.hdf5.fileobj import StoredFile
 from sparsemed.hdf5.journal import recover
 from sparsemed.printable import printable
-from sparsemed.storage.stored import UNSUPPORTED, file_state
+from sparsemed.storage.stored import UNSUPPORTED, LocalBytes, StoredBytes, file_state
+
+_handed: WeakValueDictionary[int, StoredFile] = WeakValueDictionary()
+"""Files handed to HDF5 that it has not closed, by the numbers that it knows them by."""
 
 
 def open_restored(path: Path) -> h5py.File:
@@ -78,6 +86,10 @@ def _why(path: Path, error: OSError) -> str:
     with suppress(OSError):
         if not path.stat().st_size:
             return ": it is empty (0 bytes); copy it again from where it is whole"
+    return _truncation(error)
+
+
+def _truncation(error: OSError) -> str:
     if sizes := _SIZES.search(str(error)):
         there, written = map(int, sizes.groups())
         return (
@@ -96,3 +108,54 @@ def _open(path: Path) -> h5py.File:
         if not no_locks and "file locking flag values don't match" not in str(error):
             raise
         return h5py.File(path, "r", locking=False)
+
+
+def open_stored(stored: StoredBytes) -> h5py.File:
+    """Open an HDF5 file, wherever its bytes are, for reading.
+
+    What goes wrong while HDF5 reads, `raise_failure` raises.
+
+    Raises
+    ------
+    OSError
+        If they cannot be read, or not as HDF5; the message names them.
+    """
+    file = StoredFile(stored)
+    name = printable(stored.name)
+    if not stored.size:
+        raise OSError(f"{name}: cannot be read as an HDF5 file: it is empty (0 bytes)")
+    try:
+        h5 = h5py.File(file, "r")
+    except OSError as error:
+        file.raise_failure()
+        raise OSError(f"{name}: cannot be read as an HDF5 file{_truncation(error)}") from error
+    _handed[h5.id.id] = file
+    return h5
+
+
+def bytes_behind(place: h5py.File | h5py.Dataset) -> StoredBytes | None:
+    """Return the bytes that HDF5 reads a file or dataset from.
+
+    None: only HDF5 knows them, as it reads them through a driver of its own.
+    """
+    h5 = place.file
+    if (file := _handed.get(h5.id.id)) is not None:
+        return file.stored
+    if h5.driver != "sec2":
+        return None
+    descriptor = int(h5.id.get_vfd_handle()) if os.name == "posix" else None
+    return LocalBytes(h5.filename, descriptor)
+
+
+def raise_failure(place: h5py.File | h5py.Dataset) -> None:
+    """Raise what went wrong when HDF5 read the bytes of a file or dataset, if anything did.
+
+    HDF5 does not tell, and goes on with zeros.
+
+    Raises
+    ------
+    OSError
+        As reading has raised it; and again each time, as HDF5 may have kept what it got.
+    """
+    if (file := _handed.get(place.file.id.id)) is not None:
+        file.raise_failure()

@@ -1,13 +1,13 @@
 """A file for h5py: a real one, with all changes kept in memory."""
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.hdf5.fileobj import FileObject
 from sparsemed.storage import disk
 
 _PAGE = 4096
@@ -19,14 +19,11 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 Change = tuple[int, bytes, bytes]  # offset, old bytes, new bytes
 
 
-class Overlay:
-    """What h5py takes for a file.
-
-    HDF5 calls its methods and loses their exceptions, or crashes on them. So
-    they raise none, but note the first failure.
-    """
+class Overlay(FileObject):
+    """A file with all changes kept in memory, for h5py to read and write."""
 
     def __init__(self, handle: io.FileIO, path: Path) -> None:
+        super().__init__(str(path))
         self.handle = handle
         self.path = path
         self.old_size = disk.size(handle)
@@ -34,40 +31,13 @@ class Overlay:
         self.size = self.old_size
         self.pages: dict[int, bytearray] = {}  # changed pages of the file
         self.tail = bytearray()  # all that lies beyond its old end
-        self.position = 0
         self.is_open = False
-        self.failure: BaseException | None = None
 
-    def __repr__(self) -> str:
-        return str(self.path)  # h5py takes it for the file name
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to an offset."""
-        self.position = offset + (self.size if whence == os.SEEK_END else 0)
-        return self.position
-
-    def tell(self) -> int:
-        """Return the offset."""
-        return self.position
-
-    def read(self, count: int) -> bytes:
-        """Return bytes from there."""
-        data = bytearray(count)
-        return bytes(data[: self.readinto(data)])
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer from there."""
-        view = memoryview(buffer).cast("B")
-        try:
-            view[:] = self.content(self.position, self.position + len(view))
-            if self.is_open and view == _SIGNATURE:  # HDF5 takes this for the file linked to
-                raise OSError("links to other files cannot be followed during a change")
-        except BaseException as error:
-            self.failure = self.failure or error
-            view[:] = bytes(len(view))
-        count = max(0, min(len(view), self.size - self.position))
-        self.position += count
-        return count
+    def fill(self, view: memoryview, offset: int) -> None:
+        """Fill a view with the bytes from an offset; beyond the end these are zeros."""
+        view[:] = self.content(offset, offset + len(view))
+        if self.is_open and view == _SIGNATURE:  # HDF5 takes this for the file linked to
+            raise OSError("links to other files cannot be followed during a change")
 
     def write(self, data: Any) -> int:
         """Put bytes there."""
@@ -86,9 +56,6 @@ class Overlay:
         except BaseException as error:
             self.failure = self.failure or error
         return size
-
-    def flush(self) -> None:
-        """Do nothing: all of it is in memory."""
 
     def content(self, start: int, stop: int) -> bytearray:
         """Return the bytes from start to stop; beyond the end these are zeros."""

@@ -8,11 +8,17 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from sparsemed.hdf5.fileobj import FileObject
 from sparsemed.hdf5.overlay import Overlay
 
 _put_off: deque[int] = deque()  # the threads of timers take from it, too
 
-_OVERLAY_CODE = {method.__code__ for method in vars(Overlay).values() if callable(method)}
+_OVERLAY_CODE = {
+    method.__code__
+    for kind in (FileObject, Overlay)
+    for method in vars(kind).values()
+    if callable(method)
+}
 
 
 @contextlib.contextmanager

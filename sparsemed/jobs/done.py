@@ -48,7 +48,7 @@ def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None
             if stored is None or stored[1:3] != image.shape[1:]:
                 return None
             if not run.in_place:
-                files = (run.source, Path(image.dataset.file.filename))
+                files = (run.source, Path(image.key))
                 is_older = written < max(file.stat().st_mtime_ns for file in files)
                 if is_older or not _belongs(result, measurement):
                     return None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames.source import FrameSource, Spans
+from sparsemed.frames.source import Batch, FrameSource, Spans
 from sparsemed.method.offsets import BAND_ROWS, band_means
 from sparsemed.method.repeated import repeat
 from sparsemed.method.series import Series
@@ -91,7 +91,8 @@ def scan(
     under_way: deque[tuple[int, int, Future[None]]] = deque()
     own = _OfThread((min(frames.batch, count), height, width), frames.dtype)
 
-    with frames.reading() as read, _threads(frames.threads) as pool:
+    wanted = (Batch(start, stop, height) for start, stop in _batches(spans, frames.batch))
+    with frames.reading(wanted) as read, _threads(frames.threads) as pool:
 
         def fetch(start: int, stop: int, place: NDArray[Any] | None) -> None:
             out = own.frames[: stop - start] if place is None else place

@@ -1,7 +1,6 @@
 """What the page says about a measurement."""
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +36,7 @@ def read_facts(background: Background, sample: Sample | None) -> Facts:
                 ("Size of the file", f"{background.source.stat().st_size / 1e6:.1f} MB"),
             ]
             image = measurement.image
-            if image.mapping is not None or Path(image.dataset.file.filename) != background.source:
+            if image.mapping is not None or measurement.source_of(image) == "file basin":
                 rows.append(("Images from", image.label))
             rate = measurement.frame_rate
             if rate is not None:

@@ -81,9 +81,14 @@ class Basin(NamedTuple):
         return self.record.get("type") == "remote"
 
     @property
+    def format(self) -> str | None:
+        """How the basin is stored, and with a network reached."""
+        return self.record.get("format")
+
+    @property
     def is_chopped(self) -> bool:
         """Whether it holds of each image only what is around an event."""
-        return self.record.get("format") == "h5datasetchop"
+        return self.format == "h5datasetchop"
 
     @property
     def hosts(self) -> list[str]:

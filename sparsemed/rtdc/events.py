@@ -1,6 +1,7 @@
-"""The events of one file, and where its basins lead: features, own or of another file."""
+"""The events of one file, and what its basins have: features, own or of another file."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,13 +12,10 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.source import MOST_FRAMES
 from sparsemed.hdf5.entries import Attributes, entry, subgroup
-from sparsemed.hdf5.file_access import MISSING, FileAccess
+from sparsemed.hdf5.file_access import FileAccess
+from sparsemed.hdf5.opening import bytes_behind
 from sparsemed.printable import printable, quoted
 from sparsemed.rtdc.basins import Basin, measurement_identifier, read_basins, search_order
-from sparsemed.rtdc.search import as_spelled, places_of
-
-DEEPEST = 16
-"""Basins of basins that are followed, from one file to the next."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,11 @@ class Feature:
     dataset: h5py.Dataset
     mapping: NDArray[np.int64] | None
     label: str
+
+    @property
+    def key(self) -> str:
+        """Which file it is in: features of one file have the same key."""
+        return key_of(self.dataset)
 
     def __len__(self) -> int:
         return int(self.dataset.shape[0] if self.mapping is None else len(self.mapping))
@@ -100,12 +103,22 @@ class Events:
     ----------
     h5 : h5py.File
         The file, open for reading.
-    path : Path
-        Its name, which paths in it begin at.
     access : FileAccess
         Which other files may be opened.
+    follow : callable
+        ``follow(events, basin)`` returns the events of the file that a basin leads to, or why
+        there are none; see `sparsemed.rtdc.following`.
     above : tuple of str, optional
-        Real names of the files that lead here, which are not followed again.
+        Keys of the files that lead here, which are not followed again.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the file.
+    way : tuple of str
+        Keys of the files that lead here, and of the file itself.
+    basins : list of Basin
+        Its basins, in the order in which they are searched.
 
     Raises
     ------
@@ -114,18 +127,28 @@ class Events:
     """
 
     def __init__(
-        self, h5: h5py.File, path: Path, access: FileAccess, above: tuple[str, ...] = ()
+        self,
+        h5: h5py.File,
+        access: FileAccess,
+        follow: "Follow",
+        above: tuple[str, ...] = (),
     ) -> None:
         self.h5 = h5
-        self.path = path
+        self.name = h5.filename
         self.access = access
-        self._way = (*above, str(path.resolve()))
+        self._follow = follow
+        self.way = (*above, key_of(h5))
         events = subgroup(h5, "events", access)
         if events is None:
-            raise ValueError(f"{path}: has no group 'events'; is it a measurement?")
+            raise ValueError(f"{self.name}: has no group 'events'; is it a measurement?")
         self._events = events
         self.basins = search_order(read_basins(h5))
         self._led_to: dict[str, Events | Failure] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where the file is, and paths in it begin; bytes that are elsewhere have no folder."""
+        return Path() if self.h5.driver == "fileobj" else Path(self.name).parent
 
     @property
     def identifier(self) -> str | None:
@@ -146,7 +169,7 @@ class Events:
         for basin in self.basins:
             if (feature := self.from_basin(basin, name, failures, without)) is not None:
                 return feature
-        without.add(self._way[-1])
+        without.add(self.way[-1])
         return None
 
     def own(self, name: str) -> Feature | None:
@@ -154,7 +177,7 @@ class Events:
         dataset = _dataset(self._events, name, self.access)
         if dataset is None:
             return None
-        return Feature(dataset, None, f"{self.path}: events/{name}")
+        return Feature(dataset, None, f"{self.name}: events/{name}")
 
     def from_basin(
         self,
@@ -178,7 +201,7 @@ class Events:
     def lead(self, basin: Basin) -> "Events | Failure":
         """Return the events of the file that a basin leads to, or why there are none."""
         if basin.key not in self._led_to:
-            self._led_to[basin.key] = self._follow(basin)
+            self._led_to[basin.key] = self._follow(self, basin)
         return self._led_to[basin.key]
 
     def _within(
@@ -193,18 +216,14 @@ class Events:
             dataset = _dataset(group, name, self.access) if isinstance(group, h5py.Group) else None
             if dataset is not None:
                 return Feature(dataset, None, _label(dataset))
-        elif basin.is_file:
+        elif basin.is_file or basin.is_remote:
             led_to = self.lead(basin)
             if isinstance(led_to, Failure):
                 failures.append(led_to)
-            elif led_to._way[-1] not in without:
+            elif led_to.way[-1] not in without:
                 inner = led_to.feature(name, failures, without)
                 if inner is not None:
                     return Feature(inner.dataset, inner.mapping, _label(inner.dataset))
-        elif basin.is_remote:
-            hosts = ", ".join(map(quoted, basin.hosts)) or "a network"
-            reason = f" is at {hosts}, and is not downloaded; download it, and put it beside"
-            failures.append(Failure(basin, f"{reason} {self.path.name}", "not followed"))
         return None
 
     def _mapped(self, basin: Basin, feature: Feature) -> Feature | None:
@@ -223,91 +242,26 @@ class Events:
         name = printable(dataset.name.rpartition("/")[2])
         if dataset.dtype.kind not in "iu" or dataset.ndim != 1:
             raise ValueError(
-                f"{self.path}: events/{name} is no mapping: dtype {dataset.dtype}, "
+                f"{self.name}: events/{name} is no mapping: dtype {dataset.dtype}, "
                 f"shape {dataset.shape}"
             )
         mapping = dataset[:]
         if mapping.size and (mapping.min() < 0 or mapping.max() >= size):
             raise ValueError(
-                f"{self.path}: events/{name} maps to entries {mapping.min()} to {mapping.max()}, "
+                f"{self.name}: events/{name} maps to entries {mapping.min()} to {mapping.max()}, "
                 f"but {label} has {size}"
             )
         index: NDArray[np.int64] = mapping.astype(np.int64)
         return index
 
-    def _follow(self, basin: Basin) -> "Events | Failure":
-        """Open the first file that a basin may mean and that is the right measurement."""
-        shown = ", ".join(quoted(path) for path in basin.paths[:1])
-        if self.access.policy == "off":  # without as much as a look
-            reason = f" leads to {shown}, which basins='off' does not follow"
-            return Failure(basin, reason, "not followed")
-        failures: list[Failure] = []
-        for path in self._found(basin):
-            refusal = self.access.refusal(path)
-            if refusal == MISSING:
-                continue
-            if refusal is not None:
-                reason = f" leads to {quoted(path)}, {refusal}"
-                failures.append(Failure(basin, reason, "not followed"))
-            elif str(path.resolve()) in self._way:
-                failures.append(Failure(basin, f" leads back to {quoted(path)}", "not followed"))
-            elif len(self._way) > DEEPEST:
-                reason = f" leads through more than {DEEPEST} files"
-                failures.append(Failure(basin, reason, "wrong"))
-            else:
-                found = self._open(basin, path)
-                if isinstance(found, Events):
-                    return found
-                failures.append(found)
-        if not failures:
-            return Failure(basin, f" leads to {shown or 'no file'}, {MISSING}", "gone")
-        reasons = dict.fromkeys(failure.reason for failure in failures)
-        worst = max(failures, key=lambda failure: KINDS.index(failure.kind))
-        return Failure(basin, ", and".join(list(reasons)[:5]), worst.kind)
 
-    def _found(self, basin: Basin) -> Iterator[Path]:
-        """Yield the files that a basin may mean; those that are not there as they are recorded."""
-        for place in places_of(basin.paths, self.path.parent):
-            spelled = None
-            if self.access.refusal(place) == MISSING and self.access.policy == "any":
-                spelled = as_spelled(place)
-            yield spelled or place
+Follow = Callable[[Events, Basin], Events | Failure]
 
-    def _open(self, basin: Basin, path: Path) -> "Events | Failure":
-        try:
-            h5 = self.access.open(path)
-            found = measurement_identifier(Attributes(h5))
-            if not self._is_meant(basin, found):
-                expected = basin.identifier if basin.identifier is not None else self.identifier
-                return Failure(
-                    basin,
-                    f" leads to {printable(path)}, which is another measurement: "
-                    f"expected identifier {quoted(expected)}, found {quoted(found)}",
-                    "wrong",
-                )
-            return Events(h5, path, self.access, self._way)
-        except OSError as error:
-            return Failure(basin, f": {error}", "unreadable")
-        except ValueError as error:
-            separator = " " if str(error).startswith("leads to") else ": "  # `FileAccess` goes on
-            return Failure(basin, f"{separator}{error}", "wrong")
-        except (KeyError, RuntimeError) as error:
-            reason = f": {quoted(path)}: is damaged, or no RT-DC file ({error})"
-            return Failure(basin, reason, "unreadable")
 
-    def _is_meant(self, basin: Basin, found: str | None) -> bool:
-        """Whether a file of that identifier is the one that a basin means.
-
-        Where the record does not say which, it is the measurement of this file; what is mapped is
-        part of one, whose identifier then begins with that one's. Who has none may be anyone.
-        """
-        if basin.identifier is not None:
-            return found == basin.identifier
-        if found is None or self.identifier is None:
-            return True
-        if basin.mapping is None:
-            return found == self.identifier
-        return self.identifier.startswith(found)
+def key_of(place: h5py.File | h5py.Dataset) -> str:
+    """Return what tells the file that something is in from others."""
+    stored = bytes_behind(place)
+    return os.path.realpath(place.file.filename) if stored is None else stored.key
 
 
 def _label(dataset: h5py.Dataset) -> str:

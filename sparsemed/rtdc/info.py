@@ -9,13 +9,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sparsemed.frames.layout import filters_of, obstacle
+from sparsemed.frames.codecs import CODECS
+from sparsemed.frames.hdf5_layout import filters_of, why_hdf5_reads
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.method.time_axis import GUESSED_FRAME_RATE, STRETCH
 from sparsemed.rtdc.basins import Basin
 from sparsemed.rtdc.events import Failure, Feature
 from sparsemed.rtdc.inputs import measurement_frames, measurement_time
-from sparsemed.rtdc.measurement import Measurement, naming_damage, unless_wrong
+from sparsemed.rtdc.measurement import Measurement, unless_wrong
 from sparsemed.rtdc.stored_backgrounds import StoredBackground, stored_backgrounds
 
 
@@ -161,7 +162,7 @@ def info(path: str | PathLike[str], basins: Policy = "any") -> Info:
     """
     with Measurement(path, basins) as measurement:
         problems: list[str] = []
-        with naming_damage(measurement.path):
+        with measurement.reading():
             image = unless_wrong(lambda: measurement.image, problems)
             images = time = None
             if image is not None:
@@ -173,7 +174,7 @@ def info(path: str | PathLike[str], basins: Policy = "any") -> Info:
                 time = unless_wrong(partial(_time, measurement), problems)
             return Info(
                 path=str(measurement.path),
-                size=measurement.path.stat().st_size,
+                size=measurement.size,
                 images=images,
                 time=time,
                 backgrounds=tuple(stored_backgrounds(measurement)),
@@ -197,32 +198,25 @@ def _images(measurement: Measurement, image: Feature) -> Images:
         chunks=image.dataset.chunks,
         filters=tuple(_filter_names(image.dataset)),
         stored_bytes=int(image.dataset.id.get_storage_size()),
-        obstacle=obstacle(image.dataset),
+        obstacle=why_hdf5_reads(image.dataset),
     )
 
 
-_FILTERS = {
-    1: "gzip",
-    2: "shuffle",
-    3: "fletcher32",
+_OTHER_FILTERS = {
     4: "szip",
     5: "nbit",
     6: "scaleoffset",
-    32000: "lzf",
-    32001: "blosc",
-    32004: "lz4",
     32008: "bitshuffle",
-    32015: "zstd",
     32026: "blosc2",
 }
-"""Names of HDF5 filters by their registered numbers."""
+"""Names of HDF5 filters that are not undone here, by their registered numbers."""
 
 
 def _filter_names(dataset: h5py.Dataset) -> Iterator[str]:
     for number, values, name in filters_of(dataset):
-        known = _FILTERS.get(number) or f"{number} ({name})"
-        # of these two, the first value is the level and nothing else
-        yield f"{known} {values[0]}" if number in (1, 32015) and values else known
+        codec = CODECS.get(number)
+        known = codec.name if codec else _OTHER_FILTERS.get(number) or f"{number} ({name})"
+        yield f"{known} {values[0]}" if codec and codec.has_level and values else known
 
 
 def _time(measurement: Measurement) -> Time:
@@ -265,7 +259,7 @@ def _basin(measurement: Measurement, basin: Basin) -> BasinFacts:
             is_gone = led_to.kind == "gone"
             problems.append("there is no such file" if is_gone else led_to.reason.lstrip(": "))
         else:
-            target = str(led_to.path)
+            target = led_to.name
     elif basin.is_remote:
         target = ", ".join(map(str, basin.record.get("urls") or []))
         problems.append("it is in a network, and is not downloaded")

@@ -17,7 +17,7 @@ from sparsemed.hdf5.file_access import Policy
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.time_axis import require_axis, time_axis
 from sparsemed.rtdc.events import Feature
-from sparsemed.rtdc.measurement import Measurement, naming_damage
+from sparsemed.rtdc.measurement import Measurement
 from sparsemed.warned import keeping_warnings, warn
 
 
@@ -25,7 +25,7 @@ def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
     """Return the frames of a measurement, as its images or their mapping have them."""
     image = measurement.image
     count = _count(measurement)
-    with naming_damage(measurement.path):
+    with measurement.reading():
         frames = open_frames(image.dataset, num_cpus, image.label)
         if image.mapping is not None:
             return PickedFrames(frames, image.mapping[:count])
@@ -74,7 +74,7 @@ def measurement_time(measurement: Measurement, frame_rate: float | None = None) 
     A given `frame_rate` stands in for that of the measurement.
     """
     count = _count(measurement)
-    with naming_damage(measurement.path):
+    with measurement.reading():
         if (time := measurement.feature("time")) is not None:
             require_axis(_shape(measurement, time, count), time.dtype, count, time.label)
             return time_axis(count, time=time.read()[:count], label=time.label)

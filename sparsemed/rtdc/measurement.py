@@ -12,9 +12,12 @@ import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compr
 from sparsemed.frames.stacks import stack_kind
 from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.file_access import FileAccess, Policy
+from sparsemed.hdf5.opening import bytes_behind
 from sparsemed.printable import quoted
 from sparsemed.rtdc.basins import Basin
 from sparsemed.rtdc.events import Events, Failure, Feature
+from sparsemed.rtdc.following import follow
+from sparsemed.storage.stored import StoredBytes
 
 Fact = TypeVar("Fact")
 
@@ -24,8 +27,8 @@ class Measurement:
 
     Parameters
     ----------
-    path : str or path
-        The file.
+    path : str, path or StoredBytes
+        The file, or its bytes where they are elsewhere.
     basins : str
         Which other files it may lead to, by basins, by links and as storage of its
         data. ``"off"``: none. ``"same-folder"``: those directly in its folder, once
@@ -51,21 +54,21 @@ class Measurement:
         these.
     """
 
-    def __init__(self, path: str | PathLike[str], basins: Policy = "any") -> None:
-        self.path = Path(path)
-        self.access = FileAccess(self.path, basins)
+    def __init__(self, path: str | PathLike[str] | StoredBytes, basins: Policy = "any") -> None:
+        self.access = FileAccess(path, basins)
+        self.path = Path(self.access.name)
         try:
             h5 = self.access.open_own()
         except OSError as error:
-            if (kind := stack_kind(path)) is None:
+            if (kind := stack_kind(self.path)) is None:
                 raise
             raise ValueError(
                 f"{self.path}: is a {kind} stack, no measurement; in Python, "
-                f"sparsemed.compute_background({str(path)!r}, frame_rate=…) takes it"
+                f"sparsemed.compute_background({str(self.path)!r}, frame_rate=…) takes it"
             ) from error
         try:
-            with naming_damage(self.path):
-                self.events = Events(h5, self.path, self.access)
+            with self.reading():
+                self.events = Events(h5, self.access, follow)
         except BaseException:
             self.close()
             raise
@@ -86,6 +89,12 @@ class Measurement:
         self.access.close()
 
     @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        stored = bytes_behind(self.events.h5)
+        return self.path.stat().st_size if stored is None else stored.size
+
+    @property
     def basins(self) -> list[Basin]:
         """The basins of the file, in the order in which they are searched."""
         return self.events.basins
@@ -98,13 +107,14 @@ class Measurement:
     @property
     def metadata(self) -> dict[str, Any]:
         """The metadata of the file: who measured what, how and when."""
-        with naming_damage(self.path):
+        with self.reading():
             return dict(Attributes(self.events.h5))
 
     @property
     def frame_rate(self) -> Any:
         """Rate of the camera in Hz, or None."""
-        return Attributes(self.events.h5).get("imaging:frame rate")
+        with self.reading():
+            return Attributes(self.events.h5).get("imaging:frame rate")
 
     @property
     def image(self) -> Feature:
@@ -117,7 +127,7 @@ class Measurement:
             them cannot be read; the message says what was tried.
         """
         failures: list[Failure] = []
-        with naming_damage(self.path):
+        with self.reading():
             image = self.events.feature("image", failures)
         if image is None:
             raise self._error(f"{self.path}: has no dataset 'events/image'", failures)
@@ -133,7 +143,7 @@ class Measurement:
             mapping that does not fit, or cannot be read. A basin whose file is gone has nothing.
         """
         failures: list[Failure] = []
-        with naming_damage(self.path):
+        with self.reading():
             feature = self.events.feature(name, failures)
         failures = [each for each in failures if each.kind in ("wrong", "unreadable")]
         if feature is None and failures:
@@ -143,7 +153,7 @@ class Measurement:
     def from_basin(self, basin: Basin, name: str) -> Feature | None:
         """Return a feature that a basin of the file provides; see `feature`."""
         failures: list[Failure] = []
-        with naming_damage(self.path):
+        with self.reading():
             feature = self.events.from_basin(basin, name, failures)
         if feature is None and failures:
             raise self._error(f"{self.path}: '{name}' cannot be read", failures)
@@ -165,13 +175,24 @@ class Measurement:
 
     def source_of(self, feature: Feature) -> str:
         """Say where a feature is: ``"this file"``, ``"internal basin"`` or ``"file basin"``."""
-        if Path(feature.dataset.file.filename) != self.path:
+        if feature.key != self.events.way[-1]:
             return "file basin"
         return "this file" if feature.dataset.name.startswith("/events/") else "internal basin"
 
     def own(self, name: str) -> Feature | None:
         """Return a feature that the file itself has, basins aside."""
         return self.events.own(name)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Name the file in what goes wrong while HDF5 reads it, and raise what HDF5 keeps back."""
+        try:
+            with naming_damage(self.path):
+                yield
+        except Exception:
+            self.access.raise_failures()
+            raise
+        self.access.raise_failures()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from sparsemed.method.time_axis import require_axis, time_axis
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.events import Feature
 from sparsemed.rtdc.inputs import measurement_time
-from sparsemed.rtdc.measurement import Measurement, naming_damage, unless_wrong
+from sparsemed.rtdc.measurement import Measurement, unless_wrong
 from sparsemed.rtdc.output import ROWS_ATTRIBUTE
 from sparsemed.rtdc.pipeline_id import from_ppid
 from sparsemed.warned import warn
@@ -60,8 +60,7 @@ def stored_backgrounds(measurement: Measurement) -> Iterator[StoredBackground]:
         attributes = Attributes(feature.dataset)
         names = ("background", "generation")
         ppid, generation = (attributes.get(f"dcnum ppid {name}") for name in names)
-        file = feature.dataset.file.filename
-        of_it = [each.label for each in offsets if each.dataset.file.filename == file]
+        of_it = [each.label for each in offsets if each.key == feature.key]
         yield StoredBackground(
             source=measurement.source_of(feature),
             dataset=feature.label,
@@ -96,7 +95,7 @@ def read_background(measurement: Measurement, time: ArrayLike | None, num_cpus: 
             f"{path}: holds no background; compute one: sparsemed.compute_background({str(path)!r})"
         )
     parameters = _parameters(measurement)
-    with naming_damage(path):
+    with measurement.reading():
         images, frame_index = _read_images(feature, num_cpus)
         offsets, offset_rows = None, BAND_ROWS
         if parameters.offset_correction:
@@ -163,7 +162,7 @@ def _read_offsets(
 ) -> tuple[NDArray[np.float64] | None, int]:
     """Return the offsets that were written along with images, and the rows that they are of."""
     for each in _everywhere(measurement, "bg_off"):
-        if each.dataset.file.filename == images.dataset.file.filename:
+        if each.key == images.key:
             require_axis(each.shape, each.dtype, count, each.label)
             rows = Attributes(each.dataset).get(ROWS_ATTRIBUTE)
             return each.read().astype(np.float64), BAND_ROWS if rows is None else int(rows)

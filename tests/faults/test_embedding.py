@@ -25,7 +25,7 @@ import pytest
 
 import sparsemed
 from sparsemed.frames.chunks import ChunkFrames
-from sparsemed.frames.layout import UnsuitableError
+from sparsemed.frames.hdf5_layout import UnsuitableError
 from sparsemed.frames.opening import open_frames
 from sparsemed.rtdc.measurement import Measurement
 
@@ -536,7 +536,7 @@ def test_nothing_leaks(expected, file, tmp_path, monkeypatch, case, runs):
             compute(file)
         elif case == "slow":
             with h5py.File(file) as h5:
-                monkeypatch.setattr("sparsemed.frames.opening.suitable_index", refuse)
+                monkeypatch.setattr("sparsemed.frames.opening.past_hdf5", refuse)
                 compute(h5["events/image"])
         elif case == "error":
             with pytest.raises(RuntimeError, match="bad"):

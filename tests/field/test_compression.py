@@ -86,7 +86,7 @@ def test_what_a_library_lacks_hdf5_has(tmp_path, caplog, monkeypatch, lacks):
         monkeypatch.setattr("sparsemed.frames.layout.missing_codec", lambda _: "it is not there")
         reason = "its filter 32015 cannot be undone here (it is not there)"
     else:
-        monkeypatch.setattr("sparsemed.frames.layout.lists_chunks", lambda _: False)
+        monkeypatch.setattr("sparsemed.frames.hdf5_layout.lists_chunks", lambda _: False)
         reason = "this build of HDF5 does not list chunks"
     found = compute_background(path, **SETTINGS)
     assert f"in.rtdc: events/image is read by HDF5: {reason}" in caplog.text
@@ -94,4 +94,4 @@ def test_what_a_library_lacks_hdf5_has(tmp_path, caplog, monkeypatch, lacks):
 
 
 def test_every_filter_that_is_known_has_a_codec_here():
-    assert [number for number in codecs.KNOWN if codecs.missing_codec(number)] == []
+    assert [number for number in codecs.CODECS if codecs.missing_codec(number)] == []

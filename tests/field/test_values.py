@@ -15,7 +15,7 @@ import sparsemed
 from sparsemed import compute_background
 from sparsemed.cli import main
 from sparsemed.demo import make_measurement
-from sparsemed.frames.layout import unwritten_spans
+from sparsemed.frames.hdf5_layout import unwritten_spans
 from sparsemed.frames.source import join_spans, spans_in_words
 
 COUNT = 600

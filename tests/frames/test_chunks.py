@@ -24,8 +24,9 @@ from imagecodecs import h5checksum_fletcher32
 import sparsemed
 from sparsemed.frames import chunks
 from sparsemed.frames.chunks import ChunkFrames
-from sparsemed.frames.layout import obstacle, read_index
+from sparsemed.frames.hdf5_layout import read_index, read_layout, why_hdf5_reads
 from sparsemed.frames.opening import open_frames
+from sparsemed.hdf5.opening import bytes_behind
 
 FILTERS = {
     "none": {},
@@ -66,6 +67,11 @@ def read(frames, *spans):
     return np.concatenate(found)
 
 
+def chunk_frames(dataset, num_cpus, label):
+    """Return the frames of a dataset, to be read past HDF5."""
+    return ChunkFrames(read_layout(dataset), bytes_behind(dataset), num_cpus, label)
+
+
 def flip(path, byte, bit=0):
     """Flip a bit of a file."""
     with open(path, "r+b") as file:
@@ -80,8 +86,8 @@ def test_every_level_of_gzip_is_read_past_hdf5(tmp_path, level):
     images = grainy((9, 8, 7))
     options = {"chunks": (4, 8, 7), "compression": "gzip", "compression_opts": level}
     with stored(tmp_path / "a.h5", images, **options) as dataset:
-        assert obstacle(dataset) is None
-        np.testing.assert_array_equal(read(ChunkFrames(dataset, 2, "images")), images)
+        assert why_hdf5_reads(dataset) is None
+        np.testing.assert_array_equal(read(chunk_frames(dataset, 2, "images")), images)
 
 
 # What has to be read by HDF5
@@ -99,14 +105,14 @@ def test_nothing_is_in_the_way(tmp_path, libver, filters, dtype):
         shrunk.resize((5, 4, 6))
     with h5py.File(tmp_path / "a.h5") as h5:
         for name in ("image", "growing", "less"):
-            assert obstacle(h5[name]) is None
-            np.testing.assert_array_equal(read(ChunkFrames(h5[name], 2, name)), h5[name][:])
+            assert why_hdf5_reads(h5[name]) is None
+            np.testing.assert_array_equal(read(chunk_frames(h5[name], 2, name)), h5[name][:])
 
 
 @pytest.mark.parametrize("dtype", ["i1", "i2", "u4", "u8", "f2", "f4", "f8", "?"])
 def test_other_dtypes(tmp_path, dtype):
     with stored(tmp_path / "a.h5", np.ones((4, 5, 6), dtype), chunks=(2, 5, 6)) as dataset:
-        assert obstacle(dataset) == f"its dtype is {np.dtype(dtype)}"
+        assert why_hdf5_reads(dataset) == f"its dtype is {np.dtype(dtype)}"
 
 
 @pytest.mark.parametrize("axis", [1, 2])
@@ -116,7 +122,7 @@ def test_datasets_that_grow_along_another_axis(tmp_path, axis):
     with h5py.File(tmp_path / "a.h5", "w", libver="latest") as h5:
         h5.create_dataset("image", data=images, chunks=(2, 3, 4), maxshape=most)
     with h5py.File(tmp_path / "a.h5") as h5:
-        assert obstacle(h5["image"]) == "it can grow, but not by frames"
+        assert why_hdf5_reads(h5["image"]) == "it can grow, but not by frames"
         found = sparsemed.compute_background(h5["image"], np.arange(4), kernel_size=1)
         np.testing.assert_array_equal(found.series, images[:3])
 
@@ -139,13 +145,13 @@ def test_integers_of_some_bits_only(tmp_path, size, bits, shift):
     with h5py.File(tmp_path / "a.h5", "w") as h5:
         low_level(h5, kind, plist)
     with h5py.File(tmp_path / "a.h5") as h5:
-        assert obstacle(h5["image"]) == "its values are not stored as plain integers"
+        assert why_hdf5_reads(h5["image"]) == "its values are not stored as plain integers"
 
 
 def test_named_values(tmp_path):
     kind = h5py.enum_dtype({"dark": 0, "bright": 1}, "u1")
     with stored(tmp_path / "a.h5", np.ones((4, 5, 6), kind), chunks=(2, 5, 6)) as dataset:
-        assert obstacle(dataset) == "its values are not stored as plain integers"
+        assert why_hdf5_reads(dataset) == "its values are not stored as plain integers"
 
 
 def test_not_stored_in_chunks(tmp_path):
@@ -162,7 +168,7 @@ def test_not_stored_in_chunks(tmp_path):
         h5.create_virtual_dataset("virtual", layout)
     with h5py.File(tmp_path / "a.h5") as h5:
         for name in ("image", "external", "virtual"):
-            assert obstacle(h5[name]) == "it is stored neither in chunks nor in one piece"
+            assert why_hdf5_reads(h5[name]) == "it is stored neither in chunks nor in one piece"
             np.testing.assert_array_equal(h5[name][:], images)
 
 
@@ -180,7 +186,7 @@ def test_other_drivers(tmp_path, driver):
     with h5py.File(path, "w", driver=driver if driver == "split" else None) as h5:
         h5.create_dataset("image", data=grainy((4, 5, 6)), chunks=(2, 5, 6))
     with h5py.File(path, driver=driver) as h5:
-        found = obstacle(h5["image"])
+        found = why_hdf5_reads(h5["image"])
     assert found is not None
     assert found.startswith("its file is opened through the driver '")
 
@@ -188,29 +194,29 @@ def test_other_drivers(tmp_path, driver):
 def test_file_objects(path):
     with open(path, "rb") as file, h5py.File(file) as h5:
         reason = "its file is opened through the driver 'fileobj'"
-        assert obstacle(h5["events/image"]) == reason
+        assert why_hdf5_reads(h5["events/image"]) == reason
 
 
 @pytest.mark.parametrize("mode", ["r+", "a"])
 def test_open_for_writing(path, mode):
     with h5py.File(path, mode) as h5:
-        assert obstacle(h5["events/image"]) == "its file is open for writing"
+        assert why_hdf5_reads(h5["events/image"]) == "its file is open for writing"
         with h5py.File(path, "r") as again:
-            assert obstacle(again["events/image"]) == "its file is open for writing"
+            assert why_hdf5_reads(again["events/image"]) == "its file is open for writing"
 
 
 def test_being_written_by_others(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w", libver="latest") as h5:
         h5.create_dataset("image", data=grainy((4, 5, 6)), chunks=(2, 5, 6))
     with h5py.File(tmp_path / "a.h5", libver="latest", swmr=True) as h5:
-        assert obstacle(h5["image"]) == "its file is open for writing"
+        assert why_hdf5_reads(h5["image"]) == "its file is open for writing"
 
 
 def test_user_blocks(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w", userblock_size=512) as h5:
         h5.create_dataset("image", data=grainy((4, 5, 6)), chunks=(2, 5, 6))
     with h5py.File(tmp_path / "a.h5") as h5:
-        assert obstacle(h5["image"]) == "its file begins with a user block"
+        assert why_hdf5_reads(h5["image"]) == "its file begins with a user block"
 
 
 @pytest.mark.parametrize(
@@ -238,7 +244,7 @@ def test_unknown_filters(tmp_path, options, number):
             h5.create_dataset("image", data=grainy((4, 5, 6)), chunks=(2, 5, 6), **options)
     with h5py.File(tmp_path / "a.h5") as h5:
         reason = f"of its filters, those of number [{number}] are not known here"
-        assert obstacle(h5["image"]) == reason
+        assert why_hdf5_reads(h5["image"]) == reason
 
 
 @pytest.mark.parametrize("written", [[], [0], [1], [0, 2]])
@@ -248,7 +254,7 @@ def test_missing_chunks(tmp_path, written):
         for number in written:
             dataset[4 * number] = 1
     with h5py.File(tmp_path / "a.h5") as h5:
-        assert obstacle(h5["image"]) == "some of its chunks were never written"
+        assert why_hdf5_reads(h5["image"]) == "some of its chunks were never written"
 
 
 def test_no_frames_are_refused_before_chunks_are_looked_for(tmp_path):
@@ -297,8 +303,8 @@ def test_equals_hdf5(tmp_path_factory, case, dtype, filters, num_cpus, libver):
     with h5py.File(path) as h5:
         dataset = h5["image"]
         # the size of a small chunk may be the same by chance
-        assert obstacle(dataset) in (None, EDGES)
-        frames = ChunkFrames(dataset, num_cpus, "here")
+        assert why_hdf5_reads(dataset) in (None, EDGES)
+        frames = chunk_frames(dataset, num_cpus, "here")
         assert frames.shape == shape
         assert frames.dtype == np.dtype(dtype).newbyteorder("=")
         assert frames.dtype.isnative
@@ -319,7 +325,7 @@ def test_chunks_in_any_order_in_the_file(tmp_path):
         for start in (8, 0, 16, 12, 4):
             dataset.id.write_direct_chunk((start, 0, 0), images[start : start + 4].tobytes())
     with h5py.File(tmp_path / "a.h5") as h5:
-        np.testing.assert_array_equal(read(ChunkFrames(h5["image"], 2, "here")), images)
+        np.testing.assert_array_equal(read(chunk_frames(h5["image"], 2, "here")), images)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2"])
@@ -338,7 +344,7 @@ def test_frames_in_one_piece_of_a_file_that_is_cut_short(tmp_path):
     with stored(path, grainy((200, 5, 6))) as dataset:
         frames = open_frames(dataset, 2)
         os.truncate(path, dataset.id.get_offset() + 150 * 30)
-        assert obstacle(dataset) == "its file is shorter than its frames"
+        assert why_hdf5_reads(dataset) == "its file is shorter than its frames"
         with pytest.raises(OSError, match="frames 150 to 150 cannot be read, the file has become"):
             read(frames, (0, 200))
 
@@ -375,7 +381,7 @@ def test_nothing_is_written_beyond_the_frames_asked_for(tmp_path):
     for chunk in [(4, 5, 6), (7, 2, 4)]:
         with stored(tmp_path / "a.h5", images, chunks=chunk) as dataset:
             around = np.full((20, 5, 6), 171, np.uint8)
-            with ChunkFrames(dataset, 2, "here").reading() as reading:
+            with chunk_frames(dataset, 2, "here").reading() as reading:
                 reading(5, 13, around[5:13])
             np.testing.assert_array_equal(around[5:13], images[5:13])
             assert (around[:5] == 171).all()
@@ -386,13 +392,13 @@ def test_nothing_is_written_beyond_the_frames_asked_for(tmp_path):
 def test_more_threads_than_chunks(tmp_path, num_cpus):
     images = grainy((3, 5, 6))
     with stored(tmp_path / "a.h5", images, chunks=(2, 5, 6)) as dataset:
-        np.testing.assert_array_equal(read(ChunkFrames(dataset, num_cpus, "here")), images)
+        np.testing.assert_array_equal(read(chunk_frames(dataset, num_cpus, "here")), images)
 
 
 def test_several_readers_at_once(tmp_path):
     images = grainy((60, 5, 6))
     with stored(tmp_path / "a.h5", images, chunks=(4, 5, 6), compression="gzip") as dataset:
-        frames = ChunkFrames(dataset, 2, "here")
+        frames = chunk_frames(dataset, 2, "here")
         with ThreadPoolExecutor(4) as pool:
             for found in pool.map(lambda _: read(frames), range(8)):
                 np.testing.assert_array_equal(found, images)
@@ -404,7 +410,7 @@ def test_batches_are_whole_chunks_of_limited_weight(tmp_path, dtype, chunk, monk
     # A file that claims many frames must not be written here: the limit is 100 times smaller.
     monkeypatch.setattr(chunks, "BATCH_BYTES", 2 * 1024**2 // 100)
     with stored(tmp_path / "a.h5", grainy((1000, 8, 32), dtype), chunks=(chunk, 8, 32)) as dataset:
-        frames = ChunkFrames(dataset, 7, "here")
+        frames = chunk_frames(dataset, 7, "here")
     chunk_weight = chunk * 8 * 32 * np.dtype(dtype).itemsize
     weight = frames.batch // chunk * chunk_weight
     assert frames.threads == 7
@@ -437,7 +443,7 @@ def test_chunks_that_some_filters_were_left_out_for(tmp_path, mask):
     with h5py.File(tmp_path / "a.h5") as h5:
         np.testing.assert_array_equal(h5["image"][:], images)
         assert h5["image"].id.get_chunk_info(0).filter_mask == mask
-        np.testing.assert_array_equal(read(ChunkFrames(h5["image"], 2, "here")), images)
+        np.testing.assert_array_equal(read(chunk_frames(h5["image"], 2, "here")), images)
 
 
 def test_chunks_that_are_compressed_twice_are_left_to_hdf5(tmp_path):
@@ -451,7 +457,7 @@ def test_chunks_that_are_compressed_twice_are_left_to_hdf5(tmp_path):
         h5.create_group("events")
         low_level(h5["events"], h5py.h5t.STD_U8LE, plist, images.shape)[:] = images
     with h5py.File(tmp_path / "a.rtdc") as h5:
-        assert obstacle(h5["events/image"]) == "its chunks are compressed twice"
+        assert why_hdf5_reads(h5["events/image"]) == "its chunks are compressed twice"
     assert (sparsemed.compute_background(tmp_path / "a.rtdc").images == 0).all()
 
 
@@ -468,7 +474,7 @@ def test_damage_is_told(tmp_path, filters, bit):
         assert info.chunk_offset == (4, 0, 0)
     flip(path, info.byte_offset + info.size // 2, bit)
     with h5py.File(path) as h5:
-        frames = ChunkFrames(h5["events/image"], 2, f"{path}: events/image")
+        frames = chunk_frames(h5["events/image"], 2, f"{path}: events/image")
         for span, told in [((0, 12), "4 to 7"), ((5, 7), "5 to 6"), ((7, 8), "7 to 7")]:
             with pytest.raises(OSError, match=r"is damaged \(wrong checksum\)$") as caught:
                 read(frames, span)
@@ -495,7 +501,7 @@ def test_what_hdf5_refuses_is_refused_and_what_it_reads_is_read(
         info = dataset.id.get_chunk_info(where % count)
     flip(path, info.byte_offset + where // count % info.size, bit)
     with h5py.File(path) as h5:
-        frames = ChunkFrames(h5["events/image"], 2, "here")
+        frames = chunk_frames(h5["events/image"], 2, "here")
         try:
             expected = h5["events/image"][:]
         except OSError:
@@ -533,7 +539,7 @@ needs_posix = pytest.mark.skipif(
 def test_files_that_get_shorter_while_they_are_read(tmp_path, filters):
     path = tmp_path / "a.h5"
     with stored(path, grainy((12, 5, 6)), chunks=(4, 5, 6), **filters) as dataset:
-        frames = ChunkFrames(dataset, 2, f"{path}: events/image")
+        frames = chunk_frames(dataset, 2, f"{path}: events/image")
         info = max(map(dataset.id.get_chunk_info, range(3)), key=lambda info: info.byte_offset)
         first = info.chunk_offset[0]
         os.truncate(path, info.byte_offset + info.size // 2)
@@ -595,7 +601,7 @@ def test_filters_with_other_values_are_left_to_hdf5(tmp_path, name):
     path.write_bytes(content[:at] + struct.pack("<I", 12) + content[at + 4 :])
     with h5py.File(path) as h5:
         number = {"shuffle": 2, "deflate": 1}[name]
-        assert obstacle(h5["events/image"]) == f"its filter {number} has the values (12,)"
+        assert why_hdf5_reads(h5["events/image"]) == f"its filter {number} has the values (12,)"
 
 
 def test_chunks_beyond_the_end_that_hdf5_knows_are_left_to_it(tmp_path):
@@ -605,7 +611,7 @@ def test_chunks_beyond_the_end_that_hdf5_knows_are_left_to_it(tmp_path):
     content = path.read_bytes()  # byte 40 of an old file tells where it ends
     path.write_bytes(content[:40] + struct.pack("<Q", end) + content[48:])
     with h5py.File(path) as h5:
-        assert "cannot be read" in obstacle(h5["events/image"])
+        assert "cannot be read" in why_hdf5_reads(h5["events/image"])
         with pytest.raises(OSError, match="read"):
             h5["events/image"][8:]
 
@@ -624,7 +630,7 @@ def test_the_chunk_that_lies_farthest_is_looked_for_wherever_it_is(tmp_path, far
     content = path.read_bytes()  # byte 40 of an old file tells where it ends
     path.write_bytes(content[:40] + struct.pack("<Q", max(places)) + content[48:])
     with h5py.File(path) as h5:
-        assert "its index of chunks cannot be read" in obstacle(h5["image"])
+        assert "its index of chunks cannot be read" in why_hdf5_reads(h5["image"])
         with pytest.raises(OSError, match="read"):
             h5["image"][farthest : farthest + 4]
 
@@ -635,8 +641,8 @@ def test_heavy_chunks_are_read_by_few_threads(tmp_path, weight, threads):
     with h5py.File(tmp_path / "a.h5", "w") as h5:
         shape = (3, 1024, 1024 * weight)
         dataset = h5.create_dataset("image", shape, "u1", chunks=(1, *shape[1:]))
-        assert ChunkFrames(dataset, 64, "here").threads == threads
-        assert ChunkFrames(dataset, 1, "here").threads == 1
+        assert chunk_frames(dataset, 64, "here").threads == threads
+        assert chunk_frames(dataset, 1, "here").threads == 1
 
 
 @pytest.mark.parametrize(
@@ -649,7 +655,7 @@ def test_chunks_that_would_take_gigabytes_are_refused(tmp_path, shape, chunks):
         h5py.File(tmp_path / "a.h5") as h5,
         pytest.raises(ValueError, match=r"a\.h5: image, .* store it with chunks of one or a few"),
     ):
-        obstacle(h5["image"])
+        why_hdf5_reads(h5["image"])
 
 
 @pytest.mark.parametrize(
@@ -665,7 +671,7 @@ def test_heavy_and_countless_chunks_are_left_to_hdf5(tmp_path, shape, chunks, re
     with h5py.File(tmp_path / "a.h5", "w") as h5:
         h5.create_dataset("image", shape, "u1", chunks=chunks, maxshape=(None, *shape[1:]))
     with h5py.File(tmp_path / "a.h5") as h5:
-        assert obstacle(h5["image"]) == reason
+        assert why_hdf5_reads(h5["image"]) == reason
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks for HDF5's library there")
@@ -684,7 +690,7 @@ def test_chunks_at_the_edges_may_be_stored_without_filters(tmp_path, numbers):
         h5.create_group("events")
         low_level(h5["events"], h5py.h5t.STD_U16LE, plist, images.shape)[:] = images
     with h5py.File(tmp_path / "a.rtdc") as h5:
-        assert obstacle(h5["events/image"]) == EDGES
+        assert why_hdf5_reads(h5["events/image"]) == EDGES
     found = sparsemed.compute_background(tmp_path / "a.rtdc", kernel_size=1, split_time=1e-4)
     np.testing.assert_array_equal(found.series[-1], images[9])
 
@@ -699,12 +705,13 @@ def test_chunks_that_are_too_large_are_left_to_hdf5(tmp_path):
         except OSError as error:  # HDF5 1.14 keeps no such sizes
             pytest.skip(f"{error}")
     with h5py.File(tmp_path / "a.h5") as h5:
-        assert obstacle(h5["events/image"]) == "some of its chunks are larger than they can be"
+        reason = "some of its chunks are larger than they can be"
+        assert why_hdf5_reads(h5["events/image"]) == reason
 
 
 def test_files_that_are_gone(path):
     with h5py.File(path) as h5:
-        frames = ChunkFrames(h5["events/image"], 2, "here")
+        frames = chunk_frames(h5["events/image"], 2, "here")
         path.unlink()
         np.testing.assert_array_equal(read(frames), grainy((10, 6, 7)))
 
@@ -718,7 +725,7 @@ def test_files_that_are_replaced(tmp_path, filters):
     with stored(tmp_path / "new.h5", images[::-1], **options):
         pass
     with stored(tmp_path / "a.h5", images, **options) as dataset:
-        frames = ChunkFrames(dataset, 2, "here")
+        frames = chunk_frames(dataset, 2, "here")
         os.replace(tmp_path / "new.h5", tmp_path / "a.h5")
         np.testing.assert_array_equal(read(frames), images)
 
@@ -726,7 +733,7 @@ def test_files_that_are_replaced(tmp_path, filters):
 def test_the_working_directory_may_change(path, monkeypatch):
     monkeypatch.chdir(path.parent)
     with h5py.File(path.name) as h5:
-        frames = ChunkFrames(h5["events/image"], 2, "here")
+        frames = chunk_frames(h5["events/image"], 2, "here")
         monkeypatch.chdir("/")
         np.testing.assert_array_equal(read(frames), h5["events/image"][:])
 
@@ -747,9 +754,9 @@ def test_a_damaged_index_of_chunks(tmp_path, byte, bit):
         except OSError:
             expected = None
         try:
-            if obstacle(dataset) is not None:
+            if why_hdf5_reads(dataset) is not None:
                 return
-            found = read(ChunkFrames(dataset, 2, "here"))
+            found = read(chunk_frames(dataset, 2, "here"))
         except OSError:
             return
         np.testing.assert_array_equal(found, expected)
@@ -798,13 +805,13 @@ def way_to_read(request, monkeypatch):
 def test_frames_are_the_same_either_way(tmp_path, way_to_read):
     images = grainy((40, 5, 6))
     with stored(tmp_path / "a.h5", images, chunks=(2, 3, 6), compression="gzip") as dataset:
-        np.testing.assert_array_equal(read(ChunkFrames(dataset, 4, "here")), images)
+        np.testing.assert_array_equal(read(chunk_frames(dataset, 4, "here")), images)
 
 
 def test_a_file_that_got_shorter_is_refused_either_way(tmp_path, way_to_read):
     path = tmp_path / "a.h5"
     with stored(path, grainy((4, 5, 6)), chunks=(2, 5, 6)) as dataset:
-        frames = ChunkFrames(dataset, 2, "here")
+        frames = chunk_frames(dataset, 2, "here")
         os.truncate(path, dataset.id.get_chunk_info(1).byte_offset + 7)
         with pytest.raises(OSError, match=r"^here: frames 2 to 3 cannot be read"):
             read(frames)
@@ -820,7 +827,7 @@ def test_files_are_closed_after_reading(tmp_path, fails, way_to_read):
         flip(path, info.byte_offset)
     with h5py.File(path) as h5:
         before = set(threading.enumerate()), open_files(path)
-        frames = ChunkFrames(h5["events/image"], 3, "here")
+        frames = chunk_frames(h5["events/image"], 3, "here")
         for _ in range(50):
             out = np.empty_like(images)
             try:

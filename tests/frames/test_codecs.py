@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sparsemed
-from sparsemed.frames.codecs import KNOWN, Pipeline, UndecodableError, missing_codec
+from sparsemed.frames.codecs import CODECS, TEXT, Pipeline, UndecodableError, missing_codec
 
 DEFLATE, SHUFFLE, FLETCHER32 = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, 3
 LZF, BLOSC, LZ4, ZSTD = 32000, 32001, 32004, 32015
@@ -63,20 +63,28 @@ def memory():
     return h5py.File("frames.h5", "w", driver="core", backing_store=False)
 
 
-def pipeline_of(dataset):
+def pipeline(numbers, itemsize, size):
+    """Return what undoes filters, which were told what HDF5 tells them."""
+    return Pipeline([(n, (itemsize,) if n == SHUFFLE else ()) for n in numbers], size)
+
+
+def numbers_of(dataset):
     plist = dataset.id.get_create_plist()
-    filters = tuple(plist.get_filter(i)[0] for i in range(plist.get_nfilters()))
-    itemsize = dataset.dtype.itemsize
-    return Pipeline(filters, itemsize, int(np.prod(dataset.chunks)) * itemsize)
+    return tuple(plist.get_filter(i)[0] for i in range(plist.get_nfilters()))
 
 
-def decode(pipeline, stored, mask=0):
+def pipeline_of(dataset):
+    size = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
+    return pipeline(numbers_of(dataset), dataset.dtype.itemsize, size)
+
+
+def decode(undo, stored, mask=0):
     """Decode, and make sure that nothing is written beyond the chunk."""
-    around = np.full(pipeline.size + 64, 171, np.uint8)
+    around = np.full(undo.size + 64, 171, np.uint8)
     stored = bytearray(stored)
     before = bytes(stored)
     try:
-        pipeline.decode(memoryview(stored), mask, around[32:-32])
+        undo.decode(memoryview(stored), mask, around[32:-32])
     finally:
         assert (around[:32] == 171).all()
         assert (around[-32:] == 171).all()
@@ -86,14 +94,14 @@ def decode(pipeline, stored, mask=0):
 
 def check(dataset):
     """Compare every chunk with what HDF5 makes of it."""
-    pipeline = pipeline_of(dataset)
-    assert set(pipeline.filters) <= KNOWN
+    undo = pipeline_of(dataset)
+    assert set(numbers_of(dataset)) <= set(CODECS)
     assert dataset.id.get_num_chunks() > 1
     for selection in dataset.iter_chunks():
         offset = tuple(s.start for s in selection)
         mask, stored = dataset.id.read_direct_chunk(offset)
         expected = dataset[selection]
-        found = decode(pipeline, stored, mask).view(dataset.dtype).reshape(dataset.chunks)
+        found = decode(undo, stored, mask).view(dataset.dtype).reshape(dataset.chunks)
         np.testing.assert_array_equal(found[tuple(map(slice, expected.shape))], expected)
 
 
@@ -167,7 +175,7 @@ def test_filters_in_any_order(filters, dtype):
         for name, make in (("smooth", smooth), ("noise", noise)):
             images = make((11, 5, 7), dtype)
             dataset = dataset_with(h5, filters, dtype, images, name)
-            assert pipeline_of(dataset).filters == filters
+            assert numbers_of(dataset) == filters
             np.testing.assert_array_equal(dataset[:], images)
             check(dataset)
 
@@ -252,9 +260,17 @@ def plain_bytes(size=SIZE):
     return np.random.default_rng(3).integers(100, 110, size, "u1").tobytes()
 
 
+def test_no_codec_is_left_out_of_these_tests():
+    assert set(CODECS) == {SHUFFLE, FLETCHER32, *ENCODE}
+    for number, codec in CODECS.items():
+        assert codec.number == number
+        assert any(number in filters for filters in PIPELINES)
+        assert encode([number], TEXT, itemsize=2) == codec.sample or codec.added is None
+
+
 @pytest.mark.parametrize("filters", PIPELINES, ids=str)
 def test_the_right_size(filters):
-    assert decode(Pipeline(filters, 2, SIZE), encode(filters, plain_bytes())).tobytes() == (
+    assert decode(pipeline(filters, 2, SIZE), encode(filters, plain_bytes())).tobytes() == (
         plain_bytes()
     )
 
@@ -264,7 +280,7 @@ def test_the_right_size(filters):
 def test_chunks_of_another_size_are_refused(filters, size):
     stored = encode(filters, plain_bytes(size))
     with pytest.raises(UndecodableError):
-        decode(Pipeline(filters, 2, SIZE), stored)
+        decode(pipeline(filters, 2, SIZE), stored)
 
 
 @pytest.mark.parametrize("filters", PIPELINES, ids=str)
@@ -272,13 +288,13 @@ def test_chunks_cut_short_are_refused(filters):
     stored = encode(filters, plain_bytes())
     for size in {*range(20), *range(0, len(stored), 97), *range(len(stored) - 9, len(stored))}:
         with pytest.raises(UndecodableError):
-            decode(Pipeline(filters, 2, SIZE), stored[:size])
+            decode(pipeline(filters, 2, SIZE), stored[:size])
 
 
 def test_zstandard_without_a_size_is_bounded_by_that_of_the_chunk():
     packer = zstd_bomb(says_size=False)
     with pytest.raises(UndecodableError, match=f"more than {GIGABYTE // 2**14} bytes"):
-        decode(Pipeline((ZSTD,), 1, GIGABYTE // 2**14), packer)
+        decode(pipeline((ZSTD,), 1, GIGABYTE // 2**14), packer)
 
 
 SKIPPABLE = b"\x50\x2a\x4d\x18" + struct.pack("<I", 5) + b"hello"
@@ -304,17 +320,17 @@ def zstd_frames(data):
 @pytest.mark.parametrize("kind", zstd_frames(b""))
 def test_zstandard_frames_of_every_kind(kind):
     data = plain_bytes(3000)
-    pipeline = Pipeline((ZSTD,), 1, len(data))
-    assert decode(pipeline, zstd_frames(data)[kind]).tobytes() == data
+    undo = pipeline((ZSTD,), 1, len(data))
+    assert decode(undo, zstd_frames(data)[kind]).tobytes() == data
     for other in (data[:-1], data + b"x", data * 2):
         with pytest.raises(UndecodableError, match="bytes"):
-            decode(pipeline, zstd_frames(other)[kind])
+            decode(undo, zstd_frames(other)[kind])
     for cut in (1, 5, 50):
         with pytest.raises(UndecodableError):
-            decode(pipeline, zstd_frames(data)[kind][:-cut])
+            decode(undo, zstd_frames(data)[kind][:-cut])
 
 
-@pytest.mark.parametrize("number", sorted(KNOWN - {SHUFFLE}))
+@pytest.mark.parametrize("number", sorted(set(CODECS) - {SHUFFLE}))
 def test_a_codec_that_is_missing_is_noticed_before_it_is_needed(number, monkeypatch):
     def gone(*_, **__):
         raise imagecodecs.DelayedImportError("some_decode")
@@ -365,16 +381,16 @@ print(sparsemed.compute_background(path))
 def test_sizes_in_headers_of_zstandard(size):
     data = plain_bytes(size)
     stored = bytes(imagecodecs.zstd_encode(data))
-    assert decode(Pipeline((ZSTD,), 1, size), stored).tobytes() == data
+    assert decode(pipeline((ZSTD,), 1, size), stored).tobytes() == data
     with pytest.raises(UndecodableError, match=f"{size} bytes instead of {size + 1}"):
-        decode(Pipeline((ZSTD,), 1, size + 1), stored)
+        decode(pipeline((ZSTD,), 1, size + 1), stored)
     with pytest.raises(UndecodableError, match=f"more than {size - 1} bytes"):
-        decode(Pipeline((ZSTD,), 1, size - 1), stored)
+        decode(pipeline((ZSTD,), 1, size - 1), stored)
 
 
 def test_what_follows_blosc_data_does_not_matter():
     stored = bytes(imagecodecs.blosc_encode(plain_bytes()))
-    assert decode(Pipeline((BLOSC,), 1, SIZE), stored + b"more").tobytes() == plain_bytes()
+    assert decode(pipeline((BLOSC,), 1, SIZE), stored + b"more").tobytes() == plain_bytes()
 
 
 @settings(deadline=None, max_examples=300)
@@ -384,7 +400,7 @@ def test_what_follows_blosc_data_does_not_matter():
 def test_any_bytes_are_decoded_or_refused(filters, stored, size):
     for start in (b"", encode(filters, plain_bytes(100))[:17]):
         with suppress(UndecodableError):
-            decode(Pipeline(filters, 2, size), start + stored)
+            decode(pipeline(filters, 2, size), start + stored)
 
 
 # Single flipped bits
@@ -404,7 +420,7 @@ def test_a_flipped_bit_is_noticed_by_the_checksum(filters, bit, more):
     data = plain_bytes(SIZE + more)
     stored = encode(filters, data)
     try:
-        found = decode(Pipeline(filters, 2, len(data)), flipped(stored, bit % (8 * len(stored))))
+        found = decode(pipeline(filters, 2, len(data)), flipped(stored, bit % (8 * len(stored))))
     except UndecodableError:
         return
     # A checksum of what was compressed cannot see bits that mean nothing to the decompressor.
@@ -419,7 +435,7 @@ def test_each_bit_of_a_small_checked_chunk(filters):
     stored = encode(filters, data)
     for bit in range(8 * len(stored)):
         try:
-            found = decode(Pipeline(filters, 2, 64), flipped(stored, bit))
+            found = decode(pipeline(filters, 2, 64), flipped(stored, bit))
         except UndecodableError:
             continue
         assert filters[-1] not in (FLETCHER32, SHUFFLE)
@@ -433,7 +449,7 @@ def test_each_bit_of_a_small_deflated_chunk():
     harmless = 0
     for bit in range(8 * len(stored)):
         try:
-            found = decode(Pipeline((DEFLATE,), 1, 64), flipped(stored, bit))
+            found = decode(pipeline((DEFLATE,), 1, 64), flipped(stored, bit))
         except UndecodableError:
             continue
         assert found.tobytes() == data  # bits that fill up the last byte mean nothing
@@ -492,7 +508,7 @@ def blow_up():
         out = np.empty(SIZE, np.uint8)
         before = memory_peak()
         try:
-            Pipeline(filters, 1, SIZE).decode(memoryview(stored), 0, out)
+            pipeline(filters, 1, SIZE).decode(memoryview(stored), 0, out)
         except UndecodableError:
             print(name, memory_peak() - before, sep=": ")
 

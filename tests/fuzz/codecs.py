@@ -12,7 +12,15 @@ from inspect import isfunction
 import h5py
 import hdf5plugin  # noqa: F401  (filters)
 import numpy as np
-from frames.test_codecs import BLOSC, DEFLATE, FLETCHER32, PIPELINES, SHUFFLE, encode
+from frames.test_codecs import (
+    BLOSC,
+    DEFLATE,
+    FLETCHER32,
+    PIPELINES,
+    SHUFFLE,
+    encode,
+    pipeline,
+)
 
 from sparsemed.frames import codecs
 from sparsemed.frames.codecs import Pipeline, UndecodableError
@@ -40,7 +48,7 @@ def check(data):
     around = np.full(size + 2 * GUARD, 171, np.uint8)
     out = around[GUARD:-GUARD]
     try:
-        Pipeline(filters, itemsize, size).decode(memoryview(bytes(stored)), mask, out)
+        pipeline(filters, itemsize, size).decode(memoryview(bytes(stored)), mask, out)
     except UndecodableError:
         return
     finally:

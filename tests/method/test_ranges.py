@@ -41,7 +41,7 @@ class Blocks(ArrayFrames):
         self.blocks_read = []
 
     @contextmanager
-    def reading(self):
+    def reading(self, _wanted=()):
         with super().reading() as read:
 
             def read_and_note(start, stop, out):

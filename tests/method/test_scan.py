@@ -30,7 +30,7 @@ class WatchedFrames:
         self._lock = threading.Lock()
 
     @contextmanager
-    def reading(self):
+    def reading(self, _wanted=()):
         assert not self.is_open
         self.is_open = True
         try:
@@ -214,7 +214,7 @@ def test_files_and_threads_are_gone_after_an_error(threads):
         closed = False
 
         @contextmanager
-        def reading(self):
+        def reading(self, _wanted=()):
             try:
                 with super().reading() as read:
                     yield read

@@ -9,7 +9,7 @@ from parity.compare import differences
 from parity.oracle import dcnum_background
 
 import sparsemed
-from sparsemed.frames.layout import UnsuitableError
+from sparsemed.frames.hdf5_layout import UnsuitableError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::dcnum.write.writer.CreatingFileWithoutBasinWarning"),
@@ -32,7 +32,7 @@ def test_same_as_dcnum(seed, tmp_path):
 
 @pytest.mark.parametrize("seed", seeds(1000, 72, step=3))
 def test_same_as_dcnum_if_hdf5_reads(seed, tmp_path, monkeypatch):
-    monkeypatch.setattr("sparsemed.frames.opening.suitable_index", refuse)
+    monkeypatch.setattr("sparsemed.frames.opening.past_hdf5", refuse)
     monkeypatch.setattr("sparsemed.frames.chunks.ChunkFrames.reading", None)
     compare(seed, tmp_path)
 
