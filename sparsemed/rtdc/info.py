@@ -165,9 +165,9 @@ def info(path: str | PathLike[str], basins: Policy = "any") -> Info:
         with measurement.reading():
             image = unless_wrong(lambda: measurement.image, problems)
             images = time = None
-            if image is not None:
+            if image is not None and len(image.shape) == 3:
                 images = unless_wrong(partial(_images, measurement, image), problems)
-            if images is not None:
+            if image is not None and not problems:
                 # what computing would refuse
                 unless_wrong(partial(measurement_frames, measurement, 1), problems)
             if images is not None and images.count:
@@ -184,8 +184,6 @@ def info(path: str | PathLike[str], basins: Policy = "any") -> Info:
 
 
 def _images(measurement: Measurement, image: Feature) -> Images:
-    if len(image.shape) != 3:
-        raise ValueError(f"{image.label}: shape must be (N, H, W), got {image.shape}")
     count, height, width = image.shape
     return Images(
         source=measurement.source_of(image),
