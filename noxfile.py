@@ -28,15 +28,10 @@ MINIMUM = [
     "tests/plotting",
     "tests/report/test_notebook.py",
     "tests/report/test_report.py::test_the_page_has_all_that_is_promised",
-    # but not these, which take half as long as all the rest, most of it in what is not that old
-    "--deselect=tests/kernels/test_median.py::test_equals_sorting",
-    "--deselect=tests/cli/test_cli.py::test_chipstream_gives_the_same",
-    "--deselect=tests/cli/test_cli.py::test_chipstream_takes_arguments_as_they_are",
-    "--deselect=tests/cli/test_cli.py::test_ctrl_c_during_the_background_in_chipstream",
-    "--deselect=tests/cli/test_many.py::test_workers_of_ones_own",
-    "--deselect=tests/method/test_ranges.py::test_workers_of_a_cluster",
-    "--deselect=tests/method/test_ranges.py::test_a_worker_is_killed_in_the_middle",
 ]
+
+# The full ring of tests: the slow ones, too, and ten times as many random examples.
+FULL = ["-m", "not soak", "--hypothesis-profile=full"]
 
 # What dcnum itself tests its class with; of its other tests, any can be named on the command line.
 DOWNSTREAM = [
@@ -53,23 +48,31 @@ def needed(tool: str) -> str:
 
 @nox.session(reuse_venv=True)
 def tests(session: nox.Session) -> None:
-    """Run tests and doctests; what comes after -- goes to pytest."""
+    """Run the default ring of tests, and doctests; what comes after -- goes to pytest."""
     session.install("-e", ".[test]")
     session.run("pytest", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def full(session: nox.Session) -> None:
+    """Run the full ring of tests, and tell how much of the code they reach."""
+    session.install("-e", ".[test]", "pytest-cov>=6")
+    session.run("pytest", *FULL, "--cov", *session.posargs)
 
 
 @nox.session(reuse_venv=True)
 def soak(session: nox.Session) -> None:
     """Run the long tests: kills, broken files and random cases by the thousand."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "soak", *session.posargs)
+    session.run("pytest", "-m", "soak or hypothesis", "--hypothesis-profile=soak", *session.posargs)
 
 
 @nox.session(reuse_venv=True)
 def lint(session: nox.Session) -> None:
-    """Look for what ruff does not like."""
+    """Look for what ruff does not like, and how it would write it."""
     session.install(needed("ruff"))
     session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check", *session.posargs)
 
 
 @nox.session(reuse_venv=True)

@@ -1,14 +1,44 @@
-"""Fixtures that many tests share."""
+"""Fixtures that many tests share, and what each of the processes that run tests begins with."""
 
 import logging
 import shutil
 import signal
+import subprocess
+import sys
 import warnings
 
 import pytest
+import rings  # noqa: F401  (its profiles must be known before pytest chooses one)
 
 from benchmarks.measurements import NotAvailableError, generate_measurement, real_measurement
 from sparsemed.warned import BackgroundWarning
+
+SLOW_FIXTURES = {"browser", "cluster"}
+"""What takes so long to start that tests with it are not in the default ring."""
+
+
+def pytest_itemcollected(item):
+    if SLOW_FIXTURES.intersection(item.fixturenames):
+        item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session):
+    """Have the kernels compiled before other processes begin; each of them would, otherwise."""
+    if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+        subprocess.run([sys.executable, "-c", COMPILE], cwd=session.config.rootpath)
+
+
+COMPILE = """
+from contextlib import nullcontext
+import numpy as np
+from sparsemed.kernels import median
+for way in (median.kernel_threads, lambda _: nullcontext(False)):
+    median.kernel_threads = way
+    for dtype in ("u1", "u2"):
+        median.median_image(np.zeros((2, 1, 1), dtype))
+"""
+"""With the threads of Numba, and without; what goes wrong, tests will say."""
 
 
 @pytest.fixture(scope="session", autouse=True)

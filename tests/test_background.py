@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 import xarray
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rings import examples
 
 import sparsemed
 from sparsemed import compute_background
@@ -144,7 +145,7 @@ def cases(draw):
     return images, time, parameters
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(cases(), st.sampled_from([None, 1, 2]))
 def test_equals_brute_force(case, num_cpus):
     images, time, parameters = case

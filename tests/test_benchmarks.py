@@ -354,6 +354,7 @@ def test_contenders_find_the_same_image_of_a_stack(bits):
         stacks.require_same_images(contenders)
 
 
+@pytest.mark.slow
 def test_memory_beyond_a_stack(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, size=(9, 1024, 1024), dtype=np.uint8)
     np.save(tmp_path / "stack.npy", images)
@@ -361,6 +362,7 @@ def test_memory_beyond_a_stack(tmp_path):
     assert 0.8 * images.nbytes < copied < 3 * images.nbytes
 
 
+@pytest.mark.slow
 def test_program_that_runs_chipstream(tmp_path):
     pytest.importorskip("chipstream")
     path = tmp_path / "small.rtdc"
@@ -414,6 +416,7 @@ def test_run_program():
         end_to_end.run_program("-c", "raise SystemExit(3)")
 
 
+@pytest.mark.slow
 def test_contenders_in_one_process(tmp_path):
     try:
         generate_measurement(tmp_path / "small.rtdc", 300, 1000)

@@ -67,6 +67,7 @@ def test_an_array_of_jobs_and_one_that_brings_them_together(queue, tmp_path):
     assert summary(tmp_path) == (["skipped"] * 4, [True] * 4)
 
 
+@pytest.mark.slow
 def test_a_job_with_a_scheduler_and_workers(queue, tmp_path):
     pytest.importorskip("distributed")
     done = queue(block("--ntasks=4"))

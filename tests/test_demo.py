@@ -68,6 +68,7 @@ def test_the_seed_makes_the_measurement(tmp_path):
     assert not np.array_equal(images[0], images[2])
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_wrong_and_what_to_change(tmp_path):
     said = {}
     for case in ("cells", "flicker"):

@@ -27,6 +27,7 @@ def code_of(page):
                 yield [sys.executable, "-m"], line[2:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if any(code_of(p))], ids=lambda p: p.stem)
 def test_the_code_on_a_page_runs(tmp_path, page):
     def run(command):

@@ -22,6 +22,7 @@ SAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAYS)
 def test_examples_run(tmp_path, name):
     program = sys.executable
@@ -63,6 +64,7 @@ def test_stacks_are_read_from_an_object_store(tmp_path, object_store):
 NOTEBOOKS = ("quickstart.ipynb", "live.ipynb")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_is_short_and_stored_with_what_it_gives(tmp_path, name):
     stored = nbformat.read(EXAMPLES / name, as_version=4)

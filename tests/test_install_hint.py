@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sparsemed import missing
+from sparsemed import install_hint
 from sparsemed.install_hint import how_to_install
 
 
@@ -25,7 +25,7 @@ def test_it_is_for_the_python_that_runs(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/opt/my lab/bin/python")
     monkeypatch.setattr(sys, "platform", "linux")
     there = {"pip": True}
-    monkeypatch.setattr(missing.importlib.util, "find_spec", there.get)
+    monkeypatch.setattr(install_hint.importlib.util, "find_spec", there.get)
     words = ["/opt/my lab/bin/python", "-m", "pip", "install", "dcnum==0.31.*"]
     assert shlex.split(how_to_install("dcnum==0.31.*")) == words
     there.clear()

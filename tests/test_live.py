@@ -7,8 +7,9 @@ import weakref
 import h5py
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rings import examples
 
 from sparsemed import LiveBackground, SparseBackground, compute_background, load
 from sparsemed.demo import make_measurement
@@ -107,7 +108,7 @@ EVEN = np.arange(31) / 100
 SOME = {"kernel_size": 5, "split_time": 0.1, "num_cpus": 1}
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(cases(), st.sampled_from([100, 16 * 1024**2]))
 @example((random_frames(31), EVEN, {**SOME}, [1]), 100)  # the last time is on a step
 @example((random_frames(4), EVEN[:4], {**SOME}, [1]), 100)  # fewer frames than a window

@@ -710,6 +710,7 @@ def run(command, *arguments):
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
 
 
+@pytest.mark.slow
 def test_chipstream_gives_the_same(measurement, tmp_path):
     """With worker processes, in recursive mode, and with a parameter of the background."""
     (tmp_path / "in" / "deep").mkdir(parents=True)
@@ -732,6 +733,7 @@ def test_chipstream_gives_the_same(measurement, tmp_path):
     assert differences_of_runs(*outputs) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

@@ -150,6 +150,7 @@ def test_without_dask_there_is_a_line_that_says_so(data):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_workers_of_ones_own(data):
     command = [sys.executable, "-m", "sparsemed", "compute", data, "--dask", "local", "--json"]
     done = subprocess.run(
@@ -170,6 +171,7 @@ def test_workers_of_ones_own(data):
     assert Path(data / "a_bg.rtdc").is_file()
 
 
+@pytest.mark.slow
 def test_workers_of_another_version_are_refused(data, monkeypatch):
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr("sparsemed.executors.dask_cluster.__version__", "0.0.1")

@@ -153,6 +153,7 @@ def test_a_task_that_kills_its_workers(cluster, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_workers_without_sparsemed_and_a_scheduler_that_ends(tmp_path):
     from distributed import Client
 

@@ -22,6 +22,7 @@ import numba
 import numpy as np
 import psutil
 import pytest
+from rings import counts
 
 import sparsemed
 from sparsemed.frames.chunks import ChunkFrames
@@ -187,7 +188,7 @@ def test_a_child_computes_the_same(expected, file):
     work()
 
 
-@pytest.mark.parametrize("forks", [20, pytest.param(500, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("forks", counts(5, 20, 500))
 @pytest.mark.parametrize("slow", [False, True], ids=["past HDF5", "by HDF5"])
 def test_forks_while_threads_compute(expected, file, slow, forks):
     stop = threading.Event()
@@ -414,7 +415,11 @@ atexit.register(check, "at exit")
     ("options", "environment"),
     [
         (["-X", "dev", "-W", "error"], {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}),
-        (["-OO"], {"NUMBA_THREADING_LAYER": "no such layer", "OMP_THREAD_LIMIT": "1"}),
+        pytest.param(
+            ["-OO"],
+            {"NUMBA_THREADING_LAYER": "no such layer", "OMP_THREAD_LIMIT": "1"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_settings_and_the_end_of_a_process(options, environment):
@@ -452,6 +457,7 @@ assert (sparsemed.median_image(images) == np.sort(images, axis=0)[20]).all()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, pytest.param(8, marks=pytest.mark.soak)])
 def test_processes_that_compile_at_once(tmp_path, processes):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
@@ -489,6 +495,7 @@ assert (sparsemed.median_image(images[:40]) == np.sort(images[:40], axis=0)[20])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs another user")
 @pytest.mark.skipif(
     not all(folder.stat().st_mode & 1 for folder in Path(numba.__file__).resolve().parents),
@@ -521,7 +528,7 @@ def refuse(_):
     raise UnsuitableError("a test")
 
 
-@pytest.mark.parametrize("runs", [20, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("runs", counts(5, 20, 200))
 @pytest.mark.parametrize("case", ["array", "file", "slow", "error", "stopped"])
 def test_nothing_leaks(expected, file, tmp_path, monkeypatch, case, runs):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -8,6 +8,7 @@ from faults.damage import FAULTS, FILES, KINDS, Fault, damaged, measurement
 from faults.judge import Judge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rings import counts
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="needs forks, and limits of memory that the system keeps"
@@ -24,7 +25,7 @@ cases = st.builds(
 )
 
 
-@pytest.mark.parametrize("count", [250, pytest.param(10_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", counts(50, 250, 10_000))
 def test_files_with_a_fault(tmp_path, count, capsys):
     path = tmp_path / "damaged.rtdc"
     tally = Counter()

@@ -19,6 +19,7 @@ import h5py
 import hdf5plugin  # noqa: F401  (lets HDF5 read Zstandard)
 import numpy as np
 import pytest
+from rings import counts
 
 import sparsemed.background
 import sparsemed.jobs.job
@@ -30,7 +31,7 @@ from sparsemed.storage import disk
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, a kill may leave litter"),
-    pytest.mark.parametrize("kills", [100, pytest.param(1000, marks=pytest.mark.soak)]),
+    pytest.mark.parametrize("kills", counts(20, 100, 1000)),
 ]
 
 PHASES = ("computing", "storing", "committing", "appending", "patching", "patched", "done")

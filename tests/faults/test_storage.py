@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from faults.commands import commands
 from faults.refusing import can_refuse
+from rings import counts
 
 from sparsemed import BackgroundSparseMed
 from sparsemed.hdf5.commit import new_file
@@ -327,7 +328,7 @@ def two_commands(tmp_path_factory):
         yield first, second
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", counts(2, 10, 50))
 @pytest.mark.parametrize("in_place", [False, True])
 def test_two_processes_write_the_same_file(two_commands, path, tmp_path, in_place, rounds):
     folder = tmp_path / "folder"

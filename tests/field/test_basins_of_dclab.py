@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from dclab import RTDCWriter
 from dcnum.logic import DCNumJobRunner, DCNumPipelineJob
+from rings import combined
 
 from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.rtdc.measurement import Measurement
@@ -163,11 +164,13 @@ def found(path, name):
 
 @pytest.mark.filterwarnings("ignore")  # what dclab says of files it makes and of those gone
 @pytest.mark.parametrize(
-    "moved",
-    [stays, moves_alone, moves_with_all, is_copied_with_all, moves_and_all_else_is_gone],
-    ids=lambda moved: moved.__name__,
+    ("maker", "moved"),
+    combined(
+        list(MAKERS),
+        [stays, moves_alone, moves_with_all, is_copied_with_all, moves_and_all_else_is_gone],
+    ),
+    ids=lambda value: getattr(value, "__name__", value),
 )
-@pytest.mark.parametrize("maker", MAKERS)
 def test_what_dclab_finds_is_found(tmp_path, maker, moved):
     folder = tmp_path / "first"
     raw = write_raw(folder / "M001_data.rtdc")
@@ -190,6 +193,7 @@ def test_what_dclab_finds_is_found(tmp_path, maker, moved):
         np.testing.assert_array_equal(background.frame_index, again.frame_index)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("strategy", ["drain", "tap"])
 def test_results_of_chipstream_wherever_they_are(tmp_path, measurement, strategy):

@@ -385,6 +385,7 @@ assert dict(os.environ) == before
 """
 
 
+@pytest.mark.slow
 def test_whatever_number_of_threads_comes_late_in_many_threads():
     done = python(LATER, NUMBA_NUM_THREADS="3")
     assert done.returncode == 0, done.stderr
@@ -436,6 +437,7 @@ assert status("--help") == 0
 """
 
 
+@pytest.mark.slow
 def test_no_streams_at_all(path, tmp_path):
     done = python(NO_STREAMS, path, tmp_path / "failed")
     said = (tmp_path / "failed").read_text() if (tmp_path / "failed").exists() else ""

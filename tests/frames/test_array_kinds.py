@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from parity.compare import differences
+from rings import examples
 from zarr.storage import MemoryStore, WrapperStore
 
 from sparsemed import BackgroundSparseMed, compute_background
@@ -293,7 +294,7 @@ def dask_chunks(draw, shape):
     return ((*lengths, shape[0] - sum(lengths)), rows, columns)
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(data=st.data(), kernel_size=st.integers(1, 50), at_once=st.integers(1, 60))
 def test_each_dask_block_is_loaded_once(data, kernel_size, at_once):
     images = numbered(90, 8, 6, np.uint16)

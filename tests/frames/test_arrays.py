@@ -6,8 +6,9 @@ import dask.array as da
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rings import examples
 
 from sparsemed.frames import arrays
 from sparsemed.frames.arrays import ArrayFrames
@@ -384,7 +385,7 @@ def arrays_in_blocks(draw):
     return InBlocks(images, chunks), list(pairwise(edges))
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(data=st.data(), stored=arrays_in_blocks(), at_once=st.integers(1, 40))
 def test_each_block_is_read_whole_and_once(data, stored, at_once):
     """Whatever the blocks are like, and however the reads lie, as long as they go forward."""

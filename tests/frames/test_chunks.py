@@ -17,9 +17,10 @@ import imagecodecs
 import numpy as np
 import pytest
 from h5py.h5d import StoreInfo
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from imagecodecs import h5checksum_fletcher32
+from rings import examples
 
 import sparsemed
 from sparsemed.frames import chunks
@@ -284,7 +285,7 @@ def cases(draw):
     return shape, chunk, spans
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(
     cases(),
     st.sampled_from(["u1", "<u2", ">u2"]),
@@ -488,7 +489,7 @@ def test_damage_is_told(tmp_path, filters, bit):
         sparsemed.compute_background(path)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.sampled_from(list(FILTERS)), st.integers(0, 2**24), st.integers(0, 7))
 @example("lz4", 24, 7)
 def test_what_hdf5_refuses_is_refused_and_what_it_reads_is_read(

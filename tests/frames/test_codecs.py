@@ -13,8 +13,9 @@ import imagecodecs
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rings import examples
 
 import sparsemed
 from sparsemed.frames.codecs import CODECS, TEXT, Pipeline, UndecodableError, missing_codec
@@ -393,7 +394,7 @@ def test_what_follows_blosc_data_does_not_matter():
     assert decode(pipeline((BLOSC,), 1, SIZE), stored + b"more").tobytes() == plain_bytes()
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.sampled_from(PIPELINES), st.binary(max_size=300), st.sampled_from([1, 2, 100]))
 @example((SHUFFLE,), b"", 1)
 @example((FLETCHER32, SHUFFLE), b"", 1)
@@ -414,7 +415,7 @@ def flipped(stored, bit):
     return data
 
 
-@settings(deadline=None, max_examples=500)
+@examples(500)
 @given(st.sampled_from(CHECKED), st.integers(0, 2**20), st.integers(0, 400))
 def test_a_flipped_bit_is_noticed_by_the_checksum(filters, bit, more):
     data = plain_bytes(SIZE + more)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rings import examples
 
 from sparsemed.frames import arrays
 from sparsemed.frames.arrays import ArrayFrames
@@ -34,7 +35,7 @@ class WatchedFrames(ArrayFrames):
         super()._read(held, start, stop, out)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.data())
 def test_picked_frames_equal_fancy_indexing(data):
     count = data.draw(st.integers(1, 60))

@@ -8,8 +8,9 @@ from pathlib import Path
 import h5py
 import pytest
 from hdf5.files import Model, apply, build, check_unchanged
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rings import examples
 
 from sparsemed.hdf5 import overlay
 from sparsemed.hdf5.commit import changed_file
@@ -96,7 +97,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(size=st.sampled_from([0, 1, 4096, 5000, 9001]), actions=st.lists(steps, max_size=25))
 def test_overlay(size, actions):
     old = (bytes(range(1, 256)) * 40)[:size]

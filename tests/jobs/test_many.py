@@ -14,6 +14,7 @@ import pytest
 from jobs.holding import hold, started
 from jobs.measurements import measure
 from parity.compare import differences
+from rings import few_of
 
 import sparsemed
 from sparsemed import BackgroundWarning, FileResult, compute_files
@@ -168,7 +169,7 @@ def test_a_warning_that_is_made_an_error_fails_one_measurement(tmp_path):
     assert result.error.startswith(f"{tmp_path / 'a.rtdc'}: kernel_size 200 is more than the 24")
 
 
-@pytest.mark.parametrize("kind", ["threads", "processes", "dask"])
+@pytest.mark.parametrize("kind", few_of(["threads", "processes", "dask"], few=1))
 def test_the_same_files_come_of_any_engine(night, here, request, kind):
     told = []
     output = night.parent / kind  # as far away from the measurements as those of one machine
@@ -258,6 +259,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_a_lost_scheduler_ends_it_and_the_next_run_goes_on(night, here, tmp_path):
     (tmp_path / "cluster.py").write_text(SCHEDULER)

@@ -4,8 +4,9 @@ from threading import Barrier
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rings import examples
 
 from sparsemed.kernels import cores, median
 from sparsemed.kernels.cores import kernel_threads
@@ -41,7 +42,7 @@ def stacks(draw):
     return rng.integers(low, high, shape, dtype, endpoint=True)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(stacks(), st.sampled_from([None, 1, 2, 1000]))
 def test_equals_sorting(stack, num_cpus):
     check(stack, num_cpus)
@@ -298,7 +299,7 @@ def overlapping(draw, longest, most):
     return film(kinds, rng, count, dtype), starts, length
 
 
-@settings(deadline=None, max_examples=500)
+@examples(500)
 @given(overlapping(longest=600, most=80), st.integers(1, 8))
 def test_windows_that_overlap(case, chunk):
     frames, starts, length = case
@@ -306,7 +307,7 @@ def test_windows_that_overlap(case, chunk):
     np.testing.assert_array_equal(found, of_each_window(frames, starts, length), strict=True)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(
     overlapping(longest=300, most=20),
     st.lists(st.integers(0, 139), max_size=4, unique=True),
@@ -325,7 +326,7 @@ def test_few_pixels_that_are_far_off(case, places, done, before):
     np.testing.assert_array_equal(found, of_each_window(many, starts[done:], length), strict=True)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(overlapping(longest=200, most=40), st.sampled_from([None, 1, 2, 1000]))
 def test_many_windows_are_as_one_at_a_time(case, num_cpus):
     frames, starts, length = case

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rings import examples
 
 from sparsemed.method.assignment import assign_frames, find_steps
 from sparsemed.method.windows import step_times
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(2, 120),

@@ -5,8 +5,9 @@ from statistics import median
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rings import examples
 from scipy import ndimage
 
 from sparsemed.method import cleansing
@@ -63,7 +64,7 @@ THRESHOLDS = st.sampled_from([0, 1e-9, 1, 7.5, 150, 1e9]) | st.floats(1e-3, 1e4)
 FRACTIONS = st.sampled_from([1, 0.8, 0.5, 0.1, 1e-3]) | st.floats(1e-3, 1)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(all_series(), THRESHOLDS, FRACTIONS)
 @example(np.full((7, 50, 5), 3, np.uint8), 5, 0.8)
 @example(np.full((1, 50, 5), 3, np.uint8), 5, 0.8)

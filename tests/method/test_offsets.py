@@ -2,8 +2,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rings import examples
 
 from sparsemed.method.offsets import band_means, offsets
 
@@ -21,7 +22,7 @@ def stacks(draw):
     return rng.integers(low, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(stacks())
 @example(np.full((2, 20, 4000), 65535, np.uint16))  # the sum takes more than 32 bits
 @example(np.full((2, 20, 3277), 65535, np.uint16))  # the least width for which it does
@@ -31,14 +32,14 @@ def test_mean_of_the_first_20_rows(frames):
     np.testing.assert_array_equal(band_means(frames), by_definition(frames), strict=True)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(stacks(), st.integers(1, 50))
 def test_mean_of_other_rows(frames, rows):
     expected = by_definition(frames, rows)
     np.testing.assert_array_equal(band_means(frames, rows), expected, strict=True)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(stacks())
 def test_mean_is_the_float_nearest_to_the_exact_one(frames):
     for frame, mean in zip(frames[:, :20].tolist(), band_means(frames).tolist(), strict=True):

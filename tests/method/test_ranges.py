@@ -12,8 +12,9 @@ from functools import partial
 import h5py
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rings import examples
 
 from sparsemed import compute_background
 from sparsemed.frames.arrays import ArrayFrames
@@ -86,7 +87,7 @@ def cases(draw):
     return count, time - time[0], parameters, dtype, draw(st.integers(1, 30))
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(cases(), st.integers(1, 100))
 @example((90, np.arange(90.0), Parameters(5, offset_correction=False), np.uint8, 7), 4)
 @example((60, np.r_[np.arange(30.0), 2000 + np.arange(30.0)], Parameters(9), np.uint8, 4), 6)
@@ -234,6 +235,7 @@ def test_stacks_are_opened_by_their_paths(tmp_path, expected):
             same(found, type(found)(**vars(expected) | {"stack": path}))
 
 
+@pytest.mark.slow
 def test_processes_of_a_pool(path, expected):
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         fractions = []
@@ -279,6 +281,7 @@ def killing_its_process(path, flag, begin, end, num_cpus):
         yield frames
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nobody is killed like that here")
 def test_a_worker_is_killed_in_the_middle(path, expected, cluster, tmp_path):
     flag = str(tmp_path / "killed")

@@ -4,8 +4,9 @@ from time import sleep
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rings import examples
 
 from sparsemed.method import scan as scan_module
 from sparsemed.method import series
@@ -103,7 +104,7 @@ def hold(monkeypatch, frames, held):
     monkeypatch.setattr(series, "HELD_BYTES", held * frame_bytes)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(cases())
 @example(case(80, [70], 10, 7, False))
 @example(case(80, [70], 10, 7, True))

@@ -5,8 +5,9 @@ import numpy as np
 import pandas
 import pytest
 import xarray
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rings import examples
 
 from sparsemed import compute_background
 from sparsemed.method import assignment, windows
@@ -94,25 +95,25 @@ def cases(draw, kind):
     return time, steps, kept, split_time, draw(st.integers(1, count))
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(cases("sorted"))
 def test_sorted_axis(case):
     check(*case)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(cases("unsorted") | cases("nearly sorted"))
 def test_unsorted_axis(case):
     check(*case)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(cases("integer"))
 def test_integer_axis(case):
     check(*case)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(
     st.lists(st.sampled_from([-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]), min_size=1, max_size=12),
     st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.25, 5.0, -1.0]), min_size=1, max_size=6),
@@ -215,7 +216,7 @@ def test_bisection_asks_few_questions(answer):
 # Steps
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(st.floats(0, 30), SECONDS, st.sampled_from([np.float64, np.float32, np.float16]))
 def test_a_step_every_split_time(duration, split_time, dtype):
     time = np.array([0, duration], dtype)

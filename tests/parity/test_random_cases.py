@@ -7,6 +7,7 @@ import pytest
 from parity.cases import draw_case, make_inputs, make_outputs
 from parity.compare import differences
 from parity.oracle import dcnum_background
+from rings import few_of
 
 import sparsemed
 from sparsemed.frames.hdf5_layout import UnsuitableError
@@ -17,20 +18,12 @@ pytestmark = [
 ]
 
 
-def seeds(count, some, step=1):
-    """The first `some` for each change, the others for the long run."""
-    return [
-        pytest.param(seed, marks=[] if seed < some else pytest.mark.soak)
-        for seed in range(0, count, step)
-    ]
-
-
-@pytest.mark.parametrize("seed", seeds(1000, 72))
+@pytest.mark.parametrize("seed", few_of(range(1000), 16, 72))
 def test_same_as_dcnum(seed, tmp_path):
     compare(seed, tmp_path)
 
 
-@pytest.mark.parametrize("seed", seeds(1000, 72, step=3))
+@pytest.mark.parametrize("seed", few_of(range(0, 1000, 3), 6, 24))
 def test_same_as_dcnum_if_hdf5_reads(seed, tmp_path, monkeypatch):
     monkeypatch.setattr("sparsemed.frames.opening.past_hdf5", refuse)
     monkeypatch.setattr("sparsemed.frames.chunks.ChunkFrames.reading", None)

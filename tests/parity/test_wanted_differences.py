@@ -133,6 +133,7 @@ def test_killed_dcnum_leaves_a_broken_file(precious):
         compute_background(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_killed_sparsemed_leaves_the_old_or_the_new_state(precious, tmp_path):
     path, images = precious

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import same_color
 from matplotlib.text import Text
+from rings import few_of
 
 import sparsemed
 from sparsemed import compute_background, plotting
@@ -35,7 +36,7 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=few_of(CASES, 3))
 def case(request):
     images, parameters = CASES[request.param]
     time = np.arange(len(images)) / 100

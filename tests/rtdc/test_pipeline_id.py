@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from dcnum.feat.feat_background.bg_sparse_median import BackgroundSparseMed
 from dcnum.meta import ppid as dcnum_ppid
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rings import examples
 
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.pipeline_id import CODE, GENERATION, from_ppid, parse_value, to_ppid
@@ -46,7 +47,7 @@ VALUES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(VALUES)
 @example({})
 @example({"split_time": np.float32(0.1), "kernel_size": np.int64(5)})
@@ -55,7 +56,7 @@ def test_string_is_that_of_dcnum(values):
     assert to_ppid(values) == BackgroundSparseMed.get_ppid_from_ppkw(values)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(VALUES, st.data())
 def test_strings_are_read_as_dcnum_does(values, data):
     items = to_ppid(values).partition(":")[2].split("^")
@@ -85,7 +86,6 @@ def test_defaults_are_written_and_read():
     assert Parameters(**found) == Parameters()
 
 
-@settings(deadline=None)
 @given(st.floats(1e-300, 1e300), st.floats(0, 1e300), st.floats(1e-300, 1), st.booleans())
 def test_floats_survive_the_round_trip(split_time, thresh_cleansing, frac_cleansing, offset):
     values = {

@@ -10,8 +10,9 @@ import threading
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rings import examples
 
 from benchmarks.serving import Request, http_date, serving
 from sparsemed.storage import connections, remote
@@ -93,7 +94,7 @@ def cut(request: Request) -> bool:
 # Bytes are the same, whoever reads how
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(
     size=st.integers(1, 3 * FIRST),
     reads=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 5 * BLOCK)), max_size=20),
@@ -113,7 +114,7 @@ def test_any_reads_give_the_bytes_of_the_object(size, reads):
                 assert buffer == content[offset : offset + length]
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.data())
 def test_what_is_fetched_ahead_is_the_same_in_any_order(data_):
     content = random.Random(1).randbytes(400_000)

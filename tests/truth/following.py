@@ -1,6 +1,7 @@
 """Follows the advice of a page as a script would, on measurements whose truth is known."""
 
 import re
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +68,7 @@ def settings_in(findings) -> dict:
     }
 
 
+@cache  # several tests look at the same
 def follow(fault: str, strength: float, seed: int = 0, real: bool = False) -> list[Step]:
     """Compute a background, judge it, and do what is advised, until nothing is."""
     settings = dict(WAYS[seed])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rings import every, few_of
 from truth.faults import error, make
 from truth.following import (
     CASES,
@@ -51,17 +52,17 @@ def check(steps):
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(i, marks=pytest.mark.soak) for i in (1, 2))])
-@pytest.mark.parametrize(("fault", "strength"), CASES)
+@pytest.mark.parametrize(("fault", "strength"), every(3, CASES))
 def test_no_verdict_is_a_false_good_and_advice_ends_and_harms_nothing(fault, strength, seed):
     check(follow(fault, strength, seed))
 
 
-@pytest.mark.parametrize(("fault", "strength"), [case for case in CASES if case[0] in REAL])
+@pytest.mark.parametrize(("fault", "strength"), every(5, [c for c in CASES if c[0] in REAL]))
 def test_the_same_of_a_real_channel_and_real_cells(real_frames, fault, strength):
     check(follow(fault, strength, real=True))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", few_of(range(20), 4))
 def test_plain_measurements_are_good(seed):
     made = make("plain", seed=seed, dtype=(np.uint8, np.uint16)[seed % 2])
     background = compute_background(made.frames, made.time)
