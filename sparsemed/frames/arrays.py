@@ -93,7 +93,7 @@ class ArrayFrames:
         # dcnum's mapped datasets have no dtype
         stored = images.dtype if hasattr(images, "dtype") else np.asarray(images[:1]).dtype
         self.dtype = _frame_dtype(stored, label, floats)
-        self._edges = _block_edges(images, self.shape[0])
+        self._edges = block_edges(images, 0, self.shape[0])
         self.unwritten: Spans = []
         self._gaps = _gaps(images)
         at_once = max(1, BATCH_BYTES // (height * width * self.dtype.itemsize))
@@ -238,22 +238,22 @@ def holds_floats(images: Any) -> bool:
     return getattr(getattr(dtype, "numpy_dtype", dtype), "kind", None) == "f"
 
 
-def _block_edges(images: Any, count: int) -> NDArray[np.int64]:
-    """Return where the blocks of frames that are stored together begin, and the last one ends.
+def block_edges(images: Any, axis: int, count: int) -> NDArray[np.int64]:
+    """Return where blocks that are stored together begin along an axis, and the last one ends.
 
     Arrays tell by ``chunks``: HDF5 and Zarr with the length that all blocks have, Dask with the
-    length of each.
+    length of each. Without, each frame is a block, whole.
     """
     try:
         chunks = getattr(images, "chunks", None)
     except NotImplementedError:  # Zarr, where chunks are not all of the same shape
         chunks = None
-    along = chunks[0] if isinstance(chunks, tuple) and chunks else 1
+    along = chunks[axis] if isinstance(chunks, tuple) and chunks else 1 if axis == 0 else count
     if isinstance(along, tuple):
         edges = np.unique(np.cumsum([0, *along]))  # some may be empty
         if edges[-1] == count:
             return edges
-    length = int(along) if isinstance(along, Integral) else 1
+    length = int(along) if isinstance(along, Integral) else 1 if axis == 0 else count
     return np.append(np.arange(0, count, length), count)
 
 

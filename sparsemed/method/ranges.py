@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sparsemed.executors.rounds import as_completed, check_executor, worker_count
 from sparsemed.frames.source import FrameOpener, FrameSource, PartOpener, join_spans
 from sparsemed.method.scan import Scan, of_steps, scan
+from sparsemed.method.tiles import scan_tiles
 from sparsemed.progress import Progress, ignore
 
 RANGE_BYTES = 128 * 1024**2
@@ -116,7 +117,7 @@ class RangedScan:
 
 
 Scanning = Callable[..., Scan]
-"""`sparsemed.method.scan.scan`, or a `RangedScan`."""
+"""`sparsemed.method.tiles.scan_tiles`, or a `RangedScan`."""
 
 
 def scanning(executor: Any, open_part: PartOpener, ranges: Any, num_cpus: int | None) -> Scanning:
@@ -134,7 +135,7 @@ def scanning(executor: Any, open_part: PartOpener, ranges: Any, num_cpus: int | 
     ):
         raise ValueError(f"ranges must be a whole number from 1 up, got {ranges!r}")
     if executor is None and ranges is None:
-        return scan
+        return scan_tiles
     check_executor(executor)
     return RangedScan(executor, open_part, None if ranges is None else int(ranges), num_cpus)
 

@@ -14,6 +14,7 @@ from sparsemed.frames.source import MOST_FRAMES
 from sparsemed.hdf5.entries import Attributes, entry, subgroup
 from sparsemed.hdf5.file_access import FileAccess
 from sparsemed.hdf5.opening import bytes_behind
+from sparsemed.hdf5.stacks import frames_in_words
 from sparsemed.printable import printable, quoted
 from sparsemed.rtdc.basins import Basin, measurement_identifier, read_basins, search_order
 
@@ -140,7 +141,9 @@ class Events:
         self.way = (*above, key_of(h5))
         events = subgroup(h5, "events", access)
         if events is None:
-            raise ValueError(f"{self.name}: has no group 'events'; is it a measurement?")
+            raise ValueError(
+                f"{self.name}: has no group 'events', so it is no measurement; {frames_in_words(h5)}"
+            )
         self._events = events
         self.basins = search_order(read_basins(h5))
         self._led_to: dict[str, Events | Failure] = {}

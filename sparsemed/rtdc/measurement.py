@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compressed)
 
-from sparsemed.frames.stacks import stack_kind
+from sparsemed.frames.stacks import stack_kind, what_to_do
 from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.file_access import FileAccess, Policy
 from sparsemed.hdf5.opening import bytes_behind
@@ -60,6 +60,8 @@ class Measurement:
         try:
             h5 = self.access.open_own()
         except OSError as error:
+            if (what := what_to_do(self.path)) is not None:
+                raise ValueError(f"{self.path}: {what}") from error
             if (kind := stack_kind(self.path)) is None:
                 raise
             raise ValueError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparsemed.frames.choice import ANY, Choice
-from sparsemed.frames.stacks.foreign import what_to_do
+from sparsemed.frames.stacks.foreign import what_to_do as what_to_do
 from sparsemed.frames.stacks.pictures import (
     files_of_images,
     is_folder_of_images,

@@ -21,6 +21,9 @@ from sparsemed.warned import warn
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 """Endings of images that are read."""
 
+LEAST_IMAGES = 10
+"""Images of a folder or pattern below which they are taken for pictures rather than frames."""
+
 LISTED = 4
 """Kinds of names that are listed."""
 
@@ -83,7 +86,7 @@ class ImageFiles:
     def __init__(
         self, files: list[Path], path: Path, num_cpus: int, channel: int | None = None
     ) -> None:
-        _require_one_kind(files, path)
+        _require_recording(files, path)
         self.files = files
         self._num_cpus = num_cpus
         self._channel = channel
@@ -161,6 +164,18 @@ def _one_channel(image: NDArray[Any], channel: int | None, file: Path) -> NDArra
 
 def _is_image(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+
+
+def _require_recording(files: Sequence[Path], path: Path) -> None:
+    """Check that images can be one recording: they are enough, and of one kind."""
+    _require_one_kind(files, path)
+    if len(files) < LEAST_IMAGES:
+        how = "tifffile.imread" if tiff.is_tiff(files[0]) else "imageio.v3.imread"
+        raise ValueError(
+            f"{path}: holds {len(files)} images ({files[0].name}, …), hardly a recording; if they "
+            "are one, hand over a stack of them, such as "
+            f"numpy.stack([{how}(path) for path in {[str(file) for file in files]!r}])"
+        )
 
 
 def _require_one_kind(files: Sequence[Path], path: Path) -> None:

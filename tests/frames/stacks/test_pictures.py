@@ -114,10 +114,20 @@ def test_images_of_another_size_or_damaged_are_named(tmp_path):
 def test_a_stack_in_a_folder_is_handed_over_by_its_own_path(tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
-    for name in ("a_1.tif", "a_2.tif"):
-        tifffile.imwrite(folder / name, FRAMES)
-    with pytest.raises(ValueError, match=r"a_1\.tif: holds 110 images, and not one"):
+    for number in range(12):
+        tifffile.imwrite(folder / f"a_{number}.tif", FRAMES[:20])
+    with pytest.raises(ValueError, match=r"a_0\.tif: holds 20 images, and not one"):
         compute_background(folder)
+
+
+def test_a_few_pictures_are_no_recording(tmp_path):
+    folder = write(tmp_path / "images", FRAMES[:9], "TIFF")
+    for path in (folder, folder / "*.tif"):
+        with pytest.raises(ValueError, match=r"holds 9 images .*hardly a recording") as error:
+            compute_background(path, frame_rate=10)
+        line = str(error.value).rpartition("such as ")[2]
+        stack = eval(line, {"numpy": np, "tifffile": tifffile})
+        np.testing.assert_array_equal(stack, FRAMES[:9])
 
 
 def test_colours_that_differ_have_to_be_chosen(tmp_path):

@@ -1,0 +1,102 @@
+"""Arrays in blocks that are long in time and small in space: read tile by tile.
+
+Whole frames of such an array would take whole blocks of all of them, which may be all there is.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.frames.arrays import ArrayFrames, block_edges
+from sparsemed.frames.dask_blocks import is_dask
+
+TILE_BYTES = 32 * 1024**2
+"""What the blocks of a tile may weigh that are held at once."""
+
+
+class Tile(NamedTuple):
+    """A part of all frames.
+
+    Attributes
+    ----------
+    rows, columns : slice
+        Where it is in a frame.
+    frames : ArrayFrames
+        The same frames, but of these rows and columns.
+    """
+
+    rows: slice
+    columns: slice
+    frames: ArrayFrames
+
+
+def tiles_of(frames: Any) -> list[Tile]:
+    """Return the tiles to read frames by; none, if they are better read as they are.
+
+    Tiles hold whole blocks, as many as may be held at once, so that each block is read once.
+
+    Parameters
+    ----------
+    frames : FrameSource
+    """
+    source = getattr(frames, "source", frames)
+    if not isinstance(source, ArrayFrames):
+        return []
+    images, (count, height, width) = source.images, source.shape
+    of_rows = block_edges(images, 1, height)
+    of_columns = block_edges(images, 2, width)
+    longest = int(np.diff(block_edges(images, 0, count)).max()) * source.dtype.itemsize
+    is_light = longest * height * width <= TILE_BYTES
+    if is_light or len(of_rows) * len(of_columns) == 4:  # a single tile has two edges each
+        return []
+    tallest = int(np.diff(of_rows).max())
+    across = _joined(of_columns, TILE_BYTES // max(1, longest * tallest))
+    down = _joined(of_rows, TILE_BYTES // max(1, longest * width)) if len(across) == 2 else of_rows
+    return [
+        Tile(rows, columns, _part(source, rows, columns))
+        for rows in _slices(down)
+        for columns in _slices(across)
+    ]
+
+
+def _joined(edges: NDArray[np.int64], most: int) -> list[int]:
+    """Return edges between blocks, without those within as many neighbours as `most` allows."""
+    kept = [int(edges[0])]
+    for before, edge in pairwise(edges.tolist()):
+        if edge - kept[-1] > most and before != kept[-1]:
+            kept.append(before)
+    return [*kept, int(edges[-1])]
+
+
+def _slices(edges: Any) -> Iterator[slice]:
+    for start, stop in pairwise(edges):
+        yield slice(int(start), int(stop))
+
+
+def _part(source: ArrayFrames, rows: slice, columns: slice) -> ArrayFrames:
+    images = source.images
+    part = images[:, rows, columns] if is_dask(images) else _Part(images, rows, columns)
+    return ArrayFrames(part, source.label, source.dtype.type)
+
+
+class _Part:
+    """Rows and columns of an array, read when they are asked for; all else is as it is there."""
+
+    def __init__(self, images: Any, rows: slice, columns: slice) -> None:
+        self._images = images
+        self._rows = rows
+        self._columns = columns
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._images, name)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        rows, columns = self._rows, self._columns
+        return self._images.shape[0], rows.stop - rows.start, columns.stop - columns.start
+
+    def __getitem__(self, frames: slice) -> Any:
+        return self._images[frames, self._rows, self._columns]

@@ -1,0 +1,63 @@
+"""A scan tile by tile, of frames whose blocks are long in time; the bits are the same."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.frames.source import FrameSource, join_spans
+from sparsemed.frames.tiles import tiles_of
+from sparsemed.method.offsets import BAND_ROWS
+from sparsemed.method.scan import Scan, of_steps, scan
+from sparsemed.progress import Progress
+
+
+def scan_tiles(
+    frames: FrameSource,
+    starts: NDArray[np.intp],
+    length: int,
+    *,
+    with_bands: bool,
+    band_rows: int = BAND_ROWS,
+    num_cpus: int | None,
+    progress: Progress,
+) -> Scan:
+    """Compute the median image of each window, and the band mean of each frame.
+
+    As `sparsemed.method.scan.scan`, which does each tile: the median of a pixel knows nothing of
+    its neighbours, and sums of whole numbers are the same in any order.
+    """
+    how: dict[str, Any] = {"num_cpus": num_cpus}
+    tiles = tiles_of(frames)
+    if not tiles:
+        how |= {"with_bands": with_bands, "band_rows": band_rows, "progress": progress}
+        return scan(frames, starts, length, **how)
+    count, height, width = frames.shape
+    distinct, window_of_step = np.unique(starts, return_inverse=True)
+    medians = np.empty((len(distinct), height, width), frames.dtype)
+    band = min(band_rows, height)
+    sums = np.zeros(count)
+    unwritten = []
+    for number, (rows, columns, tile) in enumerate(tiles):
+        own = max(0, min(band, rows.stop) - rows.start) if with_bands else 0
+        found = scan(
+            tile,
+            distinct,
+            length,
+            with_bands=own > 0,
+            band_rows=own,
+            progress=partial(_tell, progress, number, len(tiles)),
+            **how,
+        )
+        medians[:, rows, columns] = found.series
+        unwritten += found.unwritten
+        if found.band_means is not None:
+            # Each is a whole number by a whole number, rounded once: so this is that number.
+            sums += np.rint(found.band_means * (own * (columns.stop - columns.start)))
+    means = sums / np.float64(band * width) if with_bands else None
+    return Scan(of_steps(medians, window_of_step), means, join_spans(unwritten))
+
+
+def _tell(progress: Progress, number: int, count: int, done: float) -> None:
+    progress((number + done) / count)

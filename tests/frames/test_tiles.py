@@ -1,0 +1,132 @@
+"""Arrays in blocks that are long in time are read tile by tile: each block once, the same bits."""
+
+import tracemalloc
+from collections import Counter
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparsemed import compute_background
+from sparsemed.frames import tiles
+from sparsemed.frames.arrays import ArrayFrames
+from sparsemed.frames.tiles import tiles_of
+
+FRAMES = np.random.default_rng(0).integers(0, 4096, (300, 45, 66), np.uint16)
+SETTINGS = {"time": np.arange(300) / 50, "kernel_size": 30}
+NAMES = ("images", "frame_index", "offsets", "series", "score")
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(tiles, "TILE_BYTES", 200_000)
+
+
+def check_equal(found, expected):
+    for name in NAMES:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), strict=True)
+
+
+class Blocks:
+    """Frames in blocks, which counts how often each is read."""
+
+    def __init__(self, images):
+        self.images = images
+        self.read = Counter()
+
+    def block(self, block_info=None):
+        place = block_info[None]["array-location"]
+        self.read[str(place)] += 1
+        return self.images[tuple(slice(*each) for each in place)]
+
+    def array(self, chunks):
+        chunks = da.core.normalize_chunks(chunks, self.images.shape)
+        return da.map_blocks(self.block, chunks=chunks, dtype=self.images.dtype, meta=np.empty(0))
+
+
+@pytest.mark.parametrize("offset_correction", [True, False])
+@pytest.mark.parametrize("chunks", [(-1, 1, -1), (-1, 16, 16), (-1, 45, 7), (150, 16, 16)], ids=str)
+def test_each_block_of_dask_is_computed_once(chunks, offset_correction):
+    blocks = Blocks(FRAMES)
+    array = blocks.array(chunks)
+    settings = SETTINGS | {"offset_correction": offset_correction}
+    assert len(tiles_of(ArrayFrames(array))) > 1
+    with dask.config.set(scheduler="synchronous"):
+        found = compute_background(array, **settings)
+    assert set(blocks.read.values()) == {1}
+    assert len(blocks.read) == array.npartitions
+    expected = compute_background(FRAMES, **settings)
+    for name in NAMES:
+        if name != "offsets" or offset_correction:
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("chunks", [(300, 1, 66), (300, 16, 16), (128, 45, 8)], ids=str)
+def test_zarr_has_the_same_bits(tmp_path, chunks):
+    array = zarr.create_array(tmp_path / "a.zarr", data=FRAMES, chunks=chunks)
+    assert len(tiles_of(ArrayFrames(array))) > 1
+    check_equal(compute_background(array, **SETTINGS), compute_background(FRAMES, **SETTINGS))
+    of_path = compute_background(tmp_path / "a.zarr", **SETTINGS)
+    check_equal(of_path, compute_background(FRAMES, **SETTINGS))
+
+
+def test_chunks_that_zarr_lacks_are_told(tmp_path, warned):
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=FRAMES.shape, dtype=FRAMES.dtype, chunks=(100, 16, 16)
+    )
+    array[:200] = FRAMES[:200] + 1
+    found = compute_background(array, **SETTINGS)
+    assert found.unwritten == ((200, 300),)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 70), st.integers(1, 25))
+def test_any_tiles_and_rows_for_offsets_give_the_same_bits(seed, tall, wide, rows):
+    images = np.random.default_rng(seed).integers(0, 256, (60, 30, 35), np.uint8)
+    settings = {"frame_rate": 10, "kernel_size": 9, "offset_rows": rows}
+    array = da.from_array(images, chunks=(-1, min(30, tall), min(35, wide)))
+    tiles.TILE_BYTES, before = 5000, tiles.TILE_BYTES
+    try:
+        with dask.config.set(scheduler="synchronous"):
+            found = compute_background(array, **settings)
+    finally:
+        tiles.TILE_BYTES = before
+    check_equal(found, compute_background(images, **settings))
+
+
+def test_floats_and_ranges_of_tiles(tmp_path):
+    array = zarr.create_array(tmp_path / "a.zarr", data=FRAMES.astype("f4"), chunks=(300, 16, 16))
+    for ranges in (None, 3):
+        found = compute_background(array, ranges=ranges, **SETTINGS)
+        check_equal(found, compute_background(FRAMES, **SETTINGS))
+
+
+def test_light_blocks_are_read_as_whole_frames(tmp_path):
+    for chunks in ((5, 45, 66), (5, 16, 16)):
+        array = zarr.create_array(tmp_path / str(chunks[1]), data=FRAMES, chunks=chunks)
+        assert not tiles_of(ArrayFrames(array))
+    assert not tiles_of(ArrayFrames(FRAMES))
+    assert not tiles_of(ArrayFrames(da.from_array(FRAMES, chunks=-1)))  # there is but one
+
+
+@pytest.mark.parametrize("chunks", [(4000, 1, 400), (4000, 8, 64)], ids=str)
+def test_memory_is_bounded(tmp_path, monkeypatch, chunks):
+    images = np.random.default_rng(0).integers(0, 9, (4000, 40, 400), np.uint8)
+    array = zarr.create_array(tmp_path / "a.zarr", data=images, chunks=chunks, compressors=None)
+    settings = {"kernel_size": 50, "num_cpus": 1, "time": np.arange(4000) / 400}
+    batch = 2 * 1024**2
+    monkeypatch.setattr("sparsemed.frames.arrays.BATCH_BYTES", batch)
+    monkeypatch.setattr("sparsemed.method.series.HELD_BYTES", 2 * batch)
+    monkeypatch.setattr(tiles, "TILE_BYTES", 2 * batch)
+    compute_background(array, **settings)  # the kernel is compiled, and Zarr imported
+    tracemalloc.start()
+    try:
+        compute_background(array, **settings)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * batch < images.nbytes / 2
