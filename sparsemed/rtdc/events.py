@@ -142,7 +142,8 @@ class Events:
         events = subgroup(h5, "events", access)
         if events is None:
             raise ValueError(
-                f"{self.name}: has no group 'events', so it is no measurement; {frames_in_words(h5)}"
+                f"{self.name}: has no group 'events', so it is no measurement; "
+                f"{frames_in_words(h5)}"
             )
         self._events = events
         self.basins = search_order(read_basins(h5))

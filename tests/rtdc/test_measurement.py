@@ -148,7 +148,7 @@ def test_a_missing_file(tmp_path):
 
 
 def test_a_folder(tmp_path):
-    with pytest.raises(OSError, match="is not a file"):
+    with pytest.raises(OSError, match="is a folder"):
         Measurement(tmp_path)
 
 
