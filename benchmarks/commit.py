@@ -21,7 +21,6 @@ import h5py
 
 from benchmarks.measurements import generated_measurement
 from sparsemed import BackgroundSparseMed
-from sparsemed.parameters import Parameters
 from sparsemed.rtdc import output
 from sparsemed.storage import disk
 
@@ -62,13 +61,7 @@ def run_job(path: Path) -> BackgroundSparseMed:
 def write_again(path: Path, job: BackgroundSparseMed) -> None:
     background = job.background
     assert background is not None
-    output.write_background(
-        path,
-        images=background.images,
-        frame_index=background.frame_index,
-        offsets=background.offsets,
-        parameters=Parameters(),
-    )
+    output.write_background(path, background)
 
 
 def patch_of(change: Callable[[], Any], path: Path) -> Patch:

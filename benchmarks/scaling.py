@@ -21,7 +21,6 @@ from benchmarks.__main__ import RESULTS, machine_name
 from benchmarks.measurements import generated_measurement
 from benchmarks.pages import write_block
 from sparsemed import SparseBackground, compute_background
-from sparsemed.background import presented
 from sparsemed.executors.rounds import as_completed
 from sparsemed.frames.parts import PartFrames
 from sparsemed.frames.sampled import SampledFrames
@@ -32,6 +31,7 @@ from sparsemed.method.ranges import LEAST_WINDOWS, PER_WORKER, RANGE_BYTES
 from sparsemed.method.scan import scan
 from sparsemed.parameters import Parameters
 from sparsemed.progress import ignore
+from sparsemed.result import presented
 from sparsemed.rtdc.inputs import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import write_background
@@ -253,7 +253,7 @@ def measure_results(path: Path) -> dict[str, float]:
         found = scan(
             frames, planned.starts, planned.length, with_bands=True, num_cpus=1, progress=ignore
         )
-        many = presented(conclude(planned, found), path)
+        many = presented(conclude(planned, found), [])
         one = replace(many, images=many.images[:1], frame_index=0 * many.frame_index)
 
         def write(background: SparseBackground) -> None:
@@ -261,15 +261,7 @@ def measure_results(path: Path) -> dict[str, float]:
             output.unlink(missing_ok=True)
             with Measurement(path) as again:
                 measurement_frames(again, 1)
-            write_background(
-                output,
-                images=background.images,
-                frame_index=background.frame_index,
-                offsets=background.offsets,
-                parameters=background.parameters,
-                source=None,
-                compress=True,
-            )
+            write_background(output, background)
 
         file = best_of(5, lambda: write(one))
         return {

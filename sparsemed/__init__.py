@@ -27,7 +27,7 @@ _MODULES = {
     "BackgroundWarning": "sparsemed.warned",
     "FileResult": "sparsemed.jobs.file_result",
     "LiveBackground": "sparsemed.live",
-    "SparseBackground": "sparsemed.background",
+    "SparseBackground": "sparsemed.result",
     "compute_background": "sparsemed.background",
     "compute_files": "sparsemed.jobs.many",
     "load": "sparsemed.loading",
@@ -35,13 +35,14 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
-    from sparsemed.background import SparseBackground, compute_background
+    from sparsemed.background import compute_background
     from sparsemed.jobs.file_result import FileResult
     from sparsemed.jobs.job import BackgroundSparseMed
     from sparsemed.jobs.many import compute_files
     from sparsemed.kernels.median import median_image
     from sparsemed.live import LiveBackground
     from sparsemed.loading import load
+    from sparsemed.result import SparseBackground
     from sparsemed.warned import BackgroundWarning
 
 

@@ -1,46 +1,22 @@
-"""Compute the background of a path or an array; the result can be judged, shown and saved."""
+"""Compute the background of whatever frames come as."""
 
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsemed.frames.arrays import holds_floats
-from sparsemed.frames.labelled import as_frames, own_times
-from sparsemed.frames.opening import open_frames
-from sparsemed.frames.parts import array_part, stack_part
-from sparsemed.frames.stacks import open_stack, require_readable, stack_kind
-from sparsemed.hdf5.file_access import Policy, check_policy
-from sparsemed.install_hint import how_to_install
-from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.hdf5.file_access import Policy
+from sparsemed.inputs import open_input
 from sparsemed.method.compute import compute, plan
-from sparsemed.method.narrowing import narrowing
 from sparsemed.method.offsets import BAND_ROWS, check_offset_rows
-from sparsemed.method.ranges import scanning
-from sparsemed.method.result import Background
-from sparsemed.method.time_axis import array_time, time_axis
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following
-from sparsemed.quality import assess
-from sparsemed.quality.finding import Finding
-from sparsemed.quality.sample import take_sample
-from sparsemed.report import write_report
-from sparsemed.report.notebook import html_table
-from sparsemed.rtdc.inputs import measurement_frames, measurement_part, measurement_time
-from sparsemed.rtdc.measurement import Measurement
-from sparsemed.rtdc.output import write_background
+from sparsemed.result import SparseBackground, presented
 from sparsemed.warned import keeping_warnings
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from distributed import Client
-    from matplotlib.figure import Figure
 
 
 def compute_background(
@@ -59,7 +35,7 @@ def compute_background(
     basins: Policy = "any",
     executor: Union["Executor", "Client", None] = None,
     ranges: int | None = None,
-) -> "SparseBackground":
+) -> SparseBackground:
     """Compute a background image for every frame.
 
     Every `split_time` seconds the median of `kernel_size` frames makes one
@@ -166,199 +142,17 @@ def compute_background(
         kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction
     )
     offset_rows = check_offset_rows(offset_rows)
-    cores = check_num_cpus(num_cpus)
-    check_policy(basins)
-    path = Path(frames) if isinstance(frames, (str, PathLike)) else None
-    if path is None or stack_kind(path) is not None:
-        label = "frames" if path is None else str(path)
-        opened = nullcontext(frames) if path is None else open_stack(path, cores)
-        with keeping_warnings() as warned, opened as array:
-            array = as_frames(array, label=label)
-            if time is None and frame_rate is None:
-                time, frame_rate = own_times(array)
-            open_part = partial(array_part, array) if path is None else stack_part(path)
-            passing = scanning(executor, open_part, ranges, num_cpus)
-            source = open_frames(array, cores, label, np.uint16)
-            if holds_floats(array):
-                passing = narrowing(passing)
-            axis = array_time(source.shape, time, frame_rate, int(kernel_size))
-            planned = plan(axis, parameters)._replace(offset_rows=offset_rows)
-            with following(progress, source.shape[0]) as report:
-                found = compute(source, planned, cores, report, passing)
-        return presented(found, warned, stack=path)
-    require_readable(path)
-    if offset_rows != BAND_ROWS:
-        raise ValueError(
-            f"offset_rows={offset_rows} can be chosen for arrays only: in {path}, no parameter "
-            f"would tell these offsets from those of {BAND_ROWS} rows"
-        )
-    with keeping_warnings() as warned, Measurement(path, basins) as measurement:
-        passing = scanning(executor, measurement_part(measurement), ranges, num_cpus)
-        source = measurement_frames(measurement, cores)
-        if time is None:
-            axis = measurement_time(measurement, frame_rate)
-        else:
-            axis = time_axis(source.shape[0], time=time)
-        planned = plan(axis, parameters, str(measurement.path))
+    options: dict[str, Any] = {"time": time, "frame_rate": frame_rate, "basins": basins}
+    with (
+        keeping_warnings() as warned,
+        open_input(frames, num_cpus=num_cpus, **options) as given,
+    ):
+        scan = given.scanning(executor, ranges, num_cpus)
+        source = given.frames
+        planned = plan(given.time, parameters, given.label, offset_rows)
+        given.check(planned)
         with following(progress, source.shape[0]) as report:
-            found = compute(source, planned, cores, report, passing)
-            measurement.access.check_unchanged()
-        return presented(found, warned, measurement.path, basins)
-
-
-def presented(
-    found: Background,
-    warned: list[str],
-    source: Path | None = None,
-    basins: Policy = "any",
-    stack: Path | None = None,
-) -> "SparseBackground":
-    """Return a background with its faces, what was warned of, and where its frames are from."""
-    more = {"warnings": tuple(warned), "source": source, "basins": basins, "stack": stack}
-    return SparseBackground(**vars(found) | more)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class SparseBackground(Background):  # noqa: D101 (it is that of its base)
-    __doc__ = Background.__doc__
-
-    def quality(self, frames: Any = None) -> tuple[Finding, ...]:
-        """Say what is good about this background, and where to look.
-
-        Parameters
-        ----------
-        frames : array-like, shape (N, H, W), or str or path, optional
-            The frames that the background was computed from; a few are compared with it.
-            Default: those of the measurement `source`, or of the `stack`. Without frames,
-            what needs them is left out.
-
-        Returns
-        -------
-        tuple of Finding
-            Each has a ``title``, the number in words (``text``), a ``verdict`` (``"good"``,
-            ``"look here"`` or ``"cannot tell"``) and, where it is not good, an ``advice``: what
-            to change, or that no parameter helps. ``str(finding)`` says it all, and
-            `sparsemed.quality.overall` makes one verdict of them.
-
-        Raises
-        ------
-        ValueError
-            If the frames do not fit the background.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import sparsemed
-        >>> frames = np.full((400, 40, 60), 90, dtype=np.uint8)
-        >>> frames[::3] += 8  # the lamp flickers
-        >>> background = sparsemed.compute_background(
-        ...     frames, time=np.arange(400) / 100, kernel_size=100, offset_correction=False)
-        >>> print(background.quality(frames)[1])
-        look here: Flicker of the lamp: 16 of 48 frames (33 %)
-          → The lamp flickers and nothing corrects it: offset_correction=True.
-        """
-        return assess(self, take_sample(self, frames))
-
-    def plot(self, frames: Any = None) -> "Figure":
-        """Draw a page of pictures: verdicts, series, cleansing, offsets, a frame, and noise.
-
-        Needs matplotlib; the error says how to install it.
-
-        Parameters
-        ----------
-        frames : array-like, shape (N, H, W), or str or path, optional
-            As for `quality`.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-            A notebook shows it as the last line of a cell; ``savefig`` writes it to a file.
-
-        Raises
-        ------
-        ValueError
-            If the frames do not fit the background.
-        ImportError
-            If matplotlib is missing.
-        """
-        try:
-            from sparsemed.plotting import plot
-        except ModuleNotFoundError as error:
-            raise ImportError(f"{error}: {how_to_install('matplotlib')}") from error
-        return plot(self, take_sample(self, frames))
-
-    def report(self, path: str | PathLike[str], frames: Any = None) -> tuple[Finding, ...]:
-        """Write an HTML page that shows whether this background is good.
-
-        It is one file that loads nothing from elsewhere. Needs matplotlib.
-
-        Parameters
-        ----------
-        path : str or path
-            The page. An earlier page is replaced, but no other file.
-        frames : array-like, shape (N, H, W), or str or path, optional
-            As for `quality`.
-
-        Returns
-        -------
-        tuple of Finding
-            What the page says; see `quality`.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is missing.
-        FileExistsError
-            If there is a file of that name that is no HTML page.
-        OSError
-            If the page cannot be written.
-        ValueError
-            If the frames do not fit the background.
-        """
-        return write_report(self, path, frames)
-
-    def _repr_html_(self) -> str:
-        return html_table(self)
-
-    def save(self, path: str | PathLike[str], *, compress: bool = True) -> None:
-        """Write the background to a measurement file, as dcnum does.
-
-        The file holds ``image_bg`` and, with offsets, ``bg_off``. A new file
-        also refers to the measurement that the frames are from, by an absolute
-        path and by one from its own folder. An existing file, which may be that
-        measurement itself, keeps all it has but for an earlier background, and its
-        reference is renewed. One that holds nothing but an earlier result is
-        written anew.
-
-        Parameters
-        ----------
-        path : str or path
-            The file. It changes wholly or not at all.
-        compress : bool
-            Whether to compress the images (Zstandard).
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
-        ValueError
-            If an existing file holds another number of frames, or belongs to another
-            measurement; or if the name is that of another kind of file, such as ``.npy``.
-        """
-        self._write(path, compress=compress)
-
-    def _write(
-        self, path: str | PathLike[str], *, compress: bool, like_dcnum: bool = False
-    ) -> None:
-        write_background(
-            path,
-            images=self.images,
-            frame_index=self.frame_index,
-            offsets=self.offsets,
-            parameters=self.parameters,
-            offset_rows=self.offset_rows,
-            source=self.source,
-            compress=compress,
-            basins=self.basins,
-            like_dcnum=like_dcnum,
-        )
+            found = compute(source, planned, given.num_cpus, report, scan)
+            given.check_unchanged()
+        identity = given.identity
+    return presented(found, warned, identity, basins)

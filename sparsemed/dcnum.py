@@ -19,9 +19,8 @@ import numpy as np
 
 from sparsemed.install_hint import how_to_install
 from sparsemed.jobs.job import BackgroundSparseMed as Ours
-from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress
-from sparsemed.rtdc.output import write_background
+from sparsemed.result import SparseBackground
 from sparsemed.rtdc.pipeline_id import CODE, GENERATION, to_ppid
 from sparsemed.version import __version__
 from sparsemed.warned import keeping_warnings
@@ -172,9 +171,7 @@ def _reads_our_files() -> bool:
     index, offsets = np.array([1, 0, 1]), np.array([0.5, 0.0, -1.0])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "layout.rtdc"
-        write_background(
-            path, images=images, frame_index=index, offsets=offsets, parameters=Parameters()
-        )
+        SparseBackground.of_images(images, index, offsets, np.arange(3.0)).save(path)
         try:
             with HDF5Data(path) as data:
                 return np.array_equal(data["image_bg"][:], images[index]) and np.array_equal(

@@ -8,10 +8,10 @@ import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.background import SparseBackground
 from sparsemed.hdf5.commit import new_file
 from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.opening import open_restored
+from sparsemed.result import SparseBackground
 
 FRAMES_PER_SECOND = 100.0
 

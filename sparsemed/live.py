@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from sparsemed.background import SparseBackground, presented
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import conclude, plan
 from sparsemed.method.growing import GrowingSeries
@@ -16,6 +15,7 @@ from sparsemed.method.result import Background
 from sparsemed.parameters import Parameters
 from sparsemed.quality import Finding, Sample, assess
 from sparsemed.quality.sample import sample_numbers, spread
+from sparsemed.result import SparseBackground, presented
 from sparsemed.warned import keeping_warnings
 
 OnImage = Callable[[int, float, NDArray[Any]], None]

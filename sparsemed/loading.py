@@ -4,9 +4,9 @@ from os import PathLike
 
 from numpy.typing import ArrayLike
 
-from sparsemed.background import SparseBackground, presented
 from sparsemed.hdf5.file_access import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.result import SparseBackground, presented
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.stored_backgrounds import read_background
 from sparsemed.warned import keeping_warnings
@@ -65,4 +65,4 @@ def load(
     with keeping_warnings() as warned, Measurement(path, basins) as measurement:
         found = read_background(measurement, time, check_num_cpus(None))
         measurement.access.check_unchanged()
-    return presented(found, warned, found.source, basins)
+    return presented(found, warned, found.identity, basins)

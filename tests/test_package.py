@@ -45,9 +45,11 @@ FLOORS = [
     {"frames"},
     {"method"},
     {"rtdc"},
+    {"inputs"},
     {"quality"},
     {"plotting"},
     {"report"},
+    {"result"},
     {"background"},
     {"live"},
     {"jobs", "demo", "loading"},
@@ -235,7 +237,7 @@ def test_documented_paths_and_pickles_of_results_stay():
         assert callable(each)
     background = sparsemed.compute_background(np.full((9, 40, 60), 7, np.uint8))
     stored = pickle.dumps(background)
-    assert b"sparsemed.background" in stored
+    assert b"sparsemed.result" in stored
     assert b"SparseBackground" in stored
     again = pickle.loads(stored)
     assert type(again) is sparsemed.SparseBackground

@@ -12,7 +12,7 @@ from sparsemed.cli.stopping import Stoppable
 from sparsemed.install_hint import how_to_install
 
 if TYPE_CHECKING:
-    from sparsemed.background import SparseBackground
+    from sparsemed.result import SparseBackground
 
 
 @click.command(cls=Stoppable, short_help="Show what it does, on made-up data.")

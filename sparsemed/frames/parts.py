@@ -1,5 +1,6 @@
 """A part of the frames: as a source of its own, and sent to where the work is done."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,11 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.arrays import has_labels
+from sparsemed.frames.choice import Choice
 from sparsemed.frames.dask_blocks import is_dask
 from sparsemed.frames.opening import open_frames
-from sparsemed.frames.source import Batch, FrameOpener, FrameSource, PartOpener, Read, Spans
-from sparsemed.frames.stacks import open_stack
+from sparsemed.frames.source import Batch, FrameOpener, FrameSource, Read, Spans
+from sparsemed.frames.stacks import open_stack, states_of_stack
 from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.storage.identity import States
+from sparsemed.storage.stored import file_state
+
+OTHER_FILE = (
+    "{}: is another file where the work is done than where it was asked for; all workers must see "
+    "the same files under the same paths"
+)
 
 
 class PartFrames:
@@ -70,7 +79,8 @@ def array_part(images: Any, begin: int, end: int) -> FrameOpener:
     dataset is opened anew, by the name of its file, if that is open for reading only.
     """
     if isinstance(images, h5py.Dataset) and _can_be_opened_again(images):
-        return partial(_open_dataset, images.file.filename, images.name, begin, end)
+        place = os.path.abspath(images.file.filename)
+        return partial(_open_dataset, place, file_state(Path(place)), images.name, begin, end)
     if isinstance(images, (np.ndarray, h5py.Dataset)) or has_labels(images) or is_dask(images):
         part = images[begin:end]
         part = part.data if has_labels(part) else part
@@ -81,16 +91,19 @@ def array_part(images: Any, begin: int, end: int) -> FrameOpener:
     return partial(_open_array, images, begin, end, "frames")
 
 
-def stack_part(path: Path) -> PartOpener:
-    """Return what tells others to open some frames of a TIFF or Zarr stack, by its path."""
-    path = path.absolute()
-    return lambda begin, end: partial(_open_stack, path, begin, end)
+def stack_part(path: Path, states: States, choice: Choice, begin: int, end: int) -> FrameOpener:
+    """Return what opens some frames of a stack elsewhere, by its absolute path."""
+    return partial(_open_stack, path, states, choice, begin, end)
 
 
 @contextmanager
-def _open_stack(path: Path, begin: int, end: int, num_cpus: int | None) -> Iterator[FrameSource]:
+def _open_stack(
+    path: Path, states: States, choice: Choice, begin: int, end: int, num_cpus: int | None
+) -> Iterator[FrameSource]:
     cores = check_num_cpus(num_cpus)
-    with open_stack(path, cores) as images:
+    if states_of_stack(path) != states:
+        raise ValueError(OTHER_FILE.format(path))
+    with open_stack(path, cores, choice) as images:
         yield PartFrames(open_frames(images, cores, str(path), np.uint16), begin, end)
 
 
@@ -103,8 +116,15 @@ def _open_array(
 
 @contextmanager
 def _open_dataset(
-    path: str, name: str, begin: int, end: int, num_cpus: int | None
+    path: str,
+    state: tuple[int, ...],
+    name: str,
+    begin: int,
+    end: int,
+    num_cpus: int | None,
 ) -> Iterator[FrameSource]:
+    if file_state(Path(path)) != state:
+        raise ValueError(OTHER_FILE.format(path))
     with h5py.File(path, "r") as h5:
         yield PartFrames(
             open_frames(h5[name], check_num_cpus(num_cpus), floats=np.uint16), begin, end
@@ -112,8 +132,19 @@ def _open_dataset(
 
 
 def _can_be_opened_again(dataset: h5py.Dataset) -> bool:
-    """Whether the dataset is in a file that others can open while it is open here."""
-    return dataset.file.mode == "r" and dataset.file.driver in ("sec2", "stdio", "windows")
+    """Whether the dataset is in a file that others can open while it is open here.
+
+    Its name may be relative to another working folder, or be that of another file by now.
+    """
+    file = dataset.file
+    if file.mode != "r" or file.driver not in ("sec2", "stdio", "windows"):
+        return False
+    if os.name != "posix" or file.driver != "sec2":
+        return os.path.isabs(file.filename)
+    try:
+        return os.path.samestat(os.stat(file.filename), os.fstat(file.id.get_vfd_handle()))
+    except OSError:
+        return False
 
 
 def _without_the_rest(part: Any) -> Any:

@@ -185,8 +185,9 @@ def _open_other(
     if access is None:
         raise ValueError(f"{label}: leads to {quoted(name)}, another file, and is not followed")
     try:
-        here = os.path.dirname(h5.filename)
-        folders = (here, "", os.path.dirname(os.path.realpath(h5.filename)))  # as HDF5 looks
+        here = access.folder_of(h5)
+        real = os.path.dirname(os.path.realpath(os.path.join(here, os.path.basename(h5.filename))))
+        folders = (here, access.here, real)  # as HDF5 looks
         paths = [Path(folder, name) for folder in folders]
         usual = next((p for p in paths if access.refusal(p) != MISSING), None)
         found = [p for prefix in prefixes if access.refusal(p := Path(prefix, name)) != MISSING]

@@ -17,6 +17,7 @@ from sparsemed.hdf5.opening import (
     raise_failure,
 )
 from sparsemed.printable import printable
+from sparsemed.storage.identity import States
 from sparsemed.storage.stored import LocalBytes, StoredBytes, file_state
 
 Policy = Literal["off", "same-folder", "any"]
@@ -63,8 +64,8 @@ class FileAccess:
     ----------
     name : str
         What messages call the file.
-    folder : Path
-        The folder that paths begin at, if they are not absolute.
+    here : str
+        The working folder when this was made: it may change.
 
     Raises
     ------
@@ -75,14 +76,13 @@ class FileAccess:
     def __init__(self, file: str | PathLike[str] | StoredBytes, policy: Policy) -> None:
         check_policy(policy)
         self.policy = policy
+        self.here = _working_folder()
         self._file = Path(file) if isinstance(file, (str, PathLike)) else file
         if isinstance(self._file, Path):
             self.name = str(self._file)
-            self.folder = self._file.parent
             self._only = os.path.dirname(os.path.realpath(self._file))
         else:
             self.name = self._file.name
-            self.folder = Path()
             self._only = ""  # which no file lies in
         self._open: list[h5py.File] = []
         self._others: dict[str, h5py.File] = {}
@@ -100,6 +100,10 @@ class FileAccess:
             return self._remember(open_restored(self._file))
         return self._remember(open_stored(self._file))
 
+    def folder_of(self, h5: h5py.File) -> str:
+        """Return the folder of an open file, absolute: its name may be relative to another one."""
+        return os.path.dirname(os.path.join(self.here, h5.filename))
+
     def close(self) -> None:
         """Close the files that are open."""
         for h5 in self._open:
@@ -109,6 +113,11 @@ class FileAccess:
         """Raise what went wrong while HDF5 read one of the files; see `raise_failure`."""
         for h5 in self._open:
             raise_failure(h5)
+
+    @property
+    def states(self) -> States:
+        """The files that were opened, each with its state then."""
+        return tuple((stored.name, state) for stored, state in self._states)
 
     def check_unchanged(self) -> None:
         """Check that nobody has changed, replaced or removed the files since they were opened.
@@ -207,6 +216,13 @@ class FileAccess:
 
     def _note(self, stored: StoredBytes) -> None:
         self._states.append((stored, stored.state))
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # somebody has removed it
+        return os.sep
 
 
 def _descriptor(h5: h5py.File) -> int | None:

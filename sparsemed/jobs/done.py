@@ -10,6 +10,7 @@ from sparsemed.jobs.runs import Run
 from sparsemed.parameters import Parameters
 from sparsemed.report.thumbnail import thumbnail
 from sparsemed.rtdc.events import Feature
+from sparsemed.rtdc.identity import digest_of, stored_digest
 from sparsemed.rtdc.measurement import Measurement, naming_damage
 from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
 from sparsemed.rtdc.references import references, relation
@@ -34,8 +35,8 @@ def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None
     """Return the background that a run would make, if it is there already; or else None.
 
     It is, if the output is whole, belongs to the measurement, was computed with these
-    parameters, and is not older than the measurement. No frame is read for that. What cannot be
-    read is not done: who computes it, finds out why.
+    parameters, and is not older than the measurement. A few frames are read for that, if it tells
+    of which it was made. What cannot be read is not done: who computes it, finds out why.
     """
     try:
         written = run.output.stat().st_mtime_ns
@@ -47,10 +48,13 @@ def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None
             stored = _stored(result, parameters, len(image))
             if stored is None or stored[1:3] != image.shape[1:]:
                 return None
+            digest = _digest(result)
+            if digest is not None and digest != digest_of(measurement, len(image)):
+                return None
             if not run.in_place:
                 files = (run.source, Path(image.key))
                 is_older = written < max(file.stat().st_mtime_ns for file in files)
-                if is_older or not _belongs(result, measurement):
+                if is_older or not _belongs(result, measurement, is_known=digest is not None):
                     return None
             return stored
     except (OSError, ValueError, TypeError, KeyError, RuntimeError):
@@ -86,13 +90,21 @@ def _is_of(feature: Feature, ppid: str) -> bool:
     return all(as_text(attributes.get(name, "")) == value for name, value in wanted.items())
 
 
-def _belongs(result: Measurement, measurement: Measurement) -> bool:
+def _digest(result: Measurement) -> str | None:
+    image = result.feature("image_bg")
+    return None if image is None else stored_digest(image)
+
+
+def _belongs(result: Measurement, measurement: Measurement, *, is_known: bool) -> bool:
     """Whether a result leads to its measurement; or, if it leads nowhere, is known to be of it.
 
+    A measurement that nothing tells from others may have taken the place of another.
     Where the measurement was moved to is not looked for: a run that computes it anew records that.
     """
     identifier = measurement.events.identifier
     found = references(result.basins, measurement.basins)
+    if identifier is None and not is_known:
+        return False
     if not found:
         return identifier is not None and result.events.identifier == identifier
     return any(

@@ -1,36 +1,27 @@
 """`BackgroundSparseMed`: the class that dcnum's users know, on top of this package."""
 
-import functools
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sparsemed.background import SparseBackground, presented
-from sparsemed.frames.opening import open_frames
-from sparsemed.frames.parts import array_part
 from sparsemed.frames.sampled import SampledFrames
-from sparsemed.frames.source import FrameSource, PartOpener
-from sparsemed.hdf5.file_access import Policy, check_policy
+from sparsemed.hdf5.file_access import Policy
+from sparsemed.inputs import Input, open_input
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import compute, plan
-from sparsemed.method.ranges import RangedScan, scanning
 from sparsemed.method.result import Background
-from sparsemed.method.time_axis import time_axis
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
 from sparsemed.quality.sample import Sample, sample_numbers
-from sparsemed.rtdc.inputs import measurement_frames, measurement_part, measurement_time
-from sparsemed.rtdc.measurement import Measurement
-from sparsemed.rtdc.output import check_output
+from sparsemed.result import SparseBackground, presented
+from sparsemed.rtdc.output import check_output, write_background
 from sparsemed.rtdc.pipeline_id import CODE, from_ppid, to_ppid
 from sparsemed.warned import keeping_warnings
 
@@ -155,28 +146,27 @@ class BackgroundSparseMed:
         self._parameters = Parameters(**self.kwargs)
         self.num_cpus = check_num_cpus(num_cpus)
         self.output_path = Path(output_path)
-        check_policy(basins)
-        self._basins: Policy = basins
+        self._output = self.output_path.absolute()  # the working folder may change
         self._compress = compress
         self._progress = 0.0
         self._report: Progress = ignore
-        self._measurement: Measurement | None = None
-        self._source = Path(input_data) if isinstance(input_data, (str, PathLike)) else None
+        self._given: Input | None = None
         self.background: SparseBackground | None = None
         self.sample: Sample | None = None
         self._warned: list[str] = []
         try:
             with self._keeping_warnings():
-                self._open(input_data)
-                self._scan = scanning(executor, self._part_opener(), ranges, num_cpus)
-                self._shape = self._frames.shape
-                self.time = self._read_time()
-                check_output(self.output_path, self.image_count, self._source, basins)
-                label = str(self._source) if self._source else None
-                self._plan = plan(self.time, self._parameters, label)
+                given = self._given = open_input(input_data, basins=basins, num_cpus=num_cpus)
+                self.input_data = given.data
+                self._scan = given.scanning(executor, ranges, num_cpus)
+                self._shape = given.frames.shape
+                self.time = given.time
+                check_output(self.output_path, self.image_count, given.source, basins)
+                self._plan = plan(self.time, self._parameters, given.label)
+                given.check(self._plan)
             self.step_times = self._plan.steps
             shape = (len(self.step_times), *self.image_shape)
-            self.bg_images: Any = np.broadcast_to(np.zeros((), self._frames.dtype), shape)
+            self.bg_images: Any = np.broadcast_to(np.zeros((), given.frames.dtype), shape)
         except BaseException:
             self._close()
             raise
@@ -290,12 +280,13 @@ class BackgroundSparseMed:
         background = self._compute()
         # Nothing may hold the output open while it changes: it can be the
         # measurement itself, or one of its basins.
+        given = self._opened()
         self._close()
         try:
-            background._write(self.output_path, compress=self._compress, like_dcnum=True)
+            write_background(self._output, background, compress=self._compress, like_dcnum=True)
         finally:
-            if self._source is not None:
-                self._open(self._source)
+            self._given = given.reopened()
+            self.input_data = self._given.data
         self._progress = 1.0
 
     def process_approach(self, progress: Progress | bool | None = None) -> SparseBackground:
@@ -315,61 +306,38 @@ class BackgroundSparseMed:
             return self._compute()
 
     def _compute(self) -> SparseBackground:
-        if self._source is not None and self._measurement is None:
-            raise ValueError(
-                f"{self._source}: the job is over and its input closed; make a new one"
-            )
-        found = self._pass_over()
-        if self._measurement is not None:
-            self._measurement.access.check_unchanged()
-        background = self.background = presented(found, self._warned, self._source, self._basins)
+        given = self._opened()
+        found = self._pass_over(given)
+        given.check_unchanged()
+        background = presented(found, self._warned, given.identity, given.basins)
+        self.background = background
         self.bg_images = background.series
         return background
+
+    def _opened(self) -> Input:
+        if self._given is None:
+            label = self._plan.label or "frames"
+            raise ValueError(f"{label}: the job is over and its input closed; make a new one")
+        return self._given
 
     def _keeping_warnings(self) -> AbstractContextManager[list[str]]:
         return keeping_warnings(self._warned)
 
-    def _pass_over(self) -> Background:
+    def _pass_over(self, given: Input) -> Background:
         """Compute the background of the frames, and keep some of these."""
-        frames = SampledFrames(self._frames, sample_numbers(*self._frames.shape))
+        frames = SampledFrames(given.frames, sample_numbers(*given.frames.shape))
         found = compute(frames, self._plan, self.num_cpus, self._note_progress, self._scan)
-        if isinstance(self._scan, RangedScan):  # they were read elsewhere
+        if not frames.read.any():  # they were read elsewhere
             frames.read_all()
         self.sample = Sample(frames.numbers[frames.read], frames.images[frames.read])
         return found
-
-    def _part_opener(self) -> PartOpener:
-        if self._measurement is None:
-            return partial(array_part, self.input_data)
-        return measurement_part(self._measurement)
 
     def _note_progress(self, fraction: float) -> None:
         # The last bit is writing.
         self._progress = 0.99 * fraction
         self._report(self._progress)
 
-    def _open(self, input_data: Any) -> None:
-        if self._source is None:
-            self.input_data = input_data
-            return
-        self._measurement = Measurement(self._source, self._basins)
-        image = self._measurement.image
-        self.input_data = image.dataset if image.mapping is None else image
-        self.__dict__.pop("_frames", None)
-
-    @functools.cached_property
-    def _frames(self) -> FrameSource:
-        """The frames; only once they are needed, as it takes seconds to list millions of chunks."""
-        if self._measurement is None:
-            return open_frames(self.input_data, self.num_cpus)
-        return measurement_frames(self._measurement, self.num_cpus)
-
-    def _read_time(self) -> NDArray[Any]:
-        if self._measurement is None:
-            return time_axis(self.image_count)
-        return measurement_time(self._measurement)
-
     def _close(self) -> None:
-        if self._measurement is not None:
-            self._measurement.close()
-            self._measurement = None
+        if self._given is not None:
+            given, self._given = self._given, None
+            given.close()

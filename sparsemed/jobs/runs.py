@@ -62,14 +62,13 @@ class Run(NamedTuple):
 
     def plan(self, parameters: "Parameters", basins: Policy) -> dict[str, Any]:
         """Say what `compute` would do, after the checks that come before its work."""
+        from sparsemed.inputs import open_input
         from sparsemed.method.compute import plan
-        from sparsemed.rtdc.inputs import measurement_frames, measurement_time
-        from sparsemed.rtdc.measurement import Measurement
         from sparsemed.rtdc.output import check_output
 
-        with Measurement(self.source, basins) as measurement:
-            frames, height, width = measurement_frames(measurement, 1).shape
-            axis = measurement_time(measurement)
+        with open_input(self.source, basins=basins, num_cpus=1) as given:
+            frames, height, width = given.frames.shape
+            axis = given.time
         if self.output.parent.is_dir() or not self.folder_is_made:
             check_output(self.output, frames, self.source, basins)
         planned = plan(axis, parameters, str(self.source))

@@ -121,8 +121,13 @@ def _too_large(frames: FrameSource, planned: Plan, error: MemoryError) -> str:
     )
 
 
-def plan(time: NDArray[Any], parameters: Parameters, label: str | None = None) -> Plan:
-    """Choose the windows for a time axis, and warn if that is odd; `label` is the measurement."""
+def plan(
+    time: NDArray[Any],
+    parameters: Parameters,
+    label: str | None = None,
+    offset_rows: int = BAND_ROWS,
+) -> Plan:
+    """Choose the windows for a time axis, and warn if that is odd; see `Plan`."""
     steps = step_times(time, parameters.split_time, label or "time")
     about = f"{label}: " if label else ""
     if (falls := find_falls(time)).count:
@@ -137,7 +142,8 @@ def plan(time: NDArray[Any], parameters: Parameters, label: str | None = None) -
             "makes fewer images"
         )
     length = window_length(parameters.kernel_size, time)
-    return Plan(time, steps, window_starts(time, steps, length), length, parameters, label)
+    starts = window_starts(time, steps, length)
+    return Plan(time, steps, starts, length, parameters, label, offset_rows)
 
 
 def conclude(planned: Plan, found: Scan) -> Background:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, Literal, Self, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sparsemed.frames.arrays import has_labels
 from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.parameters import Parameters
+from sparsemed.storage.identity import Identity
 
 Frames = SupportsIndex | slice | Sequence[int] | Sequence[bool] | NDArray[Any]
 """Which frames are meant: one, a slice, numbers, or a mask."""
@@ -63,12 +64,14 @@ class Background:
         What `sparsemed.BackgroundWarning` said while the background was computed.
     offset_rows : int
         First rows of a frame, from which `offsets` are taken: 20, unless others were chosen.
+    identity : Identity or None
+        Which file the frames are from, as it was when they were read; None for an array.
     source : Path or None
-        The measurement that the frames are from.
+        The measurement that the frames are from; absolute.
     basins : {"any", "same-folder", "off"}
         Which other files it may lead to, when it is read again; see `compute_background`.
     stack : Path or None
-        The TIFF or Zarr stack that the frames are from.
+        The TIFF or Zarr stack that the frames are from; absolute.
     """
 
     images: NDArray[Any]
@@ -84,9 +87,38 @@ class Background:
     unwritten: tuple[tuple[int, int], ...] = ()
     warnings: tuple[str, ...] = ()
     offset_rows: int = BAND_ROWS
-    source: Path | None = None
+    identity: Identity | None = None
     basins: Literal["off", "same-folder", "any"] = "any"
-    stack: Path | None = None
+
+    @classmethod
+    def of_images(
+        cls,
+        images: NDArray[Any],
+        frame_index: NDArray[np.int64],
+        offsets: NDArray[np.float64] | None,
+        time: NDArray[Any],
+        **more: Any,
+    ) -> Self:
+        """Return a background of which no more is known than a file tells; see the attributes."""
+        count = len(images)
+        unknown: dict[str, Any] = {
+            "series": images,
+            "step_times": np.full(count, np.nan),
+            "kept": np.ones(count, bool),
+            "score": np.full(count, np.nan),
+            "threshold": math.nan,
+        }
+        return cls(images, frame_index, offsets, time, **(unknown | more))
+
+    @property
+    def source(self) -> Path | None:
+        """The measurement that the frames are from."""
+        return self.origin if self.identity and self.identity.kind == "measurement" else None
+
+    @property
+    def stack(self) -> Path | None:
+        """The stack that the frames are from."""
+        return self.origin if self.identity and self.identity.kind == "stack" else None
 
     @property
     def is_loaded(self) -> bool:
@@ -96,7 +128,7 @@ class Background:
     @property
     def origin(self) -> Path | None:
         """The file that the frames are from: `source` or `stack`; None for an array."""
-        return self.stack if self.source is None else self.source
+        return self.identity.path if self.identity else None
 
     @property
     def fate(self) -> str:

@@ -87,15 +87,11 @@ def time_axis(
 
 
 def array_time(
-    shape: tuple[int, int, int],
-    time: ArrayLike | None,
-    frame_rate: Any,
-    kernel_size: int,
+    shape: tuple[int, int, int], time: ArrayLike | None, frame_rate: Any
 ) -> NDArray[Any]:
     """Return the time of each frame of an array of a shape, in seconds, the first being 0.
 
     Only measurements leave frames out: with a rate, frame ``i`` is at ``i / frame_rate``.
-    Where the axes seem to be in another order, a warning says so.
 
     Raises
     ------
@@ -105,14 +101,12 @@ def array_time(
 
     Examples
     --------
-    >>> array_time((3, 80, 320), None, frame_rate=2, kernel_size=200)
+    >>> array_time((3, 80, 320), None, frame_rate=2)
     array([0. , 0.5, 1. ])
     """
     count, _, width = shape
     if time is not None and np.shape(time) == (width,) != (count,):
         raise ValueError(f"time: has {width} entries, but {frames_last(shape)}")
-    if time is None and count < kernel_size <= width:
-        warn(frames_last(shape))
     if time is not None or frame_rate is None:
         return time_axis(count, time=time)
     rate = _checked_rate(frame_rate)
@@ -140,6 +134,12 @@ def coarseness(time: NDArray[Any], split_time: float) -> str | None:
         f"coarse for split_time={split_time:g}. If they were rounded to {time.dtype} as seconds "
         "since 1970 or the like, take off the first one before that; or give frame_rate= instead"
     )
+
+
+def warn_of_axes(shape: tuple[int, int, int], kernel_size: int) -> None:
+    """Warn if the axes of an array, for which no times are known, seem to be in another order."""
+    if shape[0] < kernel_size <= shape[2]:
+        warn(frames_last(shape))
 
 
 def require_axis(shape: tuple[int, ...], dtype: np.dtype[Any], count: int, label: str) -> None:

@@ -1,18 +1,12 @@
 """A few frames, evenly spaced, and what is left of them without their background."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames.labelled import as_frames
-from sparsemed.frames.stacks import open_stack, require_readable, stack_kind
+from sparsemed.inputs import open_again, open_input
 from sparsemed.method.result import Background
-from sparsemed.rtdc.measurement import Measurement
 from sparsemed.warned import warn
 
 
@@ -68,33 +62,20 @@ def take_sample(background: Background, frames: Any = None, count: int = SAMPLE)
     Raises
     ------
     ValueError
-        If the frames do not fit the background.
+        If the frames do not fit the background, or the file that they were read from was replaced
+        since.
     """
-    if isinstance(frames, (str, PathLike)):
-        with _frames_of(Path(frames), background) as frames:
-            return _pick(background, frames, count)
     if frames is not None:
-        return _pick(background, as_frames(frames), count)
-    if background.origin is None:
+        with open_input(frames, basins=background.basins, num_cpus=1) as given:
+            return _pick(background, given.data, count)
+    if background.identity is None:
         return None
     try:
-        with _frames_of(background.origin, background) as frames:
-            return _pick(background, frames, count)
+        with open_again(background.identity, background.basins, num_cpus=1) as given:
+            return _pick(background, given.data, count)
     except (OSError, ImportError) as error:
         warn(f"What needs frames is left out: {error}")
         return None
-
-
-@contextmanager
-def _frames_of(path: Path, background: Background) -> Iterator[Any]:
-    """Open the frames of a measurement or of a stack."""
-    if stack_kind(path) is not None:
-        with open_stack(path, 1) as stack:
-            yield stack
-    else:
-        require_readable(path)
-        with Measurement(path, background.basins) as measurement:
-            yield measurement.image
 
 
 def _pick(background: Background, frames: Any, count: int) -> Sample:

@@ -8,6 +8,7 @@ import numpy as np
 from sparsemed.method.result import Background
 from sparsemed.quality.sample import Sample
 from sparsemed.report.markup import shown
+from sparsemed.rtdc.identity import require_same
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.pipeline_id import to_ppid
 from sparsemed.rtdc.stored_backgrounds import stored_ppid
@@ -27,10 +28,11 @@ class Facts:
 
 def read_facts(background: Background, sample: Sample | None) -> Facts:
     """Read what the page says about a measurement, if it is still there."""
-    if background.source is None:
+    if background.identity is None or background.source is None:
         return Facts([("File", background.stack)] if background.stack else [])
     try:
         with Measurement(background.source, background.basins) as measurement:
+            require_same(measurement, background.identity)
             rows: list[tuple[str, object]] = [
                 ("File", background.source),
                 ("Size of the file", f"{background.source.stat().st_size / 1e6:.1f} MB"),

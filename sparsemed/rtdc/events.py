@@ -152,7 +152,8 @@ class Events:
     @property
     def folder(self) -> Path:
         """Where the file is, and paths in it begin; bytes that are elsewhere have no folder."""
-        return Path() if self.h5.driver == "fileobj" else Path(self.name).parent
+        is_elsewhere = self.h5.driver == "fileobj"
+        return Path(self.access.here if is_elsewhere else self.access.folder_of(self.h5))
 
     @property
     def identifier(self) -> str | None:

@@ -74,7 +74,7 @@ OPENERS: dict[str, Follow] = {
 def _places(events: Events, basin: Basin) -> Iterator[Path]:
     """Yield the files that a basin may mean; those that are not there as they are recorded."""
     access = events.access
-    for place in places_of(basin.paths, events.folder):
+    for place in places_of(basin.paths, events.folder, access.here):
         spelled = None
         if access.refusal(place) == MISSING and access.policy == "any":
             spelled = as_spelled(place)

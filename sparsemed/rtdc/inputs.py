@@ -3,21 +3,22 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.opening import open_frames
-from sparsemed.frames.parts import PartFrames
+from sparsemed.frames.parts import OTHER_FILE, PartFrames
 from sparsemed.frames.picked import PickedFrames
-from sparsemed.frames.source import FrameOpener, FrameSource, PartOpener
+from sparsemed.frames.source import FrameOpener, FrameSource
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.time_axis import require_axis, time_axis
 from sparsemed.rtdc.events import Feature
+from sparsemed.rtdc.identity import is_same
 from sparsemed.rtdc.measurement import Measurement
+from sparsemed.storage.identity import Identity
 from sparsemed.warned import keeping_warnings, warn
 
 
@@ -37,29 +38,21 @@ def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
         return frames if count == len(image) else PickedFrames(frames, np.arange(count))
 
 
-def measurement_part(measurement: Measurement) -> PartOpener:
-    """Return what tells others to open some frames of a measurement, by its path."""
-    path, policy = measurement.path.absolute(), measurement.access.policy
-    identifier = measurement.events.identifier
-
-    def open_part(begin: int, end: int) -> FrameOpener:
-        return partial(_open_part, path, policy, identifier, begin, end)
-
-    return open_part
+def measurement_part(identity: Identity, basins: Policy, begin: int, end: int) -> FrameOpener:
+    """Return what opens some frames of a measurement elsewhere, by its absolute path."""
+    return partial(_open_part, identity, basins, begin, end)
 
 
 @contextmanager
 def _open_part(
-    path: Path, policy: Policy, identifier: str | None, begin: int, end: int, num_cpus: int | None
+    identity: Identity, basins: Policy, begin: int, end: int, num_cpus: int | None
 ) -> Iterator[FrameSource]:
+    path = identity.path
     # Who asked has warned of what is odd about the file.
-    with keeping_warnings(tell=_say_nothing), Measurement(path, policy) as measurement:
+    with keeping_warnings(tell=_say_nothing), Measurement(path, basins) as measurement:
         frames = measurement_frames(measurement, check_num_cpus(num_cpus))
-        if measurement.events.identifier != identifier or frames.shape[0] < end:
-            raise ValueError(
-                f"{path}: is another file where the work is done than where it was asked for; "
-                "all workers must see the same files under the same paths"
-            )
+        if frames.shape[0] < end or not is_same(measurement, identity):
+            raise ValueError(OTHER_FILE.format(path))
         yield PartFrames(frames, begin, end)
         measurement.access.check_unchanged()
 

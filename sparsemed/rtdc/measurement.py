@@ -39,7 +39,9 @@ class Measurement:
     Attributes
     ----------
     path : Path
-        The file.
+        The file, as it was given.
+    place : Path
+        The same, absolute: the working folder may change.
     access : FileAccess
         Which other files it may lead to.
     events : Events
@@ -57,6 +59,7 @@ class Measurement:
     def __init__(self, path: str | PathLike[str] | StoredBytes, basins: Policy = "any") -> None:
         self.access = FileAccess(path, basins)
         self.path = Path(self.access.name)
+        self.place = Path(self.access.here, self.path)
         try:
             h5 = self.access.open_own()
         except OSError as error:

@@ -24,7 +24,7 @@ from sparsemed.rtdc.references import WRITER, reference_record
 from sparsemed.warned import warn
 
 
-def refer_to(h5: h5py.File, source: Path, path: Path, *, one_path: bool = False) -> None:
+def refer_to(h5: h5py.File, source: Path, path: Path, *, one_path: Path | None = None) -> None:
     """Give a new file the metadata of its measurement, its basins, and itself as a basin.
 
     `one_path` is explained at `sparsemed.rtdc.references.reference_record`.

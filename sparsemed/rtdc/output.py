@@ -5,7 +5,7 @@ a mapping from frames to images. A new file also gets the metadata of the
 measurement and refers to it for all other features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from os import PathLike
@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
-from numpy.typing import NDArray
 
 from sparsemed.hdf5.commit import changed_file, new_file, rewritten_file
 from sparsemed.hdf5.datasets import storage_options, store
@@ -22,7 +20,7 @@ from sparsemed.hdf5.entries import Attributes, entry, has_entry, subgroup
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.hdf5.opening import open_restored
 from sparsemed.method.offsets import BAND_ROWS
-from sparsemed.parameters import Parameters
+from sparsemed.method.result import Background
 from sparsemed.rtdc.basins import (
     MAPPINGS,
     Basin,
@@ -32,7 +30,8 @@ from sparsemed.rtdc.basins import (
     read_basins,
     store_record,
 )
-from sparsemed.rtdc.measurement import naming_damage
+from sparsemed.rtdc.identity import DIGEST_ATTRIBUTE, require_same
+from sparsemed.rtdc.measurement import Measurement, naming_damage
 from sparsemed.rtdc.metadata import refer_to
 from sparsemed.rtdc.names import require_hdf5_name
 from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
@@ -118,15 +117,9 @@ def check_output(
 
 def write_background(
     path: str | PathLike[str],
+    background: Background,
     *,
-    images: NDArray[Any],
-    frame_index: NDArray[np.int64],
-    offsets: NDArray[np.float64] | None,
-    parameters: Parameters,
-    offset_rows: int = BAND_ROWS,
-    source: Path | None = None,
     compress: bool = True,
-    basins: Policy = "any",
     like_dcnum: bool = False,
 ) -> None:
     """Write a background to a new file, into an existing one, or into the measurement.
@@ -137,43 +130,36 @@ def write_background(
     ----------
     path : str or path
         The file. It changes wholly or not at all.
-    images : ndarray, shape (M, H, W)
-        Background images.
-    frame_index : ndarray of int64, shape (N,)
-        For each frame, its background image.
-    offsets : ndarray of float64, shape (N,), or None
-        Brightness offset of each frame.
-    parameters : Parameters
-        What the background was computed with.
-    offset_rows : int
-        Rows from which the offsets are taken. As no PPID tells that, offsets of other rows than
-        usual get none, and say how many they are of.
-    source : Path, optional
-        The measurement; a new file refers to it, and in an existing one the reference is renewed.
+    background : Background
+        A new file refers to its measurement, and in an existing one the reference is renewed. As
+        no PPID tells from how many rows offsets are, those of other rows than usual get none, and
+        say how many they are of.
     compress : bool
         Whether to compress the data (Zstandard, level 5).
-    basins : str
-        See `check_output`.
     like_dcnum : bool
-        Whether to leave references as dcnum's class does: a new file has one path, and those of
-        an existing one stay.
+        Whether to write what dcnum's class does: a new file refers to the measurement by one path,
+        references of an existing one stay, and no digest is kept.
 
     Raises
     ------
     OSError, ValueError
-        See `check_output`.
+        See `check_output`; or if the measurement was replaced since its frames were read.
     """
-    path = Path(path)
-    check_output(path, len(frame_index), source, basins)
-    ppid, filters = to_ppid(asdict(parameters)), storage_options(compress)
+    path = Path(path).absolute()  # the working folder may change meanwhile
+    source, basins = background.source, background.basins
+    if background.identity is not None and source is not None:
+        with Measurement(source, basins) as measurement:
+            require_same(measurement, background.identity)
+    check_output(path, len(background), source, basins)
     into_measurement = source is not None and is_same_file(path, source)
     is_new = not path.exists()
     if is_new or (not into_measurement and can_be_rewritten(path, source)):
         with new_file(path) if is_new else rewritten_file(path) as h5:
             h5.create_group("events")
-            if source is not None:
-                refer_to(h5, source, path, one_path=like_dcnum)
-            _store_background(h5, images, frame_index, offsets, offset_rows, ppid, filters)
+            if background.identity is not None and source is not None:
+                given = background.identity.given if like_dcnum else None
+                refer_to(h5, source, path, one_path=given)
+            _store_background(h5, background, compress, like_dcnum)
         return
     with changed_file(path) as h5:
         h5.require_group("events")
@@ -181,25 +167,24 @@ def write_background(
         if source is not None and not into_measurement and not like_dcnum:
             stale = _renew_reference(h5, source, path, basins)
         replaced = _set_aside(h5, [*_earlier_background(h5), *stale])
-        _store_background(h5, images, frame_index, offsets, offset_rows, ppid, filters)
+        _store_background(h5, background, compress, like_dcnum)
         if replaced is not None:
             del h5[replaced]
 
 
 def _store_background(
-    h5: h5py.File,
-    images: NDArray[Any],
-    frame_index: NDArray[np.int64],
-    offsets: NDArray[np.float64] | None,
-    offset_rows: int,
-    ppid: str,
-    filters: Mapping[str, Any],
+    h5: h5py.File, background: Background, compress: bool, like_dcnum: bool
 ) -> None:
+    ppid, filters = to_ppid(asdict(background.parameters)), storage_options(compress)
+    frame_index, offsets, rows = background.frame_index, background.offsets, background.offset_rows
     notes: dict[str, Any] = {
         "dcnum ppid background": ppid,
         "dcnum ppid generation": GENERATION,
     }
-    store(h5, "basin_events/image_bg", images, filters).attrs.update(notes)
+    images = store(h5, "basin_events/image_bg", background.images, filters)
+    images.attrs.update(notes)
+    if background.identity is not None and background.identity.digest and not like_dcnum:
+        images.attrs[DIGEST_ATTRIBUTE] = background.identity.digest
     mapping = free_mapping(h5, frame_index)
     if mapping not in h5["events"]:
         store(h5, f"events/{mapping}", frame_index, filters)
@@ -207,9 +192,9 @@ def _store_background(
     record = internal_record("background images", description, ["image_bg"], mapping)
     store_record(h5, record, filters)
     if offsets is not None:
-        if offset_rows != BAND_ROWS:
+        if rows != BAND_ROWS:
             del notes["dcnum ppid background"]
-            notes[ROWS_ATTRIBUTE] = offset_rows
+            notes[ROWS_ATTRIBUTE] = rows
         store(h5, "events/bg_off", offsets, filters).attrs.update(notes)
 
 
@@ -217,7 +202,7 @@ def _renew_reference(h5: h5py.File, source: Path, path: Path, policy: Policy) ->
     """Write a new reference to the measurement, if there is one, and return the earlier ones."""
     with open_restored(source) as measurement, naming_damage(source):
         identifier = measurement_identifier(Attributes(measurement))
-        record = reference_record(measurement, source, path, one_path=False)
+        record = reference_record(measurement, source, path)
         earlier = [
             basin
             for basin in references(read_basins(h5), read_basins(measurement))

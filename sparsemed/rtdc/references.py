@@ -27,7 +27,7 @@ _CREATED = re.compile(r"Created by (sparsemed|dcnum) ")
 
 
 def reference_record(
-    measurement: h5py.File, source: Path, output: Path, *, one_path: bool
+    measurement: h5py.File, source: Path, output: Path, *, one_path: Path | None = None
 ) -> dict[str, Any]:
     """Return the record by which a result refers to its measurement.
 
@@ -37,10 +37,10 @@ def reference_record(
         The measurement, open for reading.
     source, output : Path
         Names of the measurement and of the result.
-    one_path : bool
-        Whether to record the path as it was given, as dcnum's class does, as long as it leads
-        from the folder of the output to the measurement. Otherwise, these are an absolute path and
-        one that begins at that folder: so the measurement is found wherever the two are moved
+    one_path : Path, optional
+        The path as it was given. It alone is recorded, as dcnum's class does, as long as it leads
+        from the folder of the output to the measurement. By default, these are an absolute path
+        and one that begins at that folder: so the measurement is found wherever the two are moved
         together.
     """
     features: list[str] = []
@@ -50,7 +50,7 @@ def reference_record(
     return file_record(
         name=source.name,
         description=f"Created by {WRITER}",
-        paths=[_one_path(source, output)] if one_path else _two_paths(source, output),
+        paths=[_one_path(one_path, source, output)] if one_path else _two_paths(source, output),
         features=sorted(name for name in features if not name.startswith("basinmap")),
         identifier=measurement_identifier(Attributes(measurement)),
     )
@@ -65,13 +65,9 @@ def _two_paths(source: Path, output: Path) -> list[str]:
     return paths
 
 
-def _one_path(source: Path, output: Path) -> str:
-    if source.is_absolute():
-        return str(source)
-    seen_from_output = output.parent / source
-    if seen_from_output.exists() and seen_from_output.samefile(source):
-        return str(source)
-    return str(source.resolve())
+def _one_path(given: Path, source: Path, output: Path) -> str:
+    seen_from_output = output.parent / given  # an absolute path is the same from everywhere
+    return str(given) if is_same_file(seen_from_output, source) else str(source.resolve())
 
 
 def references(basins: Sequence[Basin], of_measurement: Sequence[Basin]) -> list[Basin]:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 
-def places_of(paths: list[Any], folder: Path) -> Iterator[Path]:
+def places_of(paths: list[Any], folder: Path, here: str | None = None) -> Iterator[Path]:
     """Yield where a file may be, the likeliest first.
 
     Parameters
@@ -23,6 +23,8 @@ def places_of(paths: list[Any], folder: Path) -> Iterator[Path]:
         Paths of the file as they were recorded; what is no text is passed over.
     folder : Path
         Folder of the file that refers to it.
+    here : str, optional
+        The working folder, if that may have changed since.
 
     Examples
     --------
@@ -33,7 +35,7 @@ def places_of(paths: list[Any], folder: Path) -> Iterator[Path]:
     """
     texts = _texts(paths)
     bare = [folder / name for name in recorded_names(paths)]
-    from_here = [Path(text).absolute() for text in texts]
+    from_here = [Path(here or os.getcwd(), text) for text in texts]
     yield from dict.fromkeys([*recorded_places(paths, folder), *bare, *from_here])
 
 

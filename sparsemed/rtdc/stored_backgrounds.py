@@ -1,6 +1,5 @@
 """Backgrounds that a measurement holds already."""
 
-import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,10 +20,12 @@ from sparsemed.method.result import Background
 from sparsemed.method.time_axis import require_axis, time_axis
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.events import Feature
+from sparsemed.rtdc.identity import identify, stored_digest
 from sparsemed.rtdc.inputs import measurement_time
 from sparsemed.rtdc.measurement import Measurement, unless_wrong
 from sparsemed.rtdc.output import ROWS_ATTRIBUTE
 from sparsemed.rtdc.pipeline_id import from_ppid
+from sparsemed.storage.identity import Identity
 from sparsemed.warned import warn
 
 
@@ -101,22 +102,30 @@ def read_background(measurement: Measurement, time: ArrayLike | None, num_cpus: 
         if parameters.offset_correction:
             offsets, offset_rows = _read_offsets(measurement, feature, len(frame_index))
     has_frames, axis = _frames_and_time(measurement, time, len(frame_index))
-    count = len(images)
-    steps = find_steps(axis, frame_index, count, float(parameters.split_time))
-    return Background(
-        images=images,
-        frame_index=frame_index,
-        offsets=offsets,
-        time=axis,
-        series=images,
-        step_times=np.full(count, np.nan) if steps is None else steps,
-        kept=np.ones(count, bool),
-        score=np.full(count, np.nan),
-        threshold=math.nan,
+    steps = find_steps(axis, frame_index, len(images), float(parameters.split_time))
+    return Background.of_images(
+        images,
+        frame_index,
+        offsets,
+        axis,
+        **({} if steps is None else {"step_times": steps}),
         parameters=parameters,
         offset_rows=offset_rows,
-        source=path if has_frames else None,
+        identity=_identity(measurement, feature, len(frame_index)) if has_frames else None,
     )
+
+
+def _identity(measurement: Measurement, images: Feature, count: int) -> Identity | None:
+    """Return which measurement the frames are from; None if they are not those of the images."""
+    identity = identify(measurement, count)
+    recorded = stored_digest(images)
+    if recorded in (None, identity.digest):
+        return identity
+    warn(
+        f"{measurement.path}: its frames or times are not those that its background was computed "
+        "from, so what needs frames is left out; compute it again"
+    )
+    return None
 
 
 def _parameters(measurement: Measurement) -> Parameters:

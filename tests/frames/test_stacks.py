@@ -7,7 +7,7 @@ import pytest
 import tifffile
 import zarr
 
-from sparsemed import BackgroundSparseMed, compute_background
+from sparsemed import BackgroundSparseMed, compute_background, load
 from sparsemed.frames.shapes import what_fits
 from sparsemed.frames.stacks import open_stack, stack_kind
 from sparsemed.frames.stacks.tiff import TiffPages
@@ -221,7 +221,19 @@ def test_what_takes_measurements_alone_says_so(tmp_path):
     tifffile.imwrite(tmp_path / "stack.tif", IMAGES)
     message = r"stack\.tif: is a TIFF stack, no measurement; in Python, sparsemed.compute_backgr"
     with pytest.raises(ValueError, match=message):
-        BackgroundSparseMed(tmp_path / "stack.tif", tmp_path / "out.rtdc")
+        load(tmp_path / "stack.tif")
+
+
+def test_the_class_takes_what_the_function_takes(tmp_path):
+    tifffile.imwrite(tmp_path / "stack.tif", IMAGES, compression="zlib")
+    with BackgroundSparseMed(tmp_path / "stack.tif", tmp_path / "out.rtdc") as job:
+        job.process()
+        np.testing.assert_array_equal(job.input_data[:], IMAGES)
+    expected = compute_background(tmp_path / "stack.tif")
+    assert job.background.stack == expected.stack == tmp_path / "stack.tif"
+    np.testing.assert_array_equal(job.background.images, expected.images)
+    found = load(tmp_path / "out.rtdc", expected.time)
+    np.testing.assert_array_equal(found.images, expected.images)
 
 
 # Axes of arrays

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jobs.measurements import measure
 
-from sparsemed import BackgroundSparseMed
+from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.jobs.done import Stored, find_done
 from sparsemed.jobs.runs import Run
 from sparsemed.parameters import Parameters
@@ -147,9 +147,39 @@ def test_without_an_identifier_the_way_to_the_measurement_counts(tmp_path):
     other = measure(tmp_path / "other.rtdc", identifier=None)
     os.utime(other, ns=(0, 0))
     run = Run(path, tmp_path / "out.rtdc")
-    compute(*run[:2])
+    compute_background(path, kernel_size=7).save(run.output)
     assert done(run) is not None
     assert done(Run(other, run.output)) is None
+
+
+def test_without_identifier_and_digest_nothing_is_known(tmp_path):
+    """As of results of dcnum: the measurement may be another by now, of the same name."""
+    path = measure(tmp_path / "in.rtdc", identifier=None)
+    run = Run(path, tmp_path / "out.rtdc")
+    compute(*run[:2])
+    assert done(run) is None
+
+
+def with_other_frames(h5):
+    h5["events/image"][-1:] += 1
+
+
+def with_other_times(h5):
+    h5["events/time"][5] += 0.001
+
+
+@pytest.mark.parametrize("act", [with_other_frames, with_other_times])
+@pytest.mark.parametrize("identifier", [None, "M-0"])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_measurement_that_took_the_place_of_another_is_computed(
+    tmp_path, act, identifier, in_place
+):
+    path = measure(tmp_path / "in.rtdc", identifier=identifier)
+    run = Run(path, path if in_place else tmp_path / "out.rtdc", in_place)
+    compute_background(path, kernel_size=7).save(run.output)
+    assert done(run) is not None
+    change(path, act)
+    assert done(run) is None
 
 
 def test_a_file_of_ones_own_that_leads_nowhere_is_known_by_its_identifier(tmp_path):

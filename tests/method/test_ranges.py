@@ -7,6 +7,7 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import h5py
@@ -19,6 +20,7 @@ from rings import examples
 from sparsemed import compute_background
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.frames.parts import PartFrames
+from sparsemed.inputs import open_input
 from sparsemed.method import ranges as ranges_module
 from sparsemed.method import series
 from sparsemed.method.compute import compute, plan
@@ -186,7 +188,7 @@ def expected():
 
 
 def same_but_source(found, expected):
-    same(found, type(found)(**vars(expected) | {"source": found.source}))
+    same(found, type(found)(**vars(expected) | {"identity": found.identity}))
 
 
 def arrays(path):
@@ -232,7 +234,7 @@ def test_stacks_are_opened_by_their_paths(tmp_path, expected):
         for path in (tmp_path / "in.tif", tmp_path / "in.zarr"):
             found = compute_background(path, TIME, executor=pool, ranges=3, **OPTIONS)
             assert found.stack == path
-            same(found, type(found)(**vars(expected) | {"stack": path}))
+            same_but_source(found, expected)
 
 
 @pytest.mark.slow
@@ -265,11 +267,11 @@ def test_workers_of_a_cluster(path, expected, cluster):
 
 
 @contextmanager
-def killing_its_process(path, flag, begin, end, num_cpus):
+def killing_its_process(identity, flag, begin, end, num_cpus):
     """Open frames as `measurement_part` does, and be killed once while some are read."""
     from sparsemed.rtdc.inputs import _open_part
 
-    with _open_part(path, "any", "one", begin, end, num_cpus) as frames:
+    with _open_part(identity, "any", begin, end, num_cpus) as frames:
         if begin > 1000:
             try:
                 os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
@@ -287,8 +289,10 @@ def test_a_worker_is_killed_in_the_middle(path, expected, cluster, tmp_path):
     flag = str(tmp_path / "killed")
 
     def open_part(begin, end):
-        return partial(killing_its_process, path, flag, begin, end)
+        return partial(killing_its_process, identity, flag, begin, end)
 
+    with open_input(path) as opened:
+        identity = opened.identity
     planned = plan(TIME, Parameters(**OPTIONS))
     found = compute(
         ArrayFrames(ARRAY), planned, 1, scanning=RangedScan(cluster, open_part, 6, None)
@@ -328,7 +332,8 @@ def test_workers_that_see_another_file(path, tmp_path, monkeypatch):
     scan_part = ranges_module._scan_part
 
     def elsewhere(task, num_cpus):
-        open_frames = partial(task.open_frames.func, other, *task.open_frames.args[1:])
+        identity, *more = task.open_frames.args
+        open_frames = partial(task.open_frames.func, replace(identity, path=other), *more)
         return scan_part(task._replace(open_frames=open_frames), num_cpus)
 
     monkeypatch.setattr(ranges_module, "_scan_part", elsewhere)

@@ -15,6 +15,7 @@ from rings import few_of
 import sparsemed
 from sparsemed import compute_background, plotting
 from sparsemed.quality import assess, take_sample, wall_noise
+from sparsemed.storage.identity import Identity
 
 
 def frames(count=120, height=44, width=120, dtype=np.uint8):
@@ -170,7 +171,8 @@ assert "matplotlib.pyplot" not in sys.modules
 def test_a_file_name_is_no_formula(usetex):
     images = frames(30)
     background = compute_background(images, time=np.arange(30) / 100, kernel_size=10)
-    odd = dataclasses.replace(background, source=Path("$\\frac{$ \\input{x} \x1b\u202e.rtdc"))
+    name = Path("$\\frac{$ \\input{x} \x1b\u202e.rtdc")
+    odd = dataclasses.replace(background, identity=Identity(name, name, "measurement", 300))
     with matplotlib.rc_context({"text.usetex": usetex}):
         figure = plotting.plot(odd, take_sample(odd, images))
     shown = r"$\frac{$ \input{x} \x1b\u202e.rtdc"

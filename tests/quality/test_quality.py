@@ -1,6 +1,7 @@
 import dataclasses
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -24,6 +25,7 @@ from sparsemed.quality.finding import percent
 from sparsemed.quality.light import grey_range
 from sparsemed.quality.sample import sample_numbers, spread
 from sparsemed.quality.view import View, fit
+from sparsemed.storage.identity import Identity
 
 
 @pytest.fixture(scope="module")
@@ -380,7 +382,9 @@ def test_no_sample_without_frames(demo, tmp_path, warned):
     images = channel()
     background = background_of(images)
     assert take_sample(background) is None
-    gone = dataclasses.replace(background, source=tmp_path / "gone.rtdc")
+    gone = dataclasses.replace(
+        background, identity=Identity(tmp_path / "gone.rtdc", Path("gone.rtdc"), "measurement", 300)
+    )
     assert take_sample(gone) is None
     assert "gone.rtdc" in warned()[-1]
     assert {"noise", "channel"}.isdisjoint(judged(gone))

@@ -11,6 +11,12 @@ import numpy as np
 
 from sparsemed import compute_background
 from sparsemed.report.pictures import grey_png
+from sparsemed.storage.identity import Identity
+
+
+def of_file(background, name):
+    identity = Identity(Path(name), Path(name), "measurement", len(background))
+    return dataclasses.replace(background, identity=identity)
 
 
 def test_png_holds_the_image():
@@ -61,11 +67,11 @@ def test_the_table_says_what_the_background_is_made_of():
 def test_the_table_of_one_constant_image_escapes_names():
     images = np.full((3, 40, 60), 7, dtype=np.uint16)
     background = compute_background(images, offset_correction=False)
-    odd = dataclasses.replace(background, source=Path("a<b>&c.rtdc"))
+    odd = of_file(background, "a<b>&c.rtdc")
     html = odd._repr_html_()
     assert "a&lt;b&gt;&amp;c.rtdc" in html
     assert html.count("<img") == 1
-    odd = dataclasses.replace(background, source=Path("\u202e<script>\x1b\u2028.rtdc"))
+    odd = of_file(background, "\u202e<script>\x1b\u2028.rtdc")
     assert r"\u202e&lt;script&gt;\x1b\u2028.rtdc" in odd._repr_html_()
 
 

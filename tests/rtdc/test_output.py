@@ -9,8 +9,9 @@ from dcnum.read import HDF5Data
 from dcnum.write import HDF5Writer
 from hdf5.files import files_open
 
-from sparsemed.parameters import Parameters
+from sparsemed.method.result import Background
 from sparsemed.rtdc.basins import read_basins, store_record
+from sparsemed.rtdc.identity import identify
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import check_output, write_background
 
@@ -19,10 +20,16 @@ INDEX = np.array([0, 0, 1])
 OFFSETS = np.array([0.5, 0.25, -1])
 
 
-def write(path, images=IMAGES, index=INDEX, offsets=OFFSETS, **options):
-    write_background(
-        path, images=images, frame_index=index, offsets=offsets, parameters=Parameters(), **options
+def write(path, images=IMAGES, index=INDEX, offsets=OFFSETS, source=None, rows=20, **options):
+    identity = None
+    if source is not None:
+        with Measurement(source) as measurement:
+            identity = identify(measurement, len(index))
+    times = np.arange(len(index))
+    background = Background.of_images(
+        images, index, offsets, times, identity=identity, offset_rows=rows
     )
+    write_background(path, background, **options)
 
 
 @pytest.fixture
@@ -51,7 +58,7 @@ def test_no_offsets_remain_from_an_earlier_run(raw):
 
 def test_offsets_of_other_rows_are_not_passed_for_those_of_a_ppid(tmp_path):
     for rows in (20, 7):
-        write(tmp_path / f"{rows}.rtdc", offset_rows=rows)
+        write(tmp_path / f"{rows}.rtdc", rows=rows)
     with h5py.File(tmp_path / "20.rtdc") as usual, h5py.File(tmp_path / "7.rtdc") as other:
         assert set(usual["events/bg_off"].attrs) == {
             "dcnum ppid background",
@@ -63,7 +70,7 @@ def test_offsets_of_other_rows_are_not_passed_for_those_of_a_ppid(tmp_path):
         }
         images = "basin_events/image_bg"
         assert dict(other[images].attrs) == dict(usual[images].attrs)
-    write(tmp_path / "none.rtdc", offsets=None, offset_rows=7)
+    write(tmp_path / "none.rtdc", offsets=None, rows=7)
 
 
 @pytest.mark.parametrize("compress", [True, False])

@@ -20,6 +20,7 @@ from sparsemed.frames.stacks.pictures import (
 from sparsemed.frames.stacks.tiff import is_tiff, open_tiff
 from sparsemed.frames.stacks.video import is_video, open_video
 from sparsemed.frames.stacks.zarr_store import files_of_zarr, is_zarr, open_zarr
+from sparsemed.storage.identity import States
 from sparsemed.storage.stored import file_state
 
 
@@ -70,7 +71,7 @@ def stack_kind(path: str | os.PathLike[str]) -> str | None:
     return None if kind is None else kind.name
 
 
-def states_of_stack(path: Path) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def states_of_stack(path: Path) -> States:
     """Return the files by which it is told whether a stack was replaced, and their states."""
     kind = kind_of(path)
     files = [path] if kind is None else kind.files(path)

@@ -1,0 +1,82 @@
+"""Frames in an array: NumPy's, Dask's, Zarr's, an HDF5 dataset, or anything like these."""
+
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsemed.frames.arrays import holds_floats
+from sparsemed.frames.labelled import as_frames, own_times
+from sparsemed.frames.opening import open_frames
+from sparsemed.frames.parts import array_part
+from sparsemed.frames.source import FrameOpener, FrameSource
+from sparsemed.inputs.given import Input, Options
+from sparsemed.method.compute import Plan
+from sparsemed.method.narrowing import narrowing
+from sparsemed.method.ranges import Scanning
+from sparsemed.method.time_axis import array_time, warn_of_axes
+from sparsemed.storage.identity import Identity
+
+
+class ArrayInput(Input):
+    """An array of frames.
+
+    Parameters
+    ----------
+    given : array-like, shape (N, H, W)
+    options : Options
+    """
+
+    def __init__(self, given: Any, options: Options) -> None:
+        super().__init__(options)
+        self._data = as_frames(given, options.choice, self.label or "frames")
+
+    @property
+    def data(self) -> Any:
+        """The array, its axes in our order."""
+        return self._data
+
+    @cached_property
+    def frames(self) -> FrameSource:
+        """The frames."""
+        return open_frames(self.data, self.num_cpus, self.label or "frames", np.uint16)
+
+    @cached_property
+    def time(self) -> NDArray[Any]:
+        """Time of each frame, of shape (N,), in seconds; the first is 0."""
+        return array_time(self.frames.shape, *self._known)
+
+    @cached_property
+    def _known(self) -> tuple[ArrayLike | None, float | None]:
+        """Times and frame rate, as they were given, or else as the array has them."""
+        if self.options.time is None and self.options.frame_rate is None:
+            return own_times(self.data)
+        return self.options.time, self.options.frame_rate
+
+    def open_part(self, begin: int, end: int) -> FrameOpener:
+        """Return what opens some of the frames elsewhere."""
+        return array_part(self.data, begin, end)
+
+    def scanning(self, executor: Any, ranges: int | None, num_cpus: int | None) -> Scanning:
+        """Return what passes over the frames, and keeps those of floats in 8 bits if they fit."""
+        passing = super().scanning(executor, ranges, num_cpus)
+        return narrowing(passing) if holds_floats(self.data) else passing
+
+    def check(self, planned: Plan) -> None:
+        """Warn if axes seem to be in another order."""
+        if self._known[0] is None:
+            warn_of_axes(self.frames.shape, int(planned.parameters.kernel_size))
+
+    def check_unchanged(self) -> None:
+        """Do nothing: an array is watched, if at all, by who reads it."""
+
+    def require_same(self, identity: Identity) -> None:
+        """Do nothing: nobody can tell arrays apart."""
+
+    def reopened(self) -> Self:
+        """Return the same: an array is not closed."""
+        return self
+
+    def close(self) -> None:
+        """Do nothing: the array is the caller's."""

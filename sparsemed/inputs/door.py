@@ -1,0 +1,69 @@
+"""Opens whatever frames come as: the first kind of input that takes it."""
+
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from sparsemed.frames.choice import ANY, Choice
+from sparsemed.hdf5.file_access import Policy, check_policy
+from sparsemed.inputs.array import ArrayInput
+from sparsemed.inputs.given import Input, Options
+from sparsemed.inputs.measurement import MeasurementInput
+from sparsemed.inputs.stack import StackInput
+from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.storage.identity import Identity
+
+NAMED = (StackInput, MeasurementInput)
+"""Kinds of input that names stand for; the first counts that takes it. All else is an array."""
+
+
+def open_input(
+    frames: Any,
+    *,
+    time: ArrayLike | None = None,
+    frame_rate: float | None = None,
+    basins: Policy = "any",
+    num_cpus: int | None = None,
+    choice: Choice = ANY,
+) -> Input:
+    """Open frames, whatever they come as. It is closed by ``with``, or by its `close`.
+
+    Parameters
+    ----------
+    frames : array-like of shape (N, H, W), or str or path
+        An array, or the name of a stack or measurement.
+    time, frame_rate, basins, num_cpus
+        See `sparsemed.compute_background`.
+    choice : Choice
+        Which of several stacks or channels is meant.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError, ImportError
+        As `sparsemed.compute_background`.
+    """
+    check_policy(basins)
+    options = Options(time, frame_rate, basins, check_num_cpus(num_cpus), choice)
+    for kind in NAMED:
+        if kind.takes(frames):
+            return kind(frames, options)
+    return ArrayInput(frames, options)
+
+
+def open_again(identity: Identity, basins: Policy, num_cpus: int | None = None) -> Input:
+    """Open the file that frames were read from, after a check that it is still the same.
+
+    Raises
+    ------
+    ValueError
+        If it was replaced or changed meanwhile; and what `open_input` raises.
+    """
+    opened = open_input(
+        identity.path, basins=basins, num_cpus=num_cpus, choice=identity.choice or ANY
+    )
+    try:
+        opened.require_same(identity)
+    except BaseException:
+        opened.close()
+        raise
+    return opened

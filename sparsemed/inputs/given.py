@@ -1,0 +1,130 @@
+"""What frames, time and identity are asked of, whatever was given."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from numpy.typing import ArrayLike, NDArray
+
+from sparsemed.frames.choice import ANY, Choice
+from sparsemed.frames.source import FrameOpener, FrameSource
+from sparsemed.hdf5.file_access import Policy
+from sparsemed.method.compute import Plan
+from sparsemed.method.ranges import Scanning, scanning
+from sparsemed.storage.identity import Identity
+
+
+class Options(NamedTuple):
+    """How frames are opened; see `sparsemed.inputs.open_input`."""
+
+    time: ArrayLike | None = None
+    frame_rate: float | None = None
+    basins: Policy = "any"
+    num_cpus: int = 1
+    choice: Choice = ANY
+
+
+class Input(ABC):
+    """Frames that were given, and are open until `close`.
+
+    Parameters
+    ----------
+    options : Options
+
+    Attributes
+    ----------
+    label : str or None
+        The file as it was given, which errors begin with; None for an array.
+    source : Path or None
+        The measurement that a result refers to, absolute; None for all else.
+    basins : str
+        Which other files may be opened; see `sparsemed.compute_background`.
+    num_cpus : int
+        Largest number of threads.
+    """
+
+    label: str | None = None
+    source: Path | None = None
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.basins: Policy = options.basins
+        self.num_cpus = options.num_cpus
+
+    @property
+    @abstractmethod
+    def data(self) -> Any:
+        """The frames as they are stored: an array-like of shape (N, H, W)."""
+
+    @property
+    @abstractmethod
+    def frames(self) -> FrameSource:
+        """The frames; opened when they are first asked for, as that may take seconds."""
+
+    @property
+    @abstractmethod
+    def time(self) -> NDArray[Any]:
+        """Time of each frame, of shape (N,), in seconds; the first is 0."""
+
+    @property
+    def identity(self) -> Identity | None:
+        """Which file the frames are from, as a result keeps it; None for an array."""
+        return None
+
+    @abstractmethod
+    def open_part(self, begin: int, end: int) -> FrameOpener:
+        """Return what opens some of the frames elsewhere: it can be pickled."""
+
+    def scanning(self, executor: Any, ranges: int | None, num_cpus: int | None) -> Scanning:
+        """Return what passes over the frames; see `sparsemed.method.ranges.scanning`."""
+        return scanning(executor, self.open_part, ranges, num_cpus)
+
+    @abstractmethod
+    def check(self, planned: Plan) -> None:
+        """Check that what is planned suits this kind of input.
+
+        Raises
+        ------
+        ValueError
+            If it does not.
+        """
+
+    @abstractmethod
+    def check_unchanged(self) -> None:
+        """Check that no file was changed since it was opened.
+
+        Raises
+        ------
+        OSError
+            If one was.
+        """
+
+    @abstractmethod
+    def require_same(self, identity: Identity) -> None:
+        """Check that this is what frames were read from before.
+
+        Raises
+        ------
+        ValueError
+            If it was replaced or changed meanwhile.
+        """
+
+    @abstractmethod
+    def reopened(self) -> Self:
+        """Return the same, open again after `close`, whatever the working folder is now."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what was opened here."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

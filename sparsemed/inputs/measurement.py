@@ -1,0 +1,102 @@
+"""Frames of a measurement: a file in the RT-DC format, and where its basins lead."""
+
+from dataclasses import replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from sparsemed.frames.source import FrameOpener, FrameSource
+from sparsemed.frames.stacks import require_readable
+from sparsemed.inputs.given import Input, Options
+from sparsemed.method.compute import Plan
+from sparsemed.method.offsets import BAND_ROWS
+from sparsemed.method.time_axis import time_axis
+from sparsemed.rtdc.identity import identify, require_same
+from sparsemed.rtdc.inputs import measurement_frames, measurement_part, measurement_time
+from sparsemed.rtdc.measurement import Measurement
+from sparsemed.storage.identity import Identity
+
+
+class MeasurementInput(Input):
+    """A measurement.
+
+    Parameters
+    ----------
+    given : str or path
+    options : Options
+
+    Raises
+    ------
+    ValueError, OSError
+        See `sparsemed.rtdc.measurement.Measurement`.
+    """
+
+    def __init__(self, given: str | PathLike[str], options: Options) -> None:
+        super().__init__(options)
+        self.label = str(given)
+        require_readable(given)
+        self._measurement = Measurement(given, options.basins)
+        self.source = self._measurement.place
+
+    @staticmethod
+    def takes(given: Any) -> bool:
+        """Whether this is a name."""
+        return isinstance(given, (str, PathLike))
+
+    @property
+    def data(self) -> Any:
+        """The images as they are stored, or through their mapping."""
+        image = self._measurement.image
+        return image.dataset if image.mapping is None else image
+
+    @cached_property
+    def frames(self) -> FrameSource:
+        """The frames."""
+        return measurement_frames(self._measurement, self.num_cpus)
+
+    @cached_property
+    def time(self) -> NDArray[Any]:
+        """Time of each frame, of shape (N,), in seconds; the first is 0."""
+        if self.options.time is None:
+            return measurement_time(self._measurement, self.options.frame_rate)
+        return time_axis(self.frames.shape[0], time=self.options.time)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Which measurement it is; what it looks at is read when this is first asked for."""
+        identity = identify(self._measurement, self.frames.shape[0])
+        return replace(identity, given=Path(self.label or identity.path))
+
+    def open_part(self, begin: int, end: int) -> FrameOpener:
+        """Return what opens some of the frames elsewhere, by the path of the measurement."""
+        return measurement_part(self.identity, self.basins, begin, end)
+
+    def check(self, planned: Plan) -> None:
+        """Check that offsets are of the usual rows: no PPID would tell others from them."""
+        if planned.offset_rows != BAND_ROWS:
+            raise ValueError(
+                f"offset_rows={planned.offset_rows} can be chosen for arrays only: in "
+                f"{self.label}, no parameter would tell these offsets from those of {BAND_ROWS} "
+                "rows"
+            )
+
+    def check_unchanged(self) -> None:
+        """Check that nobody has changed the files since they were opened."""
+        self._measurement.access.check_unchanged()
+
+    def require_same(self, identity: Identity) -> None:
+        """Check that this is the measurement that frames were read from before."""
+        require_same(self._measurement, identity)
+
+    def reopened(self) -> Self:
+        """Return the same measurement, open again."""
+        again = type(self)(self._measurement.place, self.options)
+        again.label = self.label
+        return again
+
+    def close(self) -> None:
+        """Close the file and those of its basins."""
+        self._measurement.close()

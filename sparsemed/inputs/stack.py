@@ -1,0 +1,87 @@
+"""Frames in a TIFF or Zarr stack, which counts as an array that comes from a file."""
+
+from contextlib import ExitStack
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sparsemed.frames.choice import ANY
+from sparsemed.frames.parts import stack_part
+from sparsemed.frames.source import FrameOpener
+from sparsemed.frames.stacks import open_stack, stack_kind, states_of_stack
+from sparsemed.inputs.array import ArrayInput
+from sparsemed.inputs.given import Options
+from sparsemed.storage.identity import Identity
+
+
+class StackInput(ArrayInput):
+    """A stack of images in a file or folder.
+
+    Parameters
+    ----------
+    given : str or path
+    options : Options
+
+    Raises
+    ------
+    ImportError, ValueError, OSError
+        See `sparsemed.frames.stacks.open_stack`.
+    """
+
+    def __init__(self, given: str | PathLike[str], options: Options) -> None:
+        self.label = str(given)
+        self._place = Path(given).absolute()  # the working folder may change
+        self._states = states_of_stack(self._place)
+        self._files = ExitStack()
+        opened = open_stack(given, options.num_cpus, options.choice)
+        super().__init__(self._files.enter_context(opened), options._replace(choice=ANY))
+        self._choice = options.choice
+
+    @staticmethod
+    def takes(given: Any) -> bool:
+        """Whether this is the name of a file or folder that is a stack."""
+        return isinstance(given, (str, PathLike)) and stack_kind(given) is not None
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Which file the frames are from."""
+        return Identity(
+            path=self._place,
+            given=Path(self.label or self._place),
+            kind="stack",
+            count=self.frames.shape[0],
+            choice=self._choice,
+            states=self._states,
+        )
+
+    def open_part(self, begin: int, end: int) -> FrameOpener:
+        """Return what opens some of the frames elsewhere, by the path of the stack."""
+        return stack_part(self._place, self._states, self._choice, begin, end)
+
+    def require_same(self, identity: Identity) -> None:
+        """Check that the files are those from which frames were read before, and untouched."""
+        if self._states != identity.states:
+            raise ValueError(
+                f"{identity.path}: was replaced or changed since its frames were read; put that "
+                "stack back, or hand over its frames"
+            )
+
+    def reopened(self) -> Self:
+        """Return the same stack, open again."""
+        again = type(self)(self._place, self.options._replace(choice=self._choice))
+        again.label = self.label
+        return again
+
+    def close(self) -> None:
+        """Close the files, and check that they have not changed."""
+        self._files.close()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._files.__exit__(kind, error, traceback)

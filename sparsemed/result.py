@@ -1,0 +1,164 @@
+"""What people get: a background that can be judged, shown and saved."""
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from sparsemed.hdf5.file_access import Policy
+from sparsemed.install_hint import how_to_install
+from sparsemed.method.result import Background
+from sparsemed.quality import assess
+from sparsemed.quality.finding import Finding
+from sparsemed.quality.sample import take_sample
+from sparsemed.report import write_report
+from sparsemed.report.notebook import html_table
+from sparsemed.rtdc.output import write_background
+from sparsemed.storage.identity import Identity
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def presented(
+    found: Background,
+    warned: list[str],
+    identity: Identity | None = None,
+    basins: Policy = "any",
+) -> "SparseBackground":
+    """Return a background with its faces, what was warned of, and where its frames are from."""
+    more = {"warnings": tuple(warned), "identity": identity, "basins": basins}
+    return SparseBackground(**vars(found) | more)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SparseBackground(Background):  # noqa: D101 (it is that of its base)
+    __doc__ = Background.__doc__
+
+    def quality(self, frames: Any = None) -> tuple[Finding, ...]:
+        """Say what is good about this background, and where to look.
+
+        Parameters
+        ----------
+        frames : array-like, shape (N, H, W), or str or path, optional
+            The frames that the background was computed from; a few are compared with it.
+            Default: those of the measurement `source`, or of the `stack`. Without frames,
+            what needs them is left out.
+
+        Returns
+        -------
+        tuple of Finding
+            Each has a ``title``, the number in words (``text``), a ``verdict`` (``"good"``,
+            ``"look here"`` or ``"cannot tell"``) and, where it is not good, an ``advice``: what
+            to change, or that no parameter helps. ``str(finding)`` says it all, and
+            `sparsemed.quality.overall` makes one verdict of them.
+
+        Raises
+        ------
+        ValueError
+            If the frames do not fit the background, or the file that they were read from was
+            replaced since.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import sparsemed
+        >>> frames = np.full((400, 40, 60), 90, dtype=np.uint8)
+        >>> frames[::3] += 8  # the lamp flickers
+        >>> background = sparsemed.compute_background(
+        ...     frames, time=np.arange(400) / 100, kernel_size=100, offset_correction=False)
+        >>> print(background.quality(frames)[1])
+        look here: Flicker of the lamp: 16 of 48 frames (33 %)
+          → The lamp flickers and nothing corrects it: offset_correction=True.
+        """
+        return assess(self, take_sample(self, frames))
+
+    def plot(self, frames: Any = None) -> "Figure":
+        """Draw a page of pictures: verdicts, series, cleansing, offsets, a frame, and noise.
+
+        Needs matplotlib; the error says how to install it.
+
+        Parameters
+        ----------
+        frames : array-like, shape (N, H, W), or str or path, optional
+            As for `quality`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it as the last line of a cell; ``savefig`` writes it to a file.
+
+        Raises
+        ------
+        ValueError
+            If the frames do not fit the background, or the file that they were read from was
+            replaced since.
+        ImportError
+            If matplotlib is missing.
+        """
+        try:
+            from sparsemed.plotting import plot
+        except ModuleNotFoundError as error:
+            raise ImportError(f"{error}: {how_to_install('matplotlib')}") from error
+        return plot(self, take_sample(self, frames))
+
+    def report(self, path: str | PathLike[str], frames: Any = None) -> tuple[Finding, ...]:
+        """Write an HTML page that shows whether this background is good.
+
+        It is one file that loads nothing from elsewhere. Needs matplotlib.
+
+        Parameters
+        ----------
+        path : str or path
+            The page. An earlier page is replaced, but no other file.
+        frames : array-like, shape (N, H, W), or str or path, optional
+            As for `quality`.
+
+        Returns
+        -------
+        tuple of Finding
+            What the page says; see `quality`.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is missing.
+        FileExistsError
+            If there is a file of that name that is no HTML page.
+        OSError
+            If the page cannot be written.
+        ValueError
+            If the frames do not fit the background, or the file that they were read from was
+            replaced since.
+        """
+        return write_report(self, path, frames)
+
+    def _repr_html_(self) -> str:
+        return html_table(self)
+
+    def save(self, path: str | PathLike[str], *, compress: bool = True) -> None:
+        """Write the background to a measurement file, as dcnum does.
+
+        The file holds ``image_bg`` and, with offsets, ``bg_off``. A new file
+        also refers to the measurement that the frames are from, by an absolute
+        path and by one from its own folder. An existing file, which may be that
+        measurement itself, keeps all it has but for an earlier background, and its
+        reference is renewed. One that holds nothing but an earlier result is
+        written anew.
+
+        Parameters
+        ----------
+        path : str or path
+            The file. It changes wholly or not at all.
+        compress : bool
+            Whether to compress the images (Zstandard).
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written, or the measurement cannot be read any more.
+        ValueError
+            If an existing file holds another number of frames, or belongs to another
+            measurement; if the measurement was replaced since its frames were read; or if the
+            name is that of another kind of file, such as ``.npy``.
+        """
+        write_background(path, self, compress=compress)

@@ -1,0 +1,122 @@
+"""Whether a measurement is still the one that frames were read from: by what it holds.
+
+Names say little: working folders change, and files are moved, replaced and named alike. Many
+measurements have no identifier. So some of the frames are looked at, and all times.
+"""
+
+import hashlib
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.hdf5.entries import Attributes, as_text
+from sparsemed.printable import quoted
+from sparsemed.rtdc.events import Feature
+from sparsemed.rtdc.measurement import Measurement, naming_damage, unless_wrong
+from sparsemed.storage.identity import Identity
+from sparsemed.storage.stored import file_state
+
+DIGEST_ATTRIBUTE = "sparsemed digest of frames"
+"""Where a result keeps what the digest of its measurement was."""
+
+LOOKED_AT = 4
+"""Frames that a digest is made of, evenly spaced: each costs the decoding of a chunk."""
+
+
+def identify(measurement: Measurement, count: int) -> Identity:
+    """Return which measurement this is, of which so many frames are taken.
+
+    Raises
+    ------
+    OSError, ValueError
+        If times or frames cannot be read.
+    """
+    return Identity(
+        path=measurement.place,
+        given=measurement.path,
+        kind="measurement",
+        count=count,
+        identifier=measurement.events.identifier,
+        digest=digest_of(measurement, count),
+        states=measurement.access.states,
+    )
+
+
+def digest_of(measurement: Measurement, count: int) -> str:
+    """Return a digest of the times of so many frames, and of a few of these.
+
+    It is the same whichever way they are stored: chunks, filters and basins do not count.
+
+    Raises
+    ------
+    OSError, ValueError
+        If they cannot be read.
+    """
+    image = measurement.image
+    digest = hashlib.sha256(repr((count, image.shape[1:])).encode())
+    with naming_damage(measurement.path):
+        for number in np.unique(np.linspace(0, count - 1, LOOKED_AT).astype(int)).tolist():
+            digest.update(_plain(image[number : number + 1]))
+        for name in ("time", "frame"):
+            axis = unless_wrong(partial(measurement.feature, name), [])
+            if axis is not None and axis.dtype.kind in "fiu":
+                digest.update(name.encode() + _plain(axis.read()[:count]))
+    return digest.hexdigest()
+
+
+def stored_digest(images: Feature) -> str | None:
+    """Return the digest that background images were stored with; None if there is none."""
+    recorded = Attributes(images.dataset).get(DIGEST_ATTRIBUTE)
+    return None if recorded is None else as_text(recorded)
+
+
+def _plain(values: NDArray[np.generic]) -> bytes:
+    """Return values and their dtype as bytes, the same in either byte order."""
+    little: NDArray[np.generic] = values.astype(values.dtype.newbyteorder("<"), copy=False)
+    data: bytes = little.tobytes()
+    return little.dtype.str.encode() + data
+
+
+def difference(measurement: Measurement, identity: Identity) -> str | None:
+    """Say in what a measurement differs from the one that frames were read from; None if not.
+
+    Raises
+    ------
+    OSError, ValueError
+        If its times or frames cannot be read.
+    """
+    found = measurement.events.identifier
+    if found != identity.identifier:
+        return f"its identifier was {quoted(identity.identifier)} and is {quoted(found)}"
+    if digest_of(measurement, identity.count) != identity.digest:
+        return "it holds other frames or times"
+    return None
+
+
+def is_same(measurement: Measurement, identity: Identity) -> bool:
+    """Whether a measurement is the one that frames were read from; see `difference`."""
+    return difference(measurement, identity) is None
+
+
+def require_same(measurement: Measurement, identity: Identity) -> None:
+    """Check that a measurement is the one that frames were read from.
+
+    Raises
+    ------
+    ValueError
+        If it is another one now, or holds other frames or times.
+    OSError
+        If its frames cannot be read any more, and it was changed.
+    """
+    try:
+        differs = difference(measurement, identity)
+    except (OSError, ValueError):  # a basin is gone, which says nothing about the file itself
+        if file_state(identity.path) != dict(identity.states).get(str(identity.path)):
+            raise
+        return
+    if differs is not None:
+        raise ValueError(
+            f"{identity.given}: was replaced or changed since its frames were read ({differs}); "
+            "put that measurement back, or compute again"
+        )

@@ -1,0 +1,220 @@
+"""Whatever happens to folders and names meanwhile, a result belongs to its frames."""
+
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+from jobs.measurements import measure
+
+from sparsemed import BackgroundSparseMed, compute_background, load
+from sparsemed.inputs import open_again, open_input
+from sparsemed.rtdc.basins import file_record, read_basins, store_record
+from sparsemed.rtdc.identity import DIGEST_ATTRIBUTE, digest_of
+from sparsemed.rtdc.measurement import Measurement
+
+SETTINGS = {"kernel_size": 7}
+
+
+def replace_file(path, **how):
+    """Put another measurement in the place of one: of the same size, time of writing, and axis."""
+    before, other = path.stat(), path.with_name("other")
+    measure(other, seed=1, **how)
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(other, path)
+
+
+@pytest.fixture(params=["identifier", "no identifier"])
+def path(request, tmp_path, monkeypatch):
+    """Return a measurement, which the working folder leads to by its bare name."""
+    path = measure(tmp_path / "a" / "M001.rtdc", identifier=_identifier(request.param))
+    measure(tmp_path / "b" / "M001.rtdc", seed=1, identifier=_identifier(request.param))
+    monkeypatch.chdir(path.parent)
+    return path
+
+
+def _identifier(kind):
+    return "M" if kind == "identifier" else None
+
+
+def leads_to(output):
+    with h5py.File(output) as h5:
+        return [path for basin in read_basins(h5) if basin.is_file for path in basin.paths]
+
+
+def test_a_result_belongs_to_its_measurement_wherever_one_works_by_then(path, monkeypatch):
+    background = compute_background("M001.rtdc", **SETTINGS)
+    assert background.source == path
+    monkeypatch.chdir("../b")
+    background.save("../out.rtdc")
+    assert leads_to("../out.rtdc") == [str(path), "a/M001.rtdc"]
+    assert background.quality() == compute_background(path, **SETTINGS).quality()
+
+
+def test_the_class_does_not_look_for_its_files_anew(path, monkeypatch):
+    with BackgroundSparseMed("M001.rtdc", "out.rtdc", **SETTINGS) as job:
+        monkeypatch.chdir("../b")
+        job.process()
+        job.process()
+        np.testing.assert_array_equal(job.input_data[:], compute_frames(path))
+    assert leads_to(path.with_name("out.rtdc")) == ["M001.rtdc"]
+    assert os.listdir() == ["M001.rtdc"]
+
+
+def compute_frames(path):
+    with h5py.File(path) as h5:
+        return h5["events/image"][:]
+
+
+def test_basins_are_looked_for_where_they_were(path, monkeypatch):
+    with h5py.File("export.rtdc", "w") as h5:
+        h5.create_group("events")
+        store_record(h5, file_record("b", None, ["M001.rtdc"], None, None), {})
+    with open_input("export.rtdc") as given:
+        monkeypatch.chdir("../b")
+        found = given.frames
+        assert given.data.file.filename == str(path)
+        assert found.shape == (24, 24, 16)
+
+
+def test_a_measurement_that_was_replaced_is_refused(path, tmp_path):
+    background = compute_background(path, **SETTINGS)
+    replace_file(path, identifier=None if background.identity.identifier is None else "M")
+    message = r"M001\.rtdc: was replaced or changed since its frames were read"
+    for act in (background.quality, background.plot, lambda: background.save(tmp_path / "o.rtdc")):
+        with pytest.raises(ValueError, match=message):
+            act()
+    with pytest.raises(ValueError, match=message):
+        background.report(tmp_path / "page.html")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be replaced there")
+def test_the_class_refuses_it_as_well(path, monkeypatch):
+    with BackgroundSparseMed(path, "out.rtdc", **SETTINGS) as job:
+        process = job._compute
+        monkeypatch.setattr(job, "_compute", lambda: (process(), replace_file(path))[0])
+        with pytest.raises(ValueError, match="was replaced or changed since"):
+            job.process()
+    assert os.listdir() == ["M001.rtdc"]
+
+
+def test_what_is_added_to_a_measurement_does_not_make_it_another(path):
+    background = compute_background(path, **SETTINGS)
+    background.save(path)
+    with h5py.File(path, "a") as h5:
+        h5["events/userdef1"] = np.zeros(24)
+    background.save(path)
+    background.save("out.rtdc")
+    assert load("out.rtdc").source == path.with_name("out.rtdc")
+
+
+def test_a_result_says_of_which_frames_it_is_but_not_that_of_the_class(path):
+    background = compute_background(path, **SETTINGS)
+    background.save("saved.rtdc")
+    with BackgroundSparseMed(path, "job.rtdc", **SETTINGS) as job:
+        job.process()
+    kept = []
+    for name in ("saved.rtdc", "job.rtdc"):
+        with h5py.File(name) as h5:
+            kept.append(h5["basin_events/image_bg"].attrs.get(DIGEST_ATTRIBUTE))
+    assert kept == [background.identity.digest, None]
+
+
+def test_a_loaded_background_is_not_compared_with_frames_of_another(path, warned):
+    compute_background(path, **SETTINGS).save("out.rtdc")
+    assert load("out.rtdc").source is not None
+    replace_file(path, identifier=None)
+    with h5py.File(path, "a") as h5, h5py.File("out.rtdc") as out:
+        h5.attrs.update(out.attrs)
+    found = load("out.rtdc")
+    assert found.source is None
+    assert "not those that its background was computed from" in warned()[-1]
+
+
+@pytest.mark.parametrize(
+    "stored", [{"chunks": (5, 24, 16), "compression": "gzip"}, {"dtype": ">u1"}, {"chunks": True}]
+)
+def test_the_digest_is_of_what_is_stored_and_not_how(path, stored):
+    with h5py.File("again.rtdc", "w") as h5, h5py.File(path) as raw:
+        h5.create_dataset("events/image", data=raw["events/image"][:], **stored)
+        h5.create_dataset("events/time", data=raw["events/time"][:], dtype=">f8")
+    with Measurement("again.rtdc") as again, Measurement(path) as measurement:
+        assert digest_of(again, 24) == digest_of(measurement, 24)
+        assert digest_of(again, 23) != digest_of(measurement, 24)
+
+
+def test_a_basin_that_is_gone_does_not_make_a_measurement_another(path):
+    with h5py.File("export.rtdc", "w") as h5:
+        h5.create_group("events")
+        store_record(h5, file_record("b", None, [str(path)], None, None), {})
+    background = compute_background("export.rtdc", **SETTINGS)
+    path.unlink()
+    background.save("out.rtdc")
+    shutil.copyfile("../b/M001.rtdc", path)
+    with pytest.raises(ValueError, match="was replaced or changed since"):
+        background.save("out.rtdc")
+
+
+def _double(frames):
+    return frames * 2
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+def test_a_stack_that_was_replaced_is_refused(tmp_path, monkeypatch, suffix):
+    import zarr
+
+    frames = np.random.default_rng(0).integers(0, 99, (30, 24, 16), dtype=np.uint8)
+
+    def write(name, data):
+        if suffix == ".tif":
+            tifffile.imwrite(name, data, photometric="minisblack", compression="zlib")
+        else:
+            zarr.create_array(str(name), data=data, overwrite=True)
+
+    monkeypatch.chdir(tmp_path)
+    name = f"stack{suffix}"
+    write(name, frames)
+    background = compute_background(name, frame_rate=10, **SETTINGS)
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir("b")
+    assert background.stack == tmp_path / name
+    assert background.quality() == background.quality(frames)
+    write(tmp_path / name, _double(frames))
+    with pytest.raises(ValueError, match=f"stack{suffix}: was replaced or changed since"):
+        background.quality()
+
+
+def elsewhere():
+    os.chdir("/")
+
+
+def test_workers_in_another_folder_find_a_dataset_by_its_file(path):
+    expected = compute_background(path, **SETTINGS)
+    with h5py.File("M001.rtdc") as h5, ProcessPoolExecutor(1, initializer=elsewhere) as pool:
+        found = compute_background(
+            h5["events/image"], np.arange(24.0), executor=pool, ranges=2, **SETTINGS
+        )
+    np.testing.assert_array_equal(found.series, expected.series)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be replaced there")
+def test_a_dataset_whose_name_is_that_of_another_file_by_now_is_sent(path, monkeypatch):
+    with h5py.File("M001.rtdc") as h5:
+        expected = compute_background(path, **SETTINGS)
+        monkeypatch.chdir("../b")
+        found = compute_background(h5["events/image"], np.arange(24.0), ranges=2, **SETTINGS)
+    np.testing.assert_array_equal(found.series, expected.series)
+
+
+def test_the_door_closes_what_it_refuses(path):
+    with open_input(path) as given:
+        identity = given.identity
+    replace_file(path)
+    with pytest.raises(ValueError, match="was replaced"):
+        open_again(identity, "any")
+    with h5py.File(path, "a"):  # nobody has it open
+        pass
