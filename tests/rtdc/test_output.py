@@ -181,7 +181,7 @@ def test_a_file_that_is_not_hdf5(tmp_path):
 
 
 def test_a_folder_as_output(tmp_path):
-    with pytest.raises(OSError, match="is not a file"):
+    with pytest.raises(OSError, match="is a folder"):
         check_output(tmp_path, 3)
 
 
