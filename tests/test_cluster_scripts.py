@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from jobs.measurements import measure
+from patience import PATIENCE
 
 PAGE = Path(__file__).parent.parent / "docs" / "many.md"
 
@@ -47,7 +48,7 @@ def queue(tmp_path):
             check=True,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
         )
 
     return run

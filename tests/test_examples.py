@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from patience import PATIENCE
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -70,7 +71,9 @@ def test_a_notebook_is_short_and_stored_with_what_it_gives(tmp_path, name):
     stored = nbformat.read(EXAMPLES / name, as_version=4)
     assert len(stored.cells) < 10
     again = copy.deepcopy(stored)
-    NotebookClient(again, resources={"metadata": {"path": str(tmp_path)}}, timeout=300).execute()
+    NotebookClient(
+        again, resources={"metadata": {"path": str(tmp_path)}}, timeout=int(PATIENCE)
+    ).execute()
     for before, after in zip(stored.cells, again.cells, strict=True):
         assert contents(before) == contents(after)
     shown = [kind for cell in stored.cells for output in contents(cell) for kind in output]

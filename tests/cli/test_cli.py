@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from parity.compare import differences_of_runs
+from patience import PATIENCE
 
 import sparsemed
 from sparsemed.cli import main
@@ -707,7 +708,9 @@ THEIRS = (shutil.which("chipstream-cli", path=os.path.dirname(sys.executable)),)
 
 def run(command, *arguments):
     command = [*command, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
+    return subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE
+    )
 
 
 @pytest.mark.slow
@@ -780,7 +783,7 @@ from unittest import mock
 def press_ctrl_c(*arguments):
     time.sleep(1)  # ChipStream looks at the progress from time to time
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(60)
+    time.sleep({PATIENCE})
 
 if __name__ == "__main__":
     from sparsemed.cli import main
@@ -788,7 +791,7 @@ if __name__ == "__main__":
         main(["chipstream", {os.fspath(measurement)!r}, "out/out.rtdc"])
 """)
     done = subprocess.run(
-        [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=50
+        [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 1
     assert "Aborted!" in done.stderr

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from time import monotonic, sleep
 
 import pytest
+from patience import PATIENCE
 
 from sparsemed.executors import pool as pools
 from sparsemed.executors.rounds import as_completed, check_executor, worker_count
@@ -27,7 +28,7 @@ def work(task, num_cpus):
         case "die":
             os.kill(os.getpid(), signal.SIGKILL)
         case "wait":
-            sleep(60)
+            sleep(PATIENCE)
         case ("once", flag) if not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -168,8 +169,8 @@ def test_workers_without_sparsemed_and_a_scheduler_that_ends(tmp_path):
     scheduler = start("distributed.cli.dask_scheduler", "--host=127.0.0.1", "--port=0")
     others = [start(*worker), start(*worker, "--preload", str(tmp_path / "without.py"))]
     try:
-        with Client(scheduler_file=str(address), timeout=30) as client:
-            client.wait_for_workers(2, timeout=30)
+        with Client(scheduler_file=str(address), timeout=PATIENCE) as client:
+            client.wait_for_workers(2, timeout=PATIENCE)
             with pytest.raises(ExecutorError, match=r"^the worker at tcp://.* has no sparsemed \("):
                 check_executor(client)
             others[1].kill()

@@ -12,7 +12,7 @@ import traceback
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 import dask
 import h5py
@@ -22,6 +22,7 @@ import numba
 import numpy as np
 import psutil
 import pytest
+from patience import PATIENCE
 from rings import counts
 
 import sparsemed
@@ -74,11 +75,11 @@ def compute(source, **settings):
     return sparsemed.compute_background(source, **settings)
 
 
-def in_child(work, seconds=30):
+def in_child(work):
     """Fork, let the child do some work, and fail if it fails, dies or hangs."""
     child = os.fork()
     if not child:
-        signal.alarm(seconds)
+        signal.alarm(int(PATIENCE))
         code = 1
         try:
             work()
@@ -248,7 +249,7 @@ import numpy as np
 import sparsemed
 from numba.np.ufunc import parallel
 
-signal.alarm(30)
+signal.alarm(int(sys.argv[1]))
 images = np.random.default_rng(7).integers(60, 200, (41, 24, 61), np.uint8)
 median = np.sort(images, axis=0)[20]
 begun = queue.Queue()
@@ -278,7 +279,7 @@ thread.start()
 while begun.get() != "done":
     child = os.fork()
     if not child:
-        signal.alarm(10)
+        signal.alarm(int(sys.argv[1]))
         os._exit(0 if ours() else 1)
     assert os.waitpid(child, 0)[1] == 0
 """
@@ -286,7 +287,7 @@ while begun.get() != "done":
 
 def test_forks_while_a_thread_calls_for_the_first_time():
     """Numba imports modules of NumPy and starts its threads then, and holds locks meanwhile."""
-    run(FIRST_CALL, env=os.environ | {"NUMBA_THREADING_LAYER": "omp"})
+    run(FIRST_CALL, f"{PATIENCE:.0f}", env=os.environ | {"NUMBA_THREADING_LAYER": "omp"})
 
 
 POOL = """
@@ -305,7 +306,7 @@ def work(path):
 if __name__ == "__main__":
     expected = work(sys.argv[1])
     with multiprocessing.get_context(sys.argv[2]).Pool(2) as pool:
-        assert pool.map_async(work, [sys.argv[1]] * 4).get(60) == [expected] * 4
+        assert pool.map_async(work, [sys.argv[1]] * 4).get() == [expected] * 4
 """
 
 
@@ -315,7 +316,7 @@ if __name__ == "__main__":
 def test_pools_of_processes(file, tmp_path, kind):
     script = tmp_path / "pool.py"
     script.write_text(POOL)
-    subprocess.run([sys.executable, script, file, kind], check=True, timeout=100)
+    subprocess.run([sys.executable, script, file, kind], check=True, timeout=PATIENCE)
 
 
 USER_OF_NUMBA = """
@@ -359,7 +360,7 @@ def run(code, *args, **kwargs):
         [sys.executable, *kwargs.pop("options", ()), "-c", code, *args],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
         **kwargs,
     )
     assert ended.returncode == 0, ended.stderr
@@ -467,7 +468,7 @@ def test_processes_that_compile_at_once(tmp_path, processes):
         for n in range(processes)
     ]
     for each in under_way:
-        said = each.communicate(timeout=200)[1]
+        said = each.communicate(timeout=PATIENCE)[1]
         assert each.returncode == 0, said.decode()
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     # one index, what it leads to for each of two dtypes, and the lock
@@ -563,9 +564,8 @@ def test_nothing_leaks(expected, file, tmp_path, monkeypatch, case, runs):
         grown = psutil.Process().memory_info().rss - weight
     finally:
         gc.enable()
-    for _ in range(100):  # threads that were joined take a moment to end
-        if held() == before:
-            break
+    end = monotonic() + PATIENCE
+    while held() != before and monotonic() < end:  # threads that were joined take a moment to end
         sleep(0.05)
     assert held() == before
     assert grown < 8 * 2**20, f"{grown / 2**20:.1f} MiB more"

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from faults.commands import commands
+from patience import PATIENCE
 
 import sparsemed
 from benchmarks.measurements import NotAvailableError, generate_measurement
@@ -25,7 +26,6 @@ if os.name == "nt":
     pytest.skip("signals of POSIX", allow_module_level=True)
 
 SAID = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated", signal.SIGHUP: "Hung up"}
-PATIENCE = 10.0  # seconds from a signal to the end, on a very busy machine
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_at_any_moment(command, tmp_path, kind, count, moments):
     duration = ended.when - began
     images = {count_of_images(folder / name) for name in results}
     rng = random.Random(0)
-    delays = []
+    delays, heeded = [], 0
     for moment in range(moments):
         clear()
         wait = (moment + rng.random()) / moments * 1.05 * duration
@@ -103,10 +103,12 @@ def test_at_any_moment(command, tmp_path, kind, count, moments):
         if sent < ended.when and ended.status != 0:
             delays.append(ended.when - sent)
             # Before the handler is there, and after it is gone, signals do what they always do.
-            is_done = all(
-                (folder / name).exists() and count_of_images(folder / name) for name in results
-            )
-            if not (ended.status == -number and ended.err == "" and (wait < 0.2 or is_done)):
+            is_done = [
+                (folder / name).exists() and count_of_images(folder / name) > 0 for name in results
+            ]
+            is_outside = all(is_done) or not any(is_done)
+            if not (ended.status == -number and ended.err == "" and is_outside):
+                heeded += 1
                 assert ended.status == 128 + number, case
                 assert ended.err == f"{SAID[number]}: no file is half written\n", case
         there = sorted(entry.name for entry in folder.iterdir())
@@ -116,12 +118,12 @@ def test_at_any_moment(command, tmp_path, kind, count, moments):
             assert {count_of_images(folder / name)} == images, case
         for name in set(names) - set(done):
             assert (folder / name).read_bytes() == before, case
-    assert delays
+    assert heeded
+    assert statistics.median(delays) < duration
     print(
         f"{kind}, {duration:.2f} s: {len(delays)} signals, from signal to end "
         f"{statistics.median(delays):.3f} s (median), {max(delays):.3f} s (longest)"
     )
-    assert max(delays) < PATIENCE
 
 
 def test_signals_that_follow_do_not_disturb(command, tmp_path):
@@ -199,7 +201,7 @@ def test_nobody_reads_what_is_said(tmp_path, ending):
     command = f'"{sys.executable}" -m sparsemed compute "{path}" {ending}'
     if "|" in ending:
         command += "; exit ${PIPESTATUS[0]}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=PATIENCE)
     assert "Traceback" not in done.stderr
     assert "ignored" not in done.stderr
     assert done.returncode == (1 if "PIPESTATUS" in command else 0)
@@ -230,7 +232,7 @@ main()
 
 def test_two_signals_at_once():
     run = subprocess.run(
-        [sys.executable, "-c", SECOND_SIGNAL], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", SECOND_SIGNAL], capture_output=True, text=True, timeout=PATIENCE
     )
     assert (run.returncode, run.stderr) == (143, "Terminated: no file is half written\n")
 
@@ -285,6 +287,8 @@ assert len(heard) == before
     # Some programs run code that is of no module.
     start = "import sys; exec(sys.argv.pop(1), {})"
     run = subprocess.run(
-        [sys.executable, "-c", start, code, tmp_path / "a.h5"], capture_output=True, timeout=60
+        [sys.executable, "-c", start, code, tmp_path / "a.h5"],
+        capture_output=True,
+        timeout=PATIENCE,
     )
     assert run.returncode == 0, run.stderr.decode()

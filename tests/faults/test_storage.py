@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from faults.commands import commands
 from faults.refusing import can_refuse
+from patience import PATIENCE
 from rings import counts
 
 from sparsemed import BackgroundSparseMed
@@ -76,7 +77,9 @@ def run(script, source, folder, *before):
     """Run a script in a process of its own."""
     arguments = [*before, sys.executable, "-c", START + script, f"{source}", f"{folder}"]
     environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[1]}"}
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, timeout=PATIENCE, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -16,6 +16,7 @@ import pytest
 from dcnum.read import HDF5Data
 from faults.watching import Watch, can_watch
 from h5py import h5a, h5d, h5s, h5t
+from patience import PATIENCE
 
 from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.cli import main
@@ -267,7 +268,7 @@ def no_wait():
         raise AssertionError("something waited for a pipe")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(10)
+    signal.alarm(int(PATIENCE))
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from faults.test_storage import MOUNT, make_measurement, run, run_with_mounts
+from patience import PATIENCE
 
 import sparsemed
 from sparsemed import BackgroundSparseMed
@@ -37,7 +38,7 @@ def python(code, *arguments, **environment):
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         env={**os.environ, **environment},
     )
 

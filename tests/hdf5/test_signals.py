@@ -12,14 +12,17 @@ import h5py
 import numpy as np
 import pytest
 from hdf5.files import change, check_unchanged, listing, posix
+from patience import PATIENCE
 
 from sparsemed.hdf5 import overlay, signals
 from sparsemed.hdf5.commit import changed_file, new_file
 from sparsemed.hdf5.datasets import PIECE_BYTES, store
 
 
-def wait():
-    for _ in range(500):
+def wait(seconds):
+    """Wait for a handler that raises."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         time.sleep(0.001)
 
 
@@ -39,7 +42,7 @@ def test_interrupt_inside_the_overlay(kinds, v110, monkeypatch):
     try:
         with pytest.raises(KeyboardInterrupt), changed_file(v110) as h5:
             change(h5)
-            wait()
+            wait(PATIENCE)
             pytest.fail("the interrupt was lost")
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
@@ -63,7 +66,7 @@ def test_timer_during_a_change(v110):
                 with changed_file(v110) as h5:
                     h5.create_dataset("new", data=data, chunks=(1, 80, 400), compression="gzip")
                     is_changed = True
-                wait()
+                wait(0.5)
             except KeyboardInterrupt:
                 is_changed = v110.read_bytes() != old
             if is_changed:

@@ -4,6 +4,8 @@ import os
 import time
 from pathlib import Path
 
+from patience import PATIENCE
+
 
 def hold(folder):
     """Let runs wait in this process, after they told its number, until they may go."""
@@ -13,7 +15,7 @@ def hold(folder):
 
     def wait_first(self, *arguments, **options):
         Path(folder, f"started-{os.getpid()}").touch()
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not Path(folder, "go").exists() and time.monotonic() < end:
             time.sleep(0.02)
         return compute(self, *arguments, **options)
@@ -23,7 +25,7 @@ def hold(folder):
 
 def started(folder, count):
     """Wait for so many processes, and return their numbers."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while len(found := sorted(folder.glob("started-*"))) < count and time.monotonic() < end:
         time.sleep(0.02)
     assert len(found) == count

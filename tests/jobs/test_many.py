@@ -14,6 +14,7 @@ import pytest
 from jobs.holding import hold, started
 from jobs.measurements import measure
 from parity.compare import differences
+from patience import PATIENCE
 from rings import few_of
 
 import sparsemed
@@ -241,7 +242,7 @@ def test_what_a_killed_worker_was_at_is_done_by_another(night, here, tmp_path, c
     victim, _ = started(tmp_path, 2)
     os.kill(victim, signal.SIGKILL)
     (tmp_path / "go").touch()
-    listening.join(60)
+    listening.join(PATIENCE)
     check_night(listening.found)
     check_same(output, here)
     assert not list(output.rglob(".*"))
@@ -255,7 +256,7 @@ if __name__ == "__main__":
         n_workers=1, threads_per_worker=2, memory_limit=0, dashboard_address=":0"
     )
     print(cluster.scheduler_address, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -283,7 +284,7 @@ def test_a_lost_scheduler_ends_it_and_the_next_run_goes_on(night, here, tmp_path
         listening = Listening(results)
         started(tmp_path, 1)
         scheduler.kill()
-        listening.join(60)
+        listening.join(PATIENCE)
         client.close(timeout=1)
     assert isinstance(listening.error, ExecutorError)
     assert f"the Dask scheduler at {address}" in str(listening.error)

@@ -12,6 +12,7 @@ import portalocker
 import pytest
 from numba.core import caching, event
 from numba.core.compiler_lock import global_compiler_lock
+from patience import PATIENCE
 
 from sparsemed.kernels import compiling
 from sparsemed.kernels.compiling import call, kernel
@@ -201,7 +202,7 @@ def test_a_fork_while_another_thread_compiles(double):
     begun.wait()
     child = os.fork()
     if not child:
-        signal.alarm(30)
+        signal.alarm(int(PATIENCE))
         try:
             os._exit(0 if is_right(other, np.int32) else 1)
         finally:

@@ -9,6 +9,7 @@ from time import sleep
 import numba
 import numpy as np
 import pytest
+from patience import PATIENCE
 
 from sparsemed.kernels import cores
 from sparsemed.kernels.cores import available_cores, check_num_cpus, kernel_threads, share_out
@@ -370,7 +371,7 @@ def test_as_many_threads_as_asked_for(monkeypatch):
 
         def work(begin, end, meeting=meeting, seen=seen):
             seen.add(threading.get_ident())
-            meeting.wait(60)
+            meeting.wait(PATIENCE)
 
         share_out(work, expected, 1, num_cpus)
         assert len(seen) == expected
@@ -379,11 +380,14 @@ def test_as_many_threads_as_asked_for(monkeypatch):
 
 def test_no_more_threads_than_asked_for_however_much_there_is_to_do(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
-    seen = set()
+    seen, both = set(), threading.Event()
 
     def work(begin, end):
         seen.add(threading.get_ident())
-        sleep(0.005)
+        if len(seen) > 1:
+            both.set()
+        both.wait(PATIENCE)
+        sleep(0.001)  # so that a third one would come to it
 
     share_out(work, 40, 1, 2)
     assert len(seen) == 2
@@ -409,14 +413,14 @@ def test_an_error_ends_it_and_is_passed_on(bad, monkeypatch):
 
 def test_the_first_error_is_passed_on(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    meeting, stopped = threading.Barrier(2, timeout=20), threading.Event()
+    meeting, stopped = threading.Barrier(2, timeout=PATIENCE), threading.Event()
 
     def work(begin, end):
         meeting.wait()
         if threading.current_thread() is threading.main_thread():
             stopped.set()
             raise KeyboardInterrupt
-        stopped.wait(20)
+        stopped.wait(PATIENCE)
         sleep(0.05)
         raise KeyError
 
@@ -446,6 +450,5 @@ def test_where_numba_has_fewer_threads_plain_ones_do_the_work(monkeypatch):
         assert numba.get_num_threads() == before
     with kernel_threads(1) as are_there:
         assert are_there
-    seen = set()
-    share_out(lambda *_: seen.add(threading.get_ident()) or sleep(0.05), 8, 1, 2)
-    assert len(seen) == 2
+    meeting = threading.Barrier(2, timeout=PATIENCE)  # one thread alone does not get past it
+    share_out(lambda *_: meeting.wait(), 8, 1, 2)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from patience import PATIENCE
 from rings import examples
 
 from sparsemed.method import scan as scan_module
@@ -156,7 +157,7 @@ def test_memory_does_not_grow_with_the_measurement(with_bands, threads, held, mo
 
 
 def test_frames_are_read_at_the_same_time(monkeypatch):
-    together = threading.Barrier(3, timeout=20)
+    together = threading.Barrier(3, timeout=PATIENCE)
 
     class Patient(WatchedFrames):
         def _read(self, start, stop, out):
