@@ -57,7 +57,8 @@ def choose_files(paths: Sequence[Path], wanted: Wanted, *, recursive: bool = Fal
         What is taken of a folder. ``"measurements"``: files that hold images or have basins; not
         results of earlier runs (``*_bg.rtdc`` without images of their own), also if they are
         named, and not those of ChipStream (``*_dcn.rtdc``, or whatever dcnum has found cells in).
-        ``"backgrounds"``: the same, but results in place of measurements that lie beside them.
+        ``"backgrounds"``: the same, but results in place of measurements that lie beside them,
+        also if these are named.
         ``"all"``: all of them.
     recursive : bool
         Whether folders within folders count.
@@ -155,6 +156,9 @@ def _files_of(
     if not path.is_dir():
         if wanted == "measurements" and _is_result(path):
             logger.warning("%s: skipped, it is the result of an earlier run", path)
+        elif wanted == "backgrounds" and _is_result(result := _result_name(path)):
+            logger.info("%s: its result is taken, %s", path, result.name)
+            yield result
         else:
             yield path
         return

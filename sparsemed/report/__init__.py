@@ -15,7 +15,8 @@ from sparsemed.method.result import Background
 from sparsemed.quality import Finding, assess
 from sparsemed.quality.sample import take_sample
 from sparsemed.report.facts import read_facts
-from sparsemed.report.page import make_page
+from sparsemed.report.page import about, make_page
+from sparsemed.report.tries import read_tries
 from sparsemed.storage import disk
 
 
@@ -68,7 +69,11 @@ def write_report(
     sample = take_sample(background, frames)
     facts = read_facts(background, sample)
     findings = assess(background, sample)
-    page = make_page(background, sample, facts, findings)
+    earlier = [path]
+    if facts.images_file is not None:  # of a result, its measurement may have a page of its own
+        earlier.insert(0, path.with_name(f"{facts.images_file.stem}_report.html"))
+    tries = read_tries(earlier, about(background, facts))
+    page = make_page(background, sample, facts, findings, path.absolute().parent, tries)
     disk.replace(path, page.encode("utf-8", errors="replace"))
     return findings
 

@@ -1,7 +1,7 @@
 """What the page says about a measurement."""
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
@@ -14,16 +14,24 @@ from sparsemed.rtdc.pipeline_id import to_ppid
 from sparsemed.rtdc.stored_backgrounds import stored_ppid
 from sparsemed.warned import warn
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Facts:
-    """What the page says about a measurement, as rows of name and value."""
+    """What the page says about a measurement, as rows of name and value.
+
+    Attributes
+    ----------
+    rows, metadata : list of (str, object)
+    images_file : Path or None
+        The file that holds the frames, if it is known.
+    identifier : str or None
+        That of the measurement.
+    """
 
     rows: list[tuple[str, object]] = field(default_factory=list)
     metadata: list[tuple[str, object]] = field(default_factory=list)
+    images_file: Path | None = None
+    identifier: str | None = None
 
 
 def read_facts(background: Background, sample: Sample | None) -> Facts:
@@ -45,7 +53,10 @@ def read_facts(background: Background, sample: Sample | None) -> Facts:
                 rows.append(("Frame rate", f"{shown(rate)} Hz"))
             stored = _compare_stored(measurement, background, sample)
             rows.append(("Background in the file", stored))
-            return Facts(rows, sorted(measurement.metadata.items()))
+            metadata = sorted(measurement.metadata.items())
+            is_elsewhere = measurement.source_of(image) == "file basin"
+            images_file = Path(image.key) if is_elsewhere else background.source
+            return Facts(rows, metadata, images_file, measurement.events.identifier)
     except OSError as error:
         warn(f"The report says nothing about the measurement: {error}")
         return Facts([("File", f"{background.source} (could not be read any more)")])

@@ -4,7 +4,7 @@ import base64
 import contextlib
 import hashlib
 import platform
-import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,17 +17,34 @@ from sparsemed.method.result import Background
 from sparsemed.parameters import Parameters
 from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE, Finding, overall
 from sparsemed.quality.sample import Sample
+from sparsemed.report.commands import compute_command, in_words, report_command
 from sparsemed.report.facts import Facts
 from sparsemed.report.markup import escaped, seconds, section, table
 from sparsemed.report.slides import frames_section, pictures_section, series_section
+from sparsemed.report.tries import Try, as_text, with_another
+from sparsemed.report.tries import in_words as tries_in_words
 from sparsemed.rtdc.pipeline_id import to_ppid
 from sparsemed.version import __version__
 
 
 def make_page(
-    background: Background, sample: Sample | None, facts: Facts, found: tuple[Finding, ...]
+    background: Background,
+    sample: Sample | None,
+    facts: Facts,
+    found: tuple[Finding, ...],
+    at: Path,
+    tries: Sequence[Try] = (),
 ) -> str:
-    """Return the page as text."""
+    """Return the page as text.
+
+    Parameters
+    ----------
+    background, sample, facts, found
+    at : Path
+        The folder of the page, in which the commands work that it names.
+    tries : sequence of Try
+        What was tried for this measurement before.
+    """
     folder = Path(__file__).parent
     style, script, template = (
         (folder / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html")
@@ -37,14 +54,15 @@ def make_page(
     name = "array of images" if background.origin is None else background.origin.name
     sections = [
         _warnings(background),
-        _findings(findings, source),
+        _findings(findings, source, at),
         series_section(background),
         frames_section(background, sample),
         pictures_section(background, sample),
-        _parameters(background, source),
+        _parameters(background, facts, at),
         _measurement(background, facts),
         _versions(),
     ]
+    now = Try(about(background, facts), in_words(background.parameters), overall(found))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return Template(template).substitute(
         generator=escaped(f"sparsemed {__version__}"),
@@ -57,6 +75,8 @@ def make_page(
         script=script,
         name=escaped(name),
         headline=_headline(findings),
+        tries=escaped(as_text(with_another(tries, now))),
+        tried=_tried(tries, now),
         summary=escaped(_summary(background)),
         ppid=escaped(to_ppid(asdict(background.parameters))),
         sections="\n".join(sections),
@@ -107,7 +127,19 @@ def _warnings(background: Background) -> str:
     return section("warnings", "Warnings", f"<ul>{listed}</ul>")
 
 
-def _findings(findings: list[Finding], source: Path | None) -> str:
+def about(background: Background, facts: Facts) -> str:
+    """Return what tells a measurement from others, for what was tried for it before."""
+    source = facts.images_file or background.origin
+    name = facts.identifier or ("" if source is None else source.name)
+    return f"{name}, {len(background)} frames"
+
+
+def _tried(tries: Sequence[Try], now: Try) -> str:
+    text = tries_in_words(tries, now.parameters)
+    return f'<p id="tried">Tried before: {escaped(text)}.</p>' if text else ""
+
+
+def _findings(findings: list[Finding], source: Path | None, at: Path) -> str:
     poor = "".join(
         f'<li class="look"><h3><span class="verdict">{_SIGN[finding.verdict]}</span> '
         f"{escaped(finding.title)}</h3>"
@@ -126,7 +158,7 @@ def _findings(findings: list[Finding], source: Path | None) -> str:
     )
     hint = ""
     if source is not None and any(not finding.is_good for finding in findings):
-        command = f"sparsemed report {shlex.quote(source.name)} -k kernel_size=… -o try.html"
+        command = report_command(source, at)
         hint = (
             '<p class="note">A change of parameters is quickly tried; compare its page with this '
             f"one: <code>{escaped(command)}</code></p>"
@@ -143,7 +175,7 @@ _MEANING = {
 }
 
 
-def _parameters(background: Background, source: Path | None) -> str:
+def _parameters(background: Background, facts: Facts, at: Path) -> str:
     rows = []
     for entry in fields(Parameters):
         value = getattr(background.parameters, entry.name)
@@ -154,20 +186,12 @@ def _parameters(background: Background, source: Path | None) -> str:
         )
     table = f'<table class="parameters"><tbody>{"".join(rows)}</tbody></table>'
     command = ""
-    if source is not None and not background.is_loaded:
-        command = (
-            f"<p>To write it to a file: <code>{escaped(_command(background, source))}</code></p>"
-        )
+    source, file = background.source, facts.images_file
+    if source is not None and file is not None and not background.is_loaded:
+        result = None if file == source else source
+        line = compute_command(background.parameters, file, result, at)
+        command = f"<p>To write it to a file: <code>{escaped(line)}</code></p>"
     return section("parameters", "Parameters", f"{table}{command}")
-
-
-def _command(background: Background, source: Path) -> str:
-    changed = [
-        f"-k {entry.name}={getattr(background.parameters, entry.name)}"
-        for entry in fields(Parameters)
-        if getattr(background.parameters, entry.name) != entry.default
-    ]
-    return " ".join(["sparsemed compute", shlex.quote(source.name), *changed])
 
 
 def _measurement(background: Background, facts: Facts) -> str:

@@ -228,8 +228,9 @@ def test_what_is_taken_of_a_folder_depends_on_what_is_wanted(mixed):
 
 def test_a_result_that_is_named_is_taken_unless_measurements_are_wanted(mixed):
     result = mixed / "b_bg.rtdc"
-    for wanted in ("backgrounds", "all"):
-        assert names(choose_files([mixed / "b.rtdc", result], wanted)) == ["b.rtdc", "b_bg.rtdc"]
+    both = [mixed / "b.rtdc", result]
+    assert names(choose_files(both, "all")) == ["b.rtdc", "b_bg.rtdc"]
+    assert names(choose_files(both, "backgrounds")) == ["b_bg.rtdc"]
     with pytest.raises(ValueError, match="no measurement there"):
         choose_files([result], "measurements")
     with pytest.raises(ValueError, match=r"deep: no file there \(\*\.rtdc\); .* --recursive"):
@@ -269,7 +270,10 @@ def test_outputs_that_end_like_other_files_are_refused(tmp_path):
 
 
 def test_pages_go_next_to_the_files_or_into_a_folder(mixed):
-    assert choose_pages([mixed / "b.rtdc"]) == [Page(mixed / "b.rtdc", mixed / "b_report.html")]
+    beside = Page(mixed / "b_bg.rtdc", mixed / "b_bg_report.html")
+    assert choose_pages([mixed / "b.rtdc"]) == choose_pages([mixed / "b_bg.rtdc"]) == [beside]
+    alone = Page(mixed / "A.RTDC", mixed / "A_report.html")
+    assert choose_pages([mixed / "A.RTDC"]) == [alone]
     pages = choose_pages([mixed], recursive=True, output=Path("reports"))
     assert [page.output.as_posix() for page in pages] == [
         "reports/A_report.html",
@@ -280,9 +284,11 @@ def test_pages_go_next_to_the_files_or_into_a_folder(mixed):
     assert all(page.folder_is_made for page in pages)
     source = mixed / "b.rtdc"
     for name in ("x.html", "x.HTM"):
-        assert choose_pages([source], output=Path(name)) == [Page(source, Path(name))]
+        assert choose_pages([source], output=Path(name)) == [Page(mixed / "b_bg.rtdc", Path(name))]
     Path("notes").touch()  # one that is there is a file, and may be refused as such
-    assert choose_pages([source], output=Path("notes")) == [Page(source, Path("notes"))]
+    assert choose_pages([source], output=Path("notes")) == [
+        Page(mixed / "b_bg.rtdc", Path("notes"))
+    ]
 
 
 @pytest.mark.parametrize(

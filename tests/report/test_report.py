@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from pathlib import Path
 
 import click.testing
 import h5py
@@ -23,11 +24,14 @@ import sparsemed
 from sparsemed import SparseBackground, compute_background
 from sparsemed.cli import main
 from sparsemed.demo import make_measurement
+from sparsemed.parameters import Parameters
 from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE, Finding
 from sparsemed.quality.sample import spread, take_sample
 from sparsemed.report import check_report, markup, write_report
+from sparsemed.report.commands import compute_command
 from sparsemed.report.facts import Facts, read_facts
 from sparsemed.report.pictures import grey_picture, shrinkage, shrunk_note
+from sparsemed.report.tries import MOST, NAME, Try, as_text, read_tries, with_another
 
 VOID = {"meta", "link", "img", "br", "input", "path", "wbr"}
 
@@ -691,7 +695,61 @@ def test_the_commands_on_the_page_name_the_file_as_a_shell_takes_it(demo, tmp_pa
     said = read(tmp_path / "page.html").text["code"]
     name = shlex.quote(path.name)
     assert f"sparsemed compute {name} -k kernel_size=3" in said
+    odd = compute_command(Parameters(), Path("/a/-x.rtdc"), Path("/b/c d.rtdc"), Path("/a"))
+    assert odd == "sparsemed compute ./-x.rtdc -o '../b/c d.rtdc'"
     assert f"sparsemed report {name} -k kernel_size=…" in said
+
+
+def test_the_command_on_a_page_works_where_the_page_lies_and_tries_are_remembered(
+    demo, tmp_path, monkeypatch
+):
+    path, pages = tmp_path / "data" / "in.rtdc", tmp_path / "pages"
+    path.parent.mkdir()
+    shutil.copy(demo, path)
+    report(path, "-k", "kernel_size=20", "-o", pages)
+    monkeypatch.chdir(pages)
+    page = read(pages / "in_report.html")
+    (command,) = re.findall("sparsemed compute .* -k kernel_size=20", page.text["code"])
+    assert invoke(*shlex.split(command)[1:]).exit_code == 0
+    assert "Tried before" not in page.text["p"]
+
+    # the result has its place, so that the measurement stands for it
+    report(path, "-k", "kernel_size=30", "-o", pages)
+    page = read(pages / "in_bg_report.html")
+    assert "Tried before: kernel_size=20: good." in page.text["p"]
+    command = command.replace("=20", "=30")
+    assert command in page.text["code"]
+    assert invoke(*shlex.split(command)[1:]).exit_code == 0
+    report(path, "-o", pages)
+    assert "sparsemed:k=30^" in read(pages / "in_bg_report.html").text["code"]
+    report(path, "-k", "kernel_size=200", "-o", pages)
+    text = read(pages / "in_bg_report.html").text["p"]
+    assert "Tried before: kernel_size=20: good; kernel_size=30: good." in text
+
+    # another measurement of that name is not the same
+    other = tmp_path / "other" / "in.rtdc"
+    other.parent.mkdir()
+    shutil.copy(demo, other)
+    with h5py.File(other, "a") as h5:
+        h5.attrs["experiment:time"] = "01:02:03"
+        h5.attrs["experiment:date"] = "2026-01-01"
+        h5.attrs["setup:identifier"] = "another"
+    report(other, "-o", pages)
+    assert "Tried before" not in read(pages / "in_report.html").text["p"]
+
+
+def test_pages_without_tries_or_with_broken_ones_are_no_obstacle(tmp_path):
+    page = tmp_path / "page.html"
+    for content in ("", "[[1]]", "{", "null", "[[&quot;m&quot;, &quot;p&quot;, &quot;good&quot;]]"):
+        page.write_text(f'<!doctype html><meta name="{NAME}" content="{content}">')
+        found = read_tries([tmp_path / "gone.html", page], "m")
+        assert found == ([Try("m", "p", "good")] if "good" in content else [])
+        assert read_tries([page], "another") == []
+    many = [Try("m", f"kernel_size={number}", "good") for number in range(30)]
+    for each in many:
+        kept = with_another(read_tries([page], "m"), each)
+        page.write_text(f'<meta name="{NAME}" content="{html.escape(as_text(kept))}">')
+    assert read_tries([page], "m") == many[-MOST:]
 
 
 def test_a_measurement_with_a_background_is_shown_with_its_parameters(demo, tmp_path):
@@ -767,8 +825,8 @@ def test_several_files_and_folders_with_one_that_fails(demo, tmp_path):
     lines = [line for line in result.stdout.splitlines() if "report.html" in line]
     assert lines == [f"{pages[0]}: good", f"{pages[1]}: cannot tell"]
     error, failed, which, last = result.stderr.splitlines()
-    assert error.startswith(f"Error: {data / 'c.rtdc'}: cannot be read as an HDF5 file: it is emp")
-    assert [failed, which] == ["1 of 3 pages failed:", f"  {error.removeprefix('Error: ')}"]
+    assert error.startswith(f"Error: {data / 'c.rtdc'}: is empty: 0 bytes")
+    assert [failed, which] == ["1 of 3 pages failed:", f"  {data / 'c.rtdc'}"]
     assert re.fullmatch(r"3 pages in [0-9.]+ s: 1 cannot tell, 1 good, 1 failed", last)
     assert sorted(page for page in reports.rglob("*.html")) == pages
     assert "sparsemed:k=50^" in read(pages[0]).text["code"]

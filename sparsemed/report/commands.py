@@ -1,0 +1,64 @@
+"""The commands that a page names. They work where the page lies."""
+
+import os
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+from sparsemed.parameters import Parameters
+
+
+def compute_command(
+    parameters: Parameters, measurement: Path, result: Path | None, at: Path
+) -> str:
+    """Return the command that writes a background to a file.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    measurement : Path
+        The file that holds the frames.
+    result : Path or None
+        The file that holds the background, if that is another one.
+    at : Path
+        The folder in which the command is to work.
+    """
+    words = ["sparsemed compute", _address(measurement, at)]
+    if result is not None and result != measurement.with_name(f"{measurement.stem}_bg.rtdc"):
+        words += ["-o", _address(result, at)]
+    return " ".join([*words, *_settings(parameters)])
+
+
+def report_command(source: Path, at: Path) -> str:
+    """Return the command that shows on another page what another parameter does."""
+    return f"sparsemed report {_address(source, at)} -k kernel_size=… -o try.html"
+
+
+def in_words(parameters: Parameters) -> str:
+    """Return the parameters that are not the default ones.
+
+    Examples
+    --------
+    >>> from sparsemed.parameters import Parameters
+    >>> in_words(Parameters(kernel_size=500, split_time=0.5)), in_words(Parameters())
+    ('kernel_size=500, split_time=0.5', 'defaults')
+    """
+    return ", ".join(_changed(parameters)) or "defaults"
+
+
+def _settings(parameters: Parameters) -> list[str]:
+    return [f"-k {each}" for each in _changed(parameters)]
+
+
+def _changed(parameters: Parameters) -> list[str]:
+    values = [(each, getattr(parameters, each.name)) for each in fields(Parameters)]
+    return [f"{each.name}={value}" for each, value in values if value != each.default]
+
+
+def _address(path: Path, at: Path) -> str:
+    """Return a path as a shell takes it in a folder."""
+    try:
+        relative = os.path.relpath(path, at)
+    except ValueError:  # another drive of Windows
+        relative = os.path.abspath(path)
+    return shlex.quote(f".{os.sep}{relative}" if relative.startswith("-") else relative)
