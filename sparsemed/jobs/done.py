@@ -101,14 +101,14 @@ def _belongs(result: Measurement, measurement: Measurement, *, is_known: bool) -
     A measurement that nothing tells from others may have taken the place of another.
     Where the measurement was moved to is not looked for: a run that computes it anew records that.
     """
-    identifier = measurement.events.identifier
+    identifiers = measurement.events.identifiers
     found = references(result.basins, measurement.basins)
-    if identifier is None and not is_known:
+    if not identifiers and not is_known:
         return False
     if not found:
-        return identifier is not None and result.events.identifier == identifier
+        return not set(identifiers).isdisjoint(result.events.identifiers)
     return any(
-        basin.identifier == identifier
-        and relation(basin, result.path, measurement.path, identifier) == "same"
+        (basin.identifier in identifiers if identifiers else basin.identifier is None)
+        and relation(basin, result.path, measurement.path, identifiers) == "same"
         for basin in found
     )

@@ -90,26 +90,34 @@ def compute_files(
     >>> for result in sparsemed.compute_files("data", "results"):  # doctest: +SKIP
     ...     print(result.input, result.status, result.verdict)
     """
-    given = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
+    wanted = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
     check_policy(basins)
     if num_cpus is not None:
         check_num_cpus(num_cpus)
     options = RunOptions(Parameters(**parameters), num_cpus, basins, redo)
     runs = choose_runs(
-        [Path(path) for path in given],
+        [Path(path) for path in wanted],
         recursive=recursive,
         output=None if output is None else Path(output),
         in_place=in_place,
     )
     check_executor(executor)
-    return _followed(runs, options, executor, progress)
+    # The working folder may change from one result to the next.
+    given = {run.output.absolute(): run for run in runs}
+    return _followed([*map(_absolute, runs)], options, executor, progress, given)
 
 
 def _followed(
-    runs: list[Run], options: RunOptions, executor: Any, progress: Progress | bool | None
+    runs: list[Run],
+    options: RunOptions,
+    executor: Any,
+    progress: Progress | bool | None,
+    given: dict[Path, Run],
 ) -> Generator[FileResult]:
     with following(progress, sum(map(size_of, runs)), "B") as report:
-        yield from run_all(runs, options, executor, report)
+        for result in run_all(runs, options, executor, report):
+            run = given[result.output]
+            yield replace(result, input=run.source, output=run.output)
 
 
 def run_all(

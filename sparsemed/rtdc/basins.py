@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.hdf5.entries import entry, has_entry, subgroup
+from sparsemed.hdf5.entries import as_text, entry, has_entry, subgroup
 from sparsemed.printable import printable, quoted
 
 MOST_BASINS = 300
@@ -187,18 +187,33 @@ def search_order(basins: list[Basin]) -> list[Basin]:
 
 
 def measurement_identifier(attributes: Mapping[str, Any]) -> str | None:
-    """Return what tells a measurement from others, or None if it is not known.
+    """Return what tells a measurement from others, as it is recorded; None if it is not known."""
+    return next(iter(known_identifiers(attributes)), None)
 
-    That is the attribute ``experiment:run identifier``, or else a UUID made
-    from the MD5 sum of time, date and device.
+
+def known_identifiers(attributes: Mapping[str, Any]) -> list[str]:
+    """Return by what a measurement may be known: first what dclab and we record.
+
+    That is the attribute ``experiment:run identifier``, or else a UUID made from the MD5 sum of
+    time, date and device. Where these are of fixed length, h5py has them as bytes: dclab takes
+    them for text, but dcnum puts them into words as Python does, such as ``b'12:00:00'``.
     """
     if identifier := attributes.get("experiment:run identifier"):
-        return identifier.decode() if isinstance(identifier, bytes) else str(identifier)
+        return [as_text(identifier)]
     names = ("experiment:time", "experiment:date", "setup:identifier")
     parts = [attributes.get(name) for name in names]
     if not all(parts):
-        return None
-    return str(UUID(hex=hashlib.md5("_".join(f"{part}" for part in parts).encode()).hexdigest()))
+        return []
+    spellings = (map(as_text, parts), map(_as_dcnum_has_it, parts))
+    return list(dict.fromkeys(_uuid("_".join(each)) for each in spellings))
+
+
+def _as_dcnum_has_it(value: Any) -> str:
+    return repr(bytes(value)) if isinstance(value, bytes) else str(value)
+
+
+def _uuid(text: str) -> str:
+    return str(UUID(hex=hashlib.md5(text.encode()).hexdigest()))
 
 
 def internal_record(

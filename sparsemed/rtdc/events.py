@@ -16,7 +16,7 @@ from sparsemed.hdf5.file_access import FileAccess
 from sparsemed.hdf5.opening import bytes_behind
 from sparsemed.hdf5.stacks import frames_in_words
 from sparsemed.printable import printable, quoted
-from sparsemed.rtdc.basins import Basin, measurement_identifier, read_basins, search_order
+from sparsemed.rtdc.basins import Basin, known_identifiers, read_basins, search_order
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,12 @@ class Events:
     @property
     def identifier(self) -> str | None:
         """What tells this measurement from others."""
-        return measurement_identifier(Attributes(self.h5))
+        return next(iter(self.identifiers), None)
+
+    @property
+    def identifiers(self) -> list[str]:
+        """All by which this measurement may be known; see `known_identifiers`."""
+        return known_identifiers(Attributes(self.h5))
 
     def feature(
         self, name: str, failures: list[Failure], without: set[str] | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.file_access import MISSING
 from sparsemed.printable import printable, quoted
-from sparsemed.rtdc.basins import Basin, measurement_identifier
+from sparsemed.rtdc.basins import Basin, known_identifiers
 from sparsemed.rtdc.events import KINDS, Events, Failure, Follow
 from sparsemed.rtdc.search import as_spelled, places_of
 
@@ -84,13 +84,14 @@ def _places(events: Events, basin: Basin) -> Iterator[Path]:
 def _open(events: Events, basin: Basin, path: Path) -> Events | Failure:
     try:
         h5 = events.access.open(path)
-        found = measurement_identifier(Attributes(h5))
+        found = known_identifiers(Attributes(h5))
         if not _is_meant(events, basin, found):
             expected = basin.identifier if basin.identifier is not None else events.identifier
             return Failure(
                 basin,
                 f" leads to {printable(path)}, which is another measurement: "
-                f"expected identifier {quoted(expected)}, found {quoted(found)}",
+                f"expected identifier {quoted(expected)}, "
+                f"found {quoted(next(iter(found), None))}",
                 "wrong",
             )
         return Events(h5, events.access, follow, events.way)
@@ -104,17 +105,18 @@ def _open(events: Events, basin: Basin, path: Path) -> Events | Failure:
         return Failure(basin, reason, "unreadable")
 
 
-def _is_meant(events: Events, basin: Basin, found: str | None) -> bool:
-    """Whether a file of that identifier is the one that a basin means.
+def _is_meant(events: Events, basin: Basin, found: list[str]) -> bool:
+    """Whether a file that is known by these identifiers is the one that a basin means.
 
     Where the record does not say which, it is the measurement of the file that has the basin; what
     is mapped is part of one, whose identifier then begins with that one's. Who has none may be
     anyone.
     """
     if basin.identifier is not None:
-        return found == basin.identifier
-    if found is None or events.identifier is None:
+        return basin.identifier in found
+    own = events.identifiers
+    if not found or not own:
         return True
     if basin.mapping is None:
-        return found == events.identifier
-    return events.identifier.startswith(found)
+        return not set(own).isdisjoint(found)
+    return any(identifier.startswith(tuple(found)) for identifier in own)

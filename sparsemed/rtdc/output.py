@@ -26,7 +26,7 @@ from sparsemed.rtdc.basins import (
     Basin,
     free_mapping,
     internal_record,
-    measurement_identifier,
+    known_identifiers,
     read_basins,
     store_record,
 )
@@ -101,16 +101,16 @@ def check_output(
                 )
         subgroup(h5, "basin_events")
         found = read_basins(h5)
-        ours = measurement_identifier(Attributes(h5))
+        ours = known_identifiers(Attributes(h5))
     if source is None or is_same_file(path, source):
         return
     with open_restored(source) as h5, naming_damage(source):
-        theirs = measurement_identifier(Attributes(h5))
+        theirs = known_identifiers(Attributes(h5))
         found = references(found, read_basins(h5))
-    if ours is not None and theirs not in (None, ours):
+    if ours and theirs and set(ours).isdisjoint(theirs):
         raise ValueError(
-            f"{path}: belongs to another measurement ('{ours}') than {source} ('{theirs}'); "
-            "write to another file"
+            f"{path}: belongs to another measurement ('{ours[0]}') than {source} "
+            f"('{theirs[0]}'); write to another file"
         )
     check_references(path, found, source, theirs, basins)
 
@@ -201,13 +201,13 @@ def _store_background(
 def _renew_reference(h5: h5py.File, source: Path, path: Path, policy: Policy) -> list[str]:
     """Write a new reference to the measurement, if there is one, and return the earlier ones."""
     with open_restored(source) as measurement, naming_damage(source):
-        identifier = measurement_identifier(Attributes(measurement))
+        identifiers = known_identifiers(Attributes(measurement))
         record = reference_record(measurement, source, path)
         earlier = [
             basin
             for basin in references(read_basins(h5), read_basins(measurement))
             if is_made_with_file(basin)
-            and relation(basin, path, source, identifier, policy) in ("same", "moved")
+            and relation(basin, path, source, identifiers, policy) in ("same", "moved")
         ]
     if not earlier:
         return []

@@ -102,7 +102,7 @@ Relation = Literal["same", "moved", "another", "unknown"]
 
 
 def relation(
-    basin: Basin, path: Path, source: Path, identifier: str | None, policy: Policy = "any"
+    basin: Basin, path: Path, source: Path, identifiers: Sequence[str], policy: Policy = "any"
 ) -> Relation:
     """Say how what a record refers to is related to a measurement.
 
@@ -114,8 +114,8 @@ def relation(
         The file that holds it.
     source : Path
         The measurement.
-    identifier : str or None
-        What is known to tell that measurement from others.
+    identifiers : sequence of str
+        By which that measurement may be known.
     policy : str
         ``"off"``: not even whether there is a file is looked at.
 
@@ -134,7 +134,7 @@ def relation(
         return "same"
     elif any(map(_is_file, places)):
         return "another"
-    is_identified = basin.identifier is not None and basin.identifier == identifier
+    is_identified = basin.identifier in identifiers
     return "moved" if is_identified or source.name in recorded_names(basin.paths) else "unknown"
 
 
@@ -142,7 +142,7 @@ def check_references(
     path: Path,
     found: Sequence[Basin],
     source: Path,
-    identifier: str | None,
+    identifiers: Sequence[str],
     policy: Policy = "any",
 ) -> None:
     """Check that a file which refers to a measurement refers to this one.
@@ -153,7 +153,7 @@ def check_references(
         The file.
     found : sequence of Basin
         Its `references`.
-    source, identifier, policy
+    source, identifiers, policy
         See `relation`.
 
     Raises
@@ -161,7 +161,7 @@ def check_references(
     ValueError
         If it refers to another measurement, or nobody knows.
     """
-    known = {each.key: relation(each, path, source, identifier, policy) for each in found}
+    known = {each.key: relation(each, path, source, identifiers, policy) for each in found}
     if "same" in known.values():
         return
     # the images may be in a file that the measurement itself refers to

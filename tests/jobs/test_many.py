@@ -309,3 +309,27 @@ def test_progress_goes_by_the_size_of_files_and_never_back(tmp_path):
     shares.note(1, 1.0)
     shares.note(0, 1.0)
     assert told == [0.375, 0.375, 0.75, 1.0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_working_folder_may_change_between_results(tmp_path, monkeypatch, workers):
+    for day in "ab":
+        for seed, name in enumerate(("M001.rtdc", "M002.rtdc"), 2 * (day == "b")):
+            measure(tmp_path / day / name, seed=seed, identifier=None)
+    monkeypatch.chdir(tmp_path / "a")
+    with ThreadPoolExecutor(workers or 1) as pool:
+        given = ["M001.rtdc", "M002.rtdc"]
+        results = compute_files(given, "out", executor=pool if workers else None, kernel_size=7)
+        monkeypatch.chdir(tmp_path / "b")
+        found = sorted(results, key=lambda result: result.input)
+    assert [result.status for result in found] == ["done", "done"]
+    assert [str(result.input) for result in found] == given
+    assert [result.output for result in found] == [
+        Path("out/M001_bg.rtdc"),
+        Path("out/M002_bg.rtdc"),
+    ]
+    assert sorted(os.listdir(tmp_path / "a")) == ["M001.rtdc", "M002.rtdc", "out"]
+    assert sorted(os.listdir(tmp_path / "b")) == ["M001.rtdc", "M002.rtdc"]
+    expected = sparsemed.compute_background(tmp_path / "a" / "M002.rtdc", kernel_size=7)
+    loaded = sparsemed.load(tmp_path / "a" / "out" / "M002_bg.rtdc")
+    assert (loaded.images == expected.images).all()

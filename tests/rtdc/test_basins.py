@@ -10,6 +10,7 @@ from sparsemed.rtdc.basins import (
     file_record,
     free_mapping,
     internal_record,
+    known_identifiers,
     measurement_identifier,
     read_basins,
     search_order,
@@ -96,7 +97,6 @@ def test_records_of_numbers_are_named(h5):
         {"experiment:run identifier": "me"},
         {"experiment:time": "12:00", "experiment:date": "2020-01-01", "setup:identifier": "ZMD"},
         {"experiment:time": "12:00", "experiment:date": "2020-01-01", "setup:identifier": ""},
-        {"experiment:time": np.bytes_("1"), "experiment:date": "2", "setup:identifier": "3"},
         {"experiment:time": "12:00"},
         {},
     ],
@@ -104,6 +104,14 @@ def test_records_of_numbers_are_named(h5):
 def test_identifiers_are_those_of_dcnum(h5, attributes):
     h5.attrs.update(attributes)
     assert measurement_identifier(h5.attrs) == get_measurement_identifier(h5)
+
+
+def test_identifiers_made_of_bytes_are_known_as_dcnum_makes_them(h5):
+    """What is recorded is what dclab makes of them; see ``tests/field/test_fixed_length.py``."""
+    attributes = {"experiment:time": "1", "experiment:date": "2", "setup:identifier": "3"}
+    ours = known_identifiers(attributes)
+    h5.attrs.update(attributes | {"experiment:time": np.bytes_("1")})
+    assert known_identifiers(h5.attrs) == [*ours, get_measurement_identifier(h5)]
 
 
 def test_identifiers_of_bytes_are_text(h5):
