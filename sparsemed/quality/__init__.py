@@ -5,7 +5,7 @@ Grey values are those of 8-bit images; see `grey_scale` for others.
 """
 
 from sparsemed.method.result import Background
-from sparsemed.quality import cells, change, lamp, light, noise
+from sparsemed.quality import cells, change, lamp, light, noise, question
 from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE, Finding, overall
 from sparsemed.quality.light import FLICKER, flicker_events, grey_scale
 from sparsemed.quality.noise import WallNoise, wall_noise
@@ -59,22 +59,32 @@ def assess(background: Background, sample: Sample | None = None) -> tuple[Findin
     """
     view = View(background, sample)
     judged = change.enough(view)
-    findings: list[Finding | None] = [
-        light.unwritten(background),
-        change.order(background),
-        light.saturation(background),
-    ]
+    plain = [light.unwritten(background), change.order(background), light.saturation(background)]
     if change.shows_nothing(view):
-        return tuple(finding for finding in (*findings, judged) if finding is not None)
+        return _found(*plain, judged)
     # In the order of causes: each may be the reason of those that follow, and where one is found
     # these only refer to it, so that all of the advice is one.
-    findings += [lamp.flicker(view), cells.crowd(view), change.shake(view), change.grain(view)]
-    for look in (lamp.channel, cells.streaks, change.change, noise.noise):
-        poor = [each for each in findings if each is not None and not each.is_good]
-        causes = [each for each in poor if each.key in _CAUSES]
-        findings.append(look(view, f"See “{causes[0].title}” first." if causes else ""))
-    findings += [cells.dropped(view), lamp.drift(view), judged]
+    causes: list[Finding | None] = [lamp.flicker(view), cells.crowd(view), change.grain(view)]
+    looks = [cells.streaks, change.change]
+    if not question.is_clean(view) or not view.is_sampled:
+        causes.insert(2, change.shake(view))
+        looks = [lamp.channel, cells.streaks, change.change, noise.noise]
+    for look in looks:
+        causes.append(look(view, _see(causes)))
+    left = question.what_is_left(view, _see(causes))
+    return _found(left, *plain, *causes, cells.dropped(view), lamp.drift(view), judged)
+
+
+def _found(*findings: Finding | None) -> tuple[Finding, ...]:
     return tuple(finding for finding in findings if finding is not None)
+
+
+def _see(findings: list[Finding | None]) -> str:
+    """Refer to the first finding that is not good, if there is one."""
+    for each in findings:
+        if each is not None and not each.is_good and each.key in _CAUSES:
+            return f"See “{each.title}”."
+    return ""
 
 
 _CAUSES = {"crowd", "shake", "grain", "channel", "streaks", "change"}

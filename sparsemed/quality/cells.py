@@ -1,6 +1,7 @@
 """Cells that stay: how much they cover, what is left of them, and images that were dropped."""
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -9,57 +10,54 @@ from numpy.typing import NDArray
 from sparsemed.quality.advice import longer
 from sparsemed.quality.change import lag
 from sparsemed.quality.finding import LIMIT, Finding, judge, percent
+from sparsemed.quality.question import is_clean
 from sparsemed.quality.view import LEAST_WINDOWS, View
 
-CROWDED = 0.33
+CROWDED = 0.45
 """Share of frames in which cells cover a place, from which on a median is not to be trusted."""
 
 
 def crowd(view: View) -> Finding | None:
-    """How often cells cover a place; where they do half of the time, the median is a cell.
+    """How often cells cover a place, and by how much that makes a median err.
 
-    In each frame of the sample, less its background under the same light and shifted with it,
-    a place is covered if it is off its own median by more than 2 grey values, and by more than
-    five times its noise. The number is the share of covered places in a row of the middle rows
-    over all frames, 90 % quantile over these rows. Look here above 33 %: no window helps.
+    The share ``c`` of frames in which a place of the middle rows is covered (see `View.covered`),
+    in the fullest tenth of these rows. Cells that are all darker, or all brighter, move the median
+    of a pixel with the noise ``n`` by ``n z(0.5 / (1 - c))``, ``z`` the quantile of the normal
+    distribution. Look here if ``c`` is above 45 %, or if that explains half of what is left of
+    the frames.
     """
     if not view.is_sampled:
         return None
-    value = view.covered
+    share = view.covered
+    harm = 3 * view.noise * NormalDist().inv_cdf(0.5 / (1 - min(share, 0.49)))
     advice = ""
-    if value > CROWDED:
+    if share > CROWDED or (not is_clean(view) and harm > 0.5 * view.left.size):
         cure = "dilute the sample" if view.has_wall else "there must be fewer objects in a frame"
         advice = f"Cells cover places so often that no parameter helps: {cure}."
     return judge(
         "crowd",
         "Room between cells",
-        value,
-        f"cells cover a place in {percent(value)} of the frames",
+        share,
+        f"cells cover a place in {percent(share)} of the frames; a median may err by "
+        f"{harm:.2g} grey values by that",
         "How often a place of the channel shows a cell; near one half, so does the median.",
         advice,
     )
 
 
 def streaks(view: View, cause: str) -> Finding | None:
-    """Share of the background images that show what is gone in the next: slow cells.
+    """Share of the background images that show what was not there before, and goes: slow cells.
 
-    Of the kept images whose windows share no frames, in the order of time and under one light,
-    each is compared with the running median over three of them. It has streaks if more than
-    0.5 % of the middle rows differ by more than 0.75 grey values, and by more than six times
-    what these differences usually are; but in less than 70 % of the columns, as a channel that
-    moves differs in all of them. Look here if more than 5 % of the images, and more than one of
-    many, have streaks.
+    The kept images whose windows share no frames, in the order of time and under one light. What
+    an image shows that is neither in an earlier nor in a later one is the least by which it is
+    above (or below) the lowest (highest) of those before, and of those after. It has streaks if
+    that is more than 0.75 grey values, and six times what is usual, in more than 0.5 % of the rows
+    where cells may pass, but in less than 70 % of the columns: a channel that moves is off in all
+    of them. Look here if more than 5 % of the images, and more than one of many, have streaks.
     """
     if len(view.apart) < LEAST_WINDOWS:
         return None
-    from scipy import ndimage  # takes a while to import
-
-    steady = ndimage.median_filter(view.series, size=(3, 1, 1), mode="nearest")
-    off = np.abs(view.series - steady)[:, view.middle]
-    limit = max(LIMIT, 6 * 1.4826 * float(np.median(off[off > 0])) if np.any(off) else 0)
-    shown = off > limit
-    columns = np.mean(np.any(shown, axis=1), axis=1)
-    streaked = (np.mean(shown, axis=(1, 2)) > 0.005) & (columns < 0.7)
+    streaked = np.array([np.mean(each) > 0.005 for each in passing(view)])
     value = float(np.mean(streaked))
     advice = ""
     # One of many may be a window in which something changes for good.
@@ -77,6 +75,22 @@ def streaks(view: View, cause: str) -> Finding | None:
         "not have: mostly cells that the median did not remove.",
         advice,
     )
+
+
+def passing(view: View) -> NDArray[np.bool_]:
+    """Return where images of the series show what comes and goes, and not in all columns."""
+    series = view.series[:, view.rows]
+    bumps = np.zeros_like(series)
+    for sign in (1, -1):
+        values = sign * series
+        before = np.minimum.accumulate(values, axis=0)[:-2]
+        after = np.minimum.accumulate(values[::-1], axis=0)[::-1][2:]
+        np.maximum(bumps[1:-1], values[1:-1] - np.maximum(before, after), out=bumps[1:-1])
+    usual = float(np.median(bumps[bumps > 0])) if np.any(bumps) else 0.0
+    shown: NDArray[np.bool_] = bumps > max(LIMIT, 6 * 1.4826 * usual)
+    columns = np.mean(np.any(shown, axis=1), axis=1)
+    shown[columns >= 0.7] = False
+    return shown
 
 
 def dropped(view: View) -> Finding | None:

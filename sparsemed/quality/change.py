@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
 from sparsemed.method.time_reversals import find_falls
-from sparsemed.quality.advice import LEAST_CHANGE, longer, shorter
+from sparsemed.quality.advice import LEAST_CHANGE, SHORTEST, longer, shorter
 from sparsemed.quality.finding import CANNOT_TELL, LIMIT, Finding, judge, percent
+from sparsemed.quality.question import is_clean
 from sparsemed.quality.sample import spread
 from sparsemed.quality.view import LEAST_WINDOWS, Floats, View, fit
 
@@ -24,14 +25,14 @@ def shows_nothing(view: View) -> bool:
 
 
 def enough(view: View) -> Finding:
-    """Background images whose windows share no frames: only they can differ.
+    """How many windows the frames are enough for: only frames of other windows tell.
 
-    It cannot be told whether a background is good from less than three of them, or less than
+    It cannot be told whether a background is good from less than three, or less than
     16 frames of the sample, or if windows are not known, or if the frames show nothing but noise:
     if the background image scatters over its places less than three times as much as its grain
     explains.
     """
-    count = len(view.apart)
+    count = len(view.background) // view.length
     verdict, advice = CANNOT_TELL, ""
     if view.sample is None:
         advice = "There are no frames at hand to compare the background with: give them."
@@ -44,22 +45,24 @@ def enough(view: View) -> Finding:
             "the background of the whole measurement, or load it with its time axis."
         )
     elif count < LEAST_WINDOWS:
+        least = len(view.background) // (LEAST_WINDOWS + 1)
+        cure = f"kernel_size={least}" if least >= SHORTEST else "measure for longer"
         advice = (
             f"Windows of {view.length} frames fit less than three times into "
-            f"{len(view.background)} frames, so that nothing can be compared: measure for longer."
+            f"{len(view.background)} frames, so that nothing can be compared: {cure}."
         )
     elif shows_nothing(view):
         advice = "The images show nothing but noise: no channel, and nothing else that stays."
     else:
         verdict = "good"
-    text = f"{count} window{'s' * (count != 1)} that share{'s' * (count == 1)} no frames"
     return Finding(
         "windows",
         "Enough to judge from",
         count,
-        text,
+        f"frames for {count} window{'s' * (count != 1)}",
         verdict,
-        "Images whose windows share frames are alike, whether they are right or wrong.",
+        "A window's image fits its own frames, be it right or wrong; only frames of other windows "
+        "tell.",
         advice,
     )
 
@@ -178,7 +181,8 @@ def change(view: View, cause: str) -> Finding | None:
         "channel changes for good"
     )
     advice = ""
-    if value > LATE + (1.5 * graininess(view) if view.is_sampled else 0):
+    least = LATE + (1.5 * graininess(view) if view.is_sampled else 0)
+    if value > least and (not is_clean(view) or not view.is_sampled):
         advice = f"The channel itself changes, and the background is late: {shorter(view, value)}."
     if float(np.mean(places)) > 0.005 and float(np.mean(np.any(places, axis=0))) < 0.9:
         arrival = view.background.step_times[view.apart[_arrival(view, places)]]

@@ -73,14 +73,16 @@ def saturation(background: Background) -> Finding:
     """Share of the background's pixels that are black or white, so that cells cannot be seen.
 
     That is 0 or the largest value of 8, 10, 12, 14 or 16 bits, whichever first holds all
-    kept images. Look here above 1 %.
+    kept images; those with less than three neighbours like them do not count. Look here above 1 %.
     """
     images = background.images[spread(len(background.images), IMAGES)]
     brightest = int(images.max())
     bits = 8 if images.dtype == np.uint8 else 10
     while brightest >= 2**bits:
         bits += 2
-    value = float(np.mean((images == 0) | (images == 2**bits - 1)))
+    ends = (images == 0) | (images == 2**bits - 1)
+    # A single pixel is a fault of the camera; it hides no cell.
+    value = float(np.mean(ends & (_neighbours(ends) >= 3)))
     advice = ""
     if value > 0.01:
         advice = (
@@ -95,6 +97,18 @@ def saturation(background: Background) -> Finding:
         "Pixels at the end of the camera's range, where a cell may not show.",
         advice,
     )
+
+
+def _neighbours(marked: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return how many of the eight pixels around each are marked."""
+    padded = np.pad(marked, ((0, 0), (1, 1), (1, 1))).astype(np.uint8)
+    height, width = marked.shape[1:]
+    count = np.zeros(marked.shape, np.uint8)
+    for row in range(3):
+        for column in range(3):
+            if (row, column) != (1, 1):
+                count += padded[:, row : row + height, column : column + width]
+    return count
 
 
 def grey_range(images: NDArray[Any]) -> tuple[float, float]:

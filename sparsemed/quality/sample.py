@@ -1,4 +1,4 @@
-"""A few frames, evenly spaced, and what is left of them without their background."""
+"""A few frames from all over a measurement, and what is left of them without their background."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from sparsemed.warned import warn
 
 
 class Sample(NamedTuple):
-    """Some frames of a measurement, evenly spaced.
+    """Some frames from all over a measurement.
 
     Attributes
     ----------
@@ -25,8 +25,8 @@ class Sample(NamedTuple):
     frames: NDArray[Any]
 
 
-SAMPLE = 48
-"""Frames of a sample, where there are as many."""
+SAMPLE = 96
+"""Frames of a sample, where there are as many: four of them show what lasts for 4 % of the time."""
 
 SAMPLE_BYTES = 256 * 1024**2
 """What these may weigh, if they are more than the least."""
@@ -36,12 +36,13 @@ LEAST_FRAMES = 16
 
 
 def sample_numbers(count: int, height: int, width: int) -> NDArray[np.intp]:
-    """Return which of the frames a sample is made of, evenly spaced."""
-    return spread(count, min(SAMPLE, max(LEAST_FRAMES, SAMPLE_BYTES // max(1, 2 * height * width))))
+    """Return which of the frames a sample is made of."""
+    most = max(LEAST_FRAMES, SAMPLE_BYTES // max(1, 2 * height * width))
+    return scattered(count, min(SAMPLE, most))
 
 
 def take_sample(background: Background, frames: Any = None, count: int = SAMPLE) -> Sample | None:
-    """Read a few frames, evenly spaced from the first to the last.
+    """Read a few frames from all over a measurement; see `scattered`.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def _pick(background: Background, frames: Any, count: int) -> Sample:
     shape = tuple(frames.shape) if hasattr(frames, "shape") else np.shape(frames)
     if shape != expected:
         raise ValueError(f"frames: the background is of {expected} frames, got {shape}")
-    numbers = spread(len(background), count)
+    numbers = scattered(len(background), count)
     # One at a time: not all arrays take lists of indices.
     frames = [np.asarray(frames[number : number + 1]) for number in numbers.tolist()]
     return Sample(numbers, np.concatenate(frames))
@@ -103,3 +104,14 @@ def corrected(
 def spread(length: int, count: int) -> NDArray[np.intp]:
     """Return at most `count` indices from 0 to ``length - 1``, evenly spaced; at least one."""
     return np.unique(np.linspace(0, length - 1, max(1, min(length, count))).round().astype(np.intp))
+
+
+def scattered(length: int, count: int) -> NDArray[np.intp]:
+    """Return at most `count` indices below `length`: one of each of as many equal stretches.
+
+    Which one is left to chance, but always the same: of frames that are evenly spaced, a lamp that
+    differs in every other frame would show only one of its states.
+    """
+    count = max(1, min(length, count))
+    edges = np.arange(count + 1) * length // count
+    return np.random.default_rng(0).integers(edges[:-1], edges[1:]).astype(np.intp)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
 from sparsemed.method.windows import window_starts
+from sparsemed.quality.left import Left, cell_width, find_left, is_off, noise_of
 from sparsemed.quality.light import IMAGES, grey_scale
 from sparsemed.quality.sample import LEAST_FRAMES, Sample, spread
 
@@ -134,6 +135,54 @@ class View:
         return slice(0, max(1, (self.background.offset_rows - 2) // self.grid))
 
     @cached_property
+    def residues(self) -> Floats:
+        """What is left of the frames of the sample without their backgrounds and offsets."""
+        assert self.sample is not None
+        residues = self.frames - self.below
+        if self.background.offsets is not None:
+            offsets = self.background.offsets[self.sample.numbers] / self.scale
+            residues -= offsets[:, np.newaxis, np.newaxis].astype(np.float32)
+        return residues
+
+    @cached_property
+    def rows(self) -> slice:
+        """Rows of places where cells may pass: all but those of a wall."""
+        band = self.band.stop
+        count = len(range(2, max(3, self.background.series.shape[1] - 2), self.grid))
+        return slice(band if self.has_wall and count > band + 3 else 0, None)
+
+    @cached_property
+    def left(self) -> Left:
+        """What is left of them."""
+        quiet = self.residues[:, self.band if self.rows.start else self.rows]
+        return find_left(
+            self.residues[:, self.rows],
+            quiet,
+            self.light[:, self.rows],
+            self.varies[self.rows],
+            self.grid,
+        )
+
+    @cached_property
+    def light(self) -> Floats:
+        """How much brighter the light makes each background than its offset says."""
+        assert self.sample is not None
+        found = fit(self.frames, self.below)
+        added = found.added
+        if self.background.offsets is not None:
+            added = added - self.background.offsets[self.sample.numbers] / self.scale
+        light = (found.gain - 1)[:, np.newaxis, np.newaxis] * self.below
+        return (light + added[:, np.newaxis, np.newaxis]).astype(np.float32)
+
+    @cached_property
+    def varies(self) -> NDArray[np.bool_]:
+        """Where background images differ by more than a grey value, under one light."""
+        if len(self.apart) < 2:
+            return np.zeros(self.frames.shape[1:], bool)
+        varies: NDArray[np.bool_] = np.ptp(self.series, axis=0) > 1
+        return varies
+
+    @cached_property
     def series(self) -> Floats:
         """The images `apart`, all under the light of their median."""
         images = self.places(self.background.series[self.apart])
@@ -188,43 +237,44 @@ class View:
 
     @cached_property
     def noise(self) -> float:
-        """Noise of a place in a frame.
-
-        1.48 times the median deviation from the median over time, as it is in the quieter
-        quarter of places, which cells do not cover.
-        """
-        off = np.median(self.away, axis=0)
-        return max(float(np.quantile(off, 0.25)) * 1.4826, 0.02)
-
-    @cached_property
-    def away(self) -> Floats:
-        """How far places are off their own median, shape (n, h, w)."""
-        left = self.fit.left
-        away: Floats = np.abs(left - np.median(left, axis=0))
-        return away
-
-    @cached_property
-    def off(self) -> NDArray[np.bool_]:
-        """Where a cell is: a place off its own median by more than its noise, shape (n, h, w).
-
-        Both from the background of the frame, which may be wrong, and from the median of all
-        frames, from which the channel may have moved.
-        """
-        least = max(2.0, 5 * self.noise)
-        left = self.fixed.left
-        off: NDArray[np.bool_] = (self.away > least) & (np.abs(left) > least)
-        return off
+        """Noise of a place in a frame."""
+        return self.left.noise
 
     @cached_property
     def has_wall(self) -> bool:
-        """Whether the first rows are quiet, as a wall is: less than 1 % of them is ever off."""
-        return not self.is_sampled or float(np.mean(self.off[:, self.band])) < 0.01
+        """Whether the first rows are quiet, as a wall is: in less than 1 % of them a cell arrives.
+
+        Not counted is what light, or a shift, makes of them.
+        """
+        if not self.is_sampled:
+            return True
+        band = self.residues[:, self.band]
+        if _arrivals(band, self.grid) < 0.01:
+            return True
+        return _arrivals(self.fit.left[:, self.band], self.grid) < 0.01
 
     @cached_property
     def covered(self) -> float:
-        """How often cells cover a place: its share of frames, in the fullest rows."""
-        rows = np.mean(self.off[:, self.middle], axis=(0, 2))
-        return float(np.quantile(rows, 0.9))
+        """How often cells cover a pixel: its share of frames, in the fullest rows.
+
+        A place is covered if a cell is on one of its pixels; so that is taken off the length of
+        cells.
+        """
+        off = self.left.off
+        rows = np.mean(off, axis=(0, 2))
+        arrivals = np.mean(off[1:] & ~off[:-1], axis=(0, 2))
+        # What stays for a while is no cell; but from one half on, only the share tells.
+        passing = (1 - np.sqrt(np.maximum(0, 1 - 4 * arrivals))) / 2
+        often = np.where(rows > 0.5, rows, np.minimum(rows, passing))
+        width = cell_width(off, self.grid)
+        return float(np.quantile(often, 0.9)) * max(0.0, (width - 3) / max(width, 3)) ** 2
+
+
+def _arrivals(residues: Floats, grid: int) -> float:
+    """Return the share of places where there is a cell that was not there in the frame before."""
+    usual: Floats = np.median(residues, axis=0)
+    off = is_off(residues - usual, noise_of(residues, grid))
+    return float(np.mean(off[1:] & ~off[:-1]))
 
 
 def fit(images: Floats, below: Floats, slopes: Floats | None = None) -> Fit:

@@ -125,7 +125,10 @@ def make(
     density = density / 2 if real else density  # its cells are larger
     mean = 0 if fault == "noise" else density
     slow = _slow_cells(strength, count, width, rng) if fault == "slow cells" else []
+    rolling = _rolling_cells(width, rng) if fault == "rolling cells" else []
     begin_stuck = (1 - strength) * count if fault == "stuck cell" else count
+    pale = 23 if fault == "pale cells" else 0
+    pale_cell = -(np.hypot(*np.mgrid[-7:8, -7:8]) < 7).astype(float)
     for number in range(count):
         shift = rng.integers(width)
         frame = states(number) + grain[rng.integers(24), :, shift : shift + width]
@@ -134,6 +137,15 @@ def make(
                 _put(frame, drawn_cell(), 23, left)
         if number >= begin_stuck:
             _put(frame, cells[0], 25, 40)
+        for left, cell in rolling:
+            at = (left + strength * time[number]) % (width + 20) - 15
+            _put(frame, cell, height - 37, int(at))
+        if fault == "triggered" and rng.random() < strength:
+            _put(frame, drawn_cell(9), 21 + rng.integers(-1, 2), 50 + rng.integers(-2, 3))
+        if fault == "row noise":
+            frame += rng.normal(0, strength, (height, 1))
+        for _ in range(rng.poisson(pale)):
+            _put(frame, strength * pale_cell, rng.integers(15, 40), rng.integers(-13, width))
         for _ in range(rng.poisson(mean)):
             cell = cells[rng.integers(len(cells))]
             rows = (0, height) if fault.startswith("stack") else (22, height - 20)
@@ -159,11 +171,21 @@ class Course:
 
     def __init__(self, fault, strength, channel, count, rng):
         part = np.arange(count) / count
+        self.fault = fault
         self.channel = channel
         self.shift = np.zeros(count)
         self.blur = np.zeros(count)
         self.light = np.ones(count)
         self.added = np.zeros(count)
+        self.uneven = np.zeros(count)
+        self.unevenness = np.zeros_like(channel)
+        self.turn = np.zeros(count)
+        self.widening = np.zeros(count)
+        self.other = channel
+        self.other_from = count
+        rows, columns = np.mgrid[: len(channel), : channel.shape[1]].astype(float)
+        rows, columns = rows - len(channel) / 2, columns - channel.shape[1] / 2
+        self.across = rows / (len(channel) / 2), columns / (channel.shape[1] / 2)
         self.dirt_from = count
         self.dirt = np.zeros_like(channel)
         if fault == "noise" or fault.startswith("stack"):
@@ -196,6 +218,37 @@ class Course:
             self.added = np.where(rng.random(count) < 0.02, strength, 0)
         if fault == "lamp in steps":
             self.light = np.where(np.floor(part * 12) % 2, 1 - strength, 1)
+        if fault == "hot pixels":
+            self.channel = channel.copy()
+            self.channel[tuple(rng.integers(0, channel.shape, (int(strength), 2)).T)] = 255
+        spell = (part > 0.4) & (part < 0.52)
+        if fault == "focus lost":
+            self.blur = np.where(spell, strength, 0)
+        if fault == "pushed":
+            self.shift = np.where(spell, strength, 0)
+        if fault == "bubble":
+            distance = np.hypot(rows + 3, columns - 5)
+            self.unevenness = 40 * np.exp(-(((distance - 11) / 2) ** 2)) * (abs(rows) < 13)
+            self.uneven = np.where((part > 0.3) & (part < 0.3 + strength), -1, 0)
+        if fault == "late jump":
+            self.shift = np.where(part > 0.93, strength, 0)
+        if fault == "another channel":
+            self.other, self.other_from = drawn_channel(99), int(strength * count)
+        if fault == "light turned up late":
+            self.light = np.where(part > 0.92, 1 + strength, 1)
+        if fault == "turning":
+            self.turn = rng.uniform(-strength, strength, count)
+        if fault == "pulsating walls":
+            self.widening = rng.uniform(-strength, strength, count)
+        if fault == "tilt of light":
+            self.unevenness, self.uneven = self.across[1], rng.uniform(-strength, strength, count)
+        if fault == "vignette":
+            self.unevenness = self.across[0] ** 2 + self.across[1] ** 2 - 0.6
+            self.uneven = rng.uniform(-strength, strength, count)
+        if fault == "every other frame":
+            self.shift = np.where(np.arange(count) % 2, strength, 0)
+        if fault == "shadow":
+            self.uneven = np.full(count, -strength)
         if fault == "stack with lamp":
             self.added = np.where(np.arange(count) % 3, 0, strength)
         self._drawn = {}
@@ -206,8 +259,21 @@ class Course:
             image = ndimage.shift(self.channel, (key[0], key[0] / 2), order=1, mode="nearest")
             self._drawn[key] = ndimage.gaussian_filter(image, key[1])
         image = self._drawn[key]
+        if number >= self.other_from:
+            image = self.other
+        rows, columns = self.across
+        turned = self.turn[number] * columns + self.widening[number] * np.sign(rows)
+        if np.any(turned):
+            image = image - turned * np.gradient(image, axis=0)
         if number >= self.dirt_from:
             image = image + self.dirt
+        unevenness = self.unevenness
+        if self.fault == "shadow":  # it walks along the channel
+            unevenness = np.exp(
+                -(((columns / 1.3 - 2.4 * number / len(self.light) + 1.2) / 0.3) ** 2)
+            )
+        if self.uneven[number]:
+            image = image + self.uneven[number] * unevenness
         return self.light[number] * image + self.added[number]
 
 
@@ -215,6 +281,8 @@ def _put(frame, cell, top, left):
     """Add a cell to a frame, as far as it is inside."""
     rows = slice(max(0, top), min(frame.shape[0], top + cell.shape[0]))
     columns = slice(max(0, left), min(frame.shape[1], left + cell.shape[1]))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return
     frame[rows, columns] += cell[
         rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
     ]
@@ -228,6 +296,11 @@ def _slow_cells(share, count, width, rng):
         slow.append((begin, end, int(rng.integers(0, width - 20))))
         begin = end + int(rng.integers(20, 60))
     return slow
+
+
+def _rolling_cells(width, rng):
+    """Return left and picture of cells that roll along the lower wall."""
+    return [(left, drawn_cell(5)) for left in rng.uniform(0, width, width // 24)]
 
 
 FAULTS = {
@@ -245,6 +318,23 @@ FAULTS = {
     "warm-up": (0.1, 0.2, 0.4),
     "flashes": (5.0, 20.0),
     "lamp in steps": (0.05, 0.2),
+    "focus lost": (0.7, 2.0),
+    "pushed": (0.2, 0.6),
+    "bubble": (0.07, 0.1),
+    "late jump": (0.3, 3.0),
+    "another channel": (0.5, 0.93),
+    "light turned up late": (0.05, 0.2),
+    "turning": (0.15, 0.3),
+    "pulsating walls": (0.04, 0.1),
+    "tilt of light": (1.0, 3.0),
+    "vignette": (1.0, 3.0),
+    "every other frame": (0.05, 0.3),
+    "shadow": (3.0,),
+    "rolling cells": (2.0, 15.0),
+    "triggered": (0.3, 0.45, 1.0),
+    "pale cells": (2.3, 6.0),
+    "row noise": (1.0,),
+    "hot pixels": (300.0,),
     "few": (5, 16),
     "noise": (1.0,),
     "saturation": (0.2, 0.9),
@@ -257,4 +347,13 @@ Cells in a frame (a third of the channel's length is one's width); the share of 
 frames that a slow cell stays; the share of the measurement in which a cell is stuck; grey values
 of dirt over 40; pixels of blur, of a shift, or of a vibration to either side; the change of
 brightness, as a share or (flashes, lamp over a stack) in grey values; the number of frames.
+
+For an eighth of the time: pixels of blur (focus lost) or of a shift (pushed); the share of the time
+that a bubble stays. Pixels of a shift in the last 7 %; where in time another channel begins; the
+share by which light is turned up in the last 8 %. From frame to frame: pixels by which both ends of
+the channel (turning) or its walls (pulsating) move, grey values by which light is uneven along the
+channel (tilt) or from the middle out (vignette), pixels by which every other frame is shifted.
+Grey values of a wide shadow that walks along; pixels a second of cells that roll along the lower
+wall; how often a triggered camera has a cell in one place; grey values of cells that cover 60 %;
+grey values of noise that a row has in common; pixels that are always white.
 """

@@ -82,7 +82,6 @@ def test_a_plain_real_channel_is_good(real_frames):
         ("mains", 0.09, 0, "channel", "no parameter helps: give the lamp a steady supply"),
         ("slow cells", 0.6, 0, "streaks", "kernel_size=600"),
         ("creep", 3.0, 0, "change", "kernel_size="),
-        ("focus drift", 1.5, 0, "change", "kernel_size=100, split_time=0.5"),
         ("stuck cell", 0.5, 0, "change", "come to lie in one place at about 1"),
         ("stack", 1.0, 0, "channel", "offset_correction=False"),
         ("mains", 0.04, 2, "channel", "offset_correction=True"),

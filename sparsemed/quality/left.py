@@ -1,0 +1,393 @@
+"""What is left of frames without their background, against the camera's noise: where and when.
+
+Cells pass; a wrong background stays in one of three ways, and each is looked for by itself:
+
+- *steady*: all frames have it. A place's most common value over time is not 0.
+- *a spell*: some frames in a row have it. Cells cover a place only by chance, so that they hardly
+  ever cover it in all of them.
+- *a pattern*: it comes and goes from frame to frame, as when light or channel trembles, but
+  everywhere at the same time. Cells are here or there. The pattern of light is known, so that it
+  is found in a single frame.
+
+Where a place is covered nearly always, there is nothing to tell cells from background by: it is
+*restless*, and its background is wrong.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+PLACES_OFF = 0.025
+"""Share of the places that counts: 5 % of a channel, with the wall on its other side."""
+
+FRAMES_OFF = 0.04
+"""Share of the frames that counts: the least that shows in a sample of 96."""
+
+LEAST_CELL = 1.0
+"""Grey values by which a place must be off to count as covered."""
+
+PALE = 1.5
+"""Grey values that a median errs by in rows that pale cells make restless by one."""
+
+_TILE = 8
+"""Pixels of a side of what is smaller than a cell."""
+
+_MEAN_OF_LEAST = (0, 0, 0.56, 0.85, 1.03, 1.16, 1.27, 1.35, 1.42, 1.49, 1.54, 1.59, 1.63)
+"""How far below the mean the least of so many normal values is, in standard deviations."""
+
+_MOST_TOGETHER = len(_MEAN_OF_LEAST) - 1
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is left of n frames at h × w places, in grey values of 8 bits.
+
+    Attributes
+    ----------
+    steady : ndarray, shape (h, w)
+        What all frames have.
+    spells : ndarray, shape (s, h, w)
+        What all of `length` frames in a row have.
+    begins : ndarray of int, shape (s,)
+        The first of these, among the n.
+    length : int
+    pattern : ndarray, shape (n, h, w)
+        What comes and goes everywhere at once.
+    light : ndarray, shape (n, h, w)
+        What light makes of the background in each frame, beside the offset.
+    restless : ndarray, shape (h, w)
+        By how much two of three frames are off, each in another way; 0 where fewer are.
+    off : ndarray of bool, shape (n, h, w)
+        Where there is more than noise beside the steady and the pattern: mostly a cell.
+    noise : float
+        Noise of a place in a frame, its standard deviation.
+    covered : float
+        How often cells cover a place, where they do most.
+    """
+
+    steady: Floats
+    spells: Floats
+    begins: NDArray[np.intp]
+    length: int
+    pattern: Floats
+    light: Floats
+    restless: Floats
+    off: NDArray[np.bool_]
+    noise: float
+    covered: float
+
+    @cached_property
+    def course(self) -> NDArray[np.float64]:
+        """What is left in each frame: exceeded at `PLACES_OFF` of the places; shape (n,)."""
+        course: NDArray[np.float64] = np.maximum(
+            np.maximum(sizes(self.pattern), sizes(self.light)),
+            sizes(np.stack([self.steady, self.restless])).max(),
+        )
+        for begin, size in zip(self.begins.tolist(), sizes(self.spells).tolist(), strict=True):
+            during = slice(begin, begin + self.length)
+            course[during] = np.maximum(course[during], size)
+        return course
+
+    @cached_property
+    def size(self) -> float:
+        """What is left in more than `FRAMES_OFF` of the frames."""
+        return float(np.quantile(self.course, 1 - FRAMES_OFF, method="higher"))
+
+    def map_of(self, frame: int) -> Floats:
+        """Return what is left in one of the frames, by whichever of the three is largest."""
+        maps = [self.steady, self.restless, self.pattern[frame], self.light[frame]]
+        maps += [
+            spell
+            for begin, spell in zip(self.begins.tolist(), self.spells, strict=True)
+            if begin <= frame < begin + self.length
+        ]
+        shown: Floats = maps[int(np.argmax(sizes(np.stack(maps))))]
+        return shown
+
+
+def sizes(maps: Floats) -> NDArray[np.float64]:
+    """Return what each map exceeds, up or down, at `PLACES_OFF` of its places."""
+    if not len(maps):
+        return np.zeros(0)
+    found: NDArray[np.float64] = np.quantile(
+        np.abs(maps).reshape(len(maps), -1), 1 - PLACES_OFF, axis=1
+    )
+    return found
+
+
+def find_left(
+    residues: Floats, quiet: Floats, light: Floats, varies: NDArray[np.bool_], grid: int
+) -> Left:
+    """Say what is left in frames less their backgrounds and offsets.
+
+    Parameters
+    ----------
+    residues : ndarray, shape (n, h, w)
+        Places of frames in the order of time, where there may be cells.
+    quiet : ndarray, shape (n, k, w)
+        Places where there are none, or the same.
+    light : ndarray, shape (n, h, w)
+        How much brighter the light makes the backgrounds than the offsets say.
+    varies : ndarray of bool, shape (h, w)
+        Where background images differ from each other.
+    grid : int
+        Pixels from one place to the next. A place is the mean of 3 × 3 pixels.
+
+    Returns
+    -------
+    Left
+    """
+    noise = noise_of(residues, grid)
+    of_lines = _noise_of_lines(quiet, noise, grid)
+    has_noisy_lines = max(of_lines) > noise / 2
+    of_all = math.hypot(noise, *of_lines)
+    steady = _most_common(residues, of_all)
+    changes = residues - steady
+    pattern = _pattern(changes, of_lines, noise, grid)
+    off = is_off(changes - pattern, of_all)
+    covered = how_often(off, grid)
+    length = _together(covered, cell_width(off, grid) / grid, residues.shape)
+    if has_noisy_lines:
+        length = _MOST_TOGETHER  # a line is as large as what counts, and its noise as a cell
+    spells, begins, length = _spells(residues, of_all, length)
+    _set_objects_aside(spells, varies)
+    light = light * _beyond_lines(light, of_lines, grid)
+    restless = _restless(changes, off)
+    if not has_noisy_lines:
+        restless = np.maximum(restless, _restless_rows(changes, off, noise))
+    return Left(steady, spells, begins, length, pattern, light, restless, off, noise, covered)
+
+
+def is_off(residues: Floats, noise: float) -> NDArray[np.bool_]:
+    """Return where there is more than noise: mostly a cell."""
+    off: NDArray[np.bool_] = np.abs(residues) > max(LEAST_CELL, 3.5 * noise)
+    return off
+
+
+def noise_of(residues: Floats, grid: int) -> float:
+    """Return the noise of a place, from neighbours along the flow that share no pixel.
+
+    Their differences hold neither light nor edges along the flow, nor, in the quieter rows, cells.
+    """
+    apart = math.ceil(3 / grid)
+    steps = np.abs(residues[:, :, apart:] - residues[:, :, :-apart])
+    if not steps.size:
+        return 0.02
+    of_rows = np.median(steps.transpose(1, 0, 2).reshape(steps.shape[1], -1), axis=1)
+    return max(float(np.quantile(of_rows, 0.25)) * 1.4826 / math.sqrt(2), 0.02)
+
+
+def _most_common(residues: Floats, noise: float) -> Floats:
+    """Return the most common value of each place over time: where cells pass, without them.
+
+    From the median on, four times the mean of those within 2.5 times the noise.
+    """
+    reach = np.float32(2.5 * max(noise, 0.25))
+    centre: Floats = np.median(residues, axis=0)
+    for _ in range(4):
+        near = np.abs(residues - centre) < reach
+        count = np.count_nonzero(near, axis=0)
+        sums = np.sum(residues, axis=0, where=near)
+        centre = np.where(count > 0, sums / np.maximum(count, 1), centre).astype(np.float32)
+    return centre
+
+
+def how_often(off: NDArray[np.bool_], grid: int) -> float:
+    """Return the share of frames in which cells cover a place, where they do most.
+
+    With a share ``c``, a place that is off was not in the frame before in a share ``c (1 - c)``
+    of frames; what stays for a while hardly adds to that. Taken from the mean of that over tiles
+    as large as a cell, of which `PLACES_OFF` exceed it.
+    """
+    if len(off) < 2:
+        return 0.0
+    arrivals = np.mean(off[1:] & ~off[:-1], axis=0)
+    rows, columns = (
+        np.arange(0, max(1, length - tile + 1), tile)
+        for length, tile in ((side, max(1, _TILE // grid)) for side in arrivals.shape)
+    )
+    tiles = np.add.reduceat(np.add.reduceat(arrivals, rows, axis=0), columns, axis=1)
+    counts = np.outer(
+        np.diff(rows, append=arrivals.shape[0]), np.diff(columns, append=arrivals.shape[1])
+    )
+    often = min(0.25, float(np.quantile(tiles / counts, 1 - PLACES_OFF)))
+    return (1 - math.sqrt(1 - 4 * often)) / 2
+
+
+def cell_width(off: NDArray[np.bool_], grid: int) -> float:
+    """Return how wide cells are, in pixels, from the mean length of what is covered of rows."""
+    begins = int(np.count_nonzero(off[:, :, 1:] & ~off[:, :, :-1]))
+    return 4 / math.pi * grid * int(np.count_nonzero(off)) / max(1, begins)
+
+
+def _together(covered: float, width: float, shape: tuple[int, ...]) -> int:
+    """Return in how many frames in a row cells do not cover places by chance, 4 to 12.
+
+    `width` is that of cells in places. If cells as large as a share ``a`` of a frame cover places
+    in a share ``c`` of frames, all of ``m`` frames in a row show one at a spot with ``c^m``. There
+    are ``1 / a`` spots, of which ``j`` together make `PLACES_OFF`: that is to happen by chance, in
+    all frames of the sample, less than once in fifty times.
+    """
+    count, height, widest = shape
+    share = min(1.0, max(math.pi / 4 * width**2, 1) / (height * widest))
+    needed = min(20, math.ceil(PLACES_OFF / share))
+    for length in range(4, _MOST_TOGETHER):
+        if count * (covered**length / share) ** needed / math.factorial(needed) < 0.02:
+            return length
+    return _MOST_TOGETHER
+
+
+def _spells(residues: Floats, noise: float, length: int) -> tuple[Floats, NDArray[np.intp], int]:
+    """Return what all of some frames in a row have, the first of each, and how many these are.
+
+    Where the noise is above 0.75, the medians of some frames stand for one.
+    """
+    together = max(1, math.ceil((1.25 * noise / 0.75) ** 2)) if noise > 0.75 else 1
+    count = max(1, len(residues) // together)
+    firsts = np.arange(len(residues))
+    if together > 1:
+        noise *= 1.25 / math.sqrt(together)
+        firsts = np.linspace(0, len(residues), count, endpoint=False).astype(np.intp)
+        parts = np.split(residues, firsts[1:])
+        residues = np.stack([np.median(part, axis=0) for part in parts])
+        length = 4  # medians of some, which cells hardly reach
+    length = min(length, len(residues))
+    stop = len(residues) - length + 1
+    least, most = residues[:stop].copy(), residues[:stop].copy()
+    for step in range(1, length):
+        np.minimum(least, residues[step : stop + step], out=least)
+        np.maximum(most, residues[step : stop + step], out=most)
+    # Of a spell the least is below the mean; of noise alone it is hardly ever half its size.
+    shift, limit = np.float32((_MEAN_OF_LEAST[length] - 0.25) * noise), 0.5 * noise
+    spells = np.zeros_like(least)
+    np.copyto(spells, least + shift, where=least > limit)
+    np.copyto(spells, most - shift, where=most < -limit)
+    return spells, firsts[:stop], length * together
+
+
+def _set_objects_aside(spells: Floats, varies: NDArray[np.bool_]) -> None:
+    """Take objects that are slow, but that no background image shows, out of spells.
+
+    They are now in one place and now in another: what all spells show is more than three times
+    as large as what one shows, and none is in most columns. What stays in one place, as a bubble,
+    is left.
+    """
+    shown = np.abs(spells) > 1
+    large = np.mean(shown, axis=(1, 2)) > PLACES_OFF / 2
+    if not np.any(large):
+        return
+    columns = np.mean(np.any(shown[large], axis=1), axis=1)
+    often = float(np.mean(np.any(shown[large], axis=0)))
+    if often > 3 * float(np.mean(shown[large])) and np.quantile(columns, 0.9) < 0.7:
+        spells[:, ~varies] = 0
+
+
+def _beyond_lines(light: Floats, of_lines: tuple[float, float], grid: int) -> np.float32:
+    """Return the share of the light that noise of whole rows or columns does not explain.
+
+    A straight line through ``m`` values with the noise ``s`` is off at its ends by up to
+    ``2 s sqrt(6 / m)``, in 95 of 100 frames.
+    """
+    overlap = max(1.0, 3 / grid)
+    by_chance = max(
+        2 * noise * math.sqrt(6 * overlap / count)
+        for noise, count in zip(of_lines, light.shape[1:], strict=True)
+    )
+    size = float(np.quantile(sizes(light), 1 - FRAMES_OFF))
+    return np.float32(math.sqrt(1 - (by_chance / size) ** 2) if size > by_chance else 0)
+
+
+def _restless(residues: Floats, off: NDArray[np.bool_]) -> Floats:
+    """Return by how much places are off in two of three frames."""
+    restless = np.zeros(residues.shape[1:], np.float32)
+    covered = np.mean(off, axis=0) > 2 / 3
+    if np.any(covered):
+        restless[covered] = np.quantile(np.abs(residues[:, covered]), 1 / 3, axis=0)
+    return restless
+
+
+def _restless_rows(residues: Floats, off: NDArray[np.bool_], noise: float) -> Floats:
+    """Return what pale cells make of a median, in rows where they are too pale to be set aside.
+
+    There, two of three values are further off than noise explains, given the share that is set
+    aside. Shape (h, 1).
+    """
+    rows = np.abs(residues).transpose(1, 0, 2).reshape(residues.shape[1], -1)
+    near = np.quantile(rows, 1 / 3, axis=1)
+    set_aside = np.minimum(np.mean(off, axis=(0, 2)), 0.6)
+    usual = [NormalDist().inv_cdf(0.5 + 0.5 / 3 / (1 - share)) for share in set_aside.tolist()]
+    excess = np.sqrt(np.maximum(0, (near / usual) ** 2 - noise**2))
+    return (PALE * excess[:, np.newaxis]).astype(np.float32)
+
+
+def _noise_of_lines(quiet: Floats, noise: float, grid: int) -> tuple[float, float]:
+    """Return the noise that whole rows, and whole columns, of a frame have in common."""
+    apart = math.ceil(3 / grid)
+    found = []
+    for axis in (2, 1):
+        lines = np.median(quiet, axis=axis)
+        steps = lines[:, apart:] - lines[:, :-apart]
+        size = float(np.median(np.abs(steps - np.median(steps, axis=0)))) if steps.size else 0.0
+        of_places = (1.25 * noise) ** 2 / (quiet.shape[axis] / apart)
+        found.append(math.sqrt(max(0.0, (1.4826 * size) ** 2 / 2 - of_places)))
+    return found[0], found[1]
+
+
+def _pattern(
+    residues: Floats, noise_of_lines: tuple[float, float], noise: float, grid: int
+) -> Floats:
+    """Return what comes and goes everywhere at once: patterns of the residues that are real.
+
+    The first singular vectors of every other frame are candidates. In the frames between, each is
+    measured in the left and in the right of the places: chance, and cells, are here or there,
+    so that a pattern is one if both agree (a correlation above 0.5, up or down), and if it is more
+    than noise of whole rows or columns can be. Residues are clipped, so that cells weigh little,
+    at three times their noise or, as long as the patterns reach beyond, twice that.
+    """
+    count, height, width = residues.shape
+    half = residues[::2].shape[0]
+    overlap = max(1.0, 3 / grid)  # of places, so that not all of them have noise of their own
+    of_rows, of_columns = noise_of_lines
+    least = 2 * max(
+        of_rows**2 * width * overlap * (math.sqrt(half) + math.sqrt(height / overlap)) ** 2,
+        of_columns**2 * height * overlap * (math.sqrt(half) + math.sqrt(width / overlap)) ** 2,
+    )
+    clip = max(3 * noise, 2.0)
+    while True:
+        clipped = np.clip(residues, -clip, clip)
+        flat = clipped.reshape(count, -1)
+        values, vectors = np.linalg.eigh(flat[::2] @ flat[::2].T)
+        found = np.zeros_like(flat)
+        for place in range(1, min(MOST_PATTERNS, half) + 1):
+            shape = vectors[:, -place] @ flat[::2]
+            if values[-place] > least and _agree(clipped[1::2], shape.reshape(height, width)):
+                found += np.outer(flat @ shape / (shape @ shape), shape)
+        pattern: Floats = found.reshape(residues.shape)
+        if clip > 60 or np.quantile(sizes(pattern), 1 - FRAMES_OFF) < 0.6 * clip:
+            return pattern
+        clip *= 2
+
+
+MOST_PATTERNS = 4
+"""Patterns that are looked for; a shift has two, and so has a wave that travels."""
+
+
+def _agree(residues: Floats, shape: Floats) -> bool:
+    """Whether both sides of frames show a pattern at the same time.
+
+    The quarter in the middle is left out, as there are cells that reach across.
+    """
+    side = max(1, 3 * shape.shape[1] // 8)
+    halves = [
+        np.sum(residues[:, :, part] * shape[:, part], axis=(1, 2))
+        for part in (slice(side), slice(-side, None))
+    ]
+    halves = [half - np.mean(half) for half in halves]
+    sizes_of_both = math.sqrt(float(halves[0] @ halves[0]) * float(halves[1] @ halves[1]))
+    return abs(float(halves[0] @ halves[1])) > 0.5 * sizes_of_both > 0

@@ -1,0 +1,93 @@
+"""The one question: what is left of the frames but cells and noise, where, and when."""
+
+import numpy as np
+
+from sparsemed.quality.finding import Finding, judge
+from sparsemed.quality.left import Floats
+from sparsemed.quality.view import View
+
+MOST_LEFT = 1.2
+"""Grey values that may be left: with what cannot be seen, a background is then off by 1.45."""
+
+
+def is_clean(view: View) -> bool:
+    """Whether there is nothing left but cells and noise, as far as that can be told."""
+    return not view.is_sampled or view.left.size <= MOST_LEFT
+
+
+def what_is_left(view: View, cause: str) -> Finding | None:
+    """Say what is left of the frames without their background, where and when; see `find_left`.
+
+    Each frame of the sample, less its background and offset, with cells set aside and the
+    camera's noise taken off: what is exceeded, up or down, at 3.5 % of the places where cells may
+    pass (5 % of a channel), and of that what is exceeded in 4 % of the frames. Look here above
+    1.2 grey values, whatever the other numbers are.
+    """
+    if not view.is_sampled:
+        return None
+    left = view.left
+    text = f"{left.size:.2g} grey values; the noise of the camera is {left.noise:.2g}"
+    advice = ""
+    if not is_clean(view):
+        text = f"{left.size:.2g} grey values {when(view)}, {where(view)}"
+        advice = cause or (
+            "The background does not fit these frames, and the numbers do not tell why: look at "
+            "where and when."
+        )
+    return judge(
+        "left",
+        "What is left of the frames",
+        left.size,
+        text,
+        "What frames still show without their background, once cells are set aside. "
+        "It should be less than one can see.",
+        advice,
+    )
+
+
+def when(view: View) -> str:
+    """Say in words when something is left."""
+    assert view.sample is not None
+    off = view.left.course > MOST_LEFT
+    time = view.background.time[view.sample.numbers]
+    share = float(np.mean(off))
+    if share > 0.9:
+        return "all the time"
+    numbers = np.flatnonzero(off)
+    first, last = int(numbers[0]), int(numbers[-1])
+    if len(numbers) < 0.8 * (last - first + 1):
+        return f"in {len(numbers)} of {len(off)} frames, now and then"
+    if last == len(off) - 1:
+        return f"from {time[first]:.4g} s on"
+    return f"from {time[first]:.4g} to {time[last]:.4g} s"
+
+
+def where(view: View) -> str:
+    """Say in words where something is left in the frame with most of it."""
+    shown = worst_map(view)
+    off = np.abs(shown) > max(MOST_LEFT, 0.5 * float(np.quantile(np.abs(shown), 0.99)))
+    first_row = view.rows.start
+    columns = np.flatnonzero(np.any(off, axis=0))
+    rows = np.flatnonzero(np.any(off, axis=1))
+    if not len(rows):
+        return "at single places"
+    share = len(columns) / off.shape[1]
+    y, x = (
+        [
+            2 + view.grid * (int(np.quantile(places, q, method="nearest")) + start)
+            for q in (0.05, 0.95)
+        ]
+        for places, start in ((np.nonzero(off)[0], first_row), (np.nonzero(off)[1], 0))
+    )
+    across = f"in rows {y[0]} to {y[1]}"
+    return across if share > 0.7 else f"{across}, columns {x[0]} to {x[1]}"
+
+
+def worst(view: View) -> int:
+    """Return the place in the sample of the frame of which most is left."""
+    return int(np.argmax(view.left.course))
+
+
+def worst_map(view: View) -> Floats:
+    """Return what is left in that frame, at places where cells may pass."""
+    return view.left.map_of(worst(view))
