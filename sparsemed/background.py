@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from numpy.typing import ArrayLike
 
+from sparsemed.frames.choice import Choice
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.inputs import open_input
 from sparsemed.method.compute import compute, plan
@@ -35,6 +36,10 @@ def compute_background(
     basins: Policy = "any",
     executor: Union["Executor", "Client", None] = None,
     ranges: int | None = None,
+    series: int | None = None,
+    channel: int | None = None,
+    position: int | None = None,
+    dataset: str | None = None,
 ) -> SparseBackground:
     """Compute a background image for every frame.
 
@@ -47,15 +52,17 @@ def compute_background(
     frames : array-like of shape (N, H, W), or str or path
         Frames: a NumPy, Dask or Zarr array, an ``h5py.Dataset``, or anything
         with ``shape``, ``dtype`` and slicing; or the path of a measurement
-        (``.rtdc``), or of a TIFF or Zarr stack, which counts as an array
-        (``pip install tifffile``, ``zarr``). uint8 or uint16; floats if every value
-        is whole and from 0 to 255. An array that is stored in blocks is read block by
-        block, each block once.
+        (``.rtdc``), or of a stack, which counts as an array: TIFF, Zarr, a video, or a
+        folder or pattern of single images (``pip install "sparsemed[stacks,video]"``).
+        uint8 or uint16; int16 and floats if every value is whole and from 0 to 65535.
+        An array that is stored in blocks is read block by block, each block once.
     time : array-like, shape (N,), seconds, optional
-        Time of each frame. For a measurement the default is its own time axis;
-        for an array it is a guess from the number of frames, with a warning.
+        Time of each frame; or dates, or differences of dates. The default is what a
+        measurement, a video, or a coordinate of xarray's tells; for other arrays it is a
+        guess from the number of frames, with a warning.
     frame_rate : float, Hz, optional
-        Rate of the camera. It counts only where the time is unknown. Frames of an array
+        Rate of the camera. It counts only where the time is unknown, and more than what a
+        video says. Frames of an array
         are taken to follow each other without gaps: frame ``i`` at ``i / frame_rate``. A
         measurement holds only frames with events, so it is taken to last 1.5 times as
         long as its frames.
@@ -100,6 +107,12 @@ def compute_background(
         How many ranges. Default: what suits size and number of workers. Without an
         `executor` they are done here, one after the other.
 
+    series, channel, position : int, optional
+        Which series of a TIFF, which channel or colour, and which position of the stage is
+        meant, counted from 0, where a stack or an array with named axes has several.
+    dataset : str, optional
+        Which dataset of an HDF5 file that is no measurement, or array of a group of Zarr's.
+
     Returns
     -------
     SparseBackground
@@ -142,10 +155,11 @@ def compute_background(
         kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction
     )
     offset_rows = check_offset_rows(offset_rows)
+    choice = Choice(series, channel, position, dataset)
     options: dict[str, Any] = {"time": time, "frame_rate": frame_rate, "basins": basins}
     with (
         keeping_warnings() as warned,
-        open_input(frames, num_cpus=num_cpus, **options) as given,
+        open_input(frames, num_cpus=num_cpus, choice=choice, **options) as given,
     ):
         scan = given.scanning(executor, ranges, num_cpus)
         source = given.frames
@@ -154,5 +168,6 @@ def compute_background(
         with following(progress, source.shape[0]) as report:
             found = compute(source, planned, given.num_cpus, report, scan)
             given.check_unchanged()
+        given.review(found, planned)
         identity = given.identity
     return presented(found, warned, identity, basins)

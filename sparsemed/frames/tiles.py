@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.arrays import ArrayFrames, block_edges
 from sparsemed.frames.dask_blocks import is_dask
+from sparsemed.frames.sampled import SampledFrames
+from sparsemed.frames.source import FrameSource
 
 TILE_BYTES = 32 * 1024**2
 """What the blocks of a tile may weigh that are held at once."""
@@ -33,7 +35,7 @@ class Tile(NamedTuple):
     frames: ArrayFrames
 
 
-def tiles_of(frames: Any) -> list[Tile]:
+def tiles_of(frames: FrameSource) -> list[Tile]:
     """Return the tiles to read frames by; none, if they are better read as they are.
 
     Tiles hold whole blocks, as many as may be held at once, so that each block is read once.
@@ -42,7 +44,9 @@ def tiles_of(frames: Any) -> list[Tile]:
     ----------
     frames : FrameSource
     """
-    source = getattr(frames, "source", frames)
+    source: Any = frames
+    while isinstance(source, SampledFrames):
+        source = source.source
     if not isinstance(source, ArrayFrames):
         return []
     images, (count, height, width) = source.images, source.shape

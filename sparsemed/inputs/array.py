@@ -10,12 +10,15 @@ from sparsemed.frames.arrays import holds_floats
 from sparsemed.frames.labelled import as_frames, own_times
 from sparsemed.frames.opening import open_frames
 from sparsemed.frames.parts import array_part
-from sparsemed.frames.source import FrameOpener, FrameSource
+from sparsemed.frames.sampled import SampledFrames
+from sparsemed.frames.source import FrameOpener
 from sparsemed.inputs.given import Input, Options
 from sparsemed.method.compute import Plan
+from sparsemed.method.doubts import doubt, looked_at
 from sparsemed.method.narrowing import narrowing
 from sparsemed.method.ranges import Scanning
-from sparsemed.method.time_axis import array_time, warn_of_axes
+from sparsemed.method.result import Background
+from sparsemed.method.time_axis import array_time
 from sparsemed.storage.identity import Identity
 
 
@@ -38,9 +41,10 @@ class ArrayInput(Input):
         return self._data
 
     @cached_property
-    def frames(self) -> FrameSource:
-        """The frames."""
-        return open_frames(self.data, self.num_cpus, self.label or "frames", np.uint16)
+    def frames(self) -> SampledFrames:
+        """The frames, of which some are kept to be looked at."""
+        label = self.label or "frames"
+        return looked_at(open_frames(self.data, self.num_cpus, label, np.uint16))
 
     @cached_property
     def time(self) -> NDArray[Any]:
@@ -64,9 +68,13 @@ class ArrayInput(Input):
         return narrowing(passing) if holds_floats(self.data) else passing
 
     def check(self, planned: Plan) -> None:
-        """Warn if axes seem to be in another order."""
-        if self._known[0] is None:
-            warn_of_axes(self.frames.shape, int(planned.parameters.kernel_size))
+        """Do nothing: an array takes all parameters."""
+
+    def review(self, found: Background, planned: Plan) -> None:
+        """Warn if axes seem to be in another order, or offsets to be wrong."""
+        has_times = self._known[0] is not None
+        kernel_size = 0 if has_times else int(planned.parameters.kernel_size)
+        doubt(found, self.frames, kernel_size, self.label)
 
     def check_unchanged(self) -> None:
         """Do nothing: an array is watched, if at all, by who reads it."""

@@ -1,5 +1,7 @@
 """Opens whatever frames come as: the first kind of input that takes it."""
 
+from os import PathLike, fspath
+from os.path import exists, expanduser
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -7,13 +9,14 @@ from numpy.typing import ArrayLike
 from sparsemed.frames.choice import ANY, Choice
 from sparsemed.hdf5.file_access import Policy, check_policy
 from sparsemed.inputs.array import ArrayInput
+from sparsemed.inputs.dataset import DatasetInput
 from sparsemed.inputs.given import Input, Options
 from sparsemed.inputs.measurement import MeasurementInput
 from sparsemed.inputs.stack import StackInput
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.storage.identity import Identity
 
-NAMED = (StackInput, MeasurementInput)
+NAMED = (DatasetInput, StackInput, MeasurementInput)
 """Kinds of input that names stand for; the first counts that takes it. All else is an array."""
 
 
@@ -44,10 +47,19 @@ def open_input(
     """
     check_policy(basins)
     options = Options(time, frame_rate, basins, check_num_cpus(num_cpus), choice)
+    if isinstance(frames, (str, PathLike)):
+        frames = _at_home(frames)
     for kind in NAMED:
-        if kind.takes(frames):
+        if kind.takes(frames, choice):
             return kind(frames, options)
     return ArrayInput(frames, options)
+
+
+def _at_home(name: str | PathLike[str]) -> str | PathLike[str]:
+    """Return a name that begins with ``~`` as one below the home folder, as shells do."""
+    text = fspath(name)
+    is_at_home = text.startswith("~") and not exists(text)
+    return expanduser(text) if is_at_home else name
 
 
 def open_again(identity: Identity, basins: Policy, num_cpus: int | None = None) -> Input:

@@ -12,6 +12,7 @@ from sparsemed.frames.source import FrameOpener, FrameSource
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.method.compute import Plan
 from sparsemed.method.ranges import Scanning, scanning
+from sparsemed.method.result import Background
 from sparsemed.storage.identity import Identity
 
 
@@ -89,6 +90,9 @@ class Input(ABC):
         ValueError
             If it does not.
         """
+
+    def review(self, found: Background, planned: Plan) -> None:  # noqa: B027 (most have no doubts)
+        """Warn if frames are not what they were taken for, as a look at some of them shows."""
 
     @abstractmethod
     def check_unchanged(self) -> None:

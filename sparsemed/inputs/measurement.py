@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
+from sparsemed.frames.choice import Choice
 from sparsemed.frames.source import FrameOpener, FrameSource
 from sparsemed.frames.stacks import require_readable
 from sparsemed.inputs.given import Input, Options
@@ -38,11 +39,12 @@ class MeasurementInput(Input):
         super().__init__(options)
         self.label = str(given)
         require_readable(given)
+        options.choice.only(self.label)
         self._measurement = Measurement(given, options.basins)
         self.source = self._measurement.place
 
     @staticmethod
-    def takes(given: Any) -> bool:
+    def takes(given: Any, choice: Choice) -> bool:  # noqa: ARG004
         """Whether this is a name."""
         return isinstance(given, (str, PathLike))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sparsemed.frames.choice import ANY
+from sparsemed.frames.choice import ANY, Choice
 from sparsemed.frames.parts import stack_part
 from sparsemed.frames.source import FrameOpener
 from sparsemed.frames.stacks import open_stack, stack_kind, states_of_stack
@@ -40,7 +40,7 @@ class StackInput(ArrayInput):
         self._choice = options.choice
 
     @staticmethod
-    def takes(given: Any) -> bool:
+    def takes(given: Any, choice: Choice) -> bool:  # noqa: ARG004
         """Whether this is the name of a file or folder that is a stack."""
         return isinstance(given, (str, PathLike)) and stack_kind(given) is not None
 

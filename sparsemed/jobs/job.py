@@ -309,6 +309,7 @@ class BackgroundSparseMed:
         given = self._opened()
         found = self._pass_over(given)
         given.check_unchanged()
+        given.review(found, self._plan)
         background = presented(found, self._warned, given.identity, given.basins)
         self.background = background
         self.bg_images = background.series

@@ -136,12 +136,6 @@ def coarseness(time: NDArray[Any], split_time: float) -> str | None:
     )
 
 
-def warn_of_axes(shape: tuple[int, int, int], kernel_size: int) -> None:
-    """Warn if the axes of an array, for which no times are known, seem to be in another order."""
-    if shape[0] < kernel_size <= shape[2]:
-        warn(frames_last(shape))
-
-
 def require_axis(shape: tuple[int, ...], dtype: np.dtype[Any], count: int, label: str) -> None:
     """Check that an array of this shape and dtype can be a time axis, before it is read.
 

@@ -1,0 +1,71 @@
+"""Which of several stacks is meant is said to the door, and kept by results."""
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import xarray
+
+from sparsemed import compute_background
+
+FRAMES = np.random.default_rng(0).integers(0, 200, (60, 24, 33), np.uint8)
+OTHERS = FRAMES[::-1].copy()
+HOW = {"frame_rate": 20, "kernel_size": 9}
+
+
+@pytest.mark.parametrize("ranges", [None, 3])
+def test_a_channel_of_a_tiff(tmp_path, monkeypatch, ranges):
+    path = tmp_path / "stack.ome.tif"
+    tifffile.imwrite(
+        path, np.stack([FRAMES, OTHERS]), ome=True, metadata={"axes": "CTYX"}, compression="zlib"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = compute_background("stack.ome.tif", channel=1, ranges=ranges, **HOW)
+    expected = compute_background(OTHERS, **HOW)
+    np.testing.assert_array_equal(found.series, expected.series)
+    monkeypatch.chdir("/")
+    assert found.quality() == found.quality(OTHERS)
+
+
+@pytest.mark.parametrize("ranges", [None, 3])
+def test_a_dataset_of_an_hdf5_file(tmp_path, monkeypatch, ranges):
+    with h5py.File(tmp_path / "stack.h5", "w") as h5:
+        h5.create_dataset("t0/raw", data=OTHERS, chunks=(7, 24, 33), compression="gzip")
+    monkeypatch.chdir(tmp_path)
+    found = compute_background("stack.h5", dataset="t0/raw", ranges=ranges, **HOW)
+    np.testing.assert_array_equal(found.series, compute_background(OTHERS, **HOW).series)
+    monkeypatch.chdir("/")
+    assert found.quality() == found.quality(OTHERS)
+    assert found.stack == tmp_path / "stack.h5"
+    with pytest.raises(ValueError, match=r"has no dataset 'nonsense'; datasets that look like"):
+        compute_background(tmp_path / "stack.h5", dataset="nonsense")
+    with pytest.raises(ValueError, match="has no channel to choose"):
+        compute_background(tmp_path / "stack.h5", dataset="t0/raw", channel=1)
+
+
+def test_what_has_nothing_to_choose_says_so(tmp_path, measurement):
+    for choice in ({"series": 0}, {"channel": 0}, {"position": 0}):
+        with pytest.raises(ValueError, match=f"has no {next(iter(choice))} to choose"):
+            compute_background(FRAMES, **choice, **HOW)
+        with pytest.raises(ValueError, match=f"has no {next(iter(choice))} to choose"):
+            compute_background(measurement, **choice)
+
+
+def test_a_channel_of_an_array_with_names():
+    both = xarray.DataArray(np.stack([FRAMES, OTHERS]), dims=("channel", "time", "y", "x"))
+    found = compute_background(both, channel=1, **HOW)
+    np.testing.assert_array_equal(found.series, compute_background(OTHERS, **HOW).series)
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "stack.tif", FRAMES)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    found = compute_background("~/stack.tif", **HOW)
+    assert found.stack == tmp_path / "stack.tif"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~").mkdir()
+    os.replace(tmp_path / "stack.tif", tmp_path / "~" / "stack.tif")
+    assert compute_background("~/stack.tif", **HOW).stack == tmp_path / "~" / "stack.tif"
