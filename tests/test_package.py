@@ -30,7 +30,6 @@ HEAVY = (
 
 FLOORS = [
     {
-        "kernels",
         "parameters",
         "printable",
         "progress",
@@ -39,7 +38,7 @@ FLOORS = [
         "warned",
         "install_hint",
     },
-    {"storage"},
+    {"storage", "kernels"},
     {"executors"},
     {"hdf5"},
     {"frames"},
