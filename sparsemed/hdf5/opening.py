@@ -53,6 +53,9 @@ def open_untouched(path: Path) -> h5py.File:
     """
     name = printable(path)
     before = file_state(path)
+    if is_recorded(path):
+        with suppress(OSError):  # without a lock, which its writer might want in this moment
+            return h5py.File(path, "r", locking=False, swmr=True)
     try:
         try:
             return _open(path)
@@ -69,13 +72,21 @@ def open_untouched(path: Path) -> h5py.File:
         ) from error
     except OSError as error:
         if "consistency flags" in str(error):
-            with suppress(OSError):  # one who records so that others may read meanwhile
+            with suppress(OSError):  # one who records, whose file begins with something else
                 return h5py.File(path, "r", locking=False, swmr=True)
             raise OSError(
                 f"{name}: another program writes into it, or died while it did; close it there. If "
                 f"there is none, keep a copy and run HDF5's: h5clear --status {name}"
             ) from error
         raise OSError(f"{name}: cannot be read as an HDF5 file{_why(path, error)}") from error
+
+
+def is_recorded(path: Path) -> bool:
+    """Whether a program records into a file and lets others read (SWMR), or died while it did."""
+    with suppress(OSError), open(path, "rb") as file:
+        header = file.read(12)
+        return header[:8] == b"\x89HDF\r\n\x1a\n" and header[8] >= 2 and bool(header[11] & 4)
+    return False
 
 
 _SIZES = re.compile(r"truncated file: eof = (\d+),.* stored_eof = (\d+)")

@@ -68,9 +68,7 @@ def time_axis(
             raise ValueError(f"{label}: is masked at frame {first}; each frame needs its time")
         return _from_zero(_checked(as_numbers(time), count, label), label)
     if frame is not None and frame_rate is not None:
-        with np.errstate(over="ignore"):
-            axis = _checked(np.asarray(frame), count, label) / frame_rate
-        return _from_zero(axis, label)
+        return _from_zero(frame_times(frame, count, frame_rate, label), label)
     if frame_rate is not None:
         with np.errstate(over="ignore"):
             duration = count / frame_rate * STRETCH
@@ -84,6 +82,14 @@ def time_axis(
             f"so a duration of {duration:.1f} s"
         )
     return np.linspace(0, duration, count)
+
+
+def frame_times(frame: ArrayLike, count: int, frame_rate: Any, label: str) -> NDArray[Any]:
+    """Return the times of frames that the camera counted, from its own zero; see `time_axis`."""
+    rate = _checked_rate(frame_rate)
+    with np.errstate(over="ignore"):
+        times: NDArray[Any] = _checked(np.asarray(frame), count, label) / rate
+    return times
 
 
 def array_time(

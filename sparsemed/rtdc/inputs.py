@@ -25,7 +25,7 @@ from sparsemed.warned import keeping_warnings, warn
 def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
     """Return the frames of a measurement, as its images or their mapping have them."""
     image = measurement.image
-    count = _count(measurement)
+    count = frame_count(measurement)
     with measurement.reading():
         frames = open_frames(image.dataset, num_cpus, image.label)
         if image.mapping is not None:
@@ -66,7 +66,7 @@ def measurement_time(measurement: Measurement, frame_rate: float | None = None) 
 
     A given `frame_rate` stands in for that of the measurement.
     """
-    count = _count(measurement)
+    count = frame_count(measurement)
     with measurement.reading():
         if (time := measurement.feature("time")) is not None:
             require_axis(_shape(measurement, time, count), time.dtype, count, time.label)
@@ -80,7 +80,7 @@ def measurement_time(measurement: Measurement, frame_rate: float | None = None) 
         return time_axis(count, frame_rate=rate)
 
 
-def _count(measurement: Measurement) -> int:
+def frame_count(measurement: Measurement) -> int:
     """Return how many frames there are: of a recording that goes on, those that are whole."""
     count = len(measurement.image)
     if measurement.is_live:
