@@ -20,6 +20,7 @@ __all__ = [
     "compute_files",
     "load",
     "median_image",
+    "watch",
 ]
 
 _MODULES = {
@@ -32,6 +33,7 @@ _MODULES = {
     "compute_files": "sparsemed.jobs.many",
     "load": "sparsemed.loading",
     "median_image": "sparsemed.kernels.median",
+    "watch": "sparsemed.jobs.watch",
 }
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from sparsemed.jobs.file_result import FileResult
     from sparsemed.jobs.job import BackgroundSparseMed
     from sparsemed.jobs.many import compute_files
+    from sparsemed.jobs.watch import watch
     from sparsemed.kernels.median import median_image
     from sparsemed.live import LiveBackground
     from sparsemed.loading import load

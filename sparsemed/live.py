@@ -100,6 +100,7 @@ class LiveBackground:
         self._told = 0  # images that the callback knows
         self._sample = _GrowingSample(len(sample_numbers(10**6, height, width)))
         self._end = ""  # what has ended it
+        self._result: Background | None = None
 
     def __enter__(self) -> "LiveBackground":
         return self
@@ -123,6 +124,11 @@ class LiveBackground:
             f"LiveBackground({len(self):,} frames of {height} × {width} so far, "
             f"{self._series.final:,} background images)"
         )
+
+    @property
+    def duration(self) -> float:
+        """Time of the newest frame, in seconds; the first is at 0."""
+        return self._series.duration
 
     @property
     def image(self) -> NDArray[Any] | None:
@@ -195,6 +201,7 @@ class LiveBackground:
         """Say what can be said by now: what `SparseBackground.quality` would, were this the end.
 
         It takes a moment and a copy of all images so far; call it in the thread that pushes.
+        After `finish` it is about the result.
 
         Returns
         -------
@@ -203,9 +210,12 @@ class LiveBackground:
         """
         if not len(self):
             return ()
-        self._require_going_on()
-        with keeping_warnings(tell=_say_nothing):
-            return assess(self._conclude(self._parameters), self._sample.so_far())
+        background = self._result
+        if background is None:
+            self._require_going_on()
+            with keeping_warnings(tell=_say_nothing):
+                background = self._conclude(self._parameters)
+        return assess(background, self._sample.so_far())
 
     def finish(self, thresh_cleansing: float = 0, frac_cleansing: float = 0.8) -> SparseBackground:
         """End it, and return the background of all frames that were pushed.
@@ -243,6 +253,7 @@ class LiveBackground:
         with keeping_warnings() as warned:
             found = self._conclude(parameters)
         self._end = "finish()"
+        self._result = found
         return presented(found, warned)
 
     def _conclude(self, parameters: Parameters) -> Background:

@@ -80,7 +80,7 @@ def command(*words, path, output, basins=None, num_cpus=None, **parameters):
     """Run a command, and raise what it says in case of failure; return its lines of JSON."""
     line = [*words, path]
     line += [] if words[0] == "info" else ["-o", output]
-    line += [] if words[0] == "report" else ["--json"]
+    line += [] if words[0] in ("report", "watch") else ["--json"]
     line += [] if basins is None else ["--basins", basins]
     line += [] if num_cpus is None else ["--num-cpus", num_cpus]
     line += [part for name, value in parameters.items() for part in ("-k", f"{name}={value}")]
@@ -110,6 +110,7 @@ COMMANDS = {
     "sparsemed compute": entrance("compute"),
     "sparsemed compute --dry-run": entrance("compute", "--dry-run"),
     "sparsemed report": entrance("report"),
+    "sparsemed watch": entrance("watch"),
 }
 TELLERS = {"info": tell, "sparsemed info": entrance("info")}
 
@@ -130,9 +131,9 @@ def output_of(use, tmp_path):
 @pytest.mark.parametrize(
     ("option", "names"),
     [
-        ("basins", {"compute", "report", "info"}),
-        ("num_cpus", {"compute", "report"}),
-        ("settings", {"compute", "report"}),
+        ("basins", {"compute", "report", "watch", "info"}),
+        ("num_cpus", {"compute", "report", "watch"}),
+        ("settings", {"compute", "report", "watch"}),
     ],
 )
 def test_no_command_that_has_the_option_is_left_out_here(option, names):
@@ -326,7 +327,11 @@ def test_a_file_that_is_not_allowed_is_never_opened(home, away, use, way, basins
 
 
 @watched
-@through(BACKGROUNDS, only(COMMANDS, "sparsemed compute", "sparsemed compute --dry-run"), TELLERS)
+@through(
+    BACKGROUNDS,
+    only(COMMANDS, "sparsemed compute", "sparsemed compute --dry-run", "sparsemed watch"),
+    TELLERS,
+)
 def test_any_file_is_opened_if_nothing_else_is_said(home, away, use):
     path = lead(home / "in.rtdc", by_basin, away)
     with Watch(away) as watch:

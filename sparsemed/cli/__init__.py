@@ -18,6 +18,7 @@ from sparsemed.cli.demo import demo
 from sparsemed.cli.info import info
 from sparsemed.cli.recover import recover
 from sparsemed.cli.report import report
+from sparsemed.cli.watch import watch
 from sparsemed.printable import printable
 from sparsemed.version import __version__
 
@@ -28,6 +29,7 @@ Examples:
   sparsemed compute in.rtdc    compute its background: writes in_bg.rtdc
   sparsemed compute -r data    the same for all measurements below data
   sparsemed report in.rtdc     see on a page whether it is good
+  sparsemed watch in.rtdc      follow it while it is recorded
   sparsemed recover in.rtdc    undo a change that was interrupted
   sparsemed chipstream in.rtdc out.rtdc
                                run ChipStream with this background
@@ -114,5 +116,5 @@ def main() -> None:
     """
 
 
-for command in (compute, info, report, recover, demo, chipstream):  # in the order of need
+for command in (compute, info, report, watch, recover, demo, chipstream):  # in the order of need
     main.add_command(command)

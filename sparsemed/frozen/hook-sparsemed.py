@@ -24,14 +24,18 @@ hiddenimports = [
     "sparsemed.jobs.file_result",
     "sparsemed.jobs.job",
     "sparsemed.jobs.many",
+    "sparsemed.jobs.watch",
     "sparsemed.kernels.median",
     "sparsemed.live",
     "sparsemed.loading",
+    "sparsemed.result",
     "sparsemed.warned",
 ]
 # The filters of HDF5 are libraries, but no modules, and are looked for in this very folder.
 binaries = collect_dynamic_libs("hdf5plugin")
-datas = collect_data_files("sparsemed", includes=["report/page.*", "report/overview.*"])
+datas = collect_data_files(
+    "sparsemed", includes=["report/page.*", "report/overview.*", "report/live.*"]
+)
 for name in ("sparsemed", "numpy", "numba", "h5py", "hdf5plugin", "imagecodecs", "matplotlib"):
     with suppress(PackageNotFoundError):  # the report tells the versions of those there are
         datas += copy_metadata(name)

@@ -100,6 +100,11 @@ class GrowingSeries:
         return 0 if last is None else bisect_right(self._starts, last)
 
     @property
+    def duration(self) -> float:
+        """Time of the newest frame, in seconds; 0 without any."""
+        return float(self._entries(len(self) - 1)["time"][0]) if len(self) else 0.0
+
+    @property
     def time(self) -> NDArray[Any]:
         """Time of each frame, shape (N,), in seconds; the first is at 0."""
         return np.ascontiguousarray(self._entries()["time"])
@@ -169,10 +174,9 @@ class GrowingSeries:
             medians[number] = median
         if known < len(distinct):
             medians[known:] = self._select(distinct[known:].tolist(), length)
-        entries = self._entries()
         means = None
         if self._band_rows is not None:
-            means = np.ascontiguousarray(entries["brightness"])
+            means = np.ascontiguousarray(self._entries()["brightness"])
         return Scan(of_steps(medians, window_of_step), means, [])
 
     def let_go_all(self) -> None:

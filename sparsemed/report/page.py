@@ -54,7 +54,7 @@ def make_page(
     name = "array of images" if background.origin is None else background.origin.name
     sections = [
         _warnings(background),
-        _findings(findings, source, at),
+        findings_section(findings, source, at),
         series_section(background),
         frames_section(background, sample),
         pictures_section(background, sample),
@@ -74,7 +74,7 @@ def make_page(
         style=style,
         script=script,
         name=escaped(name),
-        headline=_headline(findings),
+        headline=headline(findings),
         tries=escaped(as_text(with_another(tries, now))),
         tried=_tried(tries, now),
         summary=escaped(_summary(background)),
@@ -89,7 +89,8 @@ _ORDER = (LOOK_HERE, CANNOT_TELL, GOOD)
 _SIGN = {LOOK_HERE: "▲ look here", CANNOT_TELL: "? cannot tell", GOOD: "✓ good"}
 
 
-def _headline(findings: list[Finding]) -> str:
+def headline(findings: list[Finding]) -> str:
+    """Return the verdict, and what calls for a look."""
     verdict = overall(findings)
     poor = [finding for finding in findings if not finding.is_good]
     if verdict == GOOD:
@@ -139,7 +140,10 @@ def _tried(tries: Sequence[Try], now: Try) -> str:
     return f'<p id="tried">Tried before: {escaped(text)}.</p>' if text else ""
 
 
-def _findings(findings: list[Finding], source: Path | None, at: Path) -> str:
+def findings_section(
+    findings: list[Finding], source: Path | None = None, at: Path | None = None
+) -> str:
+    """Return the findings; of a measurement, with how to try other parameters."""
     poor = "".join(
         f'<li class="look"><h3><span class="verdict">{_SIGN[finding.verdict]}</span> '
         f"{escaped(finding.title)}</h3>"
@@ -157,7 +161,7 @@ def _findings(findings: list[Finding], source: Path | None, at: Path) -> str:
         if finding.is_good
     )
     hint = ""
-    if source is not None and any(not finding.is_good for finding in findings):
+    if source is not None and at is not None and any(not finding.is_good for finding in findings):
         command = report_command(source, at)
         hint = (
             '<p class="note">A change of parameters is quickly tried; compare its page with this '

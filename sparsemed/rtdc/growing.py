@@ -16,8 +16,10 @@ from sparsemed.hdf5.file_access import Policy
 from sparsemed.hdf5.opening import is_recorded
 from sparsemed.method.time_axis import frame_times
 from sparsemed.rtdc.events import Feature
+from sparsemed.rtdc.identity import identify
 from sparsemed.rtdc.inputs import frame_count, measurement_time
 from sparsemed.rtdc.measurement import Measurement
+from sparsemed.storage.identity import Identity
 
 LOOK_BYTES = 8 * 1024**2
 """Weight of the frames that are read at one look."""
@@ -129,6 +131,17 @@ class GrowingMeasurement:
             self.count = stop
             self._last = _Last(frames[-1], times[-1])
         return frames, times
+
+    def identity(self) -> Identity:
+        """Return which measurement this is, of the frames that were read.
+
+        Raises
+        ------
+        OSError, ValueError
+            If it cannot be read.
+        """
+        with self._open() as measurement:
+            return identify(measurement, self.count)
 
     def _require_whole_file(self) -> None:
         """Check that a file which is being recorded is as long as it was; closing may cut it.

@@ -1,0 +1,128 @@
+"""The command ``sparsemed watch``: a line at each new image, and the background in the end."""
+
+import logging
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sparsemed.cli.messages import Mistake, log_lines, one_line_errors
+from sparsemed.cli.options import (
+    PARAMETER_HELP,
+    PathType,
+    Settable,
+    basins_option,
+    parse_settings,
+)
+from sparsemed.printable import printable
+
+if TYPE_CHECKING:
+    from sparsemed.hdf5.file_access import Policy
+    from sparsemed.jobs.watch import Watched
+
+WATCH_HELP = f"""{PARAMETER_HELP}
+\b
+Examples:
+  sparsemed watch recording.rtdc               writes recording_bg.rtdc at the end
+  sparsemed watch recording.rtdc --page live   and shows live/index.html meanwhile
+
+\b
+Exit status:
+  0    the recording is over, and its background is written
+  1    it cannot be followed, or no frame came
+  2    the command line makes no sense
+  130  stopped with Ctrl-C; with --keep, what was recorded by then is written
+"""
+
+
+@click.command(
+    cls=Settable,
+    epilog=WATCH_HELP,
+    short_help="Follow a recording, and write its background at the end.",
+)
+@click.argument("path", metavar="RECORDING", type=PathType())
+@click.option(
+    "-o",
+    "--output",
+    type=PathType(),
+    help="Where the result goes: a file, if it ends in .rtdc, .h5 or .hdf5, otherwise a folder.",
+)
+@click.option(
+    "--patience",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="Seconds in which nothing comes, after which it is over.",
+)
+@click.option("--keep", is_flag=True, help="If it is stopped, write what there is by then.")
+@click.option(
+    "--page",
+    metavar="FOLDER",
+    type=PathType(file_okay=False),
+    help="Keep a page there, index.html, that shows the recording.",
+)
+@click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
+@click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
+@basins_option
+def watch(
+    path: Path,
+    output: Path | None,
+    patience: float,
+    keep: bool,
+    page: Path | None,
+    settings: tuple[str, ...],
+    num_cpus: int | None,
+    basins: "Policy",
+) -> None:
+    """Follow a measurement while another program records it.
+
+    That program has to write so that others can read meanwhile (SWMR mode of HDF5). A
+    line is printed at each new background image, but one a second at most: frames,
+    frames a second, the time of the image, and what can be said of the background.
+
+    When the file is closed, the same result is written as by `sparsemed compute`. When
+    nothing comes for a while (--patience), as after a crash of that program, it is the
+    background of what had come.
+    """
+    with one_line_errors(Mistake):
+        wanted = parse_settings(settings)
+        from sparsemed.jobs.watch import watch as follow
+        from sparsemed.kernels.cores import check_num_cpus
+        from sparsemed.parameters import Parameters
+
+        Parameters(**wanted)
+        if num_cpus is not None:
+            check_num_cpus(num_cpus)
+    with one_line_errors(), log_lines(logging.WARNING, path):
+        states = follow(
+            path,
+            output,
+            patience=patience,
+            keep=keep,
+            page=page,
+            num_cpus=num_cpus,
+            basins=basins,
+            **wanted,
+        )
+        with closing(states):  # so that what is kept is written before anything is said
+            for state in states:
+                click.echo(printable(_line(path, state, patience)))
+
+
+def _line(path: Path, state: "Watched", patience: float) -> str:
+    """Return a line on a recording as it goes on, or on its end."""
+    poor = [each.title for each in state.findings if each.verdict == state.verdict]
+    verdict = "good" if state.verdict == "good" else f"{state.verdict}: {poor[0]}"
+    if state.background is None:
+        return (
+            f"{path}: {state.frames:,} frames, {state.rate:,.0f}/s; newest image at "
+            f"{state.image_time:.1f} s; {verdict}"
+        )
+    end = "closed"
+    if state.status == "silent":
+        end = f"nothing came for {patience:g} s, so this is what there is"
+    return (
+        f"{path}: {end}; {state.frames:,} frames, {state.images:,} windows, "
+        f"{len(state.background.images):,} kept -> {state.output}; {verdict}"
+    )

@@ -1,0 +1,337 @@
+"""Follow a recording while it is written, and write its background when it is over."""
+
+import logging
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.hdf5.file_access import Policy, check_policy
+from sparsemed.jobs.selection import choose_runs
+from sparsemed.live import LiveBackground
+from sparsemed.method.offsets import band_means
+from sparsemed.parameters import Parameters
+from sparsemed.quality import Finding, overall
+from sparsemed.report.live_page import LivePage, LiveState
+from sparsemed.result import SparseBackground
+from sparsemed.rtdc.growing import GrowingMeasurement
+
+logger = logging.getLogger(__name__)
+
+PAUSE = 0.2
+"""Seconds between two looks at a file in which nothing was new. NFS and SMB tell of no change."""
+
+SHOWN = 1.0
+"""Seconds between two states, at least."""
+
+TROUBLE = 3.0
+"""Seconds after which a file that cannot be read is given up: it may just be changing."""
+
+Status = Literal["recording", "closed", "silent", "stopped"]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is known of a recording by now.
+
+    Attributes
+    ----------
+    status : str
+        ``"recording"``, or in the end ``"closed"`` or ``"silent"``: nothing came for long, as
+        when the program that records has died.
+    frames : int
+        Frames that were taken.
+    duration : float, seconds
+        Time of the newest of them; the first is at 0.
+    rate : float
+        Frames that came in a second, since the state before.
+    images : int
+        Background images that are final; in the end all, before cleansing.
+    image : ndarray, shape (H, W), or None
+        The newest of them.
+    image_time : float, seconds
+        Its time; NaN without one.
+    findings : tuple of Finding
+        What could be judged when it was last; see `SparseBackground.quality`.
+    background : SparseBackground or None
+        The background, in the end.
+    output : Path or None
+        Where it is written, in the end.
+    """
+
+    status: Status
+    frames: int
+    duration: float
+    rate: float
+    images: int
+    image: NDArray[Any] | None
+    image_time: float
+    findings: tuple[Finding, ...]
+    background: SparseBackground | None = None
+    output: Path | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on the background as a whole."""
+        return overall(self.findings)
+
+
+def watch(
+    path: str | PathLike[str],
+    output: str | PathLike[str] | None = None,
+    *,
+    kernel_size: int = 200,
+    split_time: float = 1.0,
+    thresh_cleansing: float = 0,
+    frac_cleansing: float = 0.8,
+    offset_correction: bool = True,
+    patience: float = 30.0,
+    keep: bool = False,
+    page: str | PathLike[str] | None = None,
+    num_cpus: int | None = None,
+    basins: Policy = "any",
+) -> Generator[Watched, None, None]:
+    """Follow a measurement while another program records it (SWMR), and write its background.
+
+    Parameters
+    ----------
+    path : str or path
+        The measurement, to which a program writes so that others can read meanwhile.
+    output : str or path, optional
+        The file, or the folder, for the result. Default: next to the measurement, with ``_bg``
+        added to its name.
+    kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction
+        See `compute_background`.
+    patience : float, seconds
+        For how long nothing may come before the recording counts as over.
+    keep : bool
+        Whether the background of what was recorded so far is written if watching is stopped.
+    page : str or path, optional
+        A folder, which is made if need be, for a page ``index.html`` that shows the newest image,
+        brightness and verdicts. It is renewed with each state, and so is what a browser shows.
+    num_cpus, basins
+        See `compute_background`.
+
+    Yields
+    ------
+    Watched
+        Whenever there is a new background image, but one a second at most; and a last one when
+        the result is written. It is the file that `sparsemed compute` writes.
+
+    Raises
+    ------
+    OSError
+        If the measurement cannot be read, or not while another program writes into it; if no
+        frame came within `patience`; or if the result or the page cannot be written.
+    ValueError, TypeError
+        If a parameter is out of its range; if the measurement has no images or times that can
+        be followed; if it is replaced or cut while it is watched; or if its times fall.
+
+    Examples
+    --------
+    >>> for state in sparsemed.watch("recording.rtdc"):  # doctest: +SKIP
+    ...     print(state.frames, state.image_time, state.verdict)
+    """
+    parameters = Parameters(
+        kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction
+    )
+    check_policy(basins)
+    if isinstance(patience, bool) or not 0 < patience < np.inf:
+        raise ValueError(f"patience must be a number above 0 (seconds), got {patience!r}")
+    return _Watching(
+        Path(path),
+        None if output is None else Path(output),
+        parameters,
+        patience,
+        keep,
+        None if page is None else Path(page),
+        num_cpus,
+        basins,
+    ).states()
+
+
+class _Watching:
+    """One recording that is watched. What can be wrong beforehand is found out at once."""
+
+    def __init__(
+        self,
+        path: Path,
+        output: Path | None,
+        parameters: Parameters,
+        patience: float,
+        keep: bool,
+        page: Path | None,
+        num_cpus: int | None,
+        basins: Policy,
+    ) -> None:
+        self._path, self._parameters, self._patience, self._keep = path, parameters, patience, keep
+        self._basins: Policy = basins
+        self._recording = _open(path, basins)
+        (self._run,) = choose_runs((path,), output=output)
+        self._run.check()
+        self._page = None if page is None else LivePage(page, path.name)
+        self._live = LiveBackground(
+            self._recording.shape,
+            self._recording.dtype,
+            kernel_size=parameters.kernel_size,
+            split_time=parameters.split_time,
+            offset_correction=parameters.offset_correction,
+            num_cpus=num_cpus,
+            on_image=self._note,
+        )
+        self._brightness: list[tuple[float, float]] = []  # of each image, with its time
+        self._findings: tuple[Finding, ...] = ()
+        self._judge_at = 0.0  # before that, it would cost too much
+        self._told_frames = self._told_images = 0
+        self._told_at = self._read_at = self._came_at = time.monotonic()
+
+    def states(self) -> Generator[Watched, None, None]:
+        """Yield states until the recording is over."""
+        with self._live:
+            status: Status = "recording"
+            try:
+                while (status := self._look()) == "recording":
+                    if self._has_news:
+                        yield self._tell()
+            except Exception:
+                raise
+            except BaseException:  # Ctrl-C, or whoever took the states wants no more
+                if self._keep:
+                    self._stop()
+                raise
+            yield self._finish(status)
+
+    @property
+    def _has_news(self) -> bool:
+        is_due = time.monotonic() - self._told_at >= SHOWN
+        return is_due and len(self._brightness) > self._told_images
+
+    def _look(self) -> Status:
+        """Take what has come, and say whether that was all."""
+        try:
+            frames, times = self._recording.poll()
+        except OSError:
+            if time.monotonic() - self._read_at > TROUBLE:
+                raise
+            time.sleep(PAUSE)
+            return "recording"
+        self._read_at = time.monotonic()
+        if len(frames):
+            self._came_at = self._read_at
+            try:
+                self._live.push(frames, times)
+            except ValueError as error:
+                raise ValueError(f"{self._path}: {error}") from error
+        if self._recording.time is not None:
+            return "closed"
+        if not len(frames):
+            if self._read_at - self._came_at >= self._patience:
+                return "silent"
+            time.sleep(PAUSE)
+        return "recording"
+
+    def _note(self, number: int, at: float, image: NDArray[Any]) -> None:  # noqa: ARG002
+        self._brightness.append((at, float(band_means(image[np.newaxis])[0])))
+
+    def _tell(self) -> Watched:
+        """Return the state by now, and renew the page."""
+        began = time.monotonic()
+        if began >= self._judge_at:
+            self._findings = self._live.quality()
+            self._judge_at = 20 * time.monotonic() - 19 * began
+        state = Watched(
+            status="recording",
+            frames=len(self._live),
+            duration=self._live.duration,
+            rate=(len(self._live) - self._told_frames) / max(began - self._told_at, 1e-9),
+            images=len(self._brightness),
+            image=self._live.image,
+            image_time=self._brightness[-1][0] if self._brightness else np.nan,
+            findings=self._findings,
+        )
+        self._told_at, self._told_frames, self._told_images = began, state.frames, state.images
+        self._renew_page(state)
+        return state
+
+    def _finish(self, status: Status) -> Watched:
+        """Write the background, and return the last state."""
+        if not len(self._live):
+            if status == "closed":
+                raise ValueError(f"{self._path}: there are no frames")
+            raise OSError(
+                f"{self._path}: no frame came within {self._patience:g} s; does the program that "
+                "records let others see what it writes (does it flush)?"
+            )
+        asked = self._parameters
+        found = self._live.finish(asked.thresh_cleansing, asked.frac_cleansing)
+        axis = self._recording.time
+        if axis is not None and not np.array_equal(axis, found.time):
+            raise ValueError(
+                f"{self._path}: times that were there have changed while it was watched; compute "
+                "the background now that the file is closed"
+            )
+        background = replace(found, identity=self._recording.identity(), basins=self._basins)
+        if self._run.folder_is_made:
+            self._run.output.parent.mkdir(parents=True, exist_ok=True)
+        background.save(self._run.output)
+        self._judge_at = 0.0
+        state = replace(
+            self._tell(),
+            status=status,
+            images=len(background.series),
+            background=background,
+            output=self._run.output,
+        )
+        self._renew_page(state)
+        return state
+
+    def _stop(self) -> None:
+        """Write the background of what has come so far, if there is any."""
+        if len(self._live):
+            self._finish("stopped")
+            logger.warning(
+                "%s: watching was stopped; the background of the first %d frames is in %s",
+                self._path,
+                len(self._live),
+                self._run.output,
+            )
+
+    def _renew_page(self, state: Watched) -> None:
+        if self._page is None:
+            return
+        facts = [
+            ("Frames", f"{state.frames:,}"),
+            ("Duration", f"{state.duration:.1f} s"),
+            ("Frames a second, just now", f"{state.rate:,.0f}"),
+            ("Background images", f"{state.images:,}"),
+        ]
+        if state.output is not None:
+            facts.append(("Result", str(state.output)))
+        self._page.write(
+            LiveState(
+                facts,
+                state.image,
+                np.array(self._brightness).reshape(-1, 2),
+                state.findings,
+                is_over=state.output is not None,
+            )
+        )
+
+
+def _open(path: Path, basins: Policy) -> GrowingMeasurement:
+    """Open a recording, of which the program that records may be just about to let others see."""
+    began = time.monotonic()
+    while True:
+        try:
+            return GrowingMeasurement(path, basins)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            if time.monotonic() - began > TROUBLE:
+                raise
+            time.sleep(PAUSE)

@@ -1,0 +1,144 @@
+"""A small page on a recording that goes on, which a browser loads again and again by itself."""
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from string import Template
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.quality.finding import Finding
+from sparsemed.report.markup import escaped, remark, section, table
+from sparsemed.report.page import digest, findings_section, headline
+from sparsemed.report.pictures import grey_picture, shrinkage, shrunk_note
+from sparsemed.storage import disk
+from sparsemed.version import __version__
+
+AGAIN = 1
+"""Seconds after which a browser loads the page again."""
+
+POINTS = 400
+"""Points of the curve of brightness; of more images, some are left out."""
+
+_MARK = b", live"
+"""What is near the beginning of such a page, and of no other."""
+
+
+class LiveState(NamedTuple):
+    """What the page shows.
+
+    Attributes
+    ----------
+    facts : sequence of (str, str)
+        Names and values.
+    image : ndarray, shape (H, W), or None
+        The newest background image.
+    brightness : ndarray, shape (n, 2)
+        Time and brightness of each background image.
+    findings : tuple of Finding
+    is_over : bool
+        Whether the page stays as it is.
+    """
+
+    facts: Sequence[tuple[str, str]]
+    image: NDArray[Any] | None
+    brightness: NDArray[np.float64]
+    findings: tuple[Finding, ...]
+    is_over: bool
+
+
+class LivePage:
+    """The page ``index.html`` in a folder, which is made if need be.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        What is recorded.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written, or has such a file that is no page of this kind.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._path = folder / "index.html"
+        self._name = name
+        if os.path.lexists(self._path) and _MARK not in self._path.read_bytes()[:1000]:
+            raise FileExistsError(
+                f"{self._path}: is not of a recording, and is not replaced; choose another folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        disk.check_folder(self._path)
+
+    def write(self, state: LiveState) -> None:
+        """Renew the page, as a whole.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        page = make_live_page(self._name, state)
+        disk.replace(self._path, page.encode("utf-8", errors="replace"))
+
+
+def make_live_page(name: str, state: LiveState) -> str:
+    """Return the page as text."""
+    folder = Path(__file__).parent
+    style = (folder / "page.css").read_text(encoding="utf-8")
+    template = (folder / "live.html").read_text(encoding="utf-8")
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    goes_on = f"As of {now}. The recording goes on, and the page renews itself."
+    findings = sorted(state.findings, key=lambda finding: finding.is_good)
+    sections = [_image(state), _brightness(state.brightness), findings_section(findings)]
+    return Template(template).substitute(
+        generator=escaped(f"sparsemed {__version__}"),
+        policy=f"default-src 'none'; img-src data:; style-src '{digest(style)}'",
+        refresh="" if state.is_over else f'<meta http-equiv="refresh" content="{AGAIN}">\n',
+        title=escaped(f"{name} – live background"),
+        style=style,
+        name=escaped(name),
+        headline=headline(findings) if findings else "",
+        state=escaped(f"Over, as of {now}." if state.is_over else goes_on),
+        sections="\n".join([*sections, section("facts", "Recording", table(state.facts))]),
+        footer=escaped(f"Made by sparsemed {__version__}. One file; it loads nothing."),
+    )
+
+
+def _image(state: LiveState) -> str:
+    """Return the newest image, from its darkest to its brightest."""
+    if state.image is None:
+        return section("image", "Newest background image", remark("There is none yet."))
+    shrink = shrinkage(state.image[np.newaxis])
+    low, high = float(state.image.min()), float(state.image.max())
+    picture = grey_picture(state.image, low, max(high, low + 1), shrink, "Background image")
+    said = f"At {state.brightness[-1, 0]:.1f} s.{shrunk_note(shrink)}"
+    shown = f'<div class="pictures">{picture}</div>{remark(said)}'
+    return section("image", "Newest background image", shown)
+
+
+def _brightness(points: NDArray[np.float64]) -> str:
+    """Return the curve of brightness: of the first rows of each background image."""
+    if len(points) < 2:
+        return ""
+    some = points[np.unique(np.linspace(0, len(points) - 1, POINTS).round().astype(int))]
+    times, values = some.T
+    low, high = float(values.min()), float(values.max())
+    middle, reach = (low + high) / 2, max(high - low, 2.0) * 0.6  # noise is not to look like much
+    x = 10 + 780 * (times - times[0]) / max(times[-1] - times[0], 1e-9)
+    y = 90 - 80 * (values - middle) / reach
+    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+    curve = (
+        '<svg viewBox="0 0 800 180" role="img" width="100%" aria-label="Brightness over time">'
+        f'<polyline points="{line}" fill="none" stroke="currentColor" stroke-width="2"/></svg>'
+    )
+    said = (
+        f"Mean of the first rows of each background image, from {times[0]:.1f} s to "
+        f"{times[-1]:.1f} s: {low:.1f} to {high:.1f} grey values, now {values[-1]:.1f}."
+    )
+    return section("brightness", "Brightness", f"{curve}{remark(said)}")

@@ -1,0 +1,337 @@
+"""A recording is followed to its end, whatever that is, and written as if computed afterwards."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import h5py
+import numpy as np
+import pytest
+from jobs.recorder import Recorder
+
+import sparsemed
+from sparsemed import compute_background, load
+from sparsemed.jobs import watch as watch_module
+from sparsemed.rtdc.pipeline_id import to_ppid
+
+SOME = {"kernel_size": 20, "split_time": 0.5}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "in.rtdc"
+
+
+@pytest.fixture
+def recorder(path):
+    recorder = Recorder(path)
+    yield recorder
+    if recorder.process.returncode is None:
+        recorder.kill()
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch):
+    monkeypatch.setattr(watch_module, "PAUSE", 0.01)
+    monkeypatch.setattr(watch_module, "SHOWN", 0.0)
+    monkeypatch.setattr(watch_module, "TROUBLE", 0.3)
+
+
+def assert_as_computed(path, output, **parameters):
+    """Check that a result is the one of `sparsemed compute`, whole and to the bit."""
+    expected = compute_background(path, **parameters)
+    found = load(output)
+    np.testing.assert_array_equal(found.images, expected.images, strict=True)
+    np.testing.assert_array_equal(found.frame_index, expected.frame_index, strict=True)
+    np.testing.assert_array_equal(found.offsets, expected.offsets, strict=True)
+    expected.save(output.with_name("expected.rtdc"))
+    with h5py.File(output) as one, h5py.File(output.with_name("expected.rtdc")) as other:
+        assert dict(one.attrs) == dict(other.attrs)
+        assert set(one["basins"]) == set(other["basins"])
+        kinds = ("events/bg_off", "basin_events/image_bg")
+        for name in kinds:
+            np.testing.assert_array_equal(one[name][:], other[name][:], strict=True)
+            assert dict(one[name].attrs) == dict(other[name].attrs)
+
+
+def record(recorder, count, clock="time"):
+    recorder(f"image {count}", f"{clock} {count}", "flush")
+
+
+@pytest.mark.parametrize("clock", ["time", "frame"])
+def test_from_the_first_frame_to_the_last(path, recorder, clock, tmp_path):
+    recorder(f"begin swmr {clock}", "flush")
+    states = sparsemed.watch(path, **SOME)
+    seen = []
+    for _ in range(4):
+        record(recorder, 50, clock)  # half a second
+        seen.append(next(states))
+    recorder("image 17", f"{clock} 17", "close")
+    *_, last = states
+    assert [state.frames for state in seen] == [50, 100, 150, 200]
+    assert [state.images for state in seen] == [1, 2, 3, 4]
+    assert [state.image_time for state in seen] == [0, 0.5, 1, 1.5]
+    assert all(state.status == "recording" and state.output is None for state in seen)
+    assert all(state.rate > 0 for state in seen)
+    np.testing.assert_array_equal(seen[3].image, last.background.series[3])
+    assert (last.status, last.frames, last.images) == ("closed", 217, 5)
+    assert last.duration == pytest.approx(2.16)
+    assert last.verdict == sparsemed.quality.overall(last.background.quality())
+    assert last.output == tmp_path / "in_bg.rtdc"
+    assert last.background.source == path
+    assert_as_computed(path, last.output, **SOME)
+
+
+def test_a_recording_that_is_over_is_computed(path, recorder, tmp_path):
+    recorder("begin swmr time", "image 300", "time 300", "close")
+    output = tmp_path / "results"
+    states = sparsemed.watch(path, output, thresh_cleansing=0.3, frac_cleansing=0.5, **SOME)
+    *_, last = states
+    assert last.output == output / "in_bg.rtdc"
+    assert_as_computed(path, last.output, thresh_cleansing=0.3, frac_cleansing=0.5, **SOME)
+
+
+@pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "paused"])
+def test_when_nothing_comes_for_long_what_was_flushed_is_taken(path, recorder, is_killed):
+    recorder("begin swmr time", "flush")
+    record(recorder, 120)
+    recorder("image 30", "time 30")
+    if is_killed:
+        recorder.kill()
+    *_, last = sparsemed.watch(path, patience=0.3, **SOME)
+    assert (last.status, last.frames) == ("silent", 120)
+    assert len(load(last.output)) == 120
+    if is_killed:
+        assert_as_computed(path, last.output, **SOME)
+
+
+def test_a_writer_that_never_flushes(path, recorder, tmp_path):
+    recorder("begin swmr time", "flush", "image 3", "time 3")
+    with pytest.raises(OSError, match=r"in\.rtdc: no frame came within 0.3 s; .* flush"):
+        list(sparsemed.watch(path, patience=0.3))
+    recorder.kill()
+    with pytest.raises(OSError, match="no frame came"):
+        list(sparsemed.watch(path, patience=0.3))
+    assert os.listdir(tmp_path) == ["in.rtdc"]
+
+
+def test_no_frames_at_all(path, recorder, tmp_path):
+    recorder("begin swmr time", "close")
+    with pytest.raises(ValueError, match=r"in\.rtdc: there are no frames"):
+        list(sparsemed.watch(path))
+    assert os.listdir(tmp_path) == ["in.rtdc"]
+
+
+def test_a_plain_writer_is_waited_for_a_moment_and_then_refused(path, recorder):
+    recorder("begin plain time", "image 50", "time 50", "flush")
+    began = time.monotonic()
+    with pytest.raises(OSError, match=r"in\.rtdc: another program writes into it without"):
+        sparsemed.watch(path)
+    assert time.monotonic() - began > 0.3
+
+
+def test_trouble_that_passes_is_sat_out(path, recorder, tmp_path, monkeypatch):
+    monkeypatch.setattr(watch_module, "TROUBLE", 20)
+    recorder("begin swmr time", "flush")
+    record(recorder, 50)
+    states = sparsemed.watch(path, **SOME)
+    next(states)
+    recorder("close")
+    os.rename(path, tmp_path / "away")
+    threading.Timer(0.3, os.rename, (tmp_path / "away", path)).start()
+    *_, last = states
+    assert last.frames == 50
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "cut"])
+def test_what_is_no_recording_any_more(path, recorder, tmp_path, how):
+    recorder("begin swmr time", "flush")
+    record(recorder, 100)
+    states = sparsemed.watch(path, **SOME)
+    next(states)
+    what = {"removed": "No such file", "replaced": "another recording", "cut": "become shorter"}
+    if how == "removed":
+        os.remove(path)
+    elif how == "cut":
+        os.truncate(path, 3000)
+    else:
+        shutil.copyfile(path, tmp_path / "other")
+        other = Recorder(tmp_path / "other")
+        other("begin swmr frame", "image 120", "frame 120", "close")
+        other.end()
+        os.replace(tmp_path / "other", path)
+    with pytest.raises(
+        (OSError, ValueError), match=rf"in\.rtdc.*{what[how]}|{what[how]}.*in\.rtdc"
+    ):
+        list(states)
+    assert not (tmp_path / "in_bg.rtdc").exists()
+
+
+def test_times_that_change_afterwards_are_an_error(path, recorder, tmp_path):
+    recorder("begin swmr time", "flush")
+    record(recorder, 100)
+    states = sparsemed.watch(path, **SOME)
+    next(states)
+    recorder("close")
+    with h5py.File(path, "r+") as h5:
+        h5["events/time"][50] += 0.001
+    with pytest.raises(ValueError, match=r"in\.rtdc: times that were there have changed"):
+        list(states)
+    assert not (tmp_path / "in_bg.rtdc").exists()
+
+
+def test_times_that_fall_name_the_file(path, recorder):
+    recorder("begin swmr time", "image 50", "time 50", "close")
+    with h5py.File(path, "r+") as h5:
+        h5["events/time"][40] = 0
+    with pytest.raises(
+        ValueError, match=r"in\.rtdc: times: fall at frame 40, from 5.89 s to 0.0 s"
+    ):
+        list(sparsemed.watch(path))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("how", ["closed", "interrupted"])
+def test_who_stops_has_what_is_there_if_it_is_to_be_kept(
+    path, recorder, tmp_path, monkeypatch, caplog, how, keep
+):
+    recorder("begin swmr time", "flush")
+    record(recorder, 120)
+    states = sparsemed.watch(path, keep=keep, **SOME)
+    next(states)
+    if how == "closed":
+        states.close()
+    else:
+        monkeypatch.setattr(watch_module.time, "sleep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            next(states)
+    assert (tmp_path / "in_bg.rtdc").exists() == keep
+    if keep:
+        assert len(load(tmp_path / "in_bg.rtdc")) == 120
+        assert "the background of the first 120 frames is in" in caplog.text
+
+
+def interrupt(seconds):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({"patience": 0}, "patience must be a number above 0"),
+        ({"patience": True}, "patience must be"),
+        ({"kernel_size": 0}, "kernel_size"),
+        ({"basins": "all"}, "basins"),
+        ({"num_cpus": 0}, "num_cpus"),
+    ],
+    ids=str,
+)
+def test_arguments_are_checked_before_anything_is_watched(path, recorder, arguments, what):
+    recorder("begin swmr time", "flush")
+    with pytest.raises(ValueError, match=what):
+        sparsemed.watch(path, **arguments)
+
+
+def test_an_output_that_must_not_change_is_refused_at_once(path, recorder, tmp_path):
+    recorder("begin swmr time", "flush")
+    shutil.copyfile(path, tmp_path / "other.rtdc")
+    with pytest.raises(ValueError, match=r"other\.rtdc: holds images of its own"):
+        sparsemed.watch(path, tmp_path / "other.rtdc")
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        sparsemed.watch(tmp_path / "missing.rtdc")
+
+
+# The page.
+
+
+def test_the_page_is_renewed_and_says_when_it_is_over(path, recorder, tmp_path):
+    recorder("begin swmr time", "flush")
+    record(recorder, 80)
+    states = sparsemed.watch(path, page=tmp_path / "live", **SOME)
+    next(states)
+    page = tmp_path / "live" / "index.html"
+    early = page.read_text("utf-8")
+    assert 'http-equiv="refresh"' in early
+    assert "The recording goes on" in early
+    record(recorder, 80)
+    next(states)
+    later = page.read_text("utf-8")
+    assert "<polyline" in later
+    assert later != early
+    recorder("close")
+    list(states)
+    last = page.read_text("utf-8")
+    assert 'http-equiv="refresh"' not in last
+    assert "in_bg.rtdc" in last
+    assert os.listdir(tmp_path / "live") == ["index.html"]
+
+
+def test_a_page_of_something_else_is_not_replaced(path, recorder, tmp_path):
+    recorder("begin swmr time", "flush")
+    (tmp_path / "index.html").write_text("<!doctype html>my home page")
+    with pytest.raises(FileExistsError, match=r"index\.html: is not of a recording"):
+        sparsemed.watch(path, page=tmp_path)
+
+
+# The command, as people run it.
+
+
+def command(*words):
+    return [sys.executable, "-m", "sparsemed", "watch", *map(str, words)]
+
+
+def test_the_command_prints_a_line_an_image_and_the_end(path, recorder, tmp_path):
+    recorder("begin swmr time", "flush")
+    words = (path, "-k", "kernel_size=20", "-k", "split_time=0.5", "--page", tmp_path / "live")
+    with subprocess.Popen(command(*words), stdout=subprocess.PIPE, text=True) as watching:
+        lines = []
+        for number in range(2):
+            record(recorder, 100)
+            lines.append(watching.stdout.readline())
+            assert f"in.rtdc: {100 * (number + 1)} frames, " in lines[-1]
+        assert "/s; newest image at 0.5 s; " in lines[0]
+        recorder("image 30", "time 30", "close")
+        *_, last = watching.stdout
+    assert watching.returncode == 0
+    assert "in.rtdc: closed; 230 frames, 5 windows, 4 kept -> " in last
+    assert_as_computed(path, tmp_path / "in_bg.rtdc", **SOME)
+    with h5py.File(tmp_path / "in_bg.rtdc") as h5:
+        ppid = h5["events/bg_off"].attrs["dcnum ppid background"]
+    assert ppid == to_ppid({"kernel_size": 20, "split_time": 0.5})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_command_is_stopped_by_ctrl_c(path, recorder, tmp_path, keep):
+    recorder("begin swmr time", "flush")
+    record(recorder, 300)
+    with subprocess.Popen(
+        command(path, *(["--keep"] if keep else [])),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as watching:
+        assert "in.rtdc: 300 frames, " in watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        said = watching.stderr.read()
+    assert watching.returncode == 130
+    assert "Interrupted: no file is half written" in said
+    assert ("the background of the first 300 frames is in" in said) == keep
+    assert (tmp_path / "in_bg.rtdc").exists() == keep
+    if keep:
+        assert len(load(tmp_path / "in_bg.rtdc")) == 300
+    recorder("close")  # whoever records has noticed nothing
+
+
+def test_the_command_says_in_one_line_what_is_wrong(path, recorder):
+    recorder("begin swmr time", "flush")
+    run = subprocess.run(command(path, "--patience", "0.3"), capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.startswith("Error: ")
+    assert run.stderr.count("\n") == 1
+    run = subprocess.run(command(path, "-k", "kernel_size=0"), capture_output=True, text=True)
+    assert run.returncode == 2
