@@ -26,6 +26,7 @@ def layouts(share: float) -> list[Layout]:
     counts = {count: max(300, round(count * share)) for count in (10_000, 20_000, 1_200_000)}
     return [
         Layout("tiles of 5 × 20 × 200", counts[10_000], "gzip 1", (5, 20, 200)),
+        Layout("tiles of 2 × 40 × 100", counts[10_000], "gzip", (2, 40, 100)),
         Layout("one frame a chunk", counts[20_000], "zstd", (1, *SHAPE)),
         Layout("in one piece", counts[20_000], "no filter", None),
         Layout(

@@ -102,6 +102,8 @@ class ArrayFrames:
         # ends of batches that blocks of different lengths do not fill.
         is_regular = (lengths[:-1] == lengths[0]).all() and lengths[-1] <= lengths[0] <= at_once
         self.block = int(lengths[0]) if is_regular else 1
+        # Of blocks that are held beyond a batch, the rest may be needed for the next one.
+        self.row_block = _row_block(images, self.shape[1]) if is_regular else self.shape[1]
         self.batch = at_once // self.block * self.block
         self.threads = 1
 
@@ -124,15 +126,17 @@ class ArrayFrames:
             )
 
     def _read(self, held: "_Held", start: int, stop: int, out: NDArray[Any]) -> None:
-        at = start
+        at, rows = start, out.shape[1]
         while at < stop:
-            if not 0 <= at - held.begin < len(held.frames):
+            if not 0 <= at - held.begin < len(held.frames) or held.frames.shape[1] < rows:
                 held.frames = ()  # first, lest two blocks be held
                 held.begin, end = self._whole_blocks(at, stop)
-                held.frames = self._frames(held.load, held.begin, end)
+                held.frames = self._frames(held.load, held.begin, end, rows)
             end = min(stop, held.begin + len(held.frames))
             self._convert(
-                held.frames[at - held.begin : end - held.begin], at, out[at - start : end - start]
+                held.frames[at - held.begin : end - held.begin, :rows],
+                at,
+                out[at - start : end - start],
             )
             at = end
 
@@ -153,14 +157,17 @@ class ArrayFrames:
         if self._file_size is not None and self._file_size() < self._size:
             raise OSError(f"{self.label}: {otherwise}, the file has become shorter")
 
-    def _slice(self, start: int, stop: int) -> Any:
-        part = self.images[start:stop]
+    def _slice(self, start: int, stop: int, rows: int) -> Any:
+        is_whole = rows == self.shape[1]
+        part = self.images[start:stop] if is_whole else self.images[start:stop, :rows]
         return part.data if has_labels(part) else part
 
-    def _frames(self, load: Callable[[int, int], Any], start: int, stop: int) -> NDArray[Any]:
+    def _frames(self, load: "_Load", start: int, stop: int, rows: int) -> NDArray[Any]:
+        """Load frames of whole blocks, and at least so many rows of them."""
+        rows = min(self.shape[1], -(-rows // self.row_block) * self.row_block)
         self._require_whole_file(f"frames {start} to {stop - 1} cannot be read")
         try:
-            part = load(start, stop)
+            part = load(start, stop, rows)
             frames = np.asarray(part)
             if isinstance(self.images, h5py.Dataset):
                 raise_failure(self.images)
@@ -175,7 +182,7 @@ class ArrayFrames:
         if self._gaps is not None:
             found = [(start + a, start + b) for a, b in self._gaps(frames)]
             self.unwritten = join_spans([*self.unwritten, *found])
-        if frames.shape != (stop - start, *self.shape[1:]):
+        if frames.shape != (stop - start, rows, self.shape[2]):
             raise ValueError(
                 f"{self.label}: frames {start} to {stop - 1} came in the shape {frames.shape}; "
                 "the images must not change while they are read"
@@ -207,10 +214,14 @@ class ArrayFrames:
 class _Held:
     """The frames read last, which may be more than were asked for, and what reads them."""
 
-    def __init__(self, load: Callable[[int, int], Any]) -> None:
+    def __init__(self, load: "_Load") -> None:
         self.load = load
         self.begin = 0
         self.frames: Any = ()
+
+
+_Load = Callable[[int, int, int], Any]
+"""``load(start, stop, rows)`` returns so many rows of these frames."""
 
 
 def _frame_dtype(stored: Any, label: str, floats: type[np.unsignedinteger]) -> np.dtype[Any]:
@@ -255,6 +266,15 @@ def block_edges(images: Any, axis: int, count: int) -> NDArray[np.int64]:
             return edges
     length = int(along) if isinstance(along, Integral) else 1 if axis == 0 else count
     return np.append(np.arange(0, count, length), count)
+
+
+def _row_block(images: Any, height: int) -> int:
+    """Return how many rows of a frame are stored together, or else are better read at once."""
+    if isinstance(images, np.ndarray):
+        return 1
+    lengths = np.diff(block_edges(images, 1, height))
+    is_regular = (lengths[:-1] == lengths[0]).all() and lengths[-1] <= lengths[0]
+    return int(lengths[0]) if is_regular else height
 
 
 def has_labels(images: Any) -> bool:

@@ -21,6 +21,12 @@ from sparsemed.storage.stored import StoredBytes
 BATCH_BYTES = 2 * 1024**2
 """Weight of the frames that a thread reads at once, if chunks are no heavier."""
 
+ROWS_BYTES = 64 * 1024
+"""Weight of frames that need no decoding, from which on a few rows of each are read by themselves.
+
+Below, one read of all takes less time than many of a few rows.
+"""
+
 
 class _Run(NamedTuple):
     """Chunks that lie together in the file, and are read together.
@@ -72,16 +78,33 @@ class ChunkFrames:
             [(each.number, each.values) for each in layout.filters], self._size
         )
         self._is_copied = self._is_direct and not layout.filters
+        self._frame_bytes = height * width * self.dtype.itemsize
+        self._is_by_rows = self._is_copied and self._frame_bytes > ROWS_BYTES
+        self.row_block = 1 if self._is_by_rows else min(self._chunk[1], height)
         self.unwritten: Spans = []  # otherwise HDF5 reads
 
     @contextmanager
     def reading(self, wanted: Iterable[Batch] = ()) -> Iterator[Read]:
         """Provide the function that reads; see `sparsemed.frames.source.FrameSource`."""
-        self.stored.expect((run.begin, run.end) for batch in wanted for run in self._runs(*batch))
+        self.stored.expect(each for batch in wanted for each in self._ranges(*batch))
         try:
             yield partial(self._read, _OfThread(self._size))
         finally:
             self.stored.close()
+
+    def _ranges(self, start: int, stop: int, rows: int) -> list[tuple[int, int]]:
+        """Return what is read of the file for these rows of some frames, range by range."""
+        if self._is_by_rows and rows < self.shape[1]:
+            size = self._frame_bytes // self.shape[1] * rows
+            begins = self._frame_addresses(start, stop)
+            return [(begin, begin + size) for begin in begins]
+        return [(run.begin, run.end) for run in self._runs(start, stop, rows)]
+
+    def _frame_addresses(self, start: int, stop: int) -> list[int]:
+        """Return where frames are that need no decoding."""
+        chunk, within = np.divmod(np.arange(start, stop), self.block)
+        addresses = self.layout.index.addresses[chunk] + within * self._frame_bytes
+        return addresses.tolist()  # type: ignore[no-any-return]
 
     def _runs(self, start: int, stop: int, rows: int) -> list[_Run]:
         """Return the chunks that hold these rows of some frames, in runs."""
@@ -114,6 +137,12 @@ class ChunkFrames:
 
     def _read(self, own: "_OfThread", start: int, stop: int, out: NDArray[Any]) -> None:
         """Read as many rows of some frames as `out` has."""
+        if self._is_by_rows and out.shape[1] < self.shape[1]:
+            for place, address in enumerate(self._frame_addresses(start, stop)):
+                rows = out[place].reshape(-1).view(np.uint8)
+                self._read_alone(memoryview(rows.data), address, (start + place, start + place + 1))
+            return
+        per_row = self.layout.index.grid[1] * self.layout.index.grid[2]
         for run in self._runs(start, stop, out.shape[1]):
             if self._copy(run, start, stop, out):
                 continue
@@ -127,7 +156,8 @@ class ChunkFrames:
                 size = int(self.layout.index.sizes[number])
                 chunk = bytes_[address - run.begin : address - run.begin + size]
                 if not is_there:  # find out which
-                    self._read_alone(chunk, address, number, stop)
+                    begin = number // per_row * self.block
+                    self._read_alone(chunk, address, (begin, min(begin + self.block, stop)))
                 self._decode(own, chunk, number, start, stop, out)
 
     def _copy(self, run: _Run, start: int, stop: int, out: NDArray[Any]) -> bool:
@@ -148,11 +178,11 @@ class ChunkFrames:
         except OSError:  # as is said once it is known which chunk it is
             return False
 
-    def _read_alone(self, chunk: memoryview, address: int, number: int, stop: int) -> None:
-        begin = number // (self.layout.index.grid[1] * self.layout.index.grid[2]) * self.block
-        span = f"{self.label}: frames {begin} to {min(begin + self.block, stop) - 1}"
+    def _read_alone(self, into: memoryview, address: int, frames: tuple[int, int]) -> None:
+        """Read what is stored of some frames, or say which they are."""
+        span = f"{self.label}: frames {frames[0]} to {frames[1] - 1}"
         try:
-            is_there = self.stored.read_into(chunk, address)
+            is_there = self.stored.read_into(into, address)
         except OSError as error:
             if error.errno is None:
                 raise OSError(f"{span} cannot be read ({error})") from error

@@ -32,17 +32,18 @@ class DaskBlocks:
 
         self._graph = dict(images.__dask_graph__())
         self._keys = images.__dask_keys__()
-        self._stops = np.cumsum(images.chunks[0])
+        self._stops, self._ends = (np.cumsum(lengths) for lengths in images.chunks[:2])
         # That of a cluster, if there is one. As a task of a cluster, this would wait for itself.
         get = None if this_worker() else get_scheduler(collections=[images])
         self._get = get or images.__dask_scheduler__
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Return the frames of whole blocks; masked, if some of the blocks are."""
+    def read(self, start: int, stop: int, rows: int) -> NDArray[Any]:
+        """Return so many rows of frames, of whole blocks; masked, if some of the blocks are."""
         from dask.optimization import cull
 
         first, last = np.searchsorted(self._stops, [start + 1, stop])
-        keys = self._keys[first : last + 1]
+        down = int(np.searchsorted(self._ends, rows)) + 1
+        keys = [each[:down] for each in self._keys[first : last + 1]]
         graph, _ = cull(self._graph, list(_flat(keys)))
         return _joined(self._get(graph, keys), 0)
 

@@ -45,6 +45,7 @@ class PartFrames:
         self.shape = (end - begin, *source.shape[1:])
         self.dtype = source.dtype
         self.block = source.block if begin % source.block == 0 else 1
+        self.row_block = source.row_block
         self.batch = source.batch
         self.threads = source.threads
 

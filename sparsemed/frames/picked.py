@@ -35,6 +35,7 @@ class PickedFrames:
         self.shape = (len(picks), source.shape[1], source.shape[2])
         self.dtype = source.dtype
         self.block = 1
+        self.row_block = source.row_block
         # Picks of two batches may be of one block, which is read for each of them.
         frame_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
         self.batch = max(source.batch, BATCH_BYTES // frame_bytes)

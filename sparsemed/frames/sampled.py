@@ -33,6 +33,7 @@ class SampledFrames:
         self.shape = source.shape
         self.dtype = source.dtype
         self.block = source.block
+        self.row_block = source.row_block
         self.batch = source.batch
         self.threads = source.threads
         self.images = np.empty((len(numbers), *source.shape[1:]), source.dtype)
@@ -46,8 +47,7 @@ class SampledFrames:
     def read_all(self) -> None:
         """Read all that are to be kept, each by itself."""
         with self.source.reading() as read:
-            for place, number in enumerate(self.numbers.tolist()):
-                read(number, number + 1, self.images[place : place + 1])
+            self._read_whole(read, 0, len(self.numbers))
         self.read[:] = True
 
     @contextmanager
@@ -58,7 +58,16 @@ class SampledFrames:
             def read_and_keep(start: int, stop: int, out: NDArray[Any]) -> None:
                 read(start, stop, out)
                 first, last = np.searchsorted(self.numbers, (start, stop))
-                self.images[first:last] = out[self.numbers[first:last] - start]
+                if out.shape[1] == self.shape[1]:
+                    self.images[first:last] = out[self.numbers[first:last] - start]
+                else:  # what is kept is kept whole
+                    self._read_whole(read, first, last)
                 self.read[first:last] = True
 
             yield read_and_keep
+
+    def _read_whole(self, read: Read, first: int, last: int) -> None:
+        """Read some of those that are to be kept, each by itself."""
+        for place in range(first, last):
+            number = int(self.numbers[place])
+            read(number, number + 1, self.images[place : place + 1])

@@ -31,7 +31,10 @@ class Batch(NamedTuple):
 
 
 Read = Callable[[int, int, NDArray[Any]], None]
-"""``read(start, stop, out)`` fills `out`, of shape ``(stop - start, H, W)``, with frames."""
+"""``read(start, stop, out)`` fills `out`, of shape ``(stop - start, rows, W)``, with frames.
+
+With as many rows of each as `out` has, from the top: below, nothing is read that need not be.
+"""
 
 
 class FrameSource(Protocol):
@@ -48,6 +51,10 @@ class FrameSource(Protocol):
     @property
     def block(self) -> int:
         """Frames that are stored together; reads had better begin and end at its multiples."""
+
+    @property
+    def row_block(self) -> int:
+        """Rows of a frame that are stored together; who needs a few had better read a multiple."""
 
     @property
     def batch(self) -> int:

@@ -102,5 +102,7 @@ class _Part:
         rows, columns = self._rows, self._columns
         return self._images.shape[0], rows.stop - rows.start, columns.stop - columns.start
 
-    def __getitem__(self, frames: slice) -> Any:
-        return self._images[frames, self._rows, self._columns]
+    def __getitem__(self, wanted: slice | tuple[slice, slice]) -> Any:
+        frames, rows = wanted if isinstance(wanted, tuple) else (wanted, slice(None))
+        within = range(self._rows.start, self._rows.stop)[rows]
+        return self._images[frames, within.start : within.stop, self._columns]

@@ -53,7 +53,8 @@ def scan(
 
     Windows are visited in the order of the file, whatever the order of `starts`,
     and equal windows are computed once. While threads read batches of frames
-    into the free places of a buffer, those that no window needs pass by.
+    into the free places of a buffer, those that no window needs pass by, and are read
+    only as far as their bands go.
     When all places are taken, or all is read, the medians of all windows that are
     complete are computed, many in one launch; reading and computing take turns.
 
@@ -89,9 +90,14 @@ def scan(
     todo = _batches(spans, frames.batch)
     following = next(todo, None)
     under_way: deque[tuple[int, int, Future[None]]] = deque()
-    own = _OfThread((min(frames.batch, count), height, width), frames.dtype)
+    # Of frames that no window needs, the band is read, and what is stored along with it.
+    top = min(height, -(-band_rows // frames.row_block) * frames.row_block)
+    own = _OfThread((min(frames.batch, count), top, width), frames.dtype)
 
-    wanted = (Batch(start, stop, height) for start, stop in _batches(spans, frames.batch))
+    wanted = (
+        Batch(start, stop, height if series.needs(start, stop) else top)
+        for start, stop in _batches(spans, frames.batch)
+    )
     with frames.reading(wanted) as read, _threads(frames.threads) as pool:
 
         def fetch(start: int, stop: int, place: NDArray[Any] | None) -> None:

@@ -81,16 +81,21 @@ class Series:
         """Whether all medians are known."""
         return self._done == len(self._starts)
 
+    def needs(self, start: int, stop: int) -> bool:
+        """Whether some window needs any of the frames from start to stop."""
+        first = max(self._done, bisect_right(self._sorted, start - self._length))
+        return first < len(self._sorted) and self._sorted[first] < stop
+
     def place(self, start: int, stop: int) -> NDArray[Any] | None:
         """Return where the frames from start to stop are to go; there must be room.
 
         None: no window needs them.
         """
-        return self._room.take(start, stop) if self._is_needed(start, stop) else None
+        return self._room.take(start, stop) if self.needs(start, stop) else None
 
     def arrived(self, start: int, stop: int) -> None:
         """Take note that frames are in their place; batches arrive in the order of the file."""
-        if self._is_needed(start, stop):
+        if self.needs(start, stop):
             self._held.append((start, stop))
 
     def compute(self) -> None:
@@ -109,13 +114,9 @@ class Series:
             )
             self._done = part.stop
         for batch in self._held:
-            if not self._is_needed(*batch):
+            if not self.needs(*batch):
                 self._room.give_back(batch[0])
-        self._held = [batch for batch in self._held if self._is_needed(*batch)]
-
-    def _is_needed(self, start: int, stop: int) -> bool:
-        first = max(self._done, bisect_right(self._sorted, start - self._length))
-        return first < len(self._sorted) and self._sorted[first] < stop
+        self._held = [batch for batch in self._held if self.needs(*batch)]
 
 
 class _Room:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sparsemed.hdf5.entries import Attributes, as_text
 from sparsemed.printable import quoted
 from sparsemed.rtdc.events import Feature
-from sparsemed.rtdc.measurement import Measurement, naming_damage, unless_wrong
+from sparsemed.rtdc.measurement import Measurement, unless_wrong
 from sparsemed.storage.identity import Identity
 from sparsemed.storage.stored import file_state
 
@@ -55,7 +55,7 @@ def digest_of(measurement: Measurement, count: int) -> str:
     """
     image = measurement.image
     digest = hashlib.sha256(repr((count, image.shape[1:])).encode())
-    with naming_damage(measurement.path):
+    with measurement.reading():
         for number in np.unique(np.linspace(0, count - 1, LOOKED_AT).astype(int)).tolist():
             digest.update(_plain(image[number : number + 1]))
         for name in ("time", "frame"):

@@ -24,9 +24,11 @@ from rings import examples
 
 import sparsemed
 from sparsemed.frames import chunks
+from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.frames.chunks import ChunkFrames
 from sparsemed.frames.hdf5_layout import read_index, read_layout, why_hdf5_reads
 from sparsemed.frames.opening import open_frames
+from sparsemed.frames.source import Batch
 from sparsemed.hdf5.opening import bytes_behind
 
 FILTERS = {
@@ -56,13 +58,14 @@ def stored(path, images, **options):
         yield h5["events/image"]
 
 
-def read(frames, *spans):
-    """Read spans of frames, by as many threads as may."""
+def read(frames, *spans, rows=None):
+    """Read spans of frames, or the first rows of them, by as many threads as may."""
     spans = spans or [
         (start, min(start + frames.batch, frames.shape[0]))
         for start in range(0, frames.shape[0], frames.batch)
     ]
-    found = [np.full((stop - start, *frames.shape[1:]), 171, frames.dtype) for start, stop in spans]
+    shape = (rows or frames.shape[1], frames.shape[2])
+    found = [np.full((stop - start, *shape), 171, frames.dtype) for start, stop in spans]
     with frames.reading() as reading, ThreadPoolExecutor(frames.threads) as pool:
         list(pool.map(lambda span, out: reading(*span, out), spans, found))
     return np.concatenate(found)
@@ -292,10 +295,12 @@ def cases(draw):
     st.sampled_from(list(FILTERS)),
     st.integers(1, 4),
     st.sampled_from(["earliest", "latest"]),
+    st.integers(1, 9),
+    st.booleans(),
 )
-@example(((7, 5, 5), (3, 2, 2), [(0, 7), (1, 6), (4, 5)]), ">u2", "zstd", 3, "latest")
-@example(((7, 5, 5), (3, 5, 5), [(2, 4), (0, 7)]), "u1", "none", 4, "earliest")
-def test_equals_hdf5(tmp_path_factory, case, dtype, filters, num_cpus, libver):
+@example(((7, 5, 5), (3, 2, 2), [(0, 7), (1, 6), (4, 5)]), ">u2", "zstd", 3, "latest", 2, False)
+@example(((7, 5, 5), (3, 5, 5), [(2, 4), (0, 7)]), "u1", "none", 4, "earliest", 3, True)
+def test_equals_hdf5(tmp_path_factory, case, dtype, filters, num_cpus, libver, rows, by_rows):
     shape, chunk, spans = case
     path = tmp_path_factory.getbasetemp() / "chunks.h5"
     images = grainy(shape, dtype, seed=sum(shape))
@@ -311,9 +316,14 @@ def test_equals_hdf5(tmp_path_factory, case, dtype, filters, num_cpus, libver):
         assert frames.dtype.isnative
         assert frames.block == chunk[0]
         assert frames.batch % frames.block == 0
+        assert 1 <= frames.row_block <= shape[1]
         found = read(frames, *spans)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(chunks, "ROWS_BYTES", 0 if by_rows else 2**20)
+            top = read(chunk_frames(dataset, num_cpus, "here"), *spans, rows=min(rows, shape[1]))
         expected = np.concatenate([dataset[start:stop] for start, stop in spans])
     np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(top, expected[:, :rows])
     np.testing.assert_array_equal(
         expected, np.concatenate([images[start:stop] for start, stop in spans])
     )
@@ -387,6 +397,37 @@ def test_nothing_is_written_beyond_the_frames_asked_for(tmp_path):
             np.testing.assert_array_equal(around[5:13], images[5:13])
             assert (around[:5] == 171).all()
             assert (around[13:] == 171).all()
+
+
+def test_tiles_below_the_rows_asked_for_are_not_read(tmp_path):
+    path, images = tmp_path / "a.h5", grainy((9, 50, 30))
+    with stored(path, images, chunks=(4, 10, 20), fletcher32=True) as dataset:
+        info = dataset.id.get_chunk_info_by_coord((4, 20, 0))
+    flip(path, info.byte_offset)
+    with h5py.File(path) as h5:
+        frames = chunk_frames(h5["events/image"], 2, "here")
+        assert frames.row_block == 10
+        np.testing.assert_array_equal(read(frames, rows=20), images[:, :20])
+        with pytest.raises(OSError, match="wrong checksum"):
+            read(frames, rows=21)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (4, 50, 30)}], ids=["in one piece", "chunks"])
+def test_of_large_frames_that_need_no_decoding_few_rows_are_read(tmp_path, options, monkeypatch):
+    images = grainy((9, 50, 30))
+    for most, ranges in ((1500, None), (1499, 9)):
+        monkeypatch.setattr(chunks, "ROWS_BYTES", most)
+        with stored(tmp_path / "a.h5", images, **options) as dataset:
+            frames = chunk_frames(dataset, 2, "here")
+            assert frames.row_block == (50 if ranges is None else 1)
+            expected = []
+            monkeypatch.setattr(frames.stored, "expect", expected.extend)
+            with frames.reading([Batch(0, 9, 20)]) as reading:
+                out = np.empty((9, 20, 30), np.uint8)
+                reading(0, 9, out)
+            np.testing.assert_array_equal(out, images[:, :20])
+        if ranges is not None:
+            assert [end - begin for begin, end in expected] == [20 * 30] * 9
 
 
 @pytest.mark.parametrize("num_cpus", [1, 8, 100])
@@ -872,6 +913,26 @@ def same(found, images):
     np.testing.assert_array_equal(found.offsets, expected.offsets)
 
 
+def test_frames_that_no_window_needs_count_as_far_as_their_bands_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "BATCH_BYTES", 1)  # chunk by chunk
+    path, images = tmp_path / "a.rtdc", grainy((200, 50, 8)) // 8
+    for row, is_told in ((0, True), (20, False)):
+        with stored(path, images, chunks=(5, 20, 8), fletcher32=True) as dataset:
+            info = dataset.id.get_chunk_info_by_coord((100, row, 0))
+        flip(path, info.byte_offset)
+        settings = {"time": np.arange(200) / 100, "kernel_size": 8}  # from frames 0 and 100 on
+        if is_told:
+            with pytest.raises(OSError, match="frames 100 to 104 cannot be read"):
+                sparsemed.compute_background(path, **settings | {"split_time": 1.5})
+        else:
+            found = sparsemed.compute_background(path, **settings | {"split_time": 1.5})
+            expected = sparsemed.compute_background(images, **settings | {"split_time": 1.5})
+            np.testing.assert_array_equal(found.series, expected.series)
+            np.testing.assert_array_equal(found.offsets, expected.offsets)
+            with pytest.raises(OSError, match="frames 100 to 104 cannot be read"):
+                sparsemed.compute_background(path, **settings)
+
+
 LAYOUTS = {name: {"chunks": (7, 24, 8), **filters} for name, filters in FILTERS.items()}
 LAYOUTS |= {"in one piece": {}, "tiles": {"chunks": (7, 9, 5), "compression": "gzip"}}
 
@@ -880,7 +941,7 @@ LAYOUTS |= {"in one piece": {}, "tiles": {"chunks": (7, 9, 5), "compression": "g
 def test_frames_are_read_past_hdf5(measurement, options, monkeypatch, caplog):
     path, images = measurement(**options)
     with monkeypatch.context() as patch, caplog.at_level(logging.INFO, "sparsemed"):
-        patch.setattr(h5py.Dataset, "__getitem__", refuse)
+        patch.setattr(ArrayFrames, "reading", refuse)
         found = sparsemed.compute_background(path, **SETTINGS, num_cpus=2)
     assert "read by HDF5" not in caplog.text
     same(found, images)

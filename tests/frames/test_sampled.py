@@ -20,6 +20,18 @@ def test_frames_are_kept_as_they_are_read():
     np.testing.assert_array_equal(frames.images[:3], images[numbers[:3]])
 
 
+def test_frames_that_are_kept_are_read_whole():
+    images = np.random.default_rng(0).integers(0, 255, (90, 30, 20), dtype=np.uint8)
+    numbers = np.array([0, 7, 41, 89])
+    frames = SampledFrames(open_frames(images, 1), numbers)
+    out = np.empty((50, 20, 20), np.uint8)
+    with frames.reading() as read:
+        read(0, 50, out)
+    np.testing.assert_array_equal(out, images[:50, :20])
+    assert frames.read.tolist() == [True, True, True, False]
+    np.testing.assert_array_equal(frames.images[:3], images[numbers[:3]])
+
+
 @pytest.mark.parametrize("offsets", [True, False])
 def test_a_job_judges_by_the_frames_that_it_came_by(tmp_path, offsets):
     make_measurement(tmp_path / "in.rtdc", count=700)

@@ -17,8 +17,9 @@ from sparsemed.method.scan import scan
 class WatchedFrames:
     """Frames that refuse to be read twice, or across a block boundary."""
 
-    def __init__(self, images, block, blocks_at_once=1, threads=1):
+    def __init__(self, images, block, blocks_at_once=1, threads=1, row_block=None):
         self.images = images
+        self.row_block = row_block or images.shape[1]
         self.shape = images.shape
         self.dtype = images.dtype
         self.block = block
@@ -28,6 +29,7 @@ class WatchedFrames:
         self.is_open = False
         self.at_once = 0
         self.reads = []
+        self.rows = {}  # of each read, by its begin
         self.buffers = {}
         self._lock = threading.Lock()
 
@@ -45,17 +47,19 @@ class WatchedFrames:
         assert self.is_open
         assert 0 <= start < stop <= len(self.images)
         assert stop - start == len(out) <= self.batch
+        assert out.shape[1] % self.row_block == 0 or out.shape[1] == self.shape[1]
         assert start % self.block == 0
         assert stop % self.block == 0 or stop == len(self.images)
         with self._lock:
             assert all(stop <= begin or end <= start for begin, end in self.reads)
             self.reads.append((start, stop))
+            self.rows[start] = out.shape[1]
             buffer = out if out.base is None else out.base
             self.buffers[id(buffer)] = len(buffer)
             self.at_once += 1
             assert self.at_once <= self.threads
         out[:] = 77  # until they arrive
-        out[:] = self.images[start:stop]
+        out[:] = self.images[start:stop, : out.shape[1]]
         with self._lock:
             self.at_once -= 1
 
@@ -75,7 +79,10 @@ def cases(draw):
     dtype = draw(st.sampled_from([np.uint8, np.uint16]))
     block = draw(st.integers(1, count + 5))
     at_once, threads = draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    frames = WatchedFrames(numbered(count, dtype=dtype), block, at_once, threads)
+    height = draw(st.sampled_from([3, 30]))
+    images = numbered(count, height, 2, dtype)
+    row_block = draw(st.integers(1, height))
+    frames = WatchedFrames(images, block, at_once, threads, row_block)
     held = draw(st.integers(0, 120))
     return frames, np.array(starts), length, draw(st.booleans()), held
 
@@ -135,6 +142,11 @@ def test_equals_brute_force(case):
     needed = {i for start in starts.tolist() for i in range(start, start + length)}
     if with_bands:
         assert read == set(range(len(images)))
+        height, block = images.shape[1], frames.row_block
+        band = min(height, -(-20 // block) * block)  # and what is stored along with it
+        for start, stop in frames.reads:
+            rows = height if needed & set(range(start, stop)) else band
+            assert frames.rows[start] == rows
     else:
         assert needed <= read
         assert {i // frames.block for i in read} == {i // frames.block for i in needed}
