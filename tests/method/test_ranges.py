@@ -25,7 +25,7 @@ from sparsemed.method import ranges as ranges_module
 from sparsemed.method import series
 from sparsemed.method.compute import compute, plan
 from sparsemed.method.ranges import Range, RangedScan, cut, range_count, scanning
-from sparsemed.method.scan import scan
+from sparsemed.method.tiles import scan_tiles
 from sparsemed.parameters import Parameters
 
 
@@ -158,7 +158,7 @@ def test_bad_numbers_of_ranges(ranges):
 
 
 def test_without_both_nothing_is_cut():
-    assert scanning(None, None, None, None) is scan
+    assert scanning(None, None, None, None) is scan_tiles
 
 
 def test_a_bad_executor_is_refused_before_anything_is_read():
