@@ -65,21 +65,30 @@ def test_a_pool_of_processes():
             list(as_completed(pool, work, [1]))
 
 
-def test_tasks_are_made_as_they_are_needed_and_called_off_when_nobody_asks():
-    made = []
+def test_a_pool_gets_a_task_more_for_each_worker_than_that_can_do_at_once():
+    pool = pools.Pool(ThreadPoolExecutor(2))
+    assert pool.free_workers([]) == (set(), [None] * 4)
+    assert pool.free_workers([None] * 3) == (set(), [None])
+    assert pool.free_workers([None] * 4) == (set(), [])
+
+
+def test_tasks_of_a_pool_that_have_not_begun_are_called_off():
     may_end = threading.Event()
+    begun = []
 
     def wait(task, num_cpus):
-        may_end.wait(20)
-        return task
+        begun.append(task)
+        may_end.wait(PATIENCE)
 
-    tasks = (made.append(i) or i for i in range(1000))
-    with ThreadPoolExecutor(2) as pool:
-        outcomes = as_completed(pool, wait, tasks)
+    with ThreadPoolExecutor(1) as pool:
+        outcomes = as_completed(pool, wait, range(1000))
+        first = threading.Thread(target=next, args=[outcomes])
+        first.start()
         may_end.set()
-        next(outcomes)
+        first.join()
         outcomes.close()
-        assert len(made) <= 5
+    assert begun == [*range(len(begun))]
+    assert len(begun) <= 3
 
 
 def test_an_executor_of_another_kind():

@@ -1,18 +1,24 @@
 import csv
 import json
+import math
 import os
 import re
 import shutil
+import time
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from jobs.measurements import measure
 
 from sparsemed.jobs import summary as module
 from sparsemed.jobs.carrying_out import RunOptions, carry_out
+from sparsemed.jobs.file_result import FileResult
 from sparsemed.jobs.selection import choose_runs
 from sparsemed.jobs.shards import Shard, take_shard
 from sparsemed.jobs.summary import COLUMNS, Summary
 from sparsemed.parameters import Parameters
+from sparsemed.quality.finding import GOOD, Finding
 from sparsemed.storage import disk
 
 ORDER = RunOptions(Parameters(kernel_size=7), thumbnails=True)
@@ -72,9 +78,34 @@ def test_there_is_a_row_a_measurement_with_all_that_is_known(data, folder):
     assert sorted(os.listdir(folder)) == ["index.html", "summary.csv", "summary.json"]
 
 
+class Clock:
+    """The time, which passes when somebody says so, and with each file that is written."""
+
+    def __init__(self, monkeypatch, seconds_to_write=0.0):
+        self.now, self.written, self.is_full = 1000.0, [], False
+        self.seconds_to_write = seconds_to_write
+        replace = disk.replace
+
+        def take_time(path, content):
+            self.written.append(path.name)
+            self.now += self.seconds_to_write
+            if self.is_full:
+                raise OSError(28, f"{path}: could not be written (No space left on device)")
+            replace(path, content)
+
+        monkeypatch.setattr(disk, "replace", take_time)
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+def made_up(run, **facts):
+    return FileResult(run.source, run.output, "done", ORDER.ppid, **facts)
+
+
+FILES = ["summary.csv", "summary.json", "index.html"]
+
+
 def test_it_grows_while_the_run_goes_on(data, folder, monkeypatch):
-    monkeypatch.setattr(module, "PAUSE", 0)
-    monkeypatch.setattr(module.time, "monotonic", lambda: 0.0)
+    clock = Clock(monkeypatch)
     runs = choose_runs([data])
     summary = Summary(folder, runs, ORDER.ppid)
     for count, run in enumerate(runs):
@@ -83,7 +114,26 @@ def test_it_grows_while_the_run_goes_on(data, folder, monkeypatch):
         assert len(listed) == 3
         assert f"{count} of 3 are through" in page
         assert "The run goes on" in page
+        clock.now += 2
         summary.add(carry_out(run, ORDER))
+
+
+@pytest.mark.parametrize(("seconds_to_write", "pause"), [(0, 2), (0.1, 6)])
+def test_it_takes_no_more_than_a_part_of_the_time(
+    data, folder, monkeypatch, seconds_to_write, pause
+):
+    clock = Clock(monkeypatch, seconds_to_write)
+    runs = choose_runs([data])
+    summary = Summary(folder, runs, ORDER.ppid)
+    assert clock.written == FILES
+    clock.now += pause - 0.01
+    summary.add(made_up(runs[0]))
+    assert clock.written == FILES
+    clock.now += 0.02
+    summary.add(made_up(runs[1]))
+    assert clock.written == 2 * FILES
+    summary.finish()
+    assert clock.written == 3 * FILES
 
 
 def test_one_that_was_stopped_says_so(data, folder):
@@ -144,25 +194,72 @@ def test_a_report_that_is_there_is_linked(data, folder):
     assert page.count("<a href") == 1
 
 
-def test_a_full_disk_costs_the_summary_alone(data, folder, monkeypatch, caplog):
-    monkeypatch.setattr(module, "PAUSE", 0)
+def test_a_full_disk_costs_the_summary_alone_and_is_tried_again_after_a_while(
+    data, folder, monkeypatch, caplog
+):
+    clock = Clock(monkeypatch)
     runs = choose_runs([data])
     summary = Summary(folder, runs, ORDER.ppid)
     before = read(folder)
-
-    def full(path, data):
-        raise OSError(28, f"{path}: could not be written (No space left on device)")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(disk, "replace", full)
-        patch.setattr(module.time, "monotonic", lambda: 1e9)
-        summary.add(carry_out(runs[0], ORDER))
-        with pytest.raises(OSError, match="No space left"):
-            summary.finish()
-    assert "No space left" in caplog.text
+    clock.is_full = True
+    tries = []
+    for seconds in (2, 2, 27, 2):
+        clock.written.clear()
+        clock.now += seconds
+        summary.add(made_up(runs[0]))
+        tries.append(len(clock.written))
+    assert tries == [1, 0, 0, 1]
+    with pytest.raises(OSError, match="No space left"):
+        summary.finish()
+    assert caplog.text.count("No space left") == 2
     assert read(folder) == before
+    clock.is_full = False
     summary.finish()
     assert read(folder)[0][0]["status"] == "done"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are bytes")
+def test_names_that_are_not_utf_8_are_written_as_far_as_that_goes(tmp_path, folder):
+    path = measure(tmp_path / os.fsdecode(b"a\xff.rtdc"))
+    summary = Summary(folder, (runs := choose_runs([path])), ORDER.ppid)
+    summary.add(carry_out(runs[0], ORDER))
+    summary.finish()
+    table, listed, page = read(folder)
+    assert table[0]["input"] == f"{tmp_path}/a?.rtdc"
+    assert os.fsencode(listed[0]["input"]) == os.fsencode(path)
+    assert "a\\udcff.rtdc" in page
+
+
+def test_a_program_can_read_numbers_that_are_none(data, folder):
+    """There is no NaN in JSON, and no infinity."""
+    runs = choose_runs([data])
+    summary = Summary(folder, runs, ORDER.ppid)
+    for run, value in zip(runs, (math.nan, math.inf, 0.5), strict=True):
+        summary.add(made_up(run, findings=(Finding("k", "T", value, "t", GOOD, "e", ""),)))
+    summary.finish()
+    text = (folder / "summary.json").read_text()
+    listed = json.loads(text, parse_constant=pytest.fail)["measurements"]
+    assert [row["quality"]["k"]["value"] for row in listed] == [None, None, 0.5]
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows has its own zones")
+def test_times_are_of_no_zone(data, folder, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        runs = choose_runs([data])
+        carry_out(runs[0], ORDER)
+        os.utime(runs[0].output, (0, 86400))
+        summary = Summary(folder, runs, ORDER.ppid)
+        summary.add(made_up(runs[0]))
+        summary.finish()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    table, _, page = read(folder)
+    assert table[0]["written"] == "1970-01-02T00:00:00+00:00"
+    now = datetime.strptime(re.search(r"on (\S+ \S+) UTC", page)[1], "%Y-%m-%d %H:%M:%S")
+    assert abs(now.replace(tzinfo=UTC) - datetime.now(UTC)) < timedelta(hours=1)
 
 
 @pytest.mark.parametrize("name", ["index.html", "summary.csv", "summary.json"])
