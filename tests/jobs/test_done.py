@@ -10,6 +10,7 @@ from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.jobs.done import Stored, find_done
 from sparsemed.jobs.runs import Run
 from sparsemed.parameters import Parameters
+from sparsemed.rtdc.basins import file_record, store_record
 
 PARAMETERS = Parameters(kernel_size=7)
 
@@ -32,12 +33,24 @@ def done(run, parameters=PARAMETERS, basins="any"):
     return find_done(run, parameters, basins)
 
 
-def test_what_is_done_is_told_without_a_frame_being_read(run, monkeypatch):
+def test_what_is_done_is_told_without_many_frames_being_read(tmp_path, monkeypatch):
+    run = Run(measure(tmp_path / "in.rtdc", count=300), tmp_path / "out.rtdc")
+    compute(*run[:2])
     before = run.output.read_bytes()
     with h5py.File(run.output) as h5:
         kept = len(h5["basin_events/image_bg"])
-    monkeypatch.setattr("sparsemed.frames.opening.open_frames", None)
-    assert done(run) == Stored(frames=24, height=24, width=16, kept=kept)
+    read, get = [], h5py.Dataset.__getitem__
+
+    def get_and_note(dataset, key):
+        found = get(dataset, key)
+        if dataset.ndim == 3:
+            read.append(len(found) if np.ndim(found) == 3 else 1)
+        return found
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", get_and_note)
+    monkeypatch.setattr("sparsemed.frames.chunks.ChunkFrames.reading", None)
+    assert done(run) == Stored(frames=300, height=24, width=16, kept=kept)
+    assert sum(read) < 30
     assert run.output.read_bytes() == before
 
 
@@ -107,9 +120,30 @@ def of_another_generation(run):
     change(run.output, tell)
 
 
+def with_offsets_of_another_background(run):
+    def tell(h5):
+        h5["events/bg_off"].attrs["dcnum ppid background"] = "sparsemed:k=8^s=1^t=0^f=0.8^o=1"
+
+    change(run.output, tell)
+
+
+def with_a_background_elsewhere(run):
+    """Its own is gone, but it refers to a file that has one."""
+    other = run.output.with_name("other.rtdc")
+    shutil.copy2(run.output, other)
+
+    def refer(h5):
+        del h5["basin_events"]
+        store_record(h5, file_record("b", None, [str(other)], ["image_bg"], "M-0"), {})
+
+    change(run.output, refer)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
+        with_offsets_of_another_background,
+        with_a_background_elsewhere,
         of_another,
         longer,
         of_another_shape,
@@ -124,6 +158,19 @@ def of_another_generation(run):
 def test_what_is_not_whole_or_not_of_the_measurement_is_not_done(run, spoil):
     assert done(run) is not None
     spoil(run)
+    assert done(run) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError, RuntimeError, TypeError, ValueError, OSError],
+    ids=lambda error: error.__name__,
+)
+def test_whatever_hdf5_raises_on_a_damaged_result_it_is_not_done(run, monkeypatch, error):
+    def fail(*_):
+        raise error("by order of the test")
+
+    monkeypatch.setattr("sparsemed.jobs.done._stored", fail)
     assert done(run) is None
 
 
@@ -202,8 +249,6 @@ def test_in_place_the_pipeline_identifier_counts(tmp_path):
 
 
 def test_images_in_a_basin_may_be_newer(tmp_path):
-    from sparsemed.rtdc.basins import file_record, store_record
-
     raw = measure(tmp_path / "raw.rtdc")
     path = tmp_path / "in.rtdc"
     with h5py.File(path, "w") as h5:
