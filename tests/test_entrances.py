@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 
@@ -13,11 +14,15 @@ from faults.watching import Watch, can_watch
 from hdf5.files import files_open
 
 import sparsemed.dcnum
-from sparsemed import BackgroundSparseMed, compute_background
+from sparsemed import BackgroundSparseMed, SparseBackground, compute_background, compute_files
 from sparsemed.cli import main
 from sparsemed.frames.chunks import ChunkFrames
+from sparsemed.hdf5.file_access import FileAccess
+from sparsemed.jobs import done
 from sparsemed.kernels.median import median_images
 from sparsemed.report import write_report
+from sparsemed.rtdc import output as rtdc_output
+from sparsemed.rtdc import references
 from sparsemed.rtdc.basins import file_record, store_record
 from sparsemed.rtdc.info import info
 from sparsemed.rtdc.pipeline_id import to_ppid
@@ -401,3 +406,168 @@ def test_a_background_elsewhere_is_not_looked_at(home, away, use):
         assert not watch.opened
         tell(path, None, basins="any")
         assert watch.opened
+
+
+# By whatever way: workers, results that are there, backgrounds that are loaded --------------------
+
+
+def by_workers(use):
+    """Return an entrance whose frames are read, in two ranges, by a worker."""
+
+    def through_a_pool(path, output, **options):
+        with ThreadPoolExecutor(1) as pool:
+            return use(path, output, executor=pool, ranges=2, **options)
+
+    return through_a_pool
+
+
+def files(path, output, **options):
+    (result,) = compute_files(path, output, **options)
+    if result.error is not None:
+        raise ValueError(result.error)
+    return result
+
+
+def files_by_workers(path, output, **options):
+    with ThreadPoolExecutor(1) as pool:
+        return files(path, output, executor=pool, **options)
+
+
+WORKERS = {f"{name}, workers": by_workers(use) for name, use in BACKGROUNDS.items()}
+FILES = {"compute_files": files, "compute_files, workers": files_by_workers}
+
+
+def note_policies(monkeypatch):
+    """Note by which policies files are opened, and what they refer to is looked at."""
+    noted = []
+    open_access, relate = FileAccess.__init__, references.relation
+
+    def open_and_note(access, file, policy):
+        noted.append(policy)
+        open_access(access, file, policy)
+
+    def relate_and_note(basin, path, source, identifier, policy="any"):
+        noted.append(policy)
+        return relate(basin, path, source, identifier, policy)
+
+    monkeypatch.setattr(FileAccess, "__init__", open_and_note)
+    for module in (references, rtdc_output, done):
+        monkeypatch.setattr(module, "relation", relate_and_note)
+    return noted
+
+
+@through(BACKGROUNDS, WORKERS, FILES, COMMANDS, TELLERS)
+@pytest.mark.parametrize("is_done", [False, True])
+def test_no_file_is_opened_and_no_reference_looked_at_by_another_policy(
+    home, monkeypatch, use, is_done
+):
+    path = lead(home / "in.rtdc", by_basin, write_raw(home / "raw.rtdc"))
+    output = output_of(use, home)
+    if is_done:
+        if output.suffix != ".rtdc":
+            return
+        files(path, output, kernel_size=7)
+    noted = note_policies(monkeypatch)
+    options = {} if use in TELLERS.values() else {"kernel_size": 7}
+    found = use(path, output, basins="same-folder", **options)
+    assert "same-folder" in noted
+    assert set(noted) <= {"same-folder", "off"}
+    if isinstance(found, SparseBackground):
+        del noted[:]
+        found.quality()
+        assert set(noted) == {"same-folder"}
+
+
+@pytest.mark.parametrize("basins", ["off", "same-folder", "any"])
+def test_a_background_that_is_loaded_keeps_the_policy(home, away, monkeypatch, basins):
+    path = lead(home / "in.rtdc", by_basin, write_raw(home / "raw.rtdc"))
+    compute_background(path, kernel_size=7).save(home / "out.rtdc")
+    noted = note_policies(monkeypatch)
+    background = sparsemed.load(home / "out.rtdc", basins=basins)
+    assert set(noted) == {basins}
+    assert background.basins == basins
+
+
+@watched
+@pytest.mark.parametrize("basins", ["off", "same-folder", "any"])
+def test_to_load_a_background_opens_only_what_may_be_opened(home, away, basins):
+    compute_background(away, kernel_size=7).save(home / "out.rtdc")
+    with Watch(away) as watch:
+        sparsemed.load(home / "out.rtdc", basins=basins)
+        assert bool(watch.opened) == (basins == "any")
+
+
+@through(only(WORKERS, "compute_background, workers", "process, workers"), FILES)
+def test_workers_take_as_many_cores_as_given(path, tmp_path, monkeypatch, use):
+    reading, computing = note_cores(monkeypatch)
+    use(path, tmp_path / "out.rtdc", num_cpus=3, kernel_size=7)
+    assert (reading, computing) == ({3}, {3})
+
+
+@pytest.mark.parametrize("kind", ["path", "array"])
+def test_workers_share_the_cores_if_nothing_else_is_said(path, monkeypatch, kind):
+    monkeypatch.setattr("sparsemed.executors.pool.available_cores", lambda: 8)
+    reading, computing = note_cores(monkeypatch)
+    with ThreadPoolExecutor(2) as pool:
+        how = {"executor": pool, "ranges": 2, "kernel_size": 7}
+        if kind == "path":
+            compute_background(path, **how)
+        else:
+            compute_background(IMAGES, np.arange(40.0), **how)
+    assert computing == {4}
+    assert reading >= ({4} if kind == "path" else set())
+
+
+@through(FILES, only(COMMANDS, "sparsemed compute"))
+def test_what_is_done_is_done_again_only_on_demand(path, tmp_path, use):
+    output, statuses = tmp_path / "out.rtdc", []
+    again = entrance("compute", "--redo") if use is COMMANDS["sparsemed compute"] else None
+    for redo in (False, False, True):
+        if again is None:
+            statuses.append(use(path, output, kernel_size=7, redo=redo).status)
+        else:
+            (row,) = (again if redo else use)(path, output, kernel_size=7)
+            statuses.append(row["status"])
+    assert statuses == ["done", "skipped", "done"]
+
+
+@through(FILES)
+def test_files_get_the_parameters_that_are_given(path, tmp_path, use):
+    expected = compute_background(IMAGES, np.arange(40.0), **PARAMETERS)
+    assert use(path, tmp_path / "out.rtdc", **PARAMETERS).ppid == PPID
+    with h5py.File(tmp_path / "out.rtdc") as h5:
+        assert h5["basin_events/image_bg"].attrs["dcnum ppid background"] == PPID
+        np.testing.assert_array_equal(h5["basin_events/image_bg"], expected.images)
+
+
+@through(WORKERS)
+def test_workers_get_the_parameters_that_are_given(path, tmp_path, use):
+    expected = compute_background(IMAGES, np.arange(40.0), **PARAMETERS)
+    found = use(path, tmp_path / "out.rtdc", **PARAMETERS)
+    for name in ("series", "images", "kept", "frame_index"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_a_worker_in_another_folder_finds_files_that_are_given_relatively(path, monkeypatch):
+    (path.parent / "elsewhere").mkdir()
+
+    class Elsewhere(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            monkeypatch.chdir(path.parent / "elsewhere")
+            try:
+                future = super().submit(*arguments)
+                future.exception()
+                return future
+            finally:
+                monkeypatch.chdir(path.parent)
+
+    monkeypatch.chdir(path.parent)
+    (path.parent / "other.rtdc").write_bytes(path.read_bytes())
+    with Elsewhere(1) as pool:
+        results = list(compute_files(["in.rtdc", "other.rtdc"], executor=pool, kernel_size=7))
+        one = compute_background("in.rtdc", executor=pool, ranges=2, kernel_size=7)
+    assert [result.error for result in results] == [None, None]
+    assert {str(result.output) for result in results} == {"in_bg.rtdc", "other_bg.rtdc"}
+    assert {"in_bg.rtdc", "other_bg.rtdc"} <= set(os.listdir(path.parent))
+    assert os.listdir(path.parent / "elsewhere") == []
+    np.testing.assert_array_equal(one.series, compute_background(path, kernel_size=7).series)

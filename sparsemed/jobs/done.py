@@ -109,6 +109,7 @@ def _belongs(result: Measurement, measurement: Measurement, *, is_known: bool) -
         return not set(identifiers).isdisjoint(result.events.identifiers)
     return any(
         (basin.identifier in identifiers if identifiers else basin.identifier is None)
-        and relation(basin, result.path, measurement.path, identifiers) == "same"
+        and relation(basin, result.path, measurement.path, identifiers, measurement.access.policy)
+        == "same"
         for basin in found
     )
