@@ -30,15 +30,14 @@ def pytest_sessionstart(session):
 
 
 COMPILE = """
-from contextlib import nullcontext
 import numpy as np
-from sparsemed.kernels import median
-for way in (median.kernel_threads, lambda _: nullcontext(False)):
-    median.kernel_threads = way
-    for dtype in ("u1", "u2"):
-        median.median_image(np.zeros((2, 1, 1), dtype))
+from sparsemed.kernels.median import median_images
+for dtype in ("u1", "u2"):
+    for starts in ([0, 4], [0, 1]):  # windows that do not overlap, and others that do
+        images = np.empty((2, 1, 1), dtype)
+        median_images(np.zeros((8, 1, 1), dtype), np.arange(8), np.array(starts), 4, images, 1)
 """
-"""With the threads of Numba, and without; what goes wrong, tests will say."""
+"""What goes wrong, tests will say."""
 
 
 @pytest.fixture(scope="session", autouse=True)
