@@ -103,7 +103,8 @@ class ChunkFrames:
     def _frame_addresses(self, start: int, stop: int) -> list[int]:
         """Return where frames are that need no decoding."""
         chunk, within = np.divmod(np.arange(start, stop), self.block)
-        addresses = self.layout.index.addresses[chunk] + within * self._frame_bytes
+        index = self.layout.index
+        addresses = index.addresses[chunk - index.begin] + within * self._frame_bytes
         return addresses.tolist()  # type: ignore[no-any-return]
 
     def _runs(self, start: int, stop: int, rows: int) -> list[_Run]:
@@ -114,10 +115,10 @@ class ChunkFrames:
         per_row = index.grid[1] * index.grid[2]
         wanted = np.arange(down * index.grid[2])
         numbers = (per_row * np.arange(first, last)[:, np.newaxis] + wanted).ravel()
-        addresses = index.addresses[numbers]
+        addresses = index.addresses[numbers - index.begin]
         order = np.argsort(addresses, kind="stable")
         numbers, begins = numbers[order], addresses[order]
-        ends = begins + index.sizes[numbers]
+        ends = begins + index.sizes[numbers - index.begin]
         gaps = begins[1:] - ends[:-1]
         # A run ends where the next chunk is elsewhere, or else would make it too long.
         # What needs no decoding is read to where it is to go, if nothing is in between.
@@ -142,7 +143,8 @@ class ChunkFrames:
                 rows = out[place].reshape(-1).view(np.uint8)
                 self._read_alone(memoryview(rows.data), address, (start + place, start + place + 1))
             return
-        per_row = self.layout.index.grid[1] * self.layout.index.grid[2]
+        index = self.layout.index
+        per_row = index.grid[1] * index.grid[2]
         for run in self._runs(start, stop, out.shape[1]):
             if self._copy(run, start, stop, out):
                 continue
@@ -152,8 +154,8 @@ class ChunkFrames:
             except OSError:
                 is_there = False
             for number in run.chunks.tolist():
-                address = int(self.layout.index.addresses[number])
-                size = int(self.layout.index.sizes[number])
+                address = int(index.addresses[number - index.begin])
+                size = int(index.sizes[number - index.begin])
                 chunk = bytes_[address - run.begin : address - run.begin + size]
                 if not is_there:  # find out which
                     begin = number // per_row * self.block
@@ -210,7 +212,7 @@ class ChunkFrames:
         else:
             decoded = own.scratch
         try:
-            self._pipeline.decode(stored, int(index.masks[number]), decoded)
+            self._pipeline.decode(stored, int(index.masks[number - index.begin]), decoded)
         except UndecodableError as error:
             span = f"{self.label}: frames {first} to {last - 1} cannot be read"
             if isinstance(error, CodecFailedError):

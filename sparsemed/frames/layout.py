@@ -1,6 +1,6 @@
 """How frames are stored, as data: chunks, filters, and where each chunk is. It can be pickled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -47,6 +47,8 @@ class Index(NamedTuple):
         Filters that were left out for it: bit ``i`` stands for filter ``i``.
     is_damaged : bool
         Whether some are listed twice, or beyond the frames.
+    begin : int
+        How many chunks at the beginning are left out; all others are numbered as if they were not.
     """
 
     grid: tuple[int, ...]
@@ -54,6 +56,7 @@ class Index(NamedTuple):
     sizes: NDArray[np.uint32]
     masks: NDArray[np.uint32]
     is_damaged: bool
+    begin: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -103,6 +106,19 @@ class Layout:
     def chunk_bytes(self) -> int:
         """Bytes of a chunk before any filter."""
         return prod(self.chunk) * self.dtype.itemsize
+
+    def part(self, begin: int, end: int) -> "Layout":
+        """Return what it takes to read some of the frames; they keep their numbers."""
+        _, down, across = self.index.grid
+        first = begin // self.chunk[0] * down * across
+        listed = slice(first, -(-end // self.chunk[0]) * down * across)
+        index = self.index._replace(
+            addresses=self.index.addresses[listed].copy(),
+            sizes=self.index.sizes[listed].copy(),
+            masks=self.index.masks[listed].copy(),
+            begin=first,
+        )
+        return replace(self, index=index)
 
     @property
     def end(self) -> int:

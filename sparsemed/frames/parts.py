@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.arrays import has_labels
 from sparsemed.frames.choice import Choice
+from sparsemed.frames.chunks import ChunkFrames
 from sparsemed.frames.dask_blocks import is_dask
+from sparsemed.frames.layout import Layout
 from sparsemed.frames.opening import open_frames
+from sparsemed.frames.picked import PickedFrames
+from sparsemed.frames.sampled import SampledFrames
 from sparsemed.frames.source import Batch, FrameOpener, FrameSource, Read, Spans
 from sparsemed.frames.stacks import open_stack, states_of_stack
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.storage.identity import States
-from sparsemed.storage.stored import file_state
+from sparsemed.storage.stored import Opener, file_state, require_state
 
 OTHER_FILE = (
     "{}: is another file where the work is done than where it was asked for; all workers must see "
@@ -72,14 +76,35 @@ class PartFrames:
             yield read_part
 
 
-def array_part(images: Any, begin: int, end: int) -> FrameOpener:
+def chunks_part(frames: FrameSource, begin: int, end: int) -> FrameOpener | None:
+    """Return what opens some frames elsewhere that are read from chunks; None if these are not.
+
+    Where their chunks are, and how their bytes are opened, is all that is sent: nobody has to open
+    the file with HDF5 and to list its chunks again.
+    """
+    if isinstance(frames, SampledFrames):
+        frames = frames.source
+    if isinstance(frames, PickedFrames):
+        picks = frames.picks[begin:end]
+        chunks, first, last = frames.source, int(picks.min()), int(picks.max()) + 1
+    else:
+        chunks, picks, first, last = frames, None, begin, end
+    if not isinstance(chunks, ChunkFrames):
+        return None
+    layout, opener = chunks.layout.part(first, last), chunks.stored.opener()
+    return partial(_open_chunks, layout, opener, chunks.label, picks, begin, end)
+
+
+def array_part(images: Any, frames: FrameSource, begin: int, end: int) -> FrameOpener:
     """Return what opens some frames of an array elsewhere, with no more than they need.
 
     Frames in memory travel. Of a Dask array its graph does, as far as these frames need it; of
     other arrays, whatever they are when they are pickled: for Zarr, where the store is. An HDF5
-    dataset is opened anew, by the name of its file, if that is open for reading only.
+    dataset is found anew by the name of its file, if that is open for reading only.
     """
     if isinstance(images, h5py.Dataset) and _can_be_opened_again(images):
+        if (sent := chunks_part(frames, begin, end)) is not None:
+            return sent
         place = os.path.abspath(images.file.filename)
         return partial(_open_dataset, place, file_state(Path(place)), images.name, begin, end)
     if isinstance(images, (np.ndarray, h5py.Dataset)) or has_labels(images) or is_dask(images):
@@ -95,6 +120,23 @@ def array_part(images: Any, begin: int, end: int) -> FrameOpener:
 def stack_part(path: Path, states: States, choice: Choice, begin: int, end: int) -> FrameOpener:
     """Return what opens some frames of a stack elsewhere, by its absolute path."""
     return partial(_open_stack, path, states, choice, begin, end)
+
+
+@contextmanager
+def _open_chunks(
+    layout: Layout,
+    opener: Opener,
+    label: str,
+    picks: NDArray[np.int64] | None,
+    begin: int,
+    end: int,
+    num_cpus: int | None,
+) -> Iterator[FrameSource]:
+    stored = opener()
+    state = stored.state
+    frames = ChunkFrames(layout, stored, check_num_cpus(num_cpus), label)
+    yield PartFrames(frames, begin, end) if picks is None else PickedFrames(frames, picks)
+    require_state(stored, state)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from sparsemed.hdf5.opening import (
 )
 from sparsemed.printable import printable
 from sparsemed.storage.identity import States
-from sparsemed.storage.stored import LocalBytes, StoredBytes, file_state
+from sparsemed.storage.stored import LocalBytes, StoredBytes, file_state, require_state
 
 Policy = Literal["off", "same-folder", "any"]
 """Which other files a measurement may lead to; see `FileAccess`."""
@@ -130,11 +130,7 @@ class FileAccess:
         """
         self.raise_failures()
         for stored, state in self._states:
-            if stored.state != state:
-                raise OSError(
-                    f"{stored.name}: was changed, replaced or removed by another program while its "
-                    "frames were read; run again when that has ended"
-                )
+            require_state(stored, state)
 
     def refusal(self, path: Path) -> str | None:
         """Say why a file is not opened, as the end of a sentence; None if it may be opened."""

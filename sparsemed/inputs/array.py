@@ -60,7 +60,7 @@ class ArrayInput(Input):
 
     def open_part(self, begin: int, end: int) -> FrameOpener:
         """Return what opens some of the frames elsewhere."""
-        return array_part(self.data, begin, end)
+        return array_part(self.data, self.frames, begin, end)
 
     def scanning(self, executor: Any, ranges: int | None, num_cpus: int | None) -> Scanning:
         """Return what passes over the frames, and keeps those of floats in 8 bits if they fit."""

@@ -9,6 +9,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from sparsemed.frames.choice import Choice
+from sparsemed.frames.parts import chunks_part
 from sparsemed.frames.source import FrameOpener, FrameSource
 from sparsemed.frames.stacks import require_readable
 from sparsemed.inputs.given import Input, Options
@@ -73,8 +74,9 @@ class MeasurementInput(Input):
         return replace(identity, given=Path(self.label or identity.path))
 
     def open_part(self, begin: int, end: int) -> FrameOpener:
-        """Return what opens some of the frames elsewhere, by the path of the measurement."""
-        return measurement_part(self.identity, self.basins, begin, end)
+        """Return what opens some of the frames elsewhere, by where they are, or by its path."""
+        sent = chunks_part(self.frames, begin, end)
+        return sent or measurement_part(self.identity, self.basins, begin, end)
 
     def check(self, planned: Plan) -> None:
         """Check that offsets are of the usual rows: no PPID would tell others from them."""

@@ -120,6 +120,21 @@ It raises an OSError where they are missing, or not those that they are here.
 """
 
 
+def require_state(stored: StoredBytes, state: tuple[Any, ...]) -> None:
+    """Check that bytes are in the state that they were in.
+
+    Raises
+    ------
+    OSError
+        If not. Frames that were read may then be of two different states.
+    """
+    if stored.state != state:
+        raise OSError(
+            f"{stored.name}: was changed, replaced or removed by another program while its "
+            "frames were read; run again when that has ended"
+        )
+
+
 class LocalBytes:
     """A file on this machine.
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import re
 import signal
 import threading
@@ -19,7 +20,9 @@ from rings import examples
 
 from sparsemed import compute_background
 from sparsemed.frames.arrays import ArrayFrames
-from sparsemed.frames.parts import PartFrames
+from sparsemed.frames.opening import open_frames
+from sparsemed.frames.parts import PartFrames, chunks_part
+from sparsemed.frames.picked import PickedFrames
 from sparsemed.inputs import open_input
 from sparsemed.method import ranges as ranges_module
 from sparsemed.method import series
@@ -324,21 +327,66 @@ def test_errors_of_ranges_are_those_of_the_measurement(path, tmp_path, cluster):
     assert str(apart.value) == str(alone.value)
 
 
-def test_workers_that_see_another_file(path, tmp_path, monkeypatch):
+@pytest.mark.parametrize("known_by", ["size and time", "contents"])
+def test_workers_that_see_another_file(path, tmp_path, monkeypatch, known_by):
     other = tmp_path / "other.rtdc"
     other.write_bytes(path.read_bytes())
     with h5py.File(other, "r+") as h5:
         h5.attrs["experiment:run identifier"] = "another"
+        h5["more"] = 1
     scan_part = ranges_module._scan_part
 
     def elsewhere(task, num_cpus):
-        identity, *more = task.open_frames.args
-        open_frames = partial(task.open_frames.func, replace(identity, path=other), *more)
+        if known_by == "contents":
+            identity, *more = task.open_frames.args
+            args = (replace(identity, path=other), *more)
+        else:
+            layout, opener, *more = task.open_frames.args
+            args = (layout, partial(opener.func, other, *opener.args[1:]), *more)
+        open_frames = partial(task.open_frames.func, *args)
         return scan_part(task._replace(open_frames=open_frames), num_cpus)
 
     monkeypatch.setattr(ranges_module, "_scan_part", elsewhere)
-    with pytest.raises(ValueError, match="all workers must see the same files under the same pa"):
+    if known_by == "contents":  # where HDF5 has to read the frames
+        monkeypatch.setattr("sparsemed.inputs.measurement.chunks_part", lambda *_: None)
+    with pytest.raises((OSError, ValueError), match="all workers must see the same files under"):
         compute_background(path, ranges=2)
+
+
+def test_workers_need_no_hdf5_for_chunks(path, expected, monkeypatch):
+    scan_part = ranges_module._scan_part
+
+    def elsewhere(task, num_cpus):
+        sent = pickle.dumps(task)
+        assert len(sent) < 10_000
+        with monkeypatch.context() as patch:
+            patch.setattr("h5py.File.__init__", None)
+            return scan_part(pickle.loads(sent), num_cpus)
+
+    monkeypatch.setattr(ranges_module, "_scan_part", elsewhere)
+    with h5py.File(path) as h5:
+        same(compute_background(h5["events/image"], TIME, ranges=4, **OPTIONS), expected)
+    same_but_source(compute_background(path, ranges=4, **OPTIONS), expected)
+
+
+def test_parts_of_a_mapping_are_sent_with_the_chunks_that_they_are_of(path):
+    picks = np.random.default_rng(0).integers(0, 3000, 400)
+    with h5py.File(path) as h5:
+        frames = PickedFrames(open_frames(h5["events/image"], 2), picks)
+        opener = pickle.loads(pickle.dumps(chunks_part(frames, 100, 300)))
+    out = np.empty((200, 20, 30), np.uint8)
+    with opener(1) as part, part.reading() as read:
+        read(0, 200, out)
+    np.testing.assert_array_equal(out, ARRAY[picks[100:300]])
+
+
+def test_a_part_notices_when_its_file_is_changed(path, tmp_path):
+    changed = tmp_path / "in.rtdc"
+    changed.write_bytes(path.read_bytes())
+    with h5py.File(changed) as h5:
+        opener = chunks_part(open_frames(h5["events/image"], 2), 100, 300)
+    with pytest.raises(OSError, match="was changed, replaced or removed"), opener(1):
+        changed.write_bytes(b"")
 
 
 def test_datasets_that_nobody_else_can_open(path, expected):
