@@ -30,6 +30,7 @@ HEAVY = (
 
 FLOORS = [
     {
+        "kernels",
         "parameters",
         "printable",
         "progress",
@@ -38,7 +39,7 @@ FLOORS = [
         "warned",
         "install_hint",
     },
-    {"storage", "kernels"},
+    {"storage"},
     {"executors"},
     {"hdf5"},
     {"frames"},

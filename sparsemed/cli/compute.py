@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,12 +16,15 @@ from sparsemed.cli.options import (
     Settable,
     basins_option,
     parse_settings,
+    read_stack_options,
+    stack_options,
 )
 from sparsemed.cli.results import Ending, Followed, show_result
 
 if TYPE_CHECKING:
     from sparsemed.hdf5.file_access import Policy
     from sparsemed.jobs.file_result import FileResult
+    from sparsemed.jobs.stack_runs import StackOptions
     from sparsemed.jobs.summary import Summary
 
 COMPUTE_HELP = f"""{PARAMETER_HELP}
@@ -35,6 +38,9 @@ Examples:
   sparsemed compute -r data --dry-run          only says what it would do
   sparsemed compute -r data --summary night    and the page night/index.html
   sparsemed compute -r data --dask local       several at a time, here
+  sparsemed compute film.tif -o background.tif --fps 30
+                                               of a stack of images: TIFF, Zarr, a
+                                               video, or a folder of single images
 
 \b
 Exit status:
@@ -53,13 +59,21 @@ Exit status:
     "--output",
     type=PathType(),
     help="Where results go: a file, if it ends in .rtdc, .h5 or .hdf5, "
-    "otherwise a folder, which is made; but not one with another ending.",
+    "otherwise a folder, which is made; but not one with another ending. "
+    "Of a stack: a file that ends in .tif, .zarr, .rtdc or .h5.",
 )
 @click.option("--in-place", is_flag=True, help="Write into the measurements themselves.")
 @click.option("-r", "--recursive", is_flag=True, help="Take folders within folders, too.")
 @click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
 @click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
 @basins_option
+@stack_options
+@click.option(
+    "--subtracted",
+    metavar="FILE",
+    type=PathType(),
+    help="Stacks: where frames go less their background, as float32: .tif or .zarr.",
+)
 @click.option("--redo", is_flag=True, help="Compute what is up to date, too.")
 @click.option(
     "--dask",
@@ -94,6 +108,9 @@ def compute(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    fps: float | None,
+    subtracted: Path | None,
+    **choice: Any,
 ) -> None:
     """Compute the backgrounds of measurements.
 
@@ -112,6 +129,10 @@ def compute(
     or cannot tell; `sparsemed report` shows why. A bar shows the progress if this is a terminal.
     Of several, which failed, the verdicts and the time are said at the end.
 
+    A PATH may also be a stack of images: TIFF, Zarr, a video, or a folder or pattern
+    of single images. Its background images go to a TIFF that ImageJ reads, or to
+    Zarr, with times and parameters; an earlier result is replaced.
+
     What is done is left as it is: a measurement whose result is whole, has these
     parameters and is not older than it is up to date. So the same command again
     goes on where it stopped; --redo computes all.
@@ -122,7 +143,6 @@ def compute(
                 raise ValueError("there can be only one of --quiet and --verbose")
             from sparsemed.executors.dask_client import dask_client
             from sparsemed.jobs.carrying_out import RunOptions
-            from sparsemed.jobs.selection import choose_runs
             from sparsemed.jobs.shards import read_shard, take_shard
             from sparsemed.jobs.summary import Summary
             from sparsemed.kernels.cores import check_num_cpus
@@ -138,7 +158,8 @@ def compute(
             part = None if shard is None else read_shard(shard)
             level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
             log = stack.enter_context(log_lines(level))
-            runs = choose_runs(paths, recursive=recursive, output=output, in_place=in_place)
+            of_stack = read_stack_options(fps, subtracted, **choice)
+            runs = _runs(paths, of_stack, recursive=recursive, output=output, in_place=in_place)
             if part is not None:
                 runs = take_shard(runs, part)
             client = summary = None
@@ -159,6 +180,24 @@ def compute(
         ending.show(with_verdicts=not (quiet or dry_run))
     if ending.failed or not is_well:
         click.get_current_context().exit(1)
+
+
+def _runs(
+    paths: tuple[Path, ...],
+    of_stack: "StackOptions",
+    *,
+    recursive: bool,
+    output: Path | None,
+    in_place: bool,
+) -> list[Any]:
+    """Return what is to be done: with a stack, or with measurements."""
+    from sparsemed.jobs.selection import choose_runs
+    from sparsemed.jobs.stack_runs import choose_stack_runs, is_stack
+
+    if any(is_stack(path, of_stack, recursive=recursive) for path in paths):
+        return choose_stack_runs(paths, output, of_stack, in_place=in_place)
+    of_stack.require_none()
+    return choose_runs(paths, recursive=recursive, output=output, in_place=in_place)
 
 
 def _show_all(

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sparsemed.cli.messages import Mistake, log_lines, one_line_errors
-from sparsemed.cli.options import PathType, basins_option
+from sparsemed.cli.options import PathType, basins_option, read_stack_options, stack_options
 from sparsemed.cli.results import Ending, for_each
 from sparsemed.cli.stopping import Stoppable
 from sparsemed.printable import as_json as to_json
@@ -17,6 +17,7 @@ from sparsemed.printable import printable
 
 if TYPE_CHECKING:
     from sparsemed.hdf5.file_access import Policy
+    from sparsemed.jobs.stack_info import StackInfo
     from sparsemed.rtdc.info import Info
 
 
@@ -24,28 +25,45 @@ if TYPE_CHECKING:
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PathType())
 @click.option("-r", "--recursive", is_flag=True, help="Take folders within folders, too.")
 @basins_option
+@stack_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a file.")
-def info(paths: tuple[Path, ...], recursive: bool, basins: "Policy", as_json: bool) -> None:
+def info(
+    paths: tuple[Path, ...],
+    recursive: bool,
+    basins: "Policy",
+    as_json: bool,
+    fps: float | None,
+    **choice: Any,
+) -> None:
     """Tell what measurement files hold.
 
     Each PATH is a file, or a folder of files *.rtdc, results included.
     Where the images and the time axis come from, which backgrounds there are,
     and whether the frames can be read on the fast path: past HDF5, by all cores.
+    A PATH may also be a stack of images; see sparsemed compute.
     The exit status is 1 if a file cannot be opened as a measurement.
     """
     with one_line_errors(Mistake):
         from sparsemed.jobs.selection import choose_files
+        from sparsemed.jobs.stack_info import stack_info
+        from sparsemed.jobs.stack_runs import is_stack
         from sparsemed.rtdc import info as measurement
 
         with log_lines(logging.WARNING):
-            chosen = choose_files(paths, "all", recursive=recursive)
+            of_stack = read_stack_options(fps, **choice)
+            stacks = [path for path in paths if is_stack(path, of_stack, recursive=recursive)]
+            rest = [path for path in paths if path not in stacks]
+            if not stacks:
+                of_stack.require_none()
+            chosen = choose_files(rest, "all", recursive=recursive) if rest else []
     ending = Ending("files")
 
     def tell(path: Path) -> tuple[str, str]:
-        facts = measurement.info(path, basins)
+        is_one = path in stacks
+        facts: Any = stack_info(path, of_stack) if is_one else measurement.info(path, basins)
         if as_json:
             return "told", to_json(asdict(facts))
-        rows = list(_rows_of(facts))
+        rows = list(_rows_of_stack(facts) if is_one else _rows_of(facts))
         width = max(len(title) for title, _ in rows)
         lines = [printable(f"{title:<{width}}  {text}".rstrip()) for title, text in rows]
         return "told", "\n".join([*([""] if ending.verdicts else []), *lines])
@@ -53,10 +71,25 @@ def info(paths: tuple[Path, ...], recursive: bool, basins: "Policy", as_json: bo
     def tell_failure(path: Path, message: str) -> str:
         return to_json({"path": str(path), "error": message})
 
-    paths_of_all = [path for path, _ in chosen]
+    paths_of_all = [*(path for path, _ in chosen), *stacks]
     for_each(paths_of_all, tell, ending, logging.ERROR, tell_failure if as_json else None)
     ending.show(with_verdicts=False)
     ending.exit_if_failed()
+
+
+def _rows_of_stack(facts: "StackInfo") -> Iterator[tuple[str, str]]:
+    """Yield what `sparsemed info` prints of a stack: titles and texts."""
+    yield "stack", f"{facts.path} ({facts.kind}, {_size(facts.size)})"
+    count, height, width = facts.count, facts.height, facts.width
+    yield "images", f"{count:,} frames of {height} × {width} pixels, {facts.dtype}"
+    if facts.files:
+        yield "", f"in natural order, from {facts.files[0]} to {facts.files[1]}"
+    if facts.frame_rate is not None:
+        yield "frame rate", f"{facts.frame_rate:g} Hz"
+    if facts.span is None:
+        yield "time", "not known; say the frame rate with --fps"
+    else:
+        yield "time", f"{facts.span:,.3f} s from first to last frame"
 
 
 def _rows_of(facts: "Info") -> Iterator[tuple[str, str]]:

@@ -1,12 +1,18 @@
 """Options that several commands have."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sparsemed.cli.stopping import Stoppable
+
+if TYPE_CHECKING:
+    from sparsemed.jobs.stack_runs import StackOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 PARAMETER_HELP = """\b
 Parameters (-k KEY=VALUE):
@@ -61,6 +67,33 @@ basins_option = click.option(
     show_default=True,
     help="Which other files a measurement may lead to, by basins and links.",
 )
+
+
+def stack_options(command: Command) -> Command:
+    """Add the options that stacks have, and measurements do not."""
+    for option in reversed(
+        (
+            click.option("--fps", type=float, help="Stacks: frames per second."),
+            click.option("--series", type=int, help="Stacks: which series, counted from 0."),
+            click.option("--channel", type=int, help="Stacks: which channel or colour."),
+            click.option("--position", type=int, help="Stacks: which position of the stage."),
+            click.option(
+                "--dataset", metavar="NAME", help="Stacks: which dataset of an HDF5 file or Zarr."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def read_stack_options(
+    fps: float | None, subtracted: Path | None = None, **choice: Any
+) -> "StackOptions":
+    """Return what the options of stacks say."""
+    from sparsemed.frames.choice import Choice
+    from sparsemed.jobs.stack_runs import StackOptions
+
+    return StackOptions(fps, Choice(**choice), subtracted)
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,8 @@ from sparsemed.cli.options import (
     Settable,
     basins_option,
     parse_settings,
+    read_stack_options,
+    stack_options,
 )
 from sparsemed.cli.results import Ending, for_each
 from sparsemed.printable import printable
@@ -47,6 +49,7 @@ An earlier page of that name is replaced, but no other file.
 @click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
 @click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
 @basins_option
+@stack_options
 def report(
     paths: tuple[Path, ...],
     output: Path | None,
@@ -54,6 +57,8 @@ def report(
     settings: tuple[str, ...],
     num_cpus: int | None,
     basins: "Policy",
+    fps: float | None,
+    **choice: Any,
 ) -> None:
     """Show on HTML pages whether the backgrounds of measurements are good.
 
@@ -64,6 +69,8 @@ def report(
     are those of the background that the file holds, if there is one, but for what -k
     sets. A page is one file, which can be sent and needs no network.
 
+    A PATH may also be a stack of images; see sparsemed compute.
+
     The exit status is 1 if some failed; the others are done.
     """
     with one_line_errors(Mistake):
@@ -71,7 +78,8 @@ def report(
         from sparsemed.jobs.pages import choose_pages
 
         with log_lines(logging.WARNING):
-            pages = choose_pages(paths, recursive=recursive, output=output)
+            of_stack = read_stack_options(fps, **choice)
+            pages = choose_pages(paths, of_stack, recursive=recursive, output=output)
     page_of = {page.source: page for page in pages}
     ending = Ending("pages")
     for_each(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.jobs.runs import check_folder
 from sparsemed.jobs.selection import check_distinct, check_paths, choose_files, goes_to_file
+from sparsemed.jobs.stack_runs import ABOUT_NONE, StackOptions, is_stack
 
 if TYPE_CHECKING:
     from sparsemed.quality import Finding
@@ -25,11 +26,14 @@ class Page(NamedTuple):
     source, output : Path
     folder_is_made : bool
         Whether the folder of the page is one for pages, to be made if need be.
+    stack : StackOptions or None
+        What is said of a stack of images; None for a measurement.
     """
 
     source: Path
     output: Path
     folder_is_made: bool = False
+    stack: StackOptions | None = None
 
     def write(
         self, wanted: dict[str, Any], num_cpus: int | None, basins: Policy, has_bar: bool
@@ -49,7 +53,11 @@ class Page(NamedTuple):
         if self.folder_is_made:
             self.output.parent.mkdir(parents=True, exist_ok=True)
         check_report(self.output)
-        parameters = stored_parameters(self.source, basins) | wanted
+        parameters = wanted
+        if self.stack is None:
+            parameters = stored_parameters(self.source, basins) | wanted
+        else:
+            parameters |= {"frame_rate": self.stack.frame_rate, **self.stack.choice._asdict()}
         background = compute_background(
             self.source, num_cpus=num_cpus, progress=has_bar, basins=basins, **parameters
         )
@@ -57,7 +65,11 @@ class Page(NamedTuple):
 
 
 def choose_pages(
-    paths: Sequence[Path], *, recursive: bool = False, output: Path | None = None
+    paths: Sequence[Path],
+    stack: StackOptions = ABOUT_NONE,
+    *,
+    recursive: bool = False,
+    output: Path | None = None,
 ) -> list[Page]:
     """Return the measurements and results that files and folders stand for, each with its page.
 
@@ -65,7 +77,9 @@ def choose_pages(
     ----------
     paths, recursive
         See `sparsemed.jobs.selection.choose_files`. Of a measurement and a result beside it, the
-        result is taken, which has the parameters that count.
+        result is taken, which has the parameters that count. Stacks are taken as they are given.
+    stack : StackOptions
+        What is said of stacks.
     output : Path, optional
         The page (by its ending, or if there is one) or folder for pages. Default: next to each
         file, with ``_report.html``.
@@ -79,7 +93,12 @@ def choose_pages(
     if len(paths) > 1:  # one that is missing fails by itself
         check_paths(paths)
     pages = []
-    for source, within in choose_files(paths, "backgrounds", recursive=recursive):
+    stacks = [path for path in paths if is_stack(path, stack, recursive=recursive)]
+    rest = [path for path in paths if path not in stacks]
+    if not stacks:
+        stack.require_none()
+    chosen = choose_files(rest, "backgrounds", recursive=recursive) if rest else []
+    for source, within in [*chosen, *((path, Path(path.name)) for path in stacks)]:
         name = f"{source.stem}_report.html"
         if output is None:
             pages.append(Page(source, source.with_name(name)))
@@ -88,4 +107,4 @@ def choose_pages(
         else:
             pages.append(Page(source, output / within.with_name(name), folder_is_made=True))
     check_distinct((page.source, page.output) for page in pages)
-    return pages
+    return [page._replace(stack=stack) if page.source in stacks else page for page in pages]

@@ -135,6 +135,37 @@ def replace(path: Path, data: bytes | bytearray) -> None:
         sync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Provide a name for a file or folder, which takes the place of another one once it is whole.
+
+    It is removed if anything fails, and then the other one stays.
+    """
+    temporary = path.with_name(_temporary_name())
+    aside = path.with_name(_temporary_name())
+    try:
+        with naming(path, "could not be written; make room or choose another folder"):
+            yield temporary
+            if path.is_dir():  # which none can take the place of
+                _patiently(os.rename, path, aside)
+            elif path.exists():
+                shutil.copymode(path, temporary)
+            try:
+                _patiently(os.replace, temporary, path)
+            except OSError:
+                if aside.exists():
+                    _patiently(os.rename, aside, path)
+                raise
+    finally:
+        for left in (temporary, aside):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                _discard(left)
+    with contextlib.suppress(OSError):
+        sync_folder(path.parent)
+
+
 def can_be_replaced(path: Path) -> bool:
     """Return whether another file may take the place of one without anybody missing anything.
 

@@ -226,3 +226,32 @@ def test_an_error_is_not_hidden_by_a_temporary_file_that_stays(tmp_path, held, m
     with pytest.raises(OSError, match="No space left on device"):
         disk.create(tmp_path / "file", b"new")
     assert "could not be removed" in caplog.text
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_what_is_replaced_stays_until_the_other_is_whole(tmp_path, is_folder):
+    path = tmp_path / "result"
+
+    def write(place, text):
+        if is_folder:
+            place.mkdir()
+            place = place / "inside"
+        place.write_text(text)
+
+    def read():
+        return (path / "inside" if is_folder else path).read_text()
+
+    for text in ("first", "second"):
+        with disk.replacing(path) as temporary:
+            write(temporary, text)
+        assert read() == text
+
+    def fail():
+        with disk.replacing(path) as temporary:
+            write(temporary, "half")
+            raise ValueError("in between")
+
+    with pytest.raises(ValueError, match="in between"):
+        fail()
+    assert read() == "second"
+    assert [each.name for each in tmp_path.iterdir()] == ["result"]

@@ -1,6 +1,7 @@
 """Single images, one file a frame: of a folder, or of a pattern such as ``img_*.tif``."""
 
 import glob
+import logging
 import os
 import re
 from collections import Counter
@@ -17,6 +18,8 @@ from sparsemed.frames.choice import Choice
 from sparsemed.frames.stacks import tiff
 from sparsemed.frames.stacks.library import naming, require
 from sparsemed.warned import warn
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 """Endings of images that are read."""
@@ -49,7 +52,15 @@ def files_of_images(path: Path) -> list[Path]:
 def open_images(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
     """Provide the images of a folder or pattern as an array, of which little is held."""
     choice.only(str(path), "channel")
-    yield ImageFiles(files_of_images(path), path, num_cpus, choice.channel)
+    files = files_of_images(path)
+    logger.info(
+        "%s: %d images in natural order, from %s to %s",
+        path,
+        len(files),
+        files[0].name,
+        files[-1].name,
+    )
+    yield ImageFiles(files, path, num_cpus, choice.channel)
 
 
 def natural_order(name: str) -> list[tuple[int, int | str]]:

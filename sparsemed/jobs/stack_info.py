@@ -1,0 +1,90 @@
+"""What a stack of images holds: facts, as `sparsemed info` shows them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsemed.frames.labelled import own_times
+from sparsemed.frames.stacks import stack_kind, states_of_stack
+from sparsemed.jobs.stack_runs import ABOUT_NONE, StackOptions
+from sparsemed.method.time_axis import as_numbers
+
+
+@dataclass(frozen=True)
+class StackInfo:
+    """What a stack of images holds.
+
+    Attributes
+    ----------
+    path, kind : str
+        Which stack it is, and of which kind.
+    size : int
+        Bytes of its files.
+    count, height, width : int
+        Number of frames, and their shape.
+    dtype : str
+        Dtype as stored.
+    files : tuple of str
+        Of single images, the first and the last one.
+    frame_rate : float or None
+        Frames per second, where it tells.
+    span : float or None
+        Seconds from first to last frame, where it tells.
+    """
+
+    path: str
+    kind: str
+    size: int
+    count: int
+    height: int
+    width: int
+    dtype: str
+    files: tuple[str, ...]
+    frame_rate: float | None
+    span: float | None
+
+
+def stack_info(path: Path, options: StackOptions = ABOUT_NONE) -> StackInfo:
+    """Return what a stack holds.
+
+    Raises
+    ------
+    OSError, ValueError, TypeError, ImportError
+        If it cannot be opened, or no background of it be computed.
+    """
+    from sparsemed.inputs import open_input
+
+    with open_input(path, num_cpus=1, choice=options.choice) as given:
+        images = given.data
+        count, height, width = given.frames.shape
+        times, rate = own_times(images)
+        if options.frame_rate is not None:
+            times, rate = None, options.frame_rate
+        span: Any = None
+        if times is not None:
+            axis = as_numbers(times)
+            span = float(axis[-1] - axis[0])
+        elif rate is not None:
+            span = (count - 1) / rate
+        files = getattr(images, "files", [])
+        return StackInfo(
+            path=str(path),
+            kind=stack_kind(path) or "HDF5",
+            size=_size(path),
+            count=count,
+            height=height,
+            width=width,
+            dtype=str(np.dtype(images.dtype)),
+            files=tuple(file.name for file in (files[0], files[-1])) if files else (),
+            frame_rate=None if rate is None else float(rate),
+            span=span,
+        )
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a stack's files."""
+    if path.is_dir() and stack_kind(path) == "Zarr":
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return sum(state[0] for _, state in states_of_stack(path))

@@ -1,0 +1,294 @@
+"""One stack of images and its result, as on the command line: checked, planned, computed."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemed.frames.choice import ANY, Choice
+from sparsemed.frames.stacks import stack_kind, writing
+from sparsemed.hdf5.file_access import Policy
+from sparsemed.jobs.runs import FILE_SUFFIXES
+from sparsemed.progress import Progress
+from sparsemed.rtdc.pipeline_id import to_ppid
+from sparsemed.version import __version__
+
+if TYPE_CHECKING:
+    from sparsemed.parameters import Parameters
+    from sparsemed.result import SparseBackground
+
+SUFFIXES = (*writing.SUFFIXES, *FILE_SUFFIXES)
+"""Endings of what the background of a stack is written to."""
+
+PIECE_BYTES = 16 * 1024**2
+"""Weight of the frames that are read at once to subtract their background."""
+
+
+class StackOptions(NamedTuple):
+    """What can be said of a stack, and of no measurement.
+
+    Attributes
+    ----------
+    frame_rate : float or None
+        Rate of the camera in Hz.
+    choice : Choice
+        Which of several stacks is meant.
+    subtracted : Path or None
+        Where the frames go, less their background.
+    """
+
+    frame_rate: float | None = None
+    choice: Choice = ANY
+    subtracted: Path | None = None
+
+    def require_none(self) -> None:
+        """Check that nothing is said, as there are measurements.
+
+        Raises
+        ------
+        ValueError
+            If something is.
+        """
+        said = {"fps": self.frame_rate, "subtracted": self.subtracted, **self.choice._asdict()}
+        if names := [f"--{name}" for name, value in said.items() if value is not None]:
+            raise ValueError(
+                f"{', '.join(names)}: for stacks of images alone, not for measurements"
+            )
+
+
+ABOUT_NONE = StackOptions()
+"""Nothing is said of a stack."""
+
+
+class StackRun(NamedTuple):
+    """One stack, and where its result goes; see `sparsemed.jobs.runs.Run`.
+
+    Attributes
+    ----------
+    source, output : Path
+    options : StackOptions
+    in_place, folder_is_made : bool
+        False: stacks stay as they are, and their results are files.
+    """
+
+    source: Path
+    output: Path
+    options: StackOptions = ABOUT_NONE
+    in_place: bool = False
+    folder_is_made: bool = False
+
+    def check(self) -> None:
+        """Check that results can be written.
+
+        Raises
+        ------
+        ValueError, OSError, ImportError
+            See `sparsemed.frames.stacks.writing.check_writable`.
+        """
+        if self.output.suffix.lower() in writing.SUFFIXES:
+            writing.check_writable(self.output)
+        if self.options.subtracted is not None:
+            writing.check_writable(self.options.subtracted)
+
+    def plan(self, parameters: "Parameters", basins: Policy) -> dict[str, Any]:
+        """Say what `compute` would do, after the checks that come before its work."""
+        from sparsemed.inputs import open_input
+        from sparsemed.method.compute import plan
+
+        rate, choice = self.options.frame_rate, self.options.choice
+        with open_input(
+            self.source, frame_rate=rate, basins=basins, num_cpus=1, choice=choice
+        ) as given:
+            frames, height, width = given.frames.shape
+            axis = given.time
+        planned = plan(axis, parameters, str(self.source))
+        return {
+            "status": "planned",
+            "frames": frames,
+            "height": height,
+            "width": width,
+            "windows": len(planned.steps),
+            "frames_per_window": planned.length,
+            "change": "in place of an earlier one" if self.output.exists() else "new file",
+            "replaces": None,
+        }
+
+    def compute(
+        self,
+        parameters: "Parameters",
+        basins: Policy,
+        *,
+        num_cpus: int | None = None,
+        executor: Any = None,
+        progress: Progress | None = None,
+        is_pictured: bool = False,
+    ) -> dict[str, Any]:
+        """Compute, write and judge a background; and subtract it, if that is asked for."""
+        from sparsemed.background import compute_background
+        from sparsemed.quality import overall
+        from sparsemed.report.thumbnail import thumbnail
+
+        began = time.perf_counter()
+        background = compute_background(
+            self.source,
+            frame_rate=self.options.frame_rate,
+            num_cpus=num_cpus,
+            basins=basins,
+            executor=executor,
+            progress=progress,
+            **self.options.choice._asdict(),
+            **asdict(parameters),
+        )
+        write_images(self.output, background)
+        if self.options.subtracted is not None:
+            self._subtract(self.options.subtracted, background, basins, num_cpus)
+        seconds = time.perf_counter() - began
+        _, height, width = background.images.shape
+        findings = background.quality()
+        size = len(background) * height * width * background.images.dtype.itemsize
+        picture = background.images[len(background.images) // 2]
+        return {
+            "status": "done",
+            "frames": len(background),
+            "height": height,
+            "width": width,
+            "windows": len(background.series),
+            "kept": len(background.images),
+            "seconds": round(seconds, 3),
+            "megabytes_per_second": round(size / seconds / 1e6, 3),
+            "replaces": None,
+            "verdict": overall(findings),
+            "findings": findings,
+            "thumbnail": thumbnail(picture) if is_pictured else None,
+        }
+
+    def _subtract(
+        self, path: Path, background: "SparseBackground", basins: Policy, num_cpus: int | None
+    ) -> None:
+        from sparsemed.inputs import open_input
+
+        with open_input(
+            self.source, basins=basins, num_cpus=num_cpus, choice=self.options.choice
+        ) as given:
+            frames, dtype = given.frames, np.dtype(np.float32)
+            piece = max(1, PIECE_BYTES // (frames.shape[1] * frames.shape[2] * dtype.itemsize))
+            piece = -(-piece // frames.block) * frames.block
+
+            def differences() -> Iterator[NDArray[Any]]:
+                with frames.reading() as read:
+                    for start in range(0, frames.shape[0], piece):
+                        stop = min(start + piece, frames.shape[0])
+                        part = np.empty((stop - start, *frames.shape[1:]), frames.dtype)
+                        read(start, stop, part)
+                        yield background.subtract(part, start, out=np.empty(part.shape, dtype))
+
+            notes = _notes(background) | {"what": "frames less their background"}
+            writing.write_stack(path, differences(), frames.shape, dtype, notes)
+
+
+def write_images(path: Path, background: "SparseBackground") -> None:
+    """Write the images of a background as a stack that ImageJ reads, or as HDF5.
+
+    Parameters
+    ----------
+    path : Path
+        It ends in one of `SUFFIXES`.
+    background : SparseBackground
+
+    Raises
+    ------
+    OSError, ValueError, ImportError
+        If it cannot be written.
+    """
+    if path.suffix.lower() not in writing.SUFFIXES:
+        background.save(path)
+        return
+    images = background.images
+    count, height, width = images.shape
+    firsts = np.searchsorted(background.frame_index, np.arange(count))
+    times = background.step_times[background.kept]
+    notes = _notes(background) | {
+        "what": "background images",
+        "times": times.tolist(),
+        "first_frames": firsts.tolist(),
+    }
+    labels = [
+        f"at {moment:.6g} s, from frame {first}"
+        for moment, first in zip(times.tolist(), firsts.tolist(), strict=True)
+    ]
+    piece = max(1, PIECE_BYTES // (height * width * images.dtype.itemsize))
+    batches = (images[start : start + piece] for start in range(0, count, piece))
+    writing.write_stack(path, batches, (count, height, width), images.dtype, notes, labels)
+
+
+def _notes(background: "SparseBackground") -> dict[str, Any]:
+    """Return what is noted of a background beside its images: where from, and how."""
+    return {
+        "version": __version__,
+        "pipeline": to_ppid(asdict(background.parameters)),
+        "parameters": asdict(background.parameters),
+        "offset_rows": background.offset_rows,
+        "stack": str(background.stack),
+        "frames": len(background),
+        "seconds": float(background.time[-1]),
+    }
+
+
+def is_stack(path: Path, options: StackOptions = ABOUT_NONE, *, recursive: bool = False) -> bool:
+    """Whether a path stands for a stack of images, and for no measurements.
+
+    A folder of measurements may hold a picture, too, and folders below it: images in a folder
+    are a stack if it was given for itself, and if they are enough.
+    """
+    from sparsemed.frames.stacks.pictures import LEAST_IMAGES, files_of_images
+
+    kind = stack_kind(path)
+    if kind is None:
+        return options.choice.dataset is not None
+    if kind == "folder of images" and path.is_dir():
+        return (
+            not recursive and len(list(islice(files_of_images(path), LEAST_IMAGES))) == LEAST_IMAGES
+        )
+    return True
+
+
+def choose_stack_runs(
+    paths: Sequence[Path], output: Path | None, options: StackOptions, *, in_place: bool = False
+) -> list[StackRun]:
+    """Return what is to be done with a stack, given its path.
+
+    Raises
+    ------
+    ValueError
+        If there are several, or if it is not said where the result goes, or it cannot go there.
+    """
+    source = paths[0]
+    what = f"{source}: is a stack ({stack_kind(source) or 'HDF5'}), and no measurement"
+    if len(paths) > 1:
+        raise ValueError(
+            f"{what}; give one at a time, and many single images as a folder, or as a pattern in "
+            f"quotes, such as '{source.parent / f'*{source.suffix}'}'"
+        )
+    if in_place:
+        raise ValueError(f"{what}; only measurements can be changed --in-place")
+    if output is None:
+        raise ValueError(
+            f"{what}; say where its background goes, such as -o {_stem(source)}_bg.tif"
+        )
+    if output.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{output}: the background of a stack is written as {', '.join(SUFFIXES)}")
+    for path in (output, options.subtracted):
+        if path is not None and path.resolve() == source.resolve():
+            raise ValueError(f"{path}: is the stack itself, which is not changed")
+    if options.subtracted is not None and options.subtracted.resolve() == output.resolve():
+        raise ValueError(f"{output}: is where both results would go")
+    return [StackRun(source, output, options)]
+
+
+def _stem(source: Path) -> str:
+    return source.name.partition(".")[0].strip("*?[]_- ") or "stack"

@@ -1,0 +1,176 @@
+"""Stacks on the command line: background images as TIFF or Zarr, frames less them, facts, pages."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from click.testing import CliRunner
+
+from sparsemed import compute_background, load
+from sparsemed.cli import main
+from sparsemed.frames.stacks.writing import read_notes
+
+RNG = np.random.default_rng(0)
+SCENE = RNG.integers(60, 120, (40, 64))
+FRAMES = np.clip(SCENE + RNG.normal(0, 2, (300, 40, 64)), 0, 255).astype(np.uint8)
+KEYS = ("-k", "kernel_size=20")
+
+
+@pytest.fixture
+def stack(tmp_path):
+    tifffile.imwrite(tmp_path / "film.tif", FRAMES, metadata={"axes": "TYX"})
+    return tmp_path / "film.tif"
+
+
+def run(*args, status=0):
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def expected():
+    return compute_background(FRAMES, frame_rate=50, kernel_size=20)
+
+
+def test_a_stack_makes_a_tiff_that_imagej_reads(stack, tmp_path):
+    out, left = tmp_path / "background.tif", tmp_path / "frames.tif"
+    result = run("compute", stack, "-o", out, "--subtracted", left, "--fps", 50, *KEYS)
+    assert f"{stack}: 300 frames, 6 windows, 5 kept" in result.stdout
+    assert f"-> {out}; " in result.stdout
+    background = expected()
+    with tifffile.TiffFile(out) as file:
+        assert file.is_imagej
+        assert file.series[0].axes == "TYX"
+        np.testing.assert_array_equal(file.asarray(), background.images, strict=True)
+        assert len(file.imagej_metadata["Labels"]) == 5
+    notes = read_notes(out)
+    np.testing.assert_array_equal(notes["times"], background.step_times[background.kept])
+    firsts = [int(np.argmax(background.frame_index == image)) for image in range(5)]
+    assert notes["first_frames"] == firsts
+    assert notes["parameters"]["kernel_size"] == 20
+    assert notes["pipeline"] == "sparsemed:k=20^s=1^t=0^f=0.8^o=1"
+    assert notes["stack"] == str(stack)
+    with tifffile.TiffFile(left) as file:
+        assert file.is_imagej
+        differences = background.subtract(FRAMES)
+        np.testing.assert_array_equal(file.asarray(), differences.astype(np.float32), strict=True)
+
+
+def test_a_zarr_makes_a_zarr(tmp_path):
+    path, out, left = (tmp_path / name for name in ("film.zarr", "background.zarr", "left.zarr"))
+    zarr.create_array(path, data=FRAMES, chunks=(300, 16, 16))
+    for _ in range(2):  # an earlier result is replaced
+        run("compute", path, "-o", out, "--subtracted", left, "--fps", 50, *KEYS)
+    background = expected()
+    np.testing.assert_array_equal(zarr.open(out, mode="r")[:], background.images, strict=True)
+    differences = background.subtract(FRAMES).astype(np.float32)
+    np.testing.assert_array_equal(zarr.open(left, mode="r")[:], differences, strict=True)
+    assert read_notes(out)["what"] == "background images"
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "background.zarr",
+        "film.zarr",
+        "left.zarr",
+    ]
+
+
+def test_hdf5_can_be_written_and_read(stack, tmp_path):
+    out = tmp_path / "background.h5"
+    run("compute", stack, "-o", out, "--fps", 50, *KEYS)
+    background = load(out, np.arange(300) / 50)
+    np.testing.assert_array_equal(background.images, expected().images)
+    run("compute", out, "-o", tmp_path / "no.tif", "--dataset", "basin_events/image_bg", "--fps", 1)
+    dataset = tmp_path / "raw.h5"
+    with h5py.File(dataset, "w") as h5:
+        h5["t0/raw"] = FRAMES
+    again = tmp_path / "again.tif"
+    run("compute", dataset, "--dataset", "t0/raw", "-o", again, "--fps", 50, *KEYS)
+    np.testing.assert_array_equal(tifffile.imread(again), expected().images)
+
+
+def test_what_is_there_already_is_replaced_only_if_it_is_ours(stack, tmp_path):
+    out = tmp_path / "background.tif"
+    tifffile.imwrite(out, FRAMES[:5])
+    before = out.read_bytes()
+    result = run("compute", stack, "-o", out, "--fps", 50, status=1)
+    assert "background.tif: exists already and is no result of sparsemed" in result.stderr
+    assert out.read_bytes() == before
+    out.unlink()
+    for keys in (KEYS, ("-k", "kernel_size=30")):
+        run("compute", stack, "-o", out, "--fps", 50, *keys)
+    assert read_notes(out)["parameters"]["kernel_size"] == 30
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ([], "is a stack (TIFF), and no measurement; say where its background goes, such as -o fi"),
+        (["-o", "out.png"], "the background of a stack is written as .tif, .tiff, .zarr, .rtdc"),
+        (["--in-place"], "only measurements can be changed --in-place"),
+        (["film.tif", "-o", "a.tif"], "give one at a time"),
+        (["-o", "film.tif"], "is the stack itself, which is not changed"),
+        (["-o", "a.tif", "--subtracted", "a.tif"], "is where both results would go"),
+    ],
+)
+def test_what_makes_no_sense_is_said(stack, monkeypatch, args, text):
+    monkeypatch.chdir(stack.parent)
+    assert text in run("compute", "film.tif", *args, status=2).stderr
+
+
+def test_options_of_stacks_are_not_for_measurements(tmp_path):
+    (tmp_path / "in.rtdc").write_bytes(b"\x89HDF\r\n\x1a\n")
+    for command in ("compute", "report", "info"):
+        result = run(command, tmp_path / "in.rtdc", "--fps", 3, "--channel", 1, status=2)
+        assert "--fps, --channel: for stacks of images alone" in result.stderr
+
+
+def test_a_folder_of_images_below_measurements_is_none(tmp_path):
+    for number in range(20):
+        tifffile.imwrite(tmp_path / f"plot_{number}.tif", FRAMES[number])
+    assert "no measurement there" in run("compute", "-r", tmp_path, status=2).stderr
+    assert "is a stack (folder of images)" in run("compute", tmp_path, status=2).stderr
+    out = tmp_path / "out.h5"
+    run("compute", tmp_path, "-o", out, "--fps", 10, *KEYS)
+    run("compute", tmp_path / "plot_*.tif", "-o", out, "--fps", 10, *KEYS)
+
+
+def test_a_dry_run_and_json(stack, tmp_path):
+    out = tmp_path / "background.tif"
+    result = run("compute", stack, "-o", out, "--fps", 50, "-n", *KEYS)
+    assert "300 frames of 40 × 64, 6 windows of 20 frames" in result.stdout
+    assert not out.exists()
+    row = json.loads(run("compute", stack, "-o", out, "--fps", 50, "--json", *KEYS).stdout)
+    assert (row["status"], row["frames"], row["kept"], row["output"]) == ("done", 300, 5, str(out))
+
+
+def test_info_tells_what_a_stack_is(stack, tmp_path):
+    text = run("info", stack).stdout
+    assert f"stack   {stack} (TIFF, 0.8 MB)" in text
+    assert "300 frames of 40 × 64 pixels, uint8" in text
+    assert "not known; say the frame rate with --fps" in text
+    assert "2.990 s from first to last frame" in run("info", stack, "--fps", 100).stdout
+    row = json.loads(run("info", "--json", stack).stdout)
+    assert (row["kind"], row["count"], row["frame_rate"]) == ("TIFF", 300, None)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(12):
+        tifffile.imwrite(folder / f"img_{number}.tif", FRAMES[number])
+    assert "in natural order, from img_0.tif to img_11.tif" in run("info", folder).stdout
+
+
+def test_report_writes_a_page_on_a_stack(stack):
+    result = run("report", stack, "--fps", 50, *KEYS)
+    page = stack.with_name("film_report.html")
+    assert str(page) in result.stdout
+    assert "film.tif" in page.read_text("utf-8")
+
+
+def test_one_of_several_series_is_chosen(tmp_path):
+    path, out = tmp_path / "both.ome.tif", tmp_path / "background.tif"
+    tifffile.imwrite(path, np.stack([255 - FRAMES, FRAMES]), ome=True, metadata={"axes": "CTYX"})
+    result = run("compute", path, "-o", out, "--fps", 50, *KEYS, status=1)
+    assert "channel=0 to channel=1" in result.stderr
+    run("compute", path, "-o", out, "--fps", 50, "--channel", 1, *KEYS)
+    np.testing.assert_array_equal(tifffile.imread(out), expected().images)
