@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 from sparsemed.frames.choice import Choice
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.inputs import open_input
+from sparsemed.keywords import naming_what_is_meant
 from sparsemed.method.compute import compute, plan
 from sparsemed.method.offsets import BAND_ROWS, check_offset_rows
 from sparsemed.parameters import Parameters
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+@naming_what_is_meant
 def compute_background(
     frames: Any,
     time: ArrayLike | None = None,

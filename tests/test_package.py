@@ -38,6 +38,7 @@ FLOORS = [
         "frozen",
         "warned",
         "install_hint",
+        "keywords",
     },
     {"storage"},
     {"executors"},

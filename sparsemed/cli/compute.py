@@ -39,8 +39,7 @@ Examples:
   sparsemed compute -r data --summary night    and the page night/index.html
   sparsemed compute -r data --dask local       several at a time, here
   sparsemed compute film.tif -o background.tif --fps 30
-                                               of a stack of images: TIFF, Zarr, a
-                                               video, or a folder of single images
+                                               of a stack of images, to a TIFF
 
 \b
 Exit status:

@@ -55,6 +55,12 @@ class ArrayFrames:
     ) -> None:
         if isinstance(images, h5py.Dataset) and not images:
             raise ValueError(f"{label}: the file of the dataset is closed; keep it open meanwhile")
+        if hasattr(images, "data_vars"):
+            names = ", ".join(map(repr, images.data_vars))
+            raise TypeError(
+                f"{label}: is a Dataset of several arrays ({names}); hand over one of them, such "
+                f"as {_written(images, label)}[{next(iter(images.data_vars), 'NAME')!r}]"
+            )
         if not all(hasattr(images, name) for name in ("shape", "__getitem__")):
             raise TypeError(
                 f"{label}: expected an array of shape (N, H, W), got {type(images).__name__}"

@@ -1,5 +1,6 @@
 """What is done is done: whether a measurement has the background that is asked for."""
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from sparsemed.rtdc.identity import digest_of, stored_digest
 from sparsemed.rtdc.measurement import Measurement, naming_damage
 from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
 from sparsemed.rtdc.references import references, relation
+from sparsemed.warned import warn
 
 
 class Stored(NamedTuple):
@@ -53,12 +55,25 @@ def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None
                 return None
             if not run.in_place:
                 files = (run.source, Path(image.key))
-                is_older = written < max(file.stat().st_mtime_ns for file in files)
-                if is_older or not _belongs(result, measurement, is_known=digest is not None):
+                newest = max(file.stat().st_mtime_ns for file in files)
+                if newest > time.time_ns():
+                    _tell_of_clock(run.source, newest)
+                if written < newest or not _belongs(
+                    result, measurement, is_known=digest is not None
+                ):
                     return None
             return stored
     except (OSError, ValueError, TypeError, KeyError, RuntimeError):
         return None
+
+
+def _tell_of_clock(source: Path, changed: int) -> None:
+    """Warn that a measurement is from the future, so that no result is newer."""
+    ahead = (changed - time.time_ns()) / 1e9
+    warn(
+        f"{source}: was changed {ahead:,.0f} s from now, by the clock of this machine, so it is "
+        "computed again each time; set that clock, or the time of the file, such as with touch"
+    )
 
 
 def stored_thumbnail(path: Path) -> str | None:

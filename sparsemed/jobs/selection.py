@@ -288,7 +288,7 @@ def check_paths(paths: Sequence[Path]) -> None:
         If there is none of some name.
     """
     for path in paths:
-        if not path.exists():
+        if not os.path.lexists(path):  # of a link that leads nowhere, who reads it says so
             raise FileNotFoundError(
                 f"{path}: there is no such file or folder{did_you_mean(path)} "
                 "(--output says where results go)"

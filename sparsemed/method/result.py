@@ -111,6 +111,22 @@ class Background:
         return cls(images, frame_index, offsets, time, **(unknown | more))
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(N, H, W)``: that of the frames, each of which has its background image."""
+        return (len(self), *self.images.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the background images."""
+        dtype: np.dtype[Any] = self.images.dtype
+        return dtype
+
+    @property
+    def nbytes(self) -> int:
+        """What an array of an image for every frame would weigh; `images` hold each but once."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
     def source(self) -> Path | None:
         """The measurement that the frames are from."""
         return self.origin if self.identity and self.identity.kind == "measurement" else None
@@ -187,6 +203,10 @@ class Background:
         out: NDArray[Any] | None = None,
     ) -> Any:
         """Return frames less their background.
+
+        As a TIFF that ImageJ reads, the result is saved by ``tifffile.imwrite("corrected.tif",
+        result.astype("float32"), imagej=True, metadata={"axes": "TYX"})``; that of a whole stack in
+        a file by ``sparsemed compute STACK -o background.tif --subtracted corrected.tif``.
 
         Parameters
         ----------

@@ -84,3 +84,13 @@ def test_numbers_without_a_unit_are_named_and_not_used(warned):
     (text,) = warned()
     assert "coordinate 'time' that is not used" in text
     assert "time=frames['time']" in text
+
+
+def test_a_dataset_is_told_to_hand_over_one_of_its_arrays():
+    both = xarray.Dataset({"film": labelled(("time", "y", "x")), "other": ("a", [1, 2])})
+    with pytest.raises(
+        TypeError, match=r"a Dataset of several arrays \('film', 'other'\)"
+    ) as error:
+        compute_background(both)
+    line = str(error.value).rpartition("such as ")[2]
+    np.testing.assert_array_equal(eval(line, {"frames": both}), FRAMES)

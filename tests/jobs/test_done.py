@@ -1,5 +1,7 @@
 import os
+import re
 import shutil
+import time
 
 import h5py
 import numpy as np
@@ -261,3 +263,12 @@ def test_images_in_a_basin_may_be_newer(tmp_path):
     assert done(run, basins="off") is None
     os.utime(raw, ns=(0, run.output.stat().st_mtime_ns + 1))
     assert done(run) is None
+
+
+def test_a_measurement_from_the_future_is_told(run, warned):
+    assert find_done(run, PARAMETERS, "any") is not None
+    assert not any("from now" in text for text in warned())
+    ahead = time.time() + 3600
+    os.utime(run.source, (ahead, ahead))
+    assert find_done(run, PARAMETERS, "any") is None
+    assert re.search(r"in\.rtdc: was changed 3,(600|599) s from now, by the clock", warned()[-1])

@@ -185,10 +185,8 @@ def what_to_do(path: Path) -> str | None:
             begin = file.read(max(_LONGEST, 4096))
     except OSError:  # who reads it says why
         return None
-    if begin.startswith(HDF5):
+    if not begin or begin.startswith(HDF5):
         return None
-    if not begin:
-        return "is empty: 0 bytes; was it copied whole?"
     start, suffix = begin.lstrip().lower() if begin[:1].isspace() else begin.lower(), path.suffix
     for kind in KINDS:
         if any(start.startswith(each.lower()) for each in kind.starts):
