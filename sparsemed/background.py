@@ -53,8 +53,9 @@ def compute_background(
     ----------
     frames : array-like of shape (N, H, W), or str or path
         Frames: a NumPy, Dask or Zarr array, an ``h5py.Dataset``, or anything
-        with ``shape``, ``dtype`` and slicing; or the path of a measurement
-        (``.rtdc``), or of a stack, which counts as an array: TIFF, Zarr, a video, or a
+        with ``shape``, ``dtype`` and slicing; or the path of a measurement (``.rtdc``), or
+        its address in a network (``https://…``, ``s3://bucket/key``, a resource on DCOR);
+        or the path of a stack, which counts as an array: TIFF, Zarr, a video, or a
         folder or pattern of single images (``pip install "sparsemed[stacks,video]"``).
         uint8 or uint16; int16 and floats if every value is whole and from 0 to 65535.
         An array that is stored in blocks is read block by block, each block once.
@@ -88,11 +89,13 @@ def compute_background(
     progress : True or callable, optional
         True shows a bar, in a terminal or a notebook. A callable gets the
         fraction done, a float: first 0, last 1, at most 20 a second.
-    basins : {"any", "same-folder", "off"}
+    basins : {"any", "network", "same-folder", "off"}
         Which other files a measurement may make the program open. Its *basins* refer
         to other files, and so may links, external storage and virtual datasets in it.
         ``"any"``: those files may be anywhere, as results of dcnum, ChipStream and
-        sparsemed refer to measurements anywhere. ``"same-folder"``: they must lie
+        sparsemed refer to measurements anywhere. ``"network"``: also those that are not
+        on this machine; otherwise nothing that a file holds makes the program ask for
+        anything in a network. ``"same-folder"``: they must lie
         directly in the folder of the measurement, once symbolic links are resolved.
         ``"off"``: no other file is opened. In any case they must be regular files (no
         pipes, no devices) and are not changed. Choose ``"same-folder"`` or ``"off"``

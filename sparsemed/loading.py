@@ -24,11 +24,11 @@ def load(
     Parameters
     ----------
     path : str or path
-        The file, or a measurement that holds a background.
+        The file, or a measurement that holds a background; or its address in a network.
     time : array-like, shape (N,), seconds, optional
         Time of each frame. Default: that of the measurement. A result of an array has none; then
         it is a guess, as in `compute_background`, and what depends on it cannot be told.
-    basins : {"any", "same-folder", "off"}
+    basins : {"any", "network", "same-folder", "off"}
         Which other files it may lead to; see `compute_background`. The frames, which `quality`
         and pictures compare with, mostly are in another file.
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sparsemed.jobs.file_result import FileResult
     from sparsemed.jobs.stack_runs import StackOptions
     from sparsemed.jobs.summary import Summary
+    from sparsemed.storage.places import AnyPath
 
 COMPUTE_HELP = f"""{PARAMETER_HELP}
 \b
@@ -52,7 +53,9 @@ Exit status:
 
 
 @click.command(cls=Settable, epilog=COMPUTE_HELP)
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PathType())
+@click.argument(
+    "paths", metavar="PATH...", nargs=-1, required=True, type=PathType(can_be_remote=True)
+)
 @click.option(
     "-o",
     "--output",
@@ -92,7 +95,7 @@ Exit status:
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
 @click.option("-v", "--verbose", is_flag=True, help="Print what is going on, too.")
 def compute(
-    paths: tuple[Path, ...],
+    paths: "tuple[AnyPath, ...]",
     output: Path | None,
     in_place: bool,
     recursive: bool,
@@ -182,7 +185,7 @@ def compute(
 
 
 def _runs(
-    paths: tuple[Path, ...],
+    paths: "tuple[AnyPath, ...]",
     of_stack: "StackOptions",
     *,
     recursive: bool,

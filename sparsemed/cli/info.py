@@ -19,18 +19,25 @@ if TYPE_CHECKING:
     from sparsemed.hdf5.file_access import Policy
     from sparsemed.jobs.stack_info import StackInfo
     from sparsemed.rtdc.info import Info
+    from sparsemed.storage.places import AnyPath
 
 
 @click.command(cls=Stoppable)
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PathType())
+@click.argument(
+    "paths", metavar="PATH...", nargs=-1, required=True, type=PathType(can_be_remote=True)
+)
 @click.option("-r", "--recursive", is_flag=True, help="Take folders within folders, too.")
 @basins_option
 @stack_options
+@click.option(
+    "--check", is_flag=True, help="Try whether basins in a network open (as --basins network)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a file.")
 def info(
-    paths: tuple[Path, ...],
+    paths: "tuple[AnyPath, ...]",
     recursive: bool,
     basins: "Policy",
+    check: bool,
     as_json: bool,
     fps: float | None,
     **choice: Any,
@@ -44,6 +51,8 @@ def info(
     The exit status is 1 if a file cannot be opened as a measurement.
     """
     with one_line_errors(Mistake):
+        if check and basins not in ("any", "network"):
+            raise ValueError(f"there can be only one of --check and --basins {basins}")
         from sparsemed.jobs.selection import choose_files
         from sparsemed.jobs.stack_info import stack_info
         from sparsemed.jobs.stack_runs import is_stack
@@ -60,7 +69,8 @@ def info(
 
     def tell(path: Path) -> tuple[str, str]:
         is_one = path in stacks
-        facts: Any = stack_info(path, of_stack) if is_one else measurement.info(path, basins)
+        policy: Policy = "network" if check else basins
+        facts: Any = stack_info(path, of_stack) if is_one else measurement.info(path, policy)
         if as_json:
             return "told", to_json(asdict(facts))
         rows = list(_rows_of_stack(facts) if is_one else _rows_of(facts))

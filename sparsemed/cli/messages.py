@@ -5,7 +5,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import click
@@ -41,7 +40,7 @@ def one_line_errors(kind: type[Failure] = Failure) -> Iterator[None]:
 
 
 @contextmanager
-def log_lines(level: int, about: Path | None = None) -> Iterator["LogLines"]:
+def log_lines(level: int, about: Any | None = None) -> Iterator["LogLines"]:
     """Show what the package logs from some level on, as lines that say what they are about.
 
     So are its warnings.
@@ -84,7 +83,7 @@ class LogLines(logging.Handler):
         The file that lines begin with, unless they name it.
     """
 
-    def __init__(self, about: Path | None) -> None:
+    def __init__(self, about: Any | None) -> None:
         super().__init__()
         self.about = about
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sparsemed.cli.stopping import Stoppable
+from sparsemed.storage.places import is_remote, locate
 
 if TYPE_CHECKING:
     from sparsemed.jobs.stack_runs import StackOptions
@@ -50,22 +51,31 @@ class PathType(click.Path):
     An empty one, as of a shell variable that is not set, would be the current folder.
     """
 
-    def __init__(self, *, file_okay: bool = True) -> None:
+    def __init__(self, *, file_okay: bool = True, can_be_remote: bool = False) -> None:
+        self._can_be_remote = can_be_remote
         super().__init__(file_okay=file_okay, readable=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse what is empty."""
+        """Refuse what is empty, and keep addresses whole."""
         if value == "":
             self.fail("the path is empty; the current folder is '.'", param, ctx)
+        if is_remote(value):
+            if not self._can_be_remote:
+                self.fail("what is written is a file of this machine, not one in a network")
+            try:
+                return locate(value)
+            except ValueError as error:
+                self.fail(str(error), param, ctx)
         return super().convert(value, param, ctx)
 
 
 basins_option = click.option(
     "--basins",
-    type=click.Choice(["any", "same-folder", "off"]),
+    type=click.Choice(["network", "any", "same-folder", "off"]),
     default="any",
     show_default=True,
-    help="Which other files a measurement may lead to, by basins and links.",
+    help="Which other files a measurement may lead to, by basins and links; 'network': also those "
+    "that are not on this machine.",
 )
 
 

@@ -22,6 +22,7 @@ from sparsemed.printable import printable
 if TYPE_CHECKING:
     from sparsemed.hdf5.file_access import Policy
     from sparsemed.jobs.pages import Page
+    from sparsemed.storage.places import AnyPath
 
 REPORT_HELP = f"""{PARAMETER_HELP}
 \b
@@ -37,7 +38,9 @@ An earlier page of that name is replaced, but no other file.
 @click.command(
     cls=Settable, epilog=REPORT_HELP, short_help="Show on a page whether a background is good."
 )
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PathType())
+@click.argument(
+    "paths", metavar="PATH...", nargs=-1, required=True, type=PathType(can_be_remote=True)
+)
 @click.option(
     "-o",
     "--output",
@@ -51,7 +54,7 @@ An earlier page of that name is replaced, but no other file.
 @basins_option
 @stack_options
 def report(
-    paths: tuple[Path, ...],
+    paths: "tuple[AnyPath, ...]",
     output: Path | None,
     recursive: bool,
     settings: tuple[str, ...],

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from sparsemed.jobs.carrying_out import RunOptions
     from sparsemed.jobs.file_result import FileResult
     from sparsemed.jobs.runs import Run
+    from sparsemed.storage.places import AnyPath
 
 REST_SECONDS, REST_SHARE = 1.0, 0.1
 """The ending names the time of computing where the rest took more than both of these."""
@@ -76,11 +76,11 @@ class Ending:
 
 
 def for_each(
-    paths: Iterable[Path],
-    work: Callable[[Path], tuple[str, str]],
+    paths: "Iterable[AnyPath]",
+    work: Callable[[Any], tuple[str, str]],
     ending: Ending,
     level: int,
-    on_failure: Callable[[Path, str], str] | None = None,
+    on_failure: Callable[[Any, str], str] | None = None,
 ) -> None:
     """Do the work of a command on each file; a file that fails does not stop the others.
 

@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 
 from sparsemed.hdf5.file_access import MISSING, FileAccess
+from sparsemed.hdf5.opening import is_elsewhere
 from sparsemed.printable import printable, quoted
 
 MOST_LINKS = 16
@@ -184,6 +185,11 @@ def _open_other(
     """
     if access is None:
         raise ValueError(f"{label}: leads to {quoted(name)}, another file, and is not followed")
+    if is_elsewhere(h5):
+        raise ValueError(
+            f"{label}: leads to {quoted(name)}, on this machine, which is not followed from "
+            "elsewhere"
+        )
     try:
         here = access.folder_of(h5)
         real = os.path.dirname(os.path.realpath(os.path.join(here, os.path.basename(h5.filename))))
@@ -227,6 +233,8 @@ def _check_storage(
     for number in range(plist.get_external_count()):
         path = Path(os.fsdecode(prefix), os.fsdecode(plist.get_external(number)[0]))
         reason = "which is another file" if access is None else access.refusal(path)
+        if is_elsewhere(dataset):
+            reason = "which is on this machine"
         if reason is not None:
             raise ValueError(f"{label}: its data are in {quoted(path)}, {reason}")
         if access is not None:

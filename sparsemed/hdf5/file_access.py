@@ -20,7 +20,7 @@ from sparsemed.printable import printable
 from sparsemed.storage.identity import States
 from sparsemed.storage.stored import LocalBytes, StoredBytes, file_state, require_state
 
-Policy = Literal["off", "same-folder", "any"]
+Policy = Literal["off", "same-folder", "any", "network"]
 """Which other files a measurement may lead to; see `FileAccess`."""
 
 MISSING = "which does not exist"
@@ -58,7 +58,7 @@ class FileAccess:
     policy : str
         ``"off"``: no other file. ``"same-folder"``: only files directly in the
         folder of this one, once symbolic links are resolved, of both.
-        ``"any"``: all. In any case, only regular files.
+        ``"any"``: all. ``"network"``: the same here. In any case, only regular files.
 
     Attributes
     ----------

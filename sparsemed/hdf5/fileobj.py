@@ -4,7 +4,11 @@ import os
 from abc import ABC, abstractmethod
 from typing import Any
 
+from sparsemed.hdf5.children import children_of
 from sparsemed.storage.stored import StoredBytes
+
+_PART = 4096
+"""Bytes of most parts of an index."""
 
 
 class FileObject(ABC):
@@ -86,6 +90,8 @@ class StoredFile(FileObject):
         if there and not self.stored.read_into(view[:there], offset):
             raise OSError(f"{self.name}: cannot be read, it has become shorter")
         view[there:] = bytes(len(view) - there)
+        if children := children_of(view, self.size):
+            self.stored.gather((address, address + _PART) for address in children)
 
     def raise_failure(self) -> None:
         """Raise what went wrong, now and ever again: HDF5 may have kept the zeros it got.

@@ -5,7 +5,8 @@ Or one that is no file of this machine: HDF5 reads whatever `StoredBytes` there 
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -14,6 +15,8 @@ import h5py
 from sparsemed.hdf5.fileobj import StoredFile
 from sparsemed.hdf5.journal import recover
 from sparsemed.printable import printable
+from sparsemed.storage.places import AnyPath
+from sparsemed.storage.ranged import RangedBytes
 from sparsemed.storage.stored import UNSUPPORTED, LocalBytes, StoredBytes, file_state
 
 _handed: WeakValueDictionary[int, StoredFile] = WeakValueDictionary()
@@ -144,6 +147,28 @@ def open_stored(stored: StoredBytes) -> h5py.File:
     return h5
 
 
+@contextmanager
+def opened(path: AnyPath) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading for a while, be it one in a network; see `open_restored`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, also later on.
+    """
+    if isinstance(path, Path):
+        with open_restored(path) as h5:
+            yield h5
+        return
+    with open_stored(RangedBytes(path.place)) as h5:
+        try:
+            yield h5
+        except Exception:
+            raise_failure(h5)
+            raise
+        raise_failure(h5)
+
+
 def bytes_behind(place: h5py.File | h5py.Dataset) -> StoredBytes | None:
     """Return the bytes that HDF5 reads a file or dataset from.
 
@@ -156,6 +181,11 @@ def bytes_behind(place: h5py.File | h5py.Dataset) -> StoredBytes | None:
         return None
     descriptor = int(h5.id.get_vfd_handle()) if os.name == "posix" else None
     return LocalBytes(h5.filename, descriptor)
+
+
+def is_elsewhere(place: h5py.File | h5py.Dataset) -> bool:
+    """Return whether HDF5 was handed the bytes of a file or dataset, and knows no file."""
+    return place.file.id.id in _handed
 
 
 def raise_failure(place: h5py.File | h5py.Dataset) -> None:

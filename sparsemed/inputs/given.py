@@ -1,7 +1,6 @@
 """What frames, time and identity are asked of, whatever was given."""
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -14,6 +13,7 @@ from sparsemed.method.compute import Plan
 from sparsemed.method.ranges import Scanning, scanning
 from sparsemed.method.result import Background
 from sparsemed.storage.identity import Identity
+from sparsemed.storage.places import AnyPath
 
 
 class Options(NamedTuple):
@@ -37,7 +37,7 @@ class Input(ABC):
     ----------
     label : str or None
         The file as it was given, which errors begin with; None for an array.
-    source : Path or None
+    source : Path, RemotePath or None
         The measurement that a result refers to, absolute; None for all else.
     basins : str
         Which other files may be opened; see `sparsemed.compute_background`.
@@ -46,7 +46,7 @@ class Input(ABC):
     """
 
     label: str | None = None
-    source: Path | None = None
+    source: AnyPath | None = None
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -20,6 +20,7 @@ from sparsemed.rtdc.identity import identify, require_same
 from sparsemed.rtdc.inputs import measurement_frames, measurement_part, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.storage.identity import Identity
+from sparsemed.storage.places import FileName, RemotePath, locate
 
 
 class MeasurementInput(Input):
@@ -27,7 +28,8 @@ class MeasurementInput(Input):
 
     Parameters
     ----------
-    given : str or path
+    given : str, path or RemotePath
+        Its path, or its address in a network.
     options : Options
 
     Raises
@@ -36,18 +38,20 @@ class MeasurementInput(Input):
         See `sparsemed.rtdc.measurement.Measurement`.
     """
 
-    def __init__(self, given: str | PathLike[str], options: Options) -> None:
+    def __init__(self, given: FileName, options: Options) -> None:
         super().__init__(options)
-        self.label = str(given)
-        require_readable(given)
+        path = locate(given)
+        self.label = str(path)
+        if isinstance(path, Path):
+            require_readable(path)
         options.choice.only(self.label)
-        self._measurement = Measurement(given, options.basins)
+        self._measurement = Measurement(path, options.basins)
         self.source = self._measurement.place
 
     @staticmethod
     def takes(given: Any, choice: Choice) -> bool:  # noqa: ARG004
         """Whether this is a name."""
-        return isinstance(given, (str, PathLike))
+        return isinstance(given, (str, PathLike, RemotePath))
 
     @property
     def data(self) -> Any:
@@ -71,6 +75,8 @@ class MeasurementInput(Input):
     def identity(self) -> Identity:
         """Which measurement it is; what it looks at is read when this is first asked for."""
         identity = identify(self._measurement, self.frames.shape[0])
+        if isinstance(identity.path, RemotePath):
+            return identity
         return replace(identity, given=Path(self.label or identity.path))
 
     def open_part(self, begin: int, end: int) -> FrameOpener:

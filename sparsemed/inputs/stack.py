@@ -14,6 +14,7 @@ from sparsemed.frames.stacks import open_stack, stack_kind, states_of_stack
 from sparsemed.inputs.array import ArrayInput
 from sparsemed.inputs.given import Options
 from sparsemed.storage.identity import Identity
+from sparsemed.storage.places import is_remote
 
 
 class StackInput(ArrayInput):
@@ -42,7 +43,8 @@ class StackInput(ArrayInput):
     @staticmethod
     def takes(given: Any, choice: Choice) -> bool:  # noqa: ARG004
         """Whether this is the name of a file or folder that is a stack."""
-        return isinstance(given, (str, PathLike)) and stack_kind(given) is not None
+        is_path = isinstance(given, (str, PathLike)) and not is_remote(given)
+        return is_path and stack_kind(given) is not None
 
     @cached_property
     def identity(self) -> Identity:

@@ -11,10 +11,11 @@ from sparsemed.jobs.runs import Run
 from sparsemed.parameters import Parameters
 from sparsemed.report.thumbnail import thumbnail
 from sparsemed.rtdc.events import Feature
-from sparsemed.rtdc.identity import digest_of, stored_digest
+from sparsemed.rtdc.identity import digest_of, stored_digest, stored_version, version_of
 from sparsemed.rtdc.measurement import Measurement, naming_damage
 from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
 from sparsemed.rtdc.references import references, relation
+from sparsemed.storage.places import RemotePath, is_remote
 from sparsemed.warned import warn
 
 
@@ -38,7 +39,8 @@ def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None
 
     It is, if the output is whole, belongs to the measurement, was computed with these
     parameters, and is not older than the measurement. A few frames are read for that, if it tells
-    of which it was made. What cannot be read is not done: who computes it, finds out why.
+    of which it was made. Of one in a network, its version counts in place of times and frames.
+    What cannot be read is not done: who computes it, finds out why.
     """
     try:
         written = run.output.stat().st_mtime_ns
@@ -50,11 +52,15 @@ def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None
             stored = _stored(result, parameters, len(image))
             if stored is None or stored[1:3] != image.shape[1:]:
                 return None
+            if isinstance(run.source, RemotePath):  # no frame is read
+                version = version_of(measurement)
+                is_same = version is not None and version == _version(result)
+                return stored if is_same and _belongs(result, measurement, is_known=True) else None
             digest = _digest(result)
             if digest is not None and digest != digest_of(measurement, len(image)):
                 return None
             if not run.in_place:
-                files = (run.source, Path(image.key))
+                files = [run.source, *(() if is_remote(image.key) else (Path(image.key),))]
                 newest = max(file.stat().st_mtime_ns for file in files)
                 if newest > time.time_ns():
                     _tell_of_clock(run.source, newest)
@@ -110,6 +116,11 @@ def _digest(result: Measurement) -> str | None:
     return None if image is None else stored_digest(image)
 
 
+def _version(result: Measurement) -> str | None:
+    image = result.feature("image_bg")
+    return None if image is None else stored_version(image)
+
+
 def _belongs(result: Measurement, measurement: Measurement, *, is_known: bool) -> bool:
     """Whether a result leads to its measurement; or, if it leads nowhere, is known to be of it.
 
@@ -124,6 +135,7 @@ def _belongs(result: Measurement, measurement: Measurement, *, is_known: bool) -
         return not set(identifiers).isdisjoint(result.events.identifiers)
     return any(
         (basin.identifier in identifiers if identifiers else basin.identifier is None)
+        and isinstance(result.path, Path)
         and relation(basin, result.path, measurement.path, identifiers, measurement.access.policy)
         == "same"
         for basin in found

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sparsemed.quality.finding import Finding
+from sparsemed.storage.places import AnyPath
 
 Status = Literal["done", "skipped", "failed", "planned"]
 
@@ -15,8 +16,10 @@ class FileResult:
 
     Attributes
     ----------
-    input, output : Path
-        The measurement, and where its background is.
+    input : Path or RemotePath
+        The measurement.
+    output : Path
+        Where its background is.
     status : str
         ``"done"``; ``"skipped"``: its background was there already, with these
         parameters; ``"failed"``; or ``"planned"``, of a dry run.
@@ -44,7 +47,7 @@ class FileResult:
         One of the background images, small, as a data URL; for summaries.
     """
 
-    input: Path
+    input: AnyPath
     output: Path
     status: Status
     ppid: str

@@ -61,7 +61,7 @@ class BackgroundSparseMed:
         Whether to compress what is written.
     num_cpus : int, optional
         Largest number of threads. Default: all cores available.
-    basins : {"any", "same-folder", "off"}
+    basins : {"any", "network", "same-folder", "off"}
         Which other files the measurement may lead to; see
         `sparsemed.compute_background`. dcnum opens any.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional

@@ -22,6 +22,7 @@ from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
 from sparsemed.rtdc.measurement import Measurement
+from sparsemed.storage.places import locate
 from sparsemed.warned import tell_python
 
 Begin = Callable[[Run], None]
@@ -49,10 +50,11 @@ def compute_files(
     Parameters
     ----------
     paths : path, or sequence of paths
-        Measurements, and folders of them.
+        Measurements, by paths or addresses, and folders of them.
     output : path, optional
         Where results go: a file, if it ends in ``.rtdc``, ``.h5`` or ``.hdf5``, otherwise a
-        folder, which is made. Default: next to each measurement, with ``_bg`` added to its name.
+        folder, which is made. Default: next to each measurement, or of one in a network in the
+        working folder, with ``_bg`` added to its name.
     in_place : bool
         Whether to write into the measurements themselves.
     recursive : bool
@@ -96,7 +98,7 @@ def compute_files(
         check_num_cpus(num_cpus)
     options = RunOptions(Parameters(**parameters), num_cpus, basins, redo)
     runs = choose_runs(
-        [Path(path) for path in wanted],
+        [locate(path) for path in wanted],
         recursive=recursive,
         output=None if output is None else Path(output),
         in_place=in_place,

@@ -8,6 +8,7 @@ from sparsemed.hdf5.file_access import Policy
 from sparsemed.jobs.runs import check_folder
 from sparsemed.jobs.selection import check_distinct, check_paths, choose_files, goes_to_file
 from sparsemed.jobs.stack_runs import ABOUT_NONE, StackOptions, is_stack
+from sparsemed.storage.places import AnyPath
 
 if TYPE_CHECKING:
     from sparsemed.quality import Finding
@@ -23,14 +24,15 @@ class Page(NamedTuple):
 
     Attributes
     ----------
-    source, output : Path
+    source : Path or RemotePath
+    output : Path
     folder_is_made : bool
         Whether the folder of the page is one for pages, to be made if need be.
     stack : StackOptions or None
         What is said of a stack of images; None for a measurement.
     """
 
-    source: Path
+    source: AnyPath
     output: Path
     folder_is_made: bool = False
     stack: StackOptions | None = None
@@ -65,7 +67,7 @@ class Page(NamedTuple):
 
 
 def choose_pages(
-    paths: Sequence[Path],
+    paths: Sequence[AnyPath],
     stack: StackOptions = ABOUT_NONE,
     *,
     recursive: bool = False,
@@ -101,7 +103,8 @@ def choose_pages(
     for source, within in [*chosen, *((path, Path(path.name)) for path in stacks)]:
         name = f"{source.stem}_report.html"
         if output is None:
-            pages.append(Page(source, source.with_name(name)))
+            beside = source.parent if isinstance(source, Path) else Path()
+            pages.append(Page(source, beside / name))
         elif to_file:
             pages.append(Page(source, output))
         else:

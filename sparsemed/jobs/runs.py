@@ -12,6 +12,7 @@ from sparsemed.hdf5.opening import open_restored
 from sparsemed.progress import Progress
 from sparsemed.rtdc.pipeline_id import CODE
 from sparsemed.storage import disk
+from sparsemed.storage.places import AnyPath
 
 if TYPE_CHECKING:
     from sparsemed.parameters import Parameters
@@ -30,14 +31,15 @@ class Run(NamedTuple):
 
     Attributes
     ----------
-    source, output : Path
+    source : Path or RemotePath
+    output : Path
     in_place : bool
         Whether the result is to go into the measurement itself.
     folder_is_made : bool
         Whether the folder of the output is one for results, to be made if need be.
     """
 
-    source: Path
+    source: AnyPath
     output: Path
     in_place: bool = False
     folder_is_made: bool = False

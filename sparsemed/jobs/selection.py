@@ -16,6 +16,7 @@ from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.opening import open_restored
 from sparsemed.jobs.runs import FILE_SUFFIXES, SUFFIX, Run, has_own_images
 from sparsemed.rtdc.measurement import Measurement
+from sparsemed.storage.places import AnyPath, RemotePath
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +39,13 @@ Wanted = Literal["measurements", "backgrounds", "all"]
 class Chosen(NamedTuple):
     """A file that is meant: its path, and its path within the folder that was given."""
 
-    path: Path
+    path: AnyPath
     within: Path
 
 
-def choose_files(paths: Sequence[Path], wanted: Wanted, *, recursive: bool = False) -> list[Chosen]:
+def choose_files(
+    paths: Sequence[AnyPath], wanted: Wanted, *, recursive: bool = False
+) -> list[Chosen]:
     """Return the files that files and folders stand for, each once.
 
     Of a folder, these are files ``*.rtdc``. What is passed over is counted and named, once. Links
@@ -74,13 +77,16 @@ def choose_files(paths: Sequence[Path], wanted: Wanted, *, recursive: bool = Fal
     again: list[Path] = []
     deeper = ""
     for path in paths:
+        if isinstance(path, RemotePath):  # without as much as a look
+            found.setdefault(path, Chosen(path, Path(path.name)))
+            continue
         if not recursive and path.is_dir() and (text := _below(path)):
             deeper = f"{path}: {text} within its folders; --recursive takes these, too"
             logger.warning("%s", deeper)
         for file in _files_of(path, wanted, recursive, without_images, hidden):
             within = file.relative_to(path) if path.is_dir() else Path(file.name)
             first = found.setdefault(_identity(file), Chosen(file, within))
-            if os.path.abspath(first.path) != os.path.abspath(file):
+            if first.path.absolute() != file.absolute():
                 again.append(file)
     _tell("without images", without_images)
     _tell("hidden", hidden)
@@ -191,7 +197,11 @@ def _is_result(path: Path) -> bool:
     return path.stem.endswith(MARK) and _can_be_opened(path) and not has_own_images(path)
 
 
-def _result_name(path: Path) -> Path:
+def _result_name(path: AnyPath) -> Path:
+    """Return the name of a result: next to a file, or in the working folder."""
+    if isinstance(path, RemotePath):
+        suffix = path.suffix if path.suffix.lower() in FILE_SUFFIXES else SUFFIX
+        return Path(f"{path.stem}{MARK}{suffix}")
     return path.with_name(f"{path.stem}{MARK}{path.suffix}")
 
 
@@ -216,7 +226,7 @@ def _content(path: Path) -> Literal["images", "cells", "no images"]:
 
 
 def choose_runs(
-    paths: Sequence[Path],
+    paths: Sequence[AnyPath],
     *,
     recursive: bool = False,
     output: Path | None = None,
@@ -230,7 +240,7 @@ def choose_runs(
         See `choose_files`.
     output : Path, optional
         The file (by its ending) or folder for results. Default: next to each
-        measurement, with ``_bg`` added to its name.
+        measurement, or of one in a network in the working folder, with ``_bg`` added to its name.
     in_place : bool
         Whether results go into the measurements themselves.
 
@@ -245,19 +255,24 @@ def choose_runs(
         raise ValueError("there can be only one of --output and --in-place")
     to_file = output is not None and goes_to_file(output, FILE_SUFFIXES)
     check_paths(paths)
-    given: set[Path] = set()
+    given: set[AnyPath] = set()
     for path in paths:
-        if path.resolve() in given:
+        if in_place and isinstance(path, RemotePath):
+            raise ValueError(f"{path}: cannot be changed, so there is no --in-place for it")
+        real = path if isinstance(path, RemotePath) else path.resolve()
+        if real in given:
             raise ValueError(
                 f"{path}: is given twice; to add the background to the measurement itself, "
                 "give it once, with --in-place"
             )
-        given.add(path.resolve())
+        given.add(real)
+        if isinstance(path, RemotePath):
+            continue
         if recursive and output is not None and not to_file:
             _check_outside(output, path)
     chosen = choose_files(paths, "measurements", recursive=recursive)
     if in_place:
-        return [Run(path, path, in_place=True) for path, _ in chosen]
+        return [Run(path, path, in_place=True) for path, _ in chosen if isinstance(path, Path)]
     runs = []
     for source, within in chosen:
         if output is None:
@@ -265,7 +280,8 @@ def choose_runs(
         elif to_file:
             runs.append(Run(source, output))
         else:
-            runs.append(Run(source, output / _result_name(within), folder_is_made=True))
+            name = _result_name(source if isinstance(source, RemotePath) else within)
+            runs.append(Run(source, output / name, folder_is_made=True))
     check_distinct((run.source, run.output) for run in runs)
     return runs
 
@@ -279,7 +295,7 @@ def _check_outside(output: Path, folder: Path) -> None:
         )
 
 
-def check_paths(paths: Sequence[Path]) -> None:
+def check_paths(paths: Sequence[AnyPath]) -> None:
     """Check that there are such files and folders.
 
     Raises
@@ -288,7 +304,7 @@ def check_paths(paths: Sequence[Path]) -> None:
         If there is none of some name.
     """
     for path in paths:
-        if not os.path.lexists(path):  # of a link that leads nowhere, who reads it says so
+        if isinstance(path, Path) and not os.path.lexists(path):
             raise FileNotFoundError(
                 f"{path}: there is no such file or folder{did_you_mean(path)} "
                 "(--output says where results go)"
@@ -323,7 +339,7 @@ def goes_to_file(output: Path, suffixes: Sequence[str]) -> bool:
     return False
 
 
-def check_distinct(ways: Iterable[tuple[Path, Path]]) -> None:
+def check_distinct(ways: Iterable[tuple[AnyPath, Path]]) -> None:
     """Check that no two files, given with their outputs, go to the same one.
 
     Raises
@@ -331,7 +347,7 @@ def check_distinct(ways: Iterable[tuple[Path, Path]]) -> None:
     ValueError
         If they do.
     """
-    first: dict[Path, Path] = {}
+    first: dict[Path, AnyPath] = {}
     for source, output in ways:
         other = first.setdefault(output.resolve(), source)
         if other is not source:

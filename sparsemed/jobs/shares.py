@@ -3,15 +3,16 @@
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from sparsemed.jobs.runs import Run
 from sparsemed.progress import Progress
 
 
 def size_of(run: Run) -> int:
-    """Return the size of a measurement's file, and 1 for what has none."""
+    """Return the size of a measurement's file, and 1 for what has none, or is not asked for it."""
     with suppress(OSError):
-        return max(1, run.source.stat().st_size)
+        return max(1, run.source.stat().st_size) if isinstance(run.source, Path) else 1
     return 1
 
 

@@ -16,6 +16,7 @@ from sparsemed.hdf5.file_access import Policy
 from sparsemed.jobs.runs import FILE_SUFFIXES
 from sparsemed.progress import Progress
 from sparsemed.rtdc.pipeline_id import to_ppid
+from sparsemed.storage.places import AnyPath
 from sparsemed.version import __version__
 
 if TYPE_CHECKING:
@@ -239,12 +240,14 @@ def _notes(background: "SparseBackground") -> dict[str, Any]:
     }
 
 
-def is_stack(path: Path, options: StackOptions = ABOUT_NONE, *, recursive: bool = False) -> bool:
+def is_stack(path: AnyPath, options: StackOptions = ABOUT_NONE, *, recursive: bool = False) -> bool:
     """Whether a path stands for a stack of images, and for no measurements.
 
     A folder of measurements may hold a picture, too, and folders below it: images in a folder
-    are a stack if it was given for itself, and if they are enough.
+    are a stack if it was given for itself, and if they are enough. What is in a network is none.
     """
+    if not isinstance(path, Path):
+        return False
     from sparsemed.frames.stacks.pictures import LEAST_IMAGES, files_of_images
 
     kind = stack_kind(path)
@@ -258,7 +261,7 @@ def is_stack(path: Path, options: StackOptions = ABOUT_NONE, *, recursive: bool 
 
 
 def choose_stack_runs(
-    paths: Sequence[Path], output: Path | None, options: StackOptions, *, in_place: bool = False
+    paths: Sequence[AnyPath], output: Path | None, options: StackOptions, *, in_place: bool = False
 ) -> list[StackRun]:
     """Return what is to be done with a stack, given its path.
 
@@ -267,7 +270,7 @@ def choose_stack_runs(
     ValueError
         If there are several, or if it is not said where the result goes, or it cannot go there.
     """
-    source = paths[0]
+    source = next(path for path in paths if isinstance(path, Path))
     what = f"{source}: is a stack ({stack_kind(source) or 'HDF5'}), and no measurement"
     if len(paths) > 1:
         raise ValueError(

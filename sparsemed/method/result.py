@@ -13,6 +13,7 @@ from sparsemed.frames.arrays import has_labels
 from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.parameters import Parameters
 from sparsemed.storage.identity import Identity
+from sparsemed.storage.places import AnyPath
 
 Frames = SupportsIndex | slice | Sequence[int] | Sequence[bool] | NDArray[Any]
 """Which frames are meant: one, a slice, numbers, or a mask."""
@@ -66,9 +67,9 @@ class Background:
         First rows of a frame, from which `offsets` are taken: 20, unless others were chosen.
     identity : Identity or None
         Which file the frames are from, as it was when they were read; None for an array.
-    source : Path or None
+    source : Path, RemotePath or None
         The measurement that the frames are from; absolute.
-    basins : {"any", "same-folder", "off"}
+    basins : {"any", "network", "same-folder", "off"}
         Which other files it may lead to, when it is read again; see `compute_background`.
     stack : Path or None
         The TIFF or Zarr stack that the frames are from; absolute.
@@ -88,7 +89,7 @@ class Background:
     warnings: tuple[str, ...] = ()
     offset_rows: int = BAND_ROWS
     identity: Identity | None = None
-    basins: Literal["off", "same-folder", "any"] = "any"
+    basins: Literal["off", "same-folder", "any", "network"] = "any"
 
     @classmethod
     def of_images(
@@ -127,14 +128,15 @@ class Background:
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
-    def source(self) -> Path | None:
+    def source(self) -> AnyPath | None:
         """The measurement that the frames are from."""
         return self.origin if self.identity and self.identity.kind == "measurement" else None
 
     @property
     def stack(self) -> Path | None:
         """The stack that the frames are from."""
-        return self.origin if self.identity and self.identity.kind == "stack" else None
+        is_stack = self.identity is not None and self.identity.kind == "stack"
+        return self.origin if is_stack and isinstance(self.origin, Path) else None
 
     @property
     def is_loaded(self) -> bool:
@@ -142,7 +144,7 @@ class Background:
         return math.isnan(self.threshold)
 
     @property
-    def origin(self) -> Path | None:
+    def origin(self) -> AnyPath | None:
         """The file that the frames are from: `source` or `stack`; None for an array."""
         return self.identity.path if self.identity else None
 

@@ -6,30 +6,32 @@ from dataclasses import fields
 from pathlib import Path
 
 from sparsemed.parameters import Parameters
+from sparsemed.storage.places import AnyPath, RemotePath
 
 
 def compute_command(
-    parameters: Parameters, measurement: Path, result: Path | None, at: Path
+    parameters: Parameters, measurement: AnyPath, result: AnyPath | None, at: Path
 ) -> str:
     """Return the command that writes a background to a file.
 
     Parameters
     ----------
     parameters : Parameters
-    measurement : Path
+    measurement : Path or RemotePath
         The file that holds the frames.
-    result : Path or None
+    result : Path, RemotePath or None
         The file that holds the background, if that is another one.
     at : Path
         The folder in which the command is to work.
     """
     words = ["sparsemed compute", _address(measurement, at)]
-    if result is not None and result != measurement.with_name(f"{measurement.stem}_bg.rtdc"):
+    folder = measurement.parent if isinstance(measurement, Path) else at  # where it goes by itself
+    if result is not None and result != folder / f"{measurement.stem}_bg.rtdc":
         words += ["-o", _address(result, at)]
     return " ".join([*words, *_settings(parameters)])
 
 
-def report_command(source: Path, at: Path) -> str:
+def report_command(source: AnyPath, at: Path) -> str:
     """Return the command that shows on another page what another parameter does."""
     return f"sparsemed report {_address(source, at)} -k kernel_size=… -o try.html"
 
@@ -55,8 +57,10 @@ def _changed(parameters: Parameters) -> list[str]:
     return [f"{each.name}={value}" for each, value in values if value != each.default]
 
 
-def _address(path: Path, at: Path) -> str:
-    """Return a path as a shell takes it in a folder."""
+def _address(path: AnyPath, at: Path) -> str:
+    """Return a path, or an address in a network, as a shell takes it in a folder."""
+    if isinstance(path, RemotePath):
+        return shlex.quote(str(path))
     try:
         relative = os.path.relpath(path, at)
     except ValueError:  # another drive of Windows

@@ -12,6 +12,7 @@ from sparsemed.rtdc.identity import require_same
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.pipeline_id import to_ppid
 from sparsemed.rtdc.stored_backgrounds import stored_ppid
+from sparsemed.storage.places import AnyPath, locate
 from sparsemed.warned import warn
 
 
@@ -22,7 +23,7 @@ class Facts:
     Attributes
     ----------
     rows, metadata : list of (str, object)
-    images_file : Path or None
+    images_file : Path, RemotePath or None
         The file that holds the frames, if it is known.
     identifier : str or None
         That of the measurement.
@@ -30,7 +31,7 @@ class Facts:
 
     rows: list[tuple[str, object]] = field(default_factory=list)
     metadata: list[tuple[str, object]] = field(default_factory=list)
-    images_file: Path | None = None
+    images_file: AnyPath | None = None
     identifier: str | None = None
 
 
@@ -43,7 +44,7 @@ def read_facts(background: Background, sample: Sample | None) -> Facts:
             require_same(measurement, background.identity)
             rows: list[tuple[str, object]] = [
                 ("File", background.source),
-                ("Size of the file", f"{background.source.stat().st_size / 1e6:.1f} MB"),
+                ("Size of the file", f"{measurement.size / 1e6:.1f} MB"),
             ]
             image = measurement.image
             if image.mapping is not None or measurement.source_of(image) == "file basin":
@@ -55,7 +56,11 @@ def read_facts(background: Background, sample: Sample | None) -> Facts:
             rows.append(("Background in the file", stored))
             metadata = sorted(measurement.metadata.items())
             is_elsewhere = measurement.source_of(image) == "file basin"
-            images_file = Path(image.key) if is_elsewhere else background.source
+            images_file = background.source
+            if is_elsewhere:
+                images_file = locate(image.dataset.file.filename)  # whose key may hold a secret
+                if isinstance(images_file, Path):
+                    images_file = Path(image.key)
             return Facts(rows, metadata, images_file, measurement.events.identifier)
     except OSError as error:
         warn(f"The report says nothing about the measurement: {error}")

@@ -24,6 +24,7 @@ from sparsemed.report.slides import frames_section, pictures_section, series_sec
 from sparsemed.report.tries import Try, as_text, with_another
 from sparsemed.report.tries import in_words as tries_in_words
 from sparsemed.rtdc.pipeline_id import to_ppid
+from sparsemed.storage.places import AnyPath
 from sparsemed.version import __version__
 
 
@@ -141,7 +142,7 @@ def _tried(tries: Sequence[Try], now: Try) -> str:
 
 
 def findings_section(
-    findings: list[Finding], source: Path | None = None, at: Path | None = None
+    findings: list[Finding], source: AnyPath | None = None, at: Path | None = None
 ) -> str:
     """Return the findings; of a measurement, with how to try other parameters."""
     poor = "".join(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from sparsemed.hdf5.entries import as_text, entry, has_entry, subgroup
 from sparsemed.printable import printable, quoted
+from sparsemed.storage.remote import Record
 
 MOST_BASINS = 300
 """Records in a file. Each one may take a look at many files; ten are many."""
@@ -93,8 +94,12 @@ class Basin(NamedTuple):
     @property
     def hosts(self) -> list[str]:
         """Where in the network the basin is."""
-        urls = [url for url in self.record.get("urls") or [] if isinstance(url, str)]
-        return list(dict.fromkeys(map(_host, urls)))
+        return list(dict.fromkeys(map(_host, self.urls)))
+
+    @property
+    def urls(self) -> list[str]:
+        """Addresses in a network; any one will do."""
+        return [url for url in self.record.get("urls") or [] if isinstance(url, str)]
 
     @property
     def identifier(self) -> str | None:
@@ -253,6 +258,27 @@ def file_record(
     if mapping is not None:
         record["mapping"] = mapping
     return record
+
+
+def remote_record(
+    name: str,
+    description: str,
+    where: Record,
+    features: list[str],
+    identifier: str | None,
+) -> dict[str, Any]:
+    """Return the record of a basin in a network, as dclab reads it."""
+    return {
+        "description": description,
+        "name": name,
+        "format": where.format,
+        "urls": [where.url],
+        "type": "remote",
+        "features": features,
+        "identifier": identifier,
+        "mapping": "same",
+        "perishable": False,
+    }
 
 
 def store_record(h5: h5py.File, record: dict[str, Any], filters: Mapping[str, Any]) -> None:

@@ -8,10 +8,16 @@ from pathlib import Path
 
 from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.file_access import MISSING
+from sparsemed.hdf5.opening import bytes_behind, is_elsewhere
 from sparsemed.printable import printable, quoted
 from sparsemed.rtdc.basins import Basin, known_identifiers
 from sparsemed.rtdc.events import KINDS, Events, Failure, Follow
 from sparsemed.rtdc.search import as_spelled, places_of
+from sparsemed.storage import connections
+from sparsemed.storage.connections import Guard
+from sparsemed.storage.places import basin_place
+from sparsemed.storage.ranged import RangedBytes
+from sparsemed.storage.remote import Place
 
 DEEPEST = 16
 """Basins of basins that are followed, from one file to the next."""
@@ -29,6 +35,9 @@ def follow_file(events: Events, basin: Basin) -> Events | Failure:
     shown = ", ".join(quoted(path) for path in basin.paths[:1])
     if access.policy == "off":  # without as much as a look
         reason = f" leads to {shown}, which basins='off' does not follow"
+        return Failure(basin, reason, "not followed")
+    if is_elsewhere(events.h5):  # who put it there does not choose what is read here
+        reason = f" leads to {shown}, on this machine, which is not followed from elsewhere"
         return Failure(basin, reason, "not followed")
     failures: list[Failure] = []
     for path in _places(events, basin):
@@ -55,18 +64,51 @@ def follow_file(events: Events, basin: Basin) -> Events | Failure:
     return Failure(basin, ", and".join(list(reasons)[:5]), worst.kind)
 
 
-def not_downloaded(events: Events, basin: Basin) -> Failure:
+def follow_remote(events: Events, basin: Basin) -> Events | Failure:
+    """Open the first object in a network that a basin means and that is the right measurement."""
+    access = events.access
+    if access.policy != "network":  # without a request
+        return _not_followed(events, basin)
+    failures: list[Failure] = []
+    for url in basin.urls:
+        try:
+            place = basin_place(url, basin.format)
+        except ValueError as error:
+            failures.append(Failure(basin, f": {error}", "wrong"))
+            continue
+        if place.key in events.way:
+            failures.append(Failure(basin, f" leads back to {place.shown}", "not followed"))
+        elif len(events.way) > DEEPEST:
+            reason = f" leads through more than {DEEPEST} files"
+            failures.append(Failure(basin, reason, "wrong"))
+        else:
+            found = _open(events, basin, place)
+            if isinstance(found, Events):
+                return found
+            failures.append(found)
+    if not failures:
+        return Failure(basin, " leads to no address", "gone")
+    reasons = dict.fromkeys(failure.reason for failure in failures)
+    worst = max(failures, key=lambda failure: KINDS.index(failure.kind))
+    return Failure(basin, ", and".join(list(reasons)[:5]), worst.kind)
+
+
+def _not_followed(events: Events, basin: Basin) -> Failure:
     """Say where in a network a basin is."""
     hosts = ", ".join(map(quoted, basin.hosts)) or "a network"
-    reason = f" is at {hosts}, and is not downloaded; download it, and put it beside"
-    return Failure(basin, f"{reason} {Path(events.name).name}", "not followed")
+    name = Path(events.name).name
+    reason = (
+        f" is at {hosts}, and is not followed; choose basins='network', or download it, and put "
+        f"it beside {name}"
+    )
+    return Failure(basin, reason, "not followed")
 
 
 OPENERS: dict[str, Follow] = {
     "hdf5": follow_file,
-    "http": not_downloaded,
-    "s3": not_downloaded,
-    "dcor": not_downloaded,
+    "http": follow_remote,
+    "s3": follow_remote,
+    "dcor": follow_remote,
 }
 """By the format of a basin, what opens the file that it leads to, or says why there is none."""
 
@@ -76,20 +118,24 @@ def _places(events: Events, basin: Basin) -> Iterator[Path]:
     access = events.access
     for place in places_of(basin.paths, events.folder, access.here):
         spelled = None
-        if access.refusal(place) == MISSING and access.policy == "any":
+        if access.refusal(place) == MISSING and access.policy in ("any", "network"):
             spelled = as_spelled(place)
         yield spelled or place
 
 
-def _open(events: Events, basin: Basin, path: Path) -> Events | Failure:
+def _open(events: Events, basin: Basin, path: Path | Place) -> Events | Failure:
+    name = printable(path) if isinstance(path, Path) else path.shown
     try:
-        h5 = events.access.open(path)
+        if isinstance(path, Path):
+            h5 = events.access.open(path)
+        else:
+            h5 = events.access.open_stored(RangedBytes(path, guard=_guard(events)))
         found = known_identifiers(Attributes(h5))
         if not _is_meant(events, basin, found):
             expected = basin.identifier if basin.identifier is not None else events.identifier
             return Failure(
                 basin,
-                f" leads to {printable(path)}, which is another measurement: "
+                f" leads to {name}, which is another measurement: "
                 f"expected identifier {quoted(expected)}, "
                 f"found {quoted(next(iter(found), None))}",
                 "wrong",
@@ -101,8 +147,19 @@ def _open(events: Events, basin: Basin, path: Path) -> Events | Failure:
         separator = " " if str(error).startswith("leads to") else ": "  # `FileAccess` goes on
         return Failure(basin, f"{separator}{error}", "wrong")
     except (KeyError, RuntimeError) as error:
-        reason = f": {quoted(path)}: is damaged, or no RT-DC file ({error})"
+        reason = f": {name}: is damaged, or no RT-DC file ({error})"
         return Failure(basin, reason, "unreadable")
+
+
+def _guard(events: Events) -> Guard:
+    """Return which hosts a file may lead to.
+
+    From a host that anybody can reach, these are such hosts alone: whoever puts a file there does
+    not choose what is asked for in this network. And never services of this machine.
+    """
+    stored = bytes_behind(events.h5)
+    is_public = isinstance(stored, RangedBytes) and stored.is_public
+    return connections.is_public if is_public else connections.is_of_a_network
 
 
 def _is_meant(events: Events, basin: Basin, found: list[str]) -> bool:

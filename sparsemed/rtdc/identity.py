@@ -11,14 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.hdf5.entries import Attributes, as_text
+from sparsemed.hdf5.opening import bytes_behind
 from sparsemed.printable import quoted
 from sparsemed.rtdc.events import Feature
 from sparsemed.rtdc.measurement import Measurement, unless_wrong
 from sparsemed.storage.identity import Identity
+from sparsemed.storage.places import RemotePath
+from sparsemed.storage.ranged import RangedBytes
 from sparsemed.storage.stored import file_state
 
 DIGEST_ATTRIBUTE = "sparsemed digest of frames"
 """Where a result keeps what the digest of its measurement was."""
+
+VERSION_ATTRIBUTE = "sparsemed version of measurement"
+"""Where a result of a measurement in a network keeps which one that was."""
 
 LOOKED_AT = 4
 """Frames that a digest is made of, evenly spaced: each costs the decoding of a chunk."""
@@ -71,6 +77,20 @@ def stored_digest(images: Feature) -> str | None:
     return None if recorded is None else as_text(recorded)
 
 
+def version_of(measurement: Measurement) -> str | None:
+    """Return what tells the state of an object in a network from others; None if nothing does."""
+    stored = bytes_behind(measurement.events.h5)
+    if not isinstance(stored, RangedBytes) or not stored.version.is_known:
+        return None
+    return " ".join(map(str, stored.state))
+
+
+def stored_version(images: Feature) -> str | None:
+    """Return the version that background images were stored with; None if there is none."""
+    recorded = Attributes(images.dataset).get(VERSION_ATTRIBUTE)
+    return None if recorded is None else as_text(recorded)
+
+
 def _plain(values: NDArray[np.generic]) -> bytes:
     """Return values and their dtype as bytes, the same in either byte order."""
     little: NDArray[np.generic] = values.astype(values.dtype.newbyteorder("<"), copy=False)
@@ -112,6 +132,8 @@ def require_same(measurement: Measurement, identity: Identity) -> None:
     try:
         differs = difference(measurement, identity)
     except (OSError, ValueError):  # a basin is gone, which says nothing about the file itself
+        if isinstance(identity.path, RemotePath):
+            raise
         if file_state(identity.path) != dict(identity.states).get(str(identity.path)):
             raise
         return

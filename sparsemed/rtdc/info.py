@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from os import PathLike
 from typing import Any
 
 import h5py
@@ -18,6 +17,7 @@ from sparsemed.rtdc.events import Failure, Feature
 from sparsemed.rtdc.inputs import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement, unless_wrong
 from sparsemed.rtdc.stored_backgrounds import StoredBackground, stored_backgrounds
+from sparsemed.storage.places import FileName, shown_url
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Info:
     problems: tuple[str, ...]
 
 
-def info(path: str | PathLike[str], basins: Policy = "any") -> Info:
+def info(path: FileName, basins: Policy = "any") -> Info:
     """Return what a measurement file holds.
 
     Parameters
@@ -151,7 +151,7 @@ def info(path: str | PathLike[str], basins: Policy = "any") -> Info:
     path : str or path
         The file.
     basins : str
-        Which other files it may lead to: ``"off"``, ``"same-folder"`` or ``"any"``;
+        Which other files it may lead to: ``"off"``, ``"same-folder"``, ``"any"`` or ``"network"``;
         see `sparsemed.compute_background`.
 
     Raises
@@ -251,16 +251,15 @@ def _number(value: Any) -> float | None:
 def _basin(measurement: Measurement, basin: Basin) -> BasinFacts:
     problems: list[str] = []
     target = ", ".join(str(path) for path in basin.paths)
-    if basin.is_file:
+    if basin.is_remote:
+        target = ", ".join(map(shown_url, basin.urls))
+    if basin.is_file or basin.is_remote:
         led_to = measurement.events.lead(basin)
         if isinstance(led_to, Failure):
             is_gone = led_to.kind == "gone"
             problems.append("there is no such file" if is_gone else led_to.reason.lstrip(": "))
         else:
             target = led_to.name
-    elif basin.is_remote:
-        target = ", ".join(map(str, basin.record.get("urls") or []))
-        problems.append("it is in a network, and is not downloaded")
     elif not basin.is_internal:
         problems.append("basins of this type are not known here")
     if basin.mapping is not None:

@@ -30,6 +30,11 @@ def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
         frames = open_frames(image.dataset, num_cpus, image.label)
         if image.mapping is not None:
             return PickedFrames(frames, image.mapping[:count])
+        if not measurement.is_watched:
+            warn(
+                f"{measurement.path}: its server tells neither a strong ETag nor when it was last "
+                "changed; if it changes while it is read, nobody notices"
+            )
         if measurement.is_live:
             warn(
                 f"{measurement.path}: another program records into it, or died while it did; the "

@@ -1,5 +1,6 @@
 """A measurement file: its images, features and metadata, own or through basins."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -11,12 +12,14 @@ import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compr
 
 from sparsemed.frames.stacks import stack_kind, what_to_do
 from sparsemed.hdf5.entries import Attributes
-from sparsemed.hdf5.file_access import FileAccess, Policy
+from sparsemed.hdf5.file_access import FileAccess, Policy, check_policy
 from sparsemed.hdf5.opening import bytes_behind
 from sparsemed.printable import quoted
 from sparsemed.rtdc.basins import Basin
 from sparsemed.rtdc.events import Events, Failure, Feature
 from sparsemed.rtdc.following import follow
+from sparsemed.storage.places import AnyPath, FileName, RemotePath, locate
+from sparsemed.storage.ranged import RangedBytes
 from sparsemed.storage.stored import StoredBytes
 
 Fact = TypeVar("Fact")
@@ -28,13 +31,13 @@ class Measurement:
     Parameters
     ----------
     path : str, path or StoredBytes
-        The file, or its bytes where they are elsewhere.
+        The file, by its path or its address in a network; or its bytes.
     basins : str
         Which other files it may lead to, by basins, by links and as storage of its
         data. ``"off"``: none. ``"same-folder"``: those directly in its folder, once
-        symbolic links are resolved. ``"any"``: all. In any case, only regular files,
-        and they stay as they are. Basins within a file always count, and basins of
-        basins do, too.
+        symbolic links are resolved. ``"any"``: all. ``"network"``: also those in a
+        network. In any case, only regular files, and they stay as they are. Basins
+        within a file always count, and basins of basins do, too.
 
     Attributes
     ----------
@@ -56,13 +59,20 @@ class Measurement:
         these.
     """
 
-    def __init__(self, path: str | PathLike[str] | StoredBytes, basins: Policy = "any") -> None:
-        self.access = FileAccess(path, basins)
-        self.path = Path(self.access.name)
-        self.place = Path(self.access.here, self.path)
+    def __init__(self, path: FileName | StoredBytes, basins: Policy = "any") -> None:
+        check_policy(basins)
+        given = locate(path) if isinstance(path, (str, PathLike, RemotePath)) else path
+        file = RangedBytes(given.place) if isinstance(given, RemotePath) else given
+        self.access = FileAccess(file, basins)
+        self.path: AnyPath = Path(self.access.name)
+        self.place: AnyPath = Path(self.access.here, self.path)
+        if isinstance(given, RemotePath):
+            self.path = self.place = given
         try:
             h5 = self.access.open_own()
         except OSError as error:
+            if isinstance(self.path, RemotePath):
+                raise
             if (what := what_to_do(self.path)) is not None:
                 raise ValueError(f"{self.path}: {what}") from error
             if (kind := stack_kind(self.path)) is None:
@@ -97,7 +107,13 @@ class Measurement:
     def size(self) -> int:
         """Bytes of the file."""
         stored = bytes_behind(self.events.h5)
-        return self.path.stat().st_size if stored is None else stored.size
+        return os.stat(self.events.h5.filename).st_size if stored is None else stored.size
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether it is noticed if somebody changes the file while it is read."""
+        stored = bytes_behind(self.events.h5)
+        return not isinstance(stored, RangedBytes) or stored.version.is_known
 
     @property
     def basins(self) -> list[Basin]:
@@ -201,7 +217,7 @@ class Measurement:
 
 
 @contextmanager
-def naming_damage(path: Path) -> Iterator[None]:
+def naming_damage(path: AnyPath) -> Iterator[None]:
     """Turn what h5py raises on damaged files into an OSError that names the file."""
     try:
         yield

@@ -10,7 +10,7 @@ import numpy as np
 
 from sparsemed.hdf5.datasets import storage_options, store
 from sparsemed.hdf5.entries import Attributes, entry, subgroup
-from sparsemed.hdf5.opening import open_restored
+from sparsemed.hdf5.opening import opened
 from sparsemed.printable import printable, quoted
 from sparsemed.rtdc.basins import (
     Basin,
@@ -21,16 +21,19 @@ from sparsemed.rtdc.basins import (
 )
 from sparsemed.rtdc.measurement import naming_damage
 from sparsemed.rtdc.references import WRITER, reference_record
+from sparsemed.storage.places import AnyPath
 from sparsemed.warned import warn
 
 
-def refer_to(h5: h5py.File, source: Path, path: Path, *, one_path: Path | None = None) -> None:
+def refer_to(
+    h5: h5py.File, source: AnyPath, path: Path, *, one_path: AnyPath | None = None
+) -> None:
     """Give a new file the metadata of its measurement, its basins, and itself as a basin.
 
     `one_path` is explained at `sparsemed.rtdc.references.reference_record`.
     """
     filters = storage_options(True)
-    with open_restored(source) as measurement, naming_damage(source):
+    with opened(source) as measurement, naming_damage(source):
         for name in measurement.attrs:
             _copy_attribute(h5, measurement, name)
         for topic in ("logs", "tables"):

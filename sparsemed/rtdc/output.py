@@ -18,7 +18,7 @@ from sparsemed.hdf5.commit import changed_file, new_file, rewritten_file
 from sparsemed.hdf5.datasets import storage_options, store
 from sparsemed.hdf5.entries import Attributes, entry, has_entry, subgroup
 from sparsemed.hdf5.file_access import Policy
-from sparsemed.hdf5.opening import open_restored
+from sparsemed.hdf5.opening import open_restored, opened
 from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.method.result import Background
 from sparsemed.rtdc.basins import (
@@ -30,7 +30,7 @@ from sparsemed.rtdc.basins import (
     read_basins,
     store_record,
 )
-from sparsemed.rtdc.identity import DIGEST_ATTRIBUTE, require_same
+from sparsemed.rtdc.identity import DIGEST_ATTRIBUTE, VERSION_ATTRIBUTE, require_same
 from sparsemed.rtdc.measurement import Measurement, naming_damage
 from sparsemed.rtdc.metadata import refer_to
 from sparsemed.rtdc.names import require_hdf5_name
@@ -45,13 +45,14 @@ from sparsemed.rtdc.references import (
 )
 from sparsemed.rtdc.rewriting import can_be_rewritten
 from sparsemed.storage import disk
+from sparsemed.storage.places import AnyPath, RemotePath
 
 ROWS_ATTRIBUTE = "sparsemed offset rows"
 """Where offsets say from how many rows they are taken, if that is not the usual number."""
 
 
 def check_output(
-    path: str | PathLike[str], count: int, source: Path | None = None, basins: Policy = "any"
+    path: str | PathLike[str], count: int, source: AnyPath | None = None, basins: Policy = "any"
 ) -> None:
     """Check that a background of `count` frames can be written to a file.
 
@@ -61,7 +62,7 @@ def check_output(
         The file; it need not exist.
     count : int
         Number of frames.
-    source : Path, optional
+    source : Path or RemotePath, optional
         The measurement.
     basins : str
         Which other files it may lead to; ``"off"``: not even whether they are there is looked at.
@@ -104,7 +105,7 @@ def check_output(
         ours = known_identifiers(Attributes(h5))
     if source is None or is_same_file(path, source):
         return
-    with open_restored(source) as h5, naming_damage(source):
+    with opened(source) as h5, naming_damage(source):
         theirs = known_identifiers(Attributes(h5))
         found = references(found, read_basins(h5))
     if ours and theirs and set(ours).isdisjoint(theirs):
@@ -185,6 +186,8 @@ def _store_background(
     images.attrs.update(notes)
     if background.identity is not None and background.identity.digest and not like_dcnum:
         images.attrs[DIGEST_ATTRIBUTE] = background.identity.digest
+    if background.identity is not None and isinstance(background.identity.path, RemotePath):
+        images.attrs[VERSION_ATTRIBUTE] = " ".join(map(str, background.identity.states[0][1]))
     mapping = free_mapping(h5, frame_index)
     if mapping not in h5["events"]:
         store(h5, f"events/{mapping}", frame_index, filters)
@@ -198,9 +201,9 @@ def _store_background(
         store(h5, "events/bg_off", offsets, filters).attrs.update(notes)
 
 
-def _renew_reference(h5: h5py.File, source: Path, path: Path, policy: Policy) -> list[str]:
+def _renew_reference(h5: h5py.File, source: AnyPath, path: Path, policy: Policy) -> list[str]:
     """Write a new reference to the measurement, if there is one, and return the earlier ones."""
-    with open_restored(source) as measurement, naming_damage(source):
+    with opened(source) as measurement, naming_damage(source):
         identifiers = known_identifiers(Attributes(measurement))
         record = reference_record(measurement, source, path)
         earlier = [

@@ -16,9 +16,11 @@ import h5py
 from sparsemed.hdf5.entries import Attributes, subgroup
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.printable import quoted
-from sparsemed.rtdc.basins import Basin, file_record, measurement_identifier
+from sparsemed.rtdc.basins import Basin, file_record, measurement_identifier, remote_record
 from sparsemed.rtdc.search import recorded_names, recorded_places
+from sparsemed.storage.places import AnyPath, RemotePath
 from sparsemed.version import __version__
+from sparsemed.warned import warn
 
 WRITER = f"sparsemed {__version__}"
 
@@ -27,7 +29,11 @@ _CREATED = re.compile(r"Created by (sparsemed|dcnum) ")
 
 
 def reference_record(
-    measurement: h5py.File, source: Path, output: Path, *, one_path: Path | None = None
+    measurement: h5py.File,
+    source: AnyPath,
+    output: Path,
+    *,
+    one_path: AnyPath | None = None,
 ) -> dict[str, Any]:
     """Return the record by which a result refers to its measurement.
 
@@ -35,8 +41,10 @@ def reference_record(
     ----------
     measurement : h5py.File
         The measurement, open for reading.
-    source, output : Path
-        Names of the measurement and of the result.
+    source : Path or RemotePath
+        Name of the measurement.
+    output : Path
+        Name of the result.
     one_path : Path, optional
         The path as it was given. It alone is recorded, as dcnum's class does, as long as it leads
         from the folder of the output to the measurement. By default, these are an absolute path
@@ -47,13 +55,22 @@ def reference_record(
     for topic in ("events", "basin_events"):
         with suppress(ValueError):  # it leads to another file: left open
             features += subgroup(measurement, topic) or ()
-    return file_record(
-        name=source.name,
-        description=f"Created by {WRITER}",
-        paths=[_one_path(one_path, source, output)] if one_path else _two_paths(source, output),
-        features=sorted(name for name in features if not name.startswith("basinmap")),
-        identifier=measurement_identifier(Attributes(measurement)),
-    )
+    features = sorted(name for name in features if not name.startswith("basinmap"))
+    identifier = measurement_identifier(Attributes(measurement))
+    about = source.name, f"Created by {WRITER}"
+    if isinstance(source, RemotePath):
+        if (place := source.place.record) is not None:
+            return remote_record(*about, place, features, identifier)
+        warn(
+            f"{source}: its address may hold a secret, and is not recorded; so that {output.name} "
+            f"finds its images, put a copy of the measurement beside it, as {source.name}"
+        )
+        paths = [source.name]
+    else:
+        paths = _two_paths(source, output)
+        if isinstance(one_path, Path):
+            paths = [_one_path(one_path, source, output)]
+    return file_record(*about, paths, features, identifier)
 
 
 def _two_paths(source: Path, output: Path) -> list[str]:
@@ -84,12 +101,14 @@ def references(basins: Sequence[Basin], of_measurement: Sequence[Basin]) -> list
     return [
         basin
         for basin in basins
-        if basin.is_file and basin.mapping is None and _essence(basin) not in taken_over
+        if (basin.is_file or basin.is_remote)
+        and basin.mapping is None
+        and _essence(basin) not in taken_over
     ]
 
 
 def _essence(basin: Basin) -> tuple[str, list[Any], str | None]:
-    return basin.name, basin.paths, basin.identifier
+    return basin.name, basin.paths + basin.urls, basin.identifier
 
 
 def is_made_with_file(basin: Basin) -> bool:
@@ -102,7 +121,7 @@ Relation = Literal["same", "moved", "another", "unknown"]
 
 
 def relation(
-    basin: Basin, path: Path, source: Path, identifiers: Sequence[str], policy: Policy = "any"
+    basin: Basin, path: Path, source: AnyPath, identifiers: Sequence[str], policy: Policy = "any"
 ) -> Relation:
     """Say how what a record refers to is related to a measurement.
 
@@ -112,7 +131,7 @@ def relation(
         The record.
     path : Path
         The file that holds it.
-    source : Path
+    source : Path or RemotePath
         The measurement.
     identifiers : sequence of str
         By which that measurement may be known.
@@ -126,6 +145,14 @@ def relation(
         at one. ``"moved"``: there is none any more, but the identifiers are equal, or the names
         are. ``"unknown"``: none of these.
     """
+    is_identified = basin.identifier in identifiers
+    if isinstance(source, RemotePath):
+        place = source.place.record
+        if place is not None and place.url in basin.urls:
+            return "same"
+        if place is None and source.name in recorded_names(basin.paths):
+            return "same"
+        return "moved" if is_identified else "unknown"
     places = recorded_places(basin.paths, path.parent)
     if policy == "off":
         if any(_spelled_out(place) == _spelled_out(source) for place in places):
@@ -134,14 +161,13 @@ def relation(
         return "same"
     elif any(map(_is_file, places)):
         return "another"
-    is_identified = basin.identifier in identifiers
     return "moved" if is_identified or source.name in recorded_names(basin.paths) else "unknown"
 
 
 def check_references(
     path: Path,
     found: Sequence[Basin],
-    source: Path,
+    source: AnyPath,
     identifiers: Sequence[str],
     policy: Policy = "any",
 ) -> None:
@@ -170,7 +196,9 @@ def check_references(
     ]
     for each in found:
         places = recorded_places(each.paths, path.parent)
-        if known[each.key] == "another":
+        if known[each.key] == "unknown" and each.urls and isinstance(source, RemotePath):
+            reason = f"belongs to {quoted(each.urls[0])}, and that is another one than {source}"
+        elif known[each.key] == "another":
             place = next(place for place in places if _is_file(place))
             reason = f"belongs to {quoted(place)}, and that is another file than {source}"
         elif known[each.key] == "unknown" and places:
@@ -185,8 +213,10 @@ def check_references(
         )
 
 
-def is_same_file(one: Path, other: Path) -> bool:
+def is_same_file(one: Path, other: AnyPath) -> bool:
     """Whether two paths lead to the same file; what is not there is no file."""
+    if isinstance(other, RemotePath):
+        return False
     try:
         # on some file systems a file has another number at each look, but a name lasts
         return _is_file(one) and (

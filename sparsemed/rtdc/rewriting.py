@@ -9,17 +9,18 @@ import h5py
 import numpy as np
 
 from sparsemed.hdf5.entries import Attributes, as_text, entry, subgroup
-from sparsemed.hdf5.opening import open_restored
+from sparsemed.hdf5.opening import open_restored, opened
 from sparsemed.rtdc.basins import Basin, read_basins
 from sparsemed.rtdc.metadata import attribute_as_copied, data_as_copied
 from sparsemed.rtdc.references import references
 from sparsemed.storage import disk
+from sparsemed.storage.places import AnyPath
 
 _TOPICS = ("logs", "tables")
 _OURS = re.compile(r"(Created by )?sparsemed \d")
 
 
-def can_be_rewritten(path: Path, source: Path | None) -> bool:
+def can_be_rewritten(path: Path, source: AnyPath | None) -> bool:
     """Return whether nothing is lost if a result is written anew.
 
     It may hold a background, what it has taken over from the measurement, and the reference to it
@@ -40,7 +41,7 @@ def can_be_rewritten(path: Path, source: Path | None) -> bool:
             h5 = stack.enter_context(open_restored(path))
             measurement = None
             if source is not None:
-                measurement = stack.enter_context(open_restored(source))
+                measurement = stack.enter_context(opened(source))
             return _has_only_a_background(h5, measurement) and _has_only_copies(h5, measurement)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError):  # whatever it is, it is odd
         return False

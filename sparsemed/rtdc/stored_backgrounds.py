@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from sparsemed.rtdc.measurement import Measurement, unless_wrong
 from sparsemed.rtdc.output import ROWS_ATTRIBUTE
 from sparsemed.rtdc.pipeline_id import from_ppid
 from sparsemed.storage.identity import Identity
+from sparsemed.storage.places import FileName
 from sparsemed.warned import warn
 
 
@@ -203,12 +203,12 @@ def _everywhere(measurement: Measurement, name: str) -> list[Feature]:
     return [feature for feature in found if feature is not None]
 
 
-def stored_parameters(path: str | PathLike[str], basins: Policy = "any") -> dict[str, Any]:
+def stored_parameters(path: FileName, basins: Policy = "any") -> dict[str, Any]:
     """Return the parameters of the background that a measurement holds, or the defaults.
 
     Parameters
     ----------
-    path : str or path
+    path : str, path or RemotePath
         The measurement.
     basins : str
         Which other files it may lead to; see `sparsemed.compute_background`.

@@ -112,9 +112,9 @@ def is_public(address: str) -> bool:
     return bool(_ip(address).is_global)
 
 
-def is_link_local(address: str) -> bool:
-    """Return whether an address leads to services of the machine, such as a cloud's metadata."""
-    return bool(_ip(address).is_link_local)
+def is_of_a_network(address: str) -> bool:
+    """Return whether an address is none of services of the machine, such as a cloud's metadata."""
+    return not _ip(address).is_link_local
 
 
 def _ip(address: str) -> Any:

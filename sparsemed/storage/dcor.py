@@ -18,6 +18,9 @@ from sparsemed.storage.urls import Url, parse_url
 TOKEN_VARIABLE = "DCOR_API_TOKEN"
 """Where a token is looked for, besides those that dclab was told in this process."""
 
+DCOR = "https://dcor.mpl.mpg.de/"
+"""The instance that dclab asks if it is told no other."""
+
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PAGE = re.compile(rf"(.*)/dataset/[^/]+/resource/({_UUID})(?:/.*)?")
 _QUERY = re.compile(rf"id=({_UUID})")
@@ -52,10 +55,13 @@ class DcorPlace(NamedTuple):
     ----------
     host : Url
     identifier : str
+    has_token : bool
+        Whether it is shown the tokens that are known.
     """
 
     host: Url
     identifier: str
+    has_token: bool = True
 
     @property
     def shown(self) -> str:
@@ -104,7 +110,7 @@ class DcorPlace(NamedTuple):
     def _ask(self) -> list[dict[str, Any]]:
         """Return the basins that DCOR lists, tried with each token that is known."""
         status = 0
-        for token in (None, *_tokens()):
+        for token in (None, *(_tokens() if self.has_token else ())):
             status, body = self._get(token)
             if status == 200:
                 try:

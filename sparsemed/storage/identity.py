@@ -1,8 +1,9 @@
 """Which file frames were read from, fixed when they were: names may mean another one later."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
+
+from sparsemed.storage.places import AnyPath
 
 States = tuple[tuple[str, tuple[Any, ...]], ...]
 """Names of stored bytes, such as absolute paths, each with their state then."""
@@ -14,9 +15,9 @@ class Identity:
 
     Attributes
     ----------
-    path : Path
+    path : Path or RemotePath
         The file, absolute: the working folder may change.
-    given : Path
+    given : Path or RemotePath
         Its name as it was given, for messages.
     kind : {"measurement", "stack"}
         What it is.
@@ -32,8 +33,8 @@ class Identity:
         All files that were open, and the state of each.
     """
 
-    path: Path
-    given: Path
+    path: AnyPath
+    given: AnyPath
     kind: Literal["measurement", "stack"]
     count: int
     identifier: str | None = None

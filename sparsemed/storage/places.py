@@ -6,10 +6,13 @@ from os import PathLike
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from sparsemed.storage.dcor import DcorPlace, dcor_resource
+from sparsemed.storage.dcor import DCOR, DcorPlace, dcor_resource
 from sparsemed.storage.remote import Place, Record, Way
-from sparsemed.storage.s3 import parse_s3
+from sparsemed.storage.s3 import as_s3, parse_s3
 from sparsemed.storage.urls import Url, parse_url
+
+_UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
+"""What file names do not hold, on some system."""
 
 _REMOTE = re.compile(r"\s*(https?|s3)://", re.IGNORECASE)
 
@@ -67,8 +70,8 @@ class RemotePath:
 
     @property
     def name(self) -> str:
-        """What the object is called, without the way there."""
-        return self.place.file_name
+        """What a file may be called that has its name, wherever that came from."""
+        return _UNFIT.sub("_", self.place.file_name)[-200:].lstrip(".") or "object"
 
     @property
     def stem(self) -> str:
@@ -88,6 +91,9 @@ class RemotePath:
 AnyPath = Path | RemotePath
 """The name of a measurement: a file of this machine, or an object in a network."""
 
+FileName = str | PathLike[str] | RemotePath
+"""The same, as people give it; a text may be an address."""
+
 
 def is_remote(name: object) -> bool:
     """Whether a name is that of an object in a network.
@@ -100,7 +106,7 @@ def is_remote(name: object) -> bool:
     return isinstance(name, RemotePath) or (isinstance(name, str) and bool(_REMOTE.match(name)))
 
 
-def locate(name: str | PathLike[str] | RemotePath) -> AnyPath:
+def locate(name: FileName) -> AnyPath:
     """Return the path of a file, or what stands for an object in a network.
 
     A `Path` would make one slash of two.
@@ -135,3 +141,36 @@ def place_of(name: str) -> Place:
     url = parse_url(name)
     resource = dcor_resource(url)
     return WebPlace(url) if resource is None else DcorPlace(*resource)
+
+
+def shown_url(url: str) -> str:
+    """Return an address that a file holds as it may be shown: without login and query."""
+    try:
+        return basin_place(url, "dcor").shown
+    except ValueError:
+        return url.partition("?")[0]
+
+
+def basin_place(url: str, kind: str | None) -> Place:
+    """Return where an object is that a file leads to.
+
+    Who made the file chose the address, so that nobody's keys and tokens go to just any host: those
+    of S3 to the store that is known here, those of DCOR to the instance that dclab asks by default.
+
+    Parameters
+    ----------
+    url : str
+    kind : str or None
+        ``"http"``, ``"s3"`` or ``"dcor"``.
+
+    Raises
+    ------
+    ValueError
+        If that is no address of an object; such as ``file:``.
+    """
+    found = parse_url(url)._replace(login="")
+    if kind == "dcor" and (resource := dcor_resource(found)) is not None:
+        return DcorPlace(*resource, has_token=resource[0].whole == DCOR)
+    if kind == "s3" and (in_store := as_s3(found)) is not None:
+        return in_store
+    return WebPlace(found)

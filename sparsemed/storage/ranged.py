@@ -103,6 +103,11 @@ class RangedBytes:
         """What differs once somebody has changed them: here, reading itself notices."""
         return tuple(each for each in self.version if each is not None)
 
+    @property
+    def is_public(self) -> bool:
+        """Whether the host is one that anybody can reach."""
+        return self._remote.is_public
+
     def opener(self) -> Callable[[], "RangedBytes"]:
         """Return what opens these very bytes, be it in another process."""
         return partial(RangedBytes, self._place, self.version, self._guard)

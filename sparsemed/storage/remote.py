@@ -7,6 +7,7 @@ import http.client
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple, NoReturn, Protocol
@@ -128,6 +129,8 @@ class RemoteObject:
         What the first answer told.
     whole : bytes or None
         All of it, if the server hands out no parts.
+    is_public : bool
+        Whether it is on a host that anybody can reach, as is known once it was asked for.
     """
 
     def __init__(
@@ -140,7 +143,7 @@ class RemoteObject:
         self._was_read = False
         self._way: Way | None = None
         self._is_led = False  # by a redirection
-        self._is_public = False  # then it does not lead to hosts that are not
+        self.is_public = False  # then it does not lead to hosts that are not
         self._under_way: set[http.client.HTTPConnection] = set()
         self._failure: OSError | None = None
         self._is_over = False
@@ -190,25 +193,31 @@ class RemoteObject:
 
         That is one round trip, and takes no thread. None may reach beyond the end.
         """
-        sent: list[tuple[int, memoryview, _Sent | PassingError]] = []
-        for begin, buffer in parts:
-            try:
-                sent.append((begin, buffer, self._send(begin, begin + len(buffer))))
-            except PassingError as error:
-                sent.append((begin, buffer, error))
+        sent: deque[tuple[int, memoryview, _Sent | PassingError]] = deque()
         again: list[tuple[int, memoryview, PassingError | None]] = []
-        for begin, buffer, asked in sent:
-            try:
-                if isinstance(asked, PassingError):
-                    raise asked
-                self._receive(asked, begin, buffer)
-            except PassingError as error:
-                again.append((begin, buffer, error))
-            except (RefusedError, GoneError) as error:
-                self._renew(error)
-                again.append((begin, buffer, None))
-            except _TurnError:
-                again.append((begin, buffer, None))
+        try:
+            for begin, buffer in parts:
+                try:
+                    sent.append((begin, buffer, self._send(begin, begin + len(buffer))))
+                except PassingError as error:
+                    sent.append((begin, buffer, error))
+            while sent:
+                begin, buffer, asked = sent.popleft()
+                try:
+                    if isinstance(asked, PassingError):
+                        raise asked
+                    self._receive(asked, begin, buffer)
+                except PassingError as error:
+                    again.append((begin, buffer, error))
+                except (RefusedError, GoneError) as error:
+                    self._renew(error)
+                    again.append((begin, buffer, None))
+                except _TurnError:
+                    again.append((begin, buffer, None))
+        finally:
+            for _, _, asked in sent:  # whose answers nobody wants any more
+                if isinstance(asked, _Sent):
+                    self._drop(asked.connection)
         for begin, buffer, failed in again:
             if failed is not None:
                 self._rest(1, failed)
@@ -280,9 +289,7 @@ class RemoteObject:
         self._under_way.add(connection)
         try:
             if not self._is_led:
-                self._is_public = self._is_public or connections.leads_to_public(
-                    way.url, connection
-                )
+                self.is_public = self.is_public or connections.leads_to_public(way.url, connection)
             connection.request("GET", target, headers=headers)
         except (OSError, http.client.HTTPException) as error:
             self._drop(connection)
@@ -315,7 +322,7 @@ class RemoteObject:
             raise PassingError(_why(error)) from None
 
     def _may_ask(self, address: str) -> bool:
-        if self._is_public and not is_public(address):
+        if self.is_public and not is_public(address):
             return False
         return self.guard is None or self.guard(address)
 

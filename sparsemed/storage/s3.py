@@ -8,7 +8,7 @@ import os
 import time
 from datetime import timedelta
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sparsemed.install_hint import how_to_install
 from sparsemed.storage.remote import Record, Way
@@ -126,6 +126,15 @@ def parse_s3(text: str) -> S3Place:
     if not bucket or not name:
         raise ValueError(f"{text!r} is no address like s3://bucket/key")
     return S3Place(bucket, name)
+
+
+def as_s3(url: Url) -> S3Place | None:
+    """Return the object of the store that is known here that an address leads to, by path."""
+    store = parse_url(_endpoint())
+    base = store.path.rstrip("/")
+    bucket, _, name = url.path.removeprefix(f"{base}/").partition("/")
+    is_here = (url.scheme, url.netloc) == (store.scheme, store.netloc)
+    return S3Place(unquote(bucket), unquote(name)) if is_here and name else None
 
 
 def _region() -> str:

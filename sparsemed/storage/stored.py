@@ -91,6 +91,12 @@ class StoredBytes(Protocol):
             need not be taken at all. Other reads can come in between.
         """
 
+    def gather(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Fetch some small ranges, begin and end of each, that will be read at once here and there.
+
+        It is called, as `read_into` is, by HDF5.
+        """
+
     def read_into(self, buffer: memoryview, offset: int) -> bool:
         """Fill a buffer with what begins at an offset; return whether there was enough.
 
@@ -185,6 +191,9 @@ class LocalBytes:
 
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Do nothing: the system reads ahead."""
+
+    def gather(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Do nothing: no way is long."""
 
     def read_into(self, buffer: memoryview, offset: int) -> bool:
         """Fill a buffer with what begins at an offset; return whether there was enough."""

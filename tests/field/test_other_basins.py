@@ -128,7 +128,7 @@ def test_images_in_a_network(tmp_path, raw):
     with pytest.raises(ValueError, match=r"basin 'raw' is at 'dcor\.example', and is not"):
         compute_background(path)
     (basin,) = info(path).basins
-    assert basin.target == "https://dcor.example/api/3/x?id=1"
+    assert basin.target == "https://dcor.example/api/3/x"  # a query may hold a secret
 
 
 @pytest.mark.parametrize("mapping", [None, np.arange(120)[::-1]])

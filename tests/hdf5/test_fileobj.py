@@ -42,6 +42,9 @@ class MemoryBytes:
     def expect(self, ranges):
         self.expected = list(ranges)
 
+    def gather(self, ranges):
+        pass
+
     def read_into(self, buffer, offset):
         self.reads.append((offset, offset + len(buffer)))
         if (error := self.error()) is not None:

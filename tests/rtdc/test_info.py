@@ -153,13 +153,13 @@ def test_basins_that_lead_nowhere(tmp_path):
     assert (gone.target, gone.problem) == ("gone.rtdc", "there is no such file")
     assert "which is another measurement: expected identifier 'not this'" in other.problem
     assert remote.target == "https://far.example/a"
-    assert remote.problem == "it is in a network, and is not downloaded"
+    assert remote.problem.startswith("is at 'far.example', and is not followed; choose basins='net")
     assert unknown.problem == "basins of this type are not known here"
     assert facts.images is None
     assert facts.time is None
     (problem,) = facts.problems
     assert "expected identifier 'not this'" in problem
-    assert "basin 'c' is at 'far.example', and is not downloaded" in problem
+    assert "basin 'c' is at 'far.example', and is not followed" in problem
     assert "these basins were not found: 'gone.rtdc'" in problem
 
 
