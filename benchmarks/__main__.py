@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 import sparsemed
-from benchmarks import chipstream, end_to_end, growth, kernel, layouts, live, stacks
+from benchmarks import chipstream, end_to_end, growth, kernel, layouts, live, pinned, stacks
 from benchmarks.figure import draw
 from benchmarks.pages import BLOCKS, write_blocks
 from sparsemed.kernels.cores import available_cores
@@ -22,6 +23,7 @@ MEASURE: dict[str, Callable[..., Any]] = {
     "layouts": layouts.measure,
     "kernel": kernel.measure,
     "growth": growth.measure,
+    "pinned": pinned.measure,
     "live": live.measure,
     "stacks": stacks.measure,
     "chipstream": chipstream.measure,
@@ -37,6 +39,7 @@ FULL: dict[str, dict[str, Any]] = {
     "end-to-end": {"frames": 20_000, "many": 100_000, "rounds": 5, "rounds_many": 3},
     "layouts": {"share": 1, "rounds": 3},
     "kernel": {"frames": 20_000, "rounds": 15},
+    "pinned": {"frames": 20_000, "rounds": 5},
     "growth": {"frames": 20_000, "counts": (1_000, 3_000, 10_000, 30_000, 100_000), "rounds": 3},
     "live": {
         "frames": 60_000,
@@ -53,6 +56,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "end-to-end": {"frames": 4_000, "many": 8_000, "rounds": 1, "rounds_many": 1},
     "layouts": {"share": 0.05, "rounds": 1},
     "kernel": {"frames": 4_000, "rounds": 3},
+    "pinned": {"frames": 4_000, "rounds": 1},
     "growth": {"frames": 4_000, "counts": (1_000, 2_000, 4_000, 8_000), "rounds": 1},
     "live": {
         "frames": 6_000,
@@ -82,6 +86,18 @@ PACKAGES = (
 def machine_name() -> str:
     """Return a short name of the kind of machine; it says nothing of whose it is."""
     return f"{platform.system()}-{platform.machine()}-{available_cores()}-cores".lower()
+
+
+def processor() -> dict[str, str]:
+    """Return the processor's name, and the widest of its instructions that NumPy makes use of."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    found = np.show_config("dicts")["SIMD Extensions"]
+    return {
+        "name": names[0] if names else platform.processor() or platform.machine(),
+        "instructions": [*found["baseline"], *found.get("found", ())][-1],
+    }
 
 
 def versions() -> dict[str, str]:
@@ -120,6 +136,7 @@ def main(part: str, quick: bool, name: str | None, pages: tuple[Path, ...]) -> N
     path = RESULTS / f"{name}.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     results |= {"machine": name, "cores": available_cores(), "versions": versions()}
+    results["processor"] = processor()
     sizes = QUICK if quick else FULL
     every = [each for each in MEASURE if not (quick and each in LONG)]
     for each in every if part == "all" else (part,):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.tables import chipstream_table, live_table, stacks_table, table
+from benchmarks.tables import chipstream_table, cores_table, live_table, stacks_table, table
 
 
 class Block(NamedTuple):
@@ -20,6 +20,7 @@ BLOCKS = (
     Block("table of stacks", ("stacks",), stacks_table),
     Block("table of live", ("live",), live_table),
     Block("table of ChipStream", ("chipstream",), chipstream_table),
+    Block("table of cores", ("pinned",), cores_table),
 )
 
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.end_to_end import CONTENDERS
+from benchmarks.end_to_end import CONTENDERS, SEVERAL
 from benchmarks.kernel import COPY
 
 median = statistics.median
@@ -47,9 +47,9 @@ def percent(fraction: float) -> str:
 
 def table(results: dict[str, Any]) -> str:
     """Return the results as Markdown."""
-    cores, versions = results["cores"], results["versions"]
     parts = [
-        f"dcnum {versions['dcnum']} and sparsemed on {cores} cores, whole processes with imports; "
+        f"dcnum {results['versions']['dcnum']} and sparsemed on {_cores(results)}, "
+        "whole processes with imports; "
         "medians, and medians of the ratios of each round. The decode floor reads and "
         "decompresses the frames on all cores, and does nothing else. Memory is the most that "
         "the main process held at once; in brackets, all processes together, with what they "
@@ -75,7 +75,7 @@ def table(results: dict[str, Any]) -> str:
             (_layout_row(each) for each in results["layouts"]),
         ),
         "The median image of one window of 200 frames of 80 × 400 pixels, in one process; 16 bits "
-        f"as of a camera that has 12. {_numpy_sentence(results['kernel'])}",
+        f"as of a camera that has 12. {_kernel_sentence(results['kernel'])}",
         _rows(
             "program | 8 bits | np.partition ÷ program | program ÷ copy "
             "| 16 bits | np.partition ÷ program | program ÷ copy",
@@ -129,12 +129,21 @@ def _warm_columns(seconds: dict[str, list[float]]) -> list[str]:
     ]
 
 
-def _numpy_sentence(kernel: dict[str, Any]) -> str:
-    if kernel["avx512"]:
-        return "NumPy partitions 16 bits with AVX-512 here, which makes it faster."
+def _kernel_sentence(kernel: dict[str, Any]) -> str:
+    """Return what sparsemed takes beside a copy, as what NumPy takes differs by processor."""
+    best = [name for name in kernel["window"] if name.startswith("sparsemed")][-1]
+    bytes_, short = (
+        times(ratio(kernel[window][best], kernel[window][COPY]))
+        for window in ("window", "window of 16 bits")
+    )
+    numpy = (
+        "np.partition is faster with AVX-512, as here, than without"
+        if kernel["avx512"]
+        else "np.partition is slower without AVX-512, as here, than with it"
+    )
     return (
-        "This processor has no AVX-512; where there is one, NumPy partitions 16 bits faster than "
-        "here."
+        f"{best}, takes {bytes_} the time of a copy of the window with 8 bits, and {short} with "
+        f"16. What other programs take differs more by processor: {numpy}."
     )
 
 
@@ -172,8 +181,44 @@ def _start_up_sentence(seconds: dict[str, list[float]]) -> str:
     return (
         f"`import sparsemed` takes {of['import']}. A first result in a fresh process takes "
         f"{of['first result']} on top of the imports of NumPy, Numba and h5py, and "
-        f"{of['first result, compiling']} where the kernel has to be compiled, once a machine."
+        f"{of['first result, compiling']} where kernels have to be compiled, once a machine"
+    ) + (
+        f"; {of['of several, compiling']} where {SEVERAL} processes begin at once."
+        if "of several, compiling" in of
+        else "."
     )
+
+
+def cores_table(results: dict[str, Any]) -> str:
+    """Return what more cores gain as Markdown."""
+    pinned = results["pinned"]
+    seconds = [pinned["seconds"][name] for name in CONTENDERS]
+    return "\n\n".join(
+        [
+            f"{pinned['frames']:,} frames at {pinned['rate']}/s, zstd, after imports. Processes "
+            f"are pinned to so many of the {_cores(results)}; more were not measured. In brackets, "
+            "how many times as fast as on one core.",
+            _rows(
+                "cores | " + " | ".join(CONTENDERS),
+                (
+                    [f"{count}", *(_gain(of[place], of[0]) for of in seconds)]
+                    for place, count in enumerate(pinned["counts"])
+                ),
+            ),
+        ]
+    )
+
+
+def _gain(seconds: list[float], of_one: list[float]) -> str:
+    return f"{readable(median(seconds))} ({times(ratio(of_one, seconds))})"
+
+
+def _cores(results: dict[str, Any]) -> str:
+    """Return what was measured on: cores, processor and instructions, if they were noted."""
+    cores = f"{results['cores']} cores"
+    if "processor" not in results:
+        return cores
+    return f"{cores} of {results['processor']['name']} ({results['processor']['instructions']})"
 
 
 def stacks_table(results: dict[str, Any]) -> str:
@@ -181,7 +226,7 @@ def stacks_table(results: dict[str, Any]) -> str:
     times_, memory = results["stacks"]["times"], results["stacks"]["memory"]
     best = list(times_[0]["seconds"])[-1]  # sparsemed with all threads
     parts = [
-        f"The median image of a stack in memory, on {results['cores']} cores, in one process; "
+        f"The median image of a stack in memory, on {_cores(results)}, in one process; "
         f"medians, and in brackets how many times as long as {best}. All programs found the same "
         "values. 16 bits as of a camera that has 12. What is fastest is bold.",
         _rows(
@@ -239,7 +284,7 @@ def chipstream_table(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             f"ChipStream {versions['chipstream']} with dcnum {versions['dcnum']}, whole processes "
-            f"on {results['cores']} cores, from the quickest to the slowest run; of the background "
+            f"on {_cores(results)}, from the quickest to the slowest run; of the background "
             "step, medians, and in brackets its share. Both found the same cells and features. "
             "Whole runs of the same kind vary by more than the step takes, so what is saved is the "
             "difference of the steps.",
@@ -280,7 +325,7 @@ def live_table(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             f"Frames of {height} × {width} pixels, recorded at {live['rate']:,} a second, pushed "
-            f"as fast as they are taken, on {results['cores']} cores; medians of "
+            f"as fast as they are taken, on {_cores(results)}; medians of "
             f"{len(live['cases'][0]['slow_push'])} rounds.",
             _rows(
                 "frames of a portion | seconds between images | frames a second "

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import platform
 from pathlib import Path
 
@@ -26,12 +27,12 @@ from benchmarks import (
     scaling,
     stacks,
 )
-from benchmarks.__main__ import RESULTS, machine_name
+from benchmarks.__main__ import RESULTS, machine_name, processor
 from benchmarks.figure import draw
 from benchmarks.growth import slope
 from benchmarks.measurements import NotAvailableError, generate_measurement
 from benchmarks.pages import BLOCKS, marks, write_block, write_blocks
-from benchmarks.tables import chipstream_table, stacks_table, table
+from benchmarks.tables import chipstream_table, cores_table, stacks_table, table
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.hdf5.commit import changed_file
 from sparsemed.method.ranges import range_count
@@ -79,12 +80,14 @@ def results():
     return {
         "machine": "small",
         "cores": 2,
+        "processor": {"name": "Some Processor", "instructions": "AVX2"},
         "versions": {"dcnum": "0.31.0", "chipstream": "0.11.0"},
         "end-to-end": {
             "start-up": {
                 "import": [0.01],
                 "first result": [0.5],
                 "first result, compiling": [5.0],
+                "of several, compiling": [9.0],
             },
             "measurements": [measurement, measurement | {"compression": "gzip"}],
         },
@@ -121,6 +124,16 @@ def results():
             "cores": points([1, 2], [2.0, 1.0]),
             "seconds_of_few_frames": [0.2],
             "slope": 1.0,
+        },
+        "pinned": {
+            "frames": 20_000,
+            "rate": 1000,
+            "counts": [1, 2],
+            "seconds": {
+                "dcnum": [[4.0], [4.0]],
+                "sparsemed": [[2.0], [1.0]],
+                "decode floor": [[1.5], [1.0]],
+            },
         },
         "stacks": {
             "times": [
@@ -197,12 +210,13 @@ def page_with(*blocks):
 
 def test_write_blocks_replaces_what_is_between_the_markers(results, tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(page_with(BLOCKS[2], BLOCKS[0]), encoding="utf-8")
+    (block,) = (block for block in BLOCKS if block.table is chipstream_table)
+    page.write_text(page_with(block, BLOCKS[0]), encoding="utf-8")
     write_blocks(page, results)
     once = page.read_text(encoding="utf-8")
     write_blocks(page, results)
     assert page.read_text(encoding="utf-8") == once
-    first, _ = marks(BLOCKS[2].title)
+    first, _ = marks(block.title)
     assert once.startswith(f"before\n\n{first}\n\n{chipstream_table(results)}\n\n")
     assert "\n\nbetween\n\n" in once
     assert once.endswith(f"{BEGIN}\n\n{table(results)}\n\n{END}\n\nafter\n")
@@ -545,3 +559,36 @@ def test_machine_name_tells_nothing_of_its_owner(monkeypatch):
         monkeypatch.setenv(variable, "somebody")
     assert "somebody" not in machine_name()
     assert machine_name().endswith("-cores")
+
+
+def test_table_of_cores(results):
+    said = cores_table(results)
+    assert "pinned to so many of the 2 cores of Some Processor (AVX2); more were not" in said
+    assert "| 2 | 4.00 s (1.0×) | 1.00 s (2.0×) | 1.00 s (1.5×) |" in said
+
+
+def test_tables_say_what_was_measured_on(results):
+    for block in BLOCKS:
+        if block.title != "table of live":
+            assert "2 cores of Some Processor (AVX2)" in block.table(results), block.title
+    del results["processor"]
+    assert "on 2 cores, whole processes" in table(results)
+    found = processor()
+    assert found["name"]
+    assert found["instructions"]
+
+
+def test_the_table_says_what_kernels_take_beside_a_copy(results):
+    said = table(results)
+    assert "sparsemed, 1 thread, takes 3.8× the time of a copy" in said
+    assert "with 8 bits, and 25× with 16" in said
+    assert "9.00 s where 8 processes begin at once" in said
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")
+def test_programs_are_pinned_to_cores():
+    before = os.sched_getaffinity(0)
+    program = "import os; print(len(os.sched_getaffinity(0)))"
+    assert end_to_end.run_program("-c", program, cores=1).inside == 1
+    assert end_to_end.run_program("-c", program).inside == len(before)
+    assert os.sched_getaffinity(0) == before
