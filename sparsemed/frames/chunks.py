@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,13 +36,13 @@ class _Run(NamedTuple):
     ----------
     begin, end : int
         Where they lie.
-    chunks : ndarray of int, shape (n,)
-        Their numbers in the index, in the order of the file.
+    chunks : range or list of int
+        Their numbers in the index, in the order of the file; a range if they follow each other.
     """
 
     begin: int
     end: int
-    chunks: NDArray[np.intp]
+    chunks: range | list[int]
 
 
 class ChunkFrames:
@@ -109,32 +110,39 @@ class ChunkFrames:
 
     def _runs(self, start: int, stop: int, rows: int) -> list[_Run]:
         """Return the chunks that hold these rows of some frames, in runs."""
-        index, habits = self.layout.index, self.stored.habits
-        first, last = start // self.block, -(-stop // self.block)
-        down = -(-rows // self._chunk[1])  # tiles below are left out
-        per_row = index.grid[1] * index.grid[2]
-        wanted = np.arange(down * index.grid[2])
-        numbers = (per_row * np.arange(first, last)[:, np.newaxis] + wanted).ravel()
-        addresses = index.addresses[numbers - index.begin]
-        order = np.argsort(addresses, kind="stable")
-        numbers, begins = numbers[order], addresses[order]
-        ends = begins + index.sizes[numbers - index.begin]
+        habits = self.stored.habits
+        numbers, begins, ends = self._chunks_in_order(start, stop, rows)
         gaps = begins[1:] - ends[:-1]
         # A run ends where the next chunk is elsewhere, or else would make it too long.
         # What needs no decoding is read to where it is to go, if nothing is in between.
         is_apart = (gaps < 0) | (gaps > (0 if self._is_copied else habits.gap))
         piece = (ends - begins[0]) // habits.piece
         is_apart |= piece[1:] != piece[:-1]
-        edges = np.flatnonzero(is_apart) + 1
+        edges = [0, *(np.flatnonzero(is_apart) + 1).tolist(), len(begins)]
         return [
-            _Run(int(begin), int(end), chunks)
-            for begin, end, chunks in zip(
-                begins[np.append(0, edges)],
-                ends[np.append(edges, len(ends)) - 1],
-                np.split(numbers, edges),
-                strict=True,
-            )
+            _Run(int(begins[first]), int(ends[last - 1]), numbers[first:last])
+            for first, last in pairwise(edges)
         ]
+
+    def _chunks_in_order(
+        self, start: int, stop: int, rows: int
+    ) -> tuple[range | list[int], NDArray[np.int64], NDArray[np.int64]]:
+        """Return numbers, begins and ends of these chunks, in the order of the file."""
+        index = self.layout.index
+        _, down, across = index.grid
+        first, last = start // self.block, -(-stop // self.block)
+        needed = min(down, -(-rows // self._chunk[1]))  # tiles below are left out
+        listed = slice(first * down * across - index.begin, last * down * across - index.begin)
+        begins, sizes = index.addresses[listed], index.sizes[listed]
+        numbers: range | list[int] = range(first * down * across, last * down * across)
+        if needed == down:
+            ends = begins + sizes
+            if (begins[1:] >= ends[:-1]).all():  # as it nearly always is
+                return numbers, begins, ends
+        kept = np.arange(len(begins)).reshape(-1, down * across)[:, : needed * across].ravel()
+        order = kept[np.argsort(begins[kept], kind="stable")]
+        begins, sizes = begins[order], sizes[order]
+        return (order + numbers[0]).tolist(), begins, begins + sizes
 
     def _read(self, own: "_OfThread", start: int, stop: int, out: NDArray[Any]) -> None:
         """Read as many rows of some frames as `out` has."""
@@ -153,7 +161,7 @@ class ChunkFrames:
                 is_there = self.stored.read_into(bytes_, run.begin)
             except OSError:
                 is_there = False
-            for number in run.chunks.tolist():
+            for number in run.chunks:
                 address = int(index.addresses[number - index.begin])
                 size = int(index.sizes[number - index.begin])
                 chunk = bytes_[address - run.begin : address - run.begin + size]
@@ -164,14 +172,14 @@ class ChunkFrames:
 
     def _copy(self, run: _Run, start: int, stop: int, out: NDArray[Any]) -> bool:
         """Read whole frames that are stored as they are to where they go, if that is possible."""
-        first, last = int(run.chunks[0]), int(run.chunks[-1]) + 1
-        begin, end = first * self.block, last * self.block
-        is_whole = begin >= start and end <= stop and out.shape[1:] == self.shape[1:]
+        begin, end = run.chunks[0] * self.block, (run.chunks[-1] + 1) * self.block
         if not (
             self._is_copied
-            and is_whole
-            and run.end - run.begin == (end - begin) // self.block * self._size
-            and (np.diff(run.chunks) == 1).all()
+            and isinstance(run.chunks, range)
+            and start <= begin
+            and end <= stop
+            and out.shape[1:] == self.shape[1:]
+            and run.end - run.begin == len(run.chunks) * self._size
         ):
             return False
         target = out[begin - start : end - start].reshape(-1).view(np.uint8)
