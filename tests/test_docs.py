@@ -101,3 +101,11 @@ def test_the_tests_that_are_said_to_keep_promises_exist(page, folder):
     assert tests <= {Path(name).name for name in named}
     for name in named:
         assert (ROOT / name).exists(), name
+
+
+def test_every_codec_is_said_to_be_read_past_hdf5():
+    from sparsemed.frames.codecs import CODECS
+
+    page = (ROOT / "docs" / "compatibility.md").read_text("utf-8")
+    (row,) = [line for line in page.splitlines() if "chunks of whole frames or tiles" in line]
+    assert all(codec.name in row.lower() for codec in CODECS.values())

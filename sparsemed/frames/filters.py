@@ -1,8 +1,11 @@
-"""Filters of HDF5 that are not installed: their names, and where they come from."""
+"""Filters of HDF5 that are not undone here, or not installed: names, and where they come from."""
 
 import h5py
 
 NAMES = {
+    4: "szip",
+    5: "nbit",
+    6: "scaleoffset",
     305: "LZO",
     307: "BZIP2",
     32000: "LZF",

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from sparsemed.frames.codecs import CODECS
+from sparsemed.frames.filters import NAMES
 from sparsemed.frames.hdf5_layout import filters_of, why_hdf5_reads
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.method.time_axis import GUESSED_FRAME_RATE, STRETCH
@@ -200,20 +201,10 @@ def _images(measurement: Measurement, image: Feature) -> Images:
     )
 
 
-_OTHER_FILTERS = {
-    4: "szip",
-    5: "nbit",
-    6: "scaleoffset",
-    32008: "bitshuffle",
-    32026: "blosc2",
-}
-"""Names of HDF5 filters that are not undone here, by their registered numbers."""
-
-
 def _filter_names(dataset: h5py.Dataset) -> Iterator[str]:
     for number, values, name in filters_of(dataset):
         codec = CODECS.get(number)
-        known = codec.name if codec else _OTHER_FILTERS.get(number) or f"{number} ({name})"
+        known = codec.name if codec else NAMES.get(number) or f"{number} ({name})"
         yield f"{known} {values[0]}" if codec and codec.has_level and values else known
 
 
