@@ -1,8 +1,10 @@
 """A background that grows with the recording; in the end it is that of all frames."""
 
 from collections.abc import Callable, Iterable, Iterator
+from os import PathLike
+from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -41,6 +43,9 @@ class LiveBackground:
         That of the frames: uint8 or uint16.
     kernel_size, split_time, offset_correction, offset_rows, num_cpus
         See `compute_background`.
+    spill : str or path, optional
+        A folder for a file that holds the images, where these are too much for the memory. It
+        has no name there, and is gone with the last of what needs it, the result included.
     on_image : callable, optional
         Called as ``on_image(number, time, image)`` for each image, in order, by the thread
         that pushes, once `push` has taken all of its frames. `time` is in seconds from the
@@ -53,6 +58,8 @@ class LiveBackground:
         If a parameter is out of its range, or `shape` is none.
     TypeError
         If the dtype is another.
+    OSError
+        If there can be no file in the folder `spill`.
 
     Examples
     --------
@@ -83,6 +90,7 @@ class LiveBackground:
         offset_correction: bool = True,
         offset_rows: int = BAND_ROWS,
         num_cpus: int | None = None,
+        spill: str | PathLike[str] | None = None,
         on_image: OnImage | None = None,
     ) -> None:
         self._parameters = Parameters(kernel_size, split_time, offset_correction=offset_correction)
@@ -95,6 +103,7 @@ class LiveBackground:
             split_time,
             self._offset_rows if offset_correction else None,
             check_num_cpus(num_cpus),
+            None if spill is None else _nameless_file(spill),
         )
         self._on_image = on_image
         self._told = 0  # images that the callback knows
@@ -254,6 +263,7 @@ class LiveBackground:
             found = self._conclude(parameters)
         self._end = "finish()"
         self._result = found
+        self._series.let_go_all()
         return presented(found, warned)
 
     def _conclude(self, parameters: Parameters) -> Background:
@@ -270,6 +280,11 @@ class LiveBackground:
 
 def _say_nothing(text: str) -> None:
     """Keep a warning to oneself: it is said at the end."""
+
+
+def _nameless_file(folder: str | PathLike[str]) -> BinaryIO:
+    """Return a file that is gone when nobody has it open any more."""
+    return cast(BinaryIO, TemporaryFile(dir=folder))
 
 
 class _GrowingSample:

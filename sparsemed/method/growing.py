@@ -15,7 +15,7 @@ come may find as near as the last one.
 """
 
 from bisect import bisect_right
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,8 @@ class GrowingSeries:
         Rows from which the brightness of frames is taken, if it is.
     num_cpus : int or None
         Largest number of threads; None means all cores available.
+    file : binary file, optional
+        An empty file for the median images, which are else kept in memory.
 
     Attributes
     ----------
@@ -68,6 +70,7 @@ class GrowingSeries:
         split_time: float,
         band_rows: int | None,
         num_cpus: int | None,
+        file: BinaryIO | None = None,
     ) -> None:
         self.shape = shape
         self.dtype = dtype
@@ -87,7 +90,8 @@ class GrowingSeries:
         self._first: Any = None  # time of the first frame, as it was given
         self._last: Any = None
         self._starts: list[int] = []  # first frame of the window of each step so far
-        self._medians: dict[int, NDArray[Any]] = {}  # by the first frame of the window
+        self._place: dict[int, int] = {}  # by the first frame of a window: that of its median
+        self._medians = _Kept(shape, dtype, file)
         self.latest: NDArray[Any] | None = None
 
     def __len__(self) -> int:
@@ -96,7 +100,7 @@ class GrowingSeries:
     @property
     def final(self) -> int:
         """How many steps have a median image that is final."""
-        last = next(reversed(self._medians), None)
+        last = next(reversed(self._place), None)
         return 0 if last is None else bisect_right(self._starts, last)
 
     @property
@@ -111,7 +115,7 @@ class GrowingSeries:
 
     def median(self, step: int) -> NDArray[Any]:
         """Return the median image of a step, which must be final."""
-        return self._medians[self._starts[step]]
+        return self._medians.image(self._place[self._starts[step]])
 
     def push(self, frames: Any, times: Any) -> int:
         """Take frames, and compute the medians of all windows that are final with them.
@@ -168,20 +172,18 @@ class GrowingSeries:
         if starts[:final].tolist() != self._starts[:final]:
             raise RuntimeError("windows were taken for final that are not those of the whole axis")
         distinct, window_of_step = np.unique(starts, return_inverse=True)
-        known = len(self._medians)
-        medians = np.empty((len(distinct), *self.shape), self.dtype)
-        for number, median in enumerate(self._medians.values()):
-            medians[number] = median
-        if known < len(distinct):
-            medians[known:] = self._select(distinct[known:].tolist(), length)
+        known = len(self._place)
+        rest = distinct[known:].tolist()
+        medians = self._medians.series(known, self._select(rest, length) if rest else None)
         means = None
         if self._band_rows is not None:
             means = np.ascontiguousarray(self._entries()["brightness"])
         return Scan(of_steps(medians, window_of_step), means, [])
 
     def let_go_all(self) -> None:
-        """Let go the frames; nothing can be pushed or found after that."""
+        """Let go the frames and the file; nothing can be pushed or found after that."""
         self._ring = np.empty((0, *self.shape), self.dtype)
+        self._medians.close(len(self._place))
 
     def _entries(self, begin: int = 0) -> NDArray[Any]:
         """Return time and brightness of frames: a copy, as nothing grows while it is looked at."""
@@ -288,10 +290,9 @@ class GrowingSeries:
         if not starts:
             return
         for start, median in zip(starts, self._select(starts, self._length), strict=True):
-            median = median.copy()
-            median.flags.writeable = False
-            self._medians[start] = median
-        self.latest = median
+            number = len(self._place)
+            self.latest = self._medians.put(number, median)
+            self._place[start] = number
 
     def _select(self, starts: list[int], length: int) -> NDArray[Any]:
         """Return the median image of each of these windows."""
@@ -313,3 +314,58 @@ class GrowingSeries:
         held = self._entries(self._begin)["time"]
         tied = self._begin + int(np.searchsorted(held, held[-1] - self._blur))
         self._begin = max(self._begin, min(len(self) - self._length, tied))
+
+
+class _Kept:
+    """Median images, each in its place: in memory, or in a file.
+
+    The file is written rather than mapped, as a disk that is full is an error then, and the end
+    of the process otherwise.
+    """
+
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype[Any], file: BinaryIO | None) -> None:
+        self._shape = shape
+        self._dtype = dtype
+        self._file = file
+        self._images: list[NDArray[Any]] = []
+
+    def put(self, number: int, image: NDArray[Any]) -> NDArray[Any]:
+        """Keep an image, and return a copy that nobody can change."""
+        copy = image.copy()
+        copy.flags.writeable = False
+        if self._file is None:
+            self._images[number:] = [copy]
+        else:
+            self._file.seek(number * copy.nbytes)
+            self._file.write(copy.tobytes())
+            self._file.flush()
+        return copy
+
+    def image(self, number: int) -> NDArray[Any]:
+        """Return one of the images."""
+        if self._file is None:
+            return self._images[number]
+        size = self._shape[0] * self._shape[1] * self._dtype.itemsize
+        self._file.seek(number * size)
+        return np.frombuffer(self._file.read(size), self._dtype).reshape(self._shape)
+
+    def close(self, count: int) -> None:
+        """Close the file, if there is one; so many images in it can still be looked at."""
+        if self._file is not None:
+            with self._file:
+                self._images = list(self.series(count, None)) if count else []
+            self._file = None
+
+    def series(self, count: int, more: NDArray[Any] | None) -> NDArray[Any]:
+        """Return the first images, and some more behind them, as one array."""
+        shape = (count + (0 if more is None else len(more)), *self._shape)
+        if self._file is None:
+            series = np.empty(shape, self._dtype)
+            for number, image in enumerate(self._images[:count]):
+                series[number] = image
+            if more is not None:
+                series[count:] = more
+            return series
+        for number, image in enumerate(() if more is None else more, count):
+            self.put(number, image)
+        return np.memmap(self._file, self._dtype, "r", shape=shape)

@@ -71,14 +71,18 @@ class RepeatedImages(NDArrayOperatorsMixin):
 
 
 def pick(images: Any, index: NDArray[np.intp]) -> Any:
-    """Return ``images[index]``: a copy, or where much of it would be repeated, a view of few."""
+    """Return ``images[index]``: a copy; or a view where much would be repeated, or is in a file."""
+    if isinstance(images, np.memmap):
+        return repeat(images, index)
     if isinstance(images, RepeatedImages):
         return repeat(images.distinct, images.index[index])
     return _picked(images, index)
 
 
 def repeat(distinct: NDArray[Any], index: NDArray[np.intp]) -> Any:
-    """Return ``distinct[index]``, as an array if that is not large."""
+    """Return ``distinct[index]``, as an array if that is not large and nothing of it in a file."""
+    if isinstance(distinct, np.memmap):
+        return RepeatedImages(distinct, index)
     if len(index) <= 2 * len(distinct) or len(index) * distinct[0].nbytes <= SMALL_BYTES:
         return _picked(distinct, index)
     return RepeatedImages(distinct, index)
