@@ -186,6 +186,7 @@ class _Watching:
         )
         self._brightness: list[tuple[float, float]] = []  # of each image, with its time
         self._findings: tuple[Finding, ...] = ()
+        self._judged = 0  # frames that they are about
         self._judge_at = 0.0  # before that, it would cost too much
         self._told_frames = self._told_images = 0
         self._told_at = self._read_at = self._came_at = time.monotonic()
@@ -242,8 +243,9 @@ class _Watching:
         """Return the state by now, and renew the page."""
         began = time.monotonic()
         if began >= self._judge_at:
-            self._findings = self._live.quality()
-            self._judge_at = 20 * time.monotonic() - 19 * began
+            busy = time.thread_time()
+            self._findings, self._judged = self._live.quality(), len(self._live)
+            self._judge_at = began + 10 * (time.thread_time() - busy)
         state = Watched(
             status="recording",
             frames=len(self._live),
@@ -309,6 +311,7 @@ class _Watching:
             ("Duration", f"{state.duration:.1f} s"),
             ("Frames a second, just now", f"{state.rate:,.0f}"),
             ("Background images", f"{state.images:,}"),
+            ("Frames that the numbers are of", f"{self._judged:,}"),
         ]
         if state.output is not None:
             facts.append(("Result", str(state.output)))

@@ -1,0 +1,79 @@
+"""The page on a recording: what it shows, and that a browser shows it anew."""
+
+import numpy as np
+import pytest
+
+from sparsemed.quality.finding import judge
+from sparsemed.report.live_page import LivePage, LiveState
+
+IMAGE = np.random.default_rng(0).integers(80, 120, (40, 60), np.uint8)
+BRIGHTNESS = np.column_stack([np.arange(9.0), np.linspace(100, 101, 9)])
+FOUND = (judge("a", "All is well", 1, "one", "What is well.", ""),)
+POOR = (*FOUND, judge("b", "Focus", 2, "two", "What is sharp.", "turn <the> knob"))
+
+
+def state(frames, findings=FOUND, image=IMAGE, brightness=BRIGHTNESS, is_over=False):
+    return LiveState([("Frames", f"{frames:,}")], image, brightness, findings, is_over)
+
+
+def test_what_it_shows(tmp_path):
+    page = LivePage(tmp_path / "live", "<b>in</b>.rtdc")
+    page.write(state(1000, POOR))
+    text = (tmp_path / "live" / "index.html").read_text("utf-8")
+    for part in ("1,000", "At 8.0 s.", "100.0 to 101.0 grey values", "Focus", "Look here"):
+        assert part in text
+    assert "&lt;b&gt;in&lt;/b&gt;" in text
+    assert "turn &lt;the&gt; knob" in text
+    assert "<b>in" not in text
+    assert "<script" not in text
+
+
+def test_what_is_not_there_yet(tmp_path):
+    LivePage(tmp_path, "in.rtdc").write(state(3, (), None, np.empty((0, 2))))
+    text = (tmp_path / "index.html").read_text("utf-8")
+    assert "There is none yet." in text
+    assert "<polyline" not in text
+
+
+@pytest.mark.parametrize("image", [np.zeros((40, 60), np.uint8), np.full((4, 5), 9, np.uint16)])
+def test_even_images_and_constant_brightness(tmp_path, image):
+    LivePage(tmp_path, "in.rtdc").write(state(3, image=image, brightness=np.ones((2, 2))))
+    assert "nan" not in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_of_many_images_some_are_shown(tmp_path):
+    many = np.column_stack([np.arange(36_000.0), np.ones(36_000)])
+    LivePage(tmp_path, "in.rtdc").write(state(3, brightness=many))
+    assert (tmp_path / "index.html").stat().st_size < 40_000
+
+
+def test_only_such_a_page_is_replaced(tmp_path):
+    LivePage(tmp_path, "in.rtdc").write(state(3))
+    LivePage(tmp_path, "other.rtdc").write(state(4))
+    (tmp_path / "index.html").write_text("<!doctype html>mine")
+    with pytest.raises(FileExistsError, match=r"index\.html: is not of a recording"):
+        LivePage(tmp_path, "in.rtdc")
+    with pytest.raises(FileExistsError):
+        LivePage(tmp_path / "index.html", "in.rtdc")
+
+
+@pytest.mark.slow
+def test_a_browser_shows_it_anew_and_stops_in_the_end(tmp_path, browser):
+    path = tmp_path / "index.html"
+    page = LivePage(tmp_path, "in.rtdc")
+    page.write(state(1000))
+    complaints = []
+    with browser.new_context() as context:
+        shown = context.new_page()
+        shown.on("console", lambda message: complaints.append(message.text))
+        shown.goto(path.as_uri())
+        assert shown.locator("#facts td").inner_text() == "1,000"
+        page.write(state(2000))
+        shown.locator("#facts td", has_text="2,000").wait_for(timeout=20_000)
+        page.write(state(3000, is_over=True))
+        shown.locator("#facts td", has_text="3,000").wait_for(timeout=20_000)
+        page.write(state(4000))
+        shown.wait_for_timeout(2500)
+        assert shown.locator("#facts td").inner_text() == "3,000"
+        assert shown.locator("img").evaluate("image => image.naturalWidth") == 60
+    assert complaints == []
