@@ -1,11 +1,13 @@
 """Folders, nights and clusters, as the command line has them."""
 
 import json
+import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import click.testing
@@ -182,3 +184,66 @@ def test_workers_of_another_version_are_refused(data, monkeypatch):
     assert result.exit_code == 2
     assert "has sparsemed 0.1.0, but 0.0.1 is needed" in result.stderr
     assert sorted(os.listdir(data)) == ["a.rtdc", "b.rtdc", "c.rtdc"]
+
+
+def test_a_summary_tells_how_far_a_run_came_that_was_stopped(data, tmp_path, monkeypatch):
+    from sparsemed.jobs.runs import Run
+
+    compute_one, computed = Run.compute, []
+
+    def stop(self, *arguments, **options):
+        if computed:
+            raise KeyboardInterrupt
+        computed.append(self)
+        return compute_one(self, *arguments, **options)
+
+    monkeypatch.setattr(Run, "compute", stop)
+    shutil.copy2(data / "a.rtdc", data / "b.rtdc")
+    result = compute(data, "--summary", tmp_path / "night")
+    assert result.exit_code in (1, 130)
+    listed = json.loads((tmp_path / "night" / "summary.json").read_text())["measurements"]
+    assert [row["status"] for row in listed] == ["done", "waiting", "waiting"]
+    assert "when 1 of 3 were through" in (tmp_path / "night" / "index.html").read_text("utf-8")
+
+
+def test_what_is_missing_for_a_page_is_said_once_and_not_for_each(data, monkeypatch):
+    from sparsemed.jobs.pages import Page
+
+    asked = []
+
+    def write(page, *_):
+        asked.append(page)
+        raise ImportError("a report needs matplotlib")
+
+    monkeypatch.setattr(Page, "write", write)
+    result = invoke("report", data)
+    assert result.exit_code == 1
+    assert len(asked) == 1
+    assert result.stderr.count("a report needs matplotlib") <= 2  # where it failed, and in the end
+
+
+def test_what_is_said_between_two_measurements_is_about_none(data, monkeypatch, capsys):
+    """As by Dask, or by what tells of the summary."""
+    from sparsemed.jobs.summary import Summary
+
+    def add(self, result):
+        logging.getLogger("sparsemed.jobs.summary").warning("the disk is nearly full")
+
+    monkeypatch.setattr(Summary, "add", add)
+    (data / "b.rtdc").unlink()
+    result = compute(data, "--summary", data / "night")
+    lines = [line for line in result.stderr.splitlines() if "nearly full" in line]
+    assert lines == ["Warning: the disk is nearly full"] * 2
+
+
+def test_warnings_of_others_are_left_to_python(monkeypatch):
+    from sparsemed.cli.messages import log_lines
+
+    shown = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", lambda *about, **_: shown.append(about[:2]))
+        with log_lines(logging.WARNING):
+            warnings.warn("of NumPy", DeprecationWarning, stacklevel=1)
+    ((message, category),) = shown
+    assert (str(message), category) == ("of NumPy", DeprecationWarning)

@@ -1,6 +1,7 @@
 """What a file may make the program open, run, show or give away."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -883,3 +884,11 @@ def test_no_error_quotes_a_novel(tmp_path):
         store_record(h5, file_record(novel, None, [novel], None, novel), {})
     assert len(problems_of(tmp_path / "in.rtdc", "off")) < 1000
     assert len(problems_of(tmp_path / "in.rtdc")) < 1000
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".zarr", ".mp4", ".png", ".npy", ".zip", "", ".rtdc"])
+def test_a_pipe_is_no_stack_and_no_measurement(tmp_path, no_wait, suffix):
+    path = tmp_path / f"pipe{suffix}"
+    os.mkfifo(path)
+    with pytest.raises((OSError, ValueError), match=re.escape(str(path))):
+        compute_background(path)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from threading import Lock
 
 import dask
+import dask.array
 import dask.array as da
 import h5py
 import numpy as np
@@ -22,6 +23,7 @@ from zarr.storage import MemoryStore, WrapperStore
 
 from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.frames import arrays
+from sparsemed.frames.dask_blocks import DaskBlocks
 from sparsemed.frames.opening import open_frames
 
 FIELDS = ("images", "frame_index", "offsets", "series", "step_times", "kept", "score", "time")
@@ -472,3 +474,22 @@ def test_nothing_is_written_when_an_array_changes_its_length(tmp_path, length):
             job.process()
         assert job.background is None
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("is_worker", [False, True])
+def test_the_scheduler_of_a_cluster_is_asked_unless_this_is_a_task_of_it(monkeypatch, is_worker):
+    """A task that waits for another one of the same worker may wait forever."""
+    asked = []
+
+    def cluster(graph, keys, **_):
+        asked.append(keys)
+        return dask.get(graph, keys)
+
+    monkeypatch.setattr(
+        "sparsemed.frames.dask_blocks.this_worker", lambda: object() if is_worker else None
+    )
+    images = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
+    with dask.config.set(scheduler=cluster):
+        found = DaskBlocks(dask.array.from_array(images, chunks=(2, 4, 5))).read(0, 6, 4)
+    np.testing.assert_array_equal(found, images)
+    assert bool(asked) is not is_worker

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -5,9 +6,12 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from hdf5.files import files_open
 
 from sparsemed.hdf5.entries import Attributes, entry, has_entry, subgroup
 from sparsemed.hdf5.file_access import FileAccess
+from sparsemed.hdf5.opening import open_untouched
+from sparsemed.storage.stored import UNSUPPORTED
 
 
 @pytest.fixture
@@ -82,6 +86,40 @@ def test_a_file_that_is_replaced_while_it_is_opened(h5, tmp_path, monkeypatch):
     monkeypatch.setattr("sparsemed.hdf5.opening.h5py.File", replace_first)
     with pytest.raises(OSError, match=r"file\.rtdc: was replaced by another file"):
         FileAccess(path, "any").open(path)
+    assert str(path) not in files_open()
+
+
+@pytest.mark.parametrize("number", [*sorted(UNSUPPORTED), errno.EAGAIN, errno.EIO])
+def test_a_file_system_that_knows_no_locks_is_done_without_and_no_other(
+    h5, tmp_path, monkeypatch, number
+):
+    h5.close()
+    path, real = tmp_path / "file.rtdc", h5py.File
+
+    def refuse_locks(*arguments, locking=True, **options):
+        if locking:
+            raise OSError(number, f"unable to lock file, errno = {number}")
+        return real(*arguments, locking=locking, **options)
+
+    monkeypatch.setattr("sparsemed.hdf5.opening.h5py.File", refuse_locks)
+    if number in UNSUPPORTED:
+        with open_untouched(path) as found:
+            assert found.mode == "r"
+        return
+    with pytest.raises(OSError, match=r"file\.rtdc: "):
+        open_untouched(path)
+
+
+def test_a_percent_sign_in_the_name_of_a_source_is_no_pattern(tmp_path):
+    with h5py.File(tmp_path / "100%b.rtdc", "w") as h5:
+        h5["image"] = np.full((3, 4, 5), 7, np.uint8)
+    layout = h5py.VirtualLayout((3, 4, 5), "u1")
+    layout[:] = h5py.VirtualSource("100%%b.rtdc", "image", (3, 4, 5), "u1")
+    with h5py.File(tmp_path / "in.rtdc", "w") as h5:
+        h5.create_virtual_dataset("image", layout)
+    with h5py.File(tmp_path / "in.rtdc") as h5:
+        found = entry(h5, "image", FileAccess(tmp_path / "in.rtdc", "any"))
+        assert (found[:] == 7).all()
 
 
 def test_attributes_are_those_of_h5py(h5):

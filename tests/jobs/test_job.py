@@ -310,3 +310,15 @@ def test_dcnum_s_mapped_datasets_are_arrays(path):
         found = sparsemed.compute_background(mapped, np.arange(40.0))
     expected = sparsemed.compute_background(images()[::-1], np.arange(40.0))
     np.testing.assert_array_equal(found.series, expected.series)
+
+
+def test_who_listened_to_one_call_does_not_hear_the_next(tmp_path):
+    told = []
+    images = np.full((40, 24, 16), 90, np.uint8)
+    with BackgroundSparseMed(images, tmp_path / "out.rtdc", kernel_size=7) as job:
+        job.process(told.append)
+        assert told[-1] == 1
+        told.clear()
+        job.process_approach()
+        job.process()
+    assert told == []

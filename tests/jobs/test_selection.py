@@ -366,3 +366,15 @@ def test_a_slip_in_a_name_is_answered_with_the_name_that_is_there(data):
         check_paths([data / "quite another.rtdc"])
     with pytest.raises(FileNotFoundError, match=r"no such file or folder \(--output"):
         check_paths([data / "none" / "b.rtdc"])
+
+
+@pytest.mark.parametrize("output", ["data/results", "./data/results", "data", "other/../data/x"])
+def test_results_within_the_folder_that_is_searched_are_found_out_by_any_name(
+    tmp_path, monkeypatch, output
+):
+    measure(tmp_path / "data" / "a.rtdc")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path("data"), tmp_path / "data"):
+        with pytest.raises(ValueError, match="is searched"):
+            choose_runs([folder], recursive=True, output=Path(output) / "deep")

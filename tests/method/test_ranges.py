@@ -409,3 +409,32 @@ def test_frames_that_were_never_written(tmp_path):
         found = compute_background(h5["image"], h5["time"][:], ranges=3, **OPTIONS)
         same(found, compute_background(h5["image"], h5["time"][:], **OPTIONS))
     assert found.unwritten == ((400, 450),)
+
+
+def test_frames_of_no_window_that_were_never_written_are_told_all_the_same(tmp_path):
+    """Without offsets nobody reads them."""
+    with h5py.File(tmp_path / "in.h5", "w") as h5:
+        dataset = h5.create_dataset("image", (1000, 20, 30), "u1", chunks=(50, 20, 30))
+        dataset[:400] = 90
+        dataset[450:] = 90
+    options = {"kernel_size": 20, "split_time": 50, "offset_correction": False}
+    with h5py.File(tmp_path / "in.h5") as h5:
+        for ranges in (None, 2):
+            time = np.arange(1000) / 10
+            found = compute_background(h5["image"], time, ranges=ranges, **options)
+            assert found.unwritten == ((400, 450),)
+
+
+def test_a_part_tells_of_what_was_never_written_within_it():
+    frames = ArrayFrames(random_images(50))
+    frames.unwritten = [(0, 10), (15, 25), (30, 40), (45, 50)]
+    assert PartFrames(frames, 20, 35).unwritten == [(0, 5), (10, 15)]
+    assert PartFrames(frames, 10, 15).unwritten == []
+    assert PartFrames(frames, 0, 50).unwritten == frames.unwritten
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(2, 4), (3, 3), (4, 4), (5, 5), (6, 5)])
+def test_five_ranges_are_shared_out_so_that_no_worker_has_one_more_than_others(workers, expected):
+    count = 5 * ranges_module.RANGE_BYTES // (100 * 100) + 1
+    frames = ArrayFrames(np.broadcast_to(np.uint8(7), (count, 100, 100)))
+    assert range_count(frames, 20, workers) == expected

@@ -432,3 +432,24 @@ def test_frames_that_are_all_the_same_have_a_noise_but_no_camera():
     level = np.sqrt(9 / 2)
     before = images[0, :20].std()
     np.testing.assert_allclose(axes.get_ylim(), (0.6 * level, 1.7 * before))
+
+
+def test_the_band_without_flicker_is_as_wide_as_the_camera_is_deep():
+    """12 bits in 16: the middle of the range is 2048, where that of 8 bits is 128."""
+    deep = np.full((5, 44, 120), 2048, np.uint16)
+    background = dataclasses.replace(made_up(offsets=np.zeros(60)), images=deep, series=deep)
+    (axes,) = plotting.plot_offsets(background).axes
+    assert legend(axes) == ["frame", "no flicker (± 40)"]
+    (band,) = axes.patches
+    np.testing.assert_allclose([band.get_y(), band.get_y() + band.get_height()], [-40, 40])
+
+
+def test_large_images_are_shrunk_but_their_axes_count_pixels():
+    image = np.random.default_rng(0).integers(0, 250, (60, 2500))
+    figure = plotting.plot_frame(image, image, image - 125.0)
+    for axes in figure.axes:
+        if axes.images:
+            assert axes.images[0].get_array().shape[1] <= 1250
+            np.testing.assert_allclose(
+                [axes.get_xlim(), axes.get_ylim()], [(-0.5, 2499.5), (59.5, -0.5)]
+            )

@@ -1,4 +1,5 @@
 import base64
+import html
 import re
 from functools import partial
 
@@ -188,3 +189,26 @@ def test_thumbnails_are_seen_and_text_does_nothing(visit):
     assert page.title() == "6 measurements"
     assert "<script>" in page.locator("#measurements tbody th").first.inner_text()
     assert page.locator("a").get_attribute("href") == "../data/M9_report.html"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "kind"),
+    [
+        (["good", "good"], "good"),
+        (["good", "waiting", "not judged"], "good"),
+        (["good", "failed"], "look"),
+        (["good", "look here"], "look"),
+        (["good", "cannot tell"], "look"),
+        ([], "good"),
+    ],
+)
+def test_the_headline_is_good_if_nothing_calls_for_a_look(verdicts, kind):
+    entries = [Entry(f"{n}.rtdc", "data", verdict) for n, verdict in enumerate(verdicts)]
+    assert f'<div class="headline {kind}"' in make_overview(entries, "T", "S", "P")
+
+
+def test_a_folder_and_a_name_are_text():
+    page = make_overview([Entry("<i>.rtdc", "<b>", "good")], "<u>", "<s>", "<q>")
+    for tag in ("<i>", "<b>", "<u>", "<s>", "<q>"):
+        assert page.count(html.escape(tag)) >= 1
+        assert tag not in page.replace("<b>1</b>", "")

@@ -947,3 +947,24 @@ def test_in_print(visit, shown):
     assert page.locator("details[open]").count() == 0
     assert page.pdf(format="A4").startswith(b"%PDF")
     assert page.locator("details:not([open])").count() == 0
+
+
+def test_text_is_safe_between_tags_and_within_quotes():
+    assert (
+        markup.escaped("""<a b="c" d='e'>&""") == "&lt;a b=&quot;c&quot; d=&#x27;e&#x27;&gt;&amp;"
+    )
+
+
+def test_what_a_stored_background_leaves_counts_its_own_offsets(tmp_path):
+    path = tmp_path / "in.rtdc"
+    light = np.where(np.arange(60) % 2, 8, 0)
+    frames = (100 + light[:, None, None]) * np.ones((60, 30, 20))
+    with h5py.File(path, "w") as h5:
+        h5["events/image"] = frames.astype(np.uint8)
+        h5["events/time"] = np.arange(60.0)
+        h5["events/image_bg"] = np.full((60, 30, 20), 97, np.uint8)
+        h5["events/bg_off"] = light.astype(float)
+    background = compute_background(path, kernel_size=9)
+    sample = take_sample(background)
+    said = dict(read_facts(background, sample).rows)["Background in the file"]
+    assert "on average it leaves 3 grey values of a frame, and the one of this page 0" in said

@@ -10,9 +10,9 @@ import pytest
 from dcnum.write import create_with_basins
 
 from sparsemed import BackgroundSparseMed, compute_background
-from sparsemed.rtdc.basins import file_record, read_basins, store_record
+from sparsemed.rtdc.basins import Basin, file_record, read_basins, store_record
 from sparsemed.rtdc.measurement import Measurement
-from sparsemed.rtdc.references import is_same_file
+from sparsemed.rtdc.references import is_same_file, references
 from sparsemed.rtdc.search import recorded_names, recorded_places
 
 
@@ -251,3 +251,11 @@ def test_recorded_places_and_names():
     places = [place.as_posix() for place in recorded_places(paths, Path("here"))]
     assert places == ["here/../raw/a.rtdc", r"here/..\raw\b.rtdc", "here/../raw/b.rtdc"]
     assert set(recorded_names(paths)) >= {"a.rtdc", "b.rtdc"}
+
+
+@pytest.mark.parametrize("name", ["name", "paths", "identifier"])
+def test_a_record_that_the_measurement_has_itself_is_no_reference_to_it(name):
+    record = {"type": "file", "name": "n", "paths": ["p"], "identifier": "i"}
+    taken_over = Basin("1", record | {"description": "copied"})
+    own = Basin("2", record | {name: ["q"] if name == "paths" else "other"})
+    assert references([taken_over, own], [Basin("3", record)]) == [own]

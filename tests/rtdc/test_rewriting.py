@@ -101,6 +101,12 @@ def drop_copies(h5):
     h5.attrs["experiment:sample"] = "blood"
 
 
+def of_other_features(h5):
+    (key, record) = next((b.key, b.record) for b in read_basins(h5) if b.name == "far")
+    del h5[f"basins/{key}"]
+    store_record(h5, record | {"features": ["mask", "trace"]}, {})
+
+
 ADDITIONS = {
     "a feature": put("events/deform", np.zeros(60)),
     "a feature in the basin": put("basin_events/mask", np.zeros((60, 4, 4))),
@@ -123,6 +129,7 @@ ADDITIONS = {
     "no reference": lambda h5: [
         h5.__delitem__(f"basins/{b.key}") for b in read_basins(h5) if b.name == "raw.rtdc"
     ],
+    "features of a basin that was taken over": of_other_features,
     "a background of unknown origin": lambda h5: h5["basin_events/image_bg"].attrs.clear(),
     "no background": lambda h5: h5.__delitem__("basin_events/image_bg"),
 }
@@ -170,3 +177,18 @@ def test_no_offsets_remain(raw, tmp_path, write):
     background = write(raw, tmp_path / "out.rtdc")
     with h5py.File(tmp_path / "out.rtdc") as h5:
         assert ("bg_off" in h5["events"]) == (background.offsets is not None)
+
+
+def test_what_somebody_has_put_before_hdf5_is_not_lost(raw, tmp_path):
+    """A user block, such as a header of another program."""
+    save(raw, tmp_path / "plain.rtdc")
+    for size in (0, 512):
+        path = tmp_path / f"{size}.rtdc"
+        with (
+            h5py.File(tmp_path / "plain.rtdc") as plain,
+            h5py.File(path, "w", userblock_size=size) as h5,
+        ):
+            for name in plain:
+                plain.copy(name, h5)
+            h5.attrs.update(plain.attrs)
+        assert can_be_rewritten(path, raw) is (size == 0)

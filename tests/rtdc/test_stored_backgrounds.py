@@ -16,6 +16,7 @@ from sparsemed.method.repeated import RepeatedImages
 from sparsemed.parameters import Parameters
 from sparsemed.quality import overall
 from sparsemed.report.facts import read_facts
+from sparsemed.rtdc.basins import file_record, store_record
 
 SETTINGS = {"kernel_size": 60, "split_time": 0.5}
 
@@ -243,3 +244,25 @@ def test_what_does_not_fit_is_refused(raw, computed, tmp_path):
         h5["events/bg_off"] = np.zeros(9)
     with pytest.raises(ValueError, match=r"events/bg_off: has shape \(9,\), but there are 1000"):
         load(path)
+
+
+def test_offsets_of_another_background_are_not_taken_for_those_of_this_one(
+    raw, computed, tmp_path, warned
+):
+    """Its images are in one file, and offsets of other parameters in another."""
+    computed.save(tmp_path / "images.rtdc")
+    compute_background(raw, kernel_size=9).save(tmp_path / "offsets.rtdc")
+    with h5py.File(tmp_path / "images.rtdc", "a") as h5:
+        del h5["events/bg_off"]
+    with h5py.File(tmp_path / "both.rtdc", "w") as h5:
+        h5.create_group("events")
+        for path, features in (
+            (tmp_path / "images.rtdc", ["image_bg"]),
+            (tmp_path / "offsets.rtdc", ["bg_off"]),
+            (raw, ["image", "time"]),
+        ):
+            store_record(h5, file_record(path.name, None, [str(path)], features, None), {})
+    found = load(tmp_path / "both.rtdc")
+    np.testing.assert_array_equal(found.images, computed.images)
+    assert found.offsets is None
+    assert f"{tmp_path / 'both.rtdc'}: there are no offsets" in " ".join(warned())

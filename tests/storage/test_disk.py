@@ -5,6 +5,7 @@ import os
 import pytest
 
 from sparsemed.storage import disk
+from sparsemed.storage.stored import UNSUPPORTED
 
 
 def fail(*_):
@@ -255,3 +256,22 @@ def test_what_is_replaced_stays_until_the_other_is_whole(tmp_path, is_folder):
         fail()
     assert read() == "second"
     assert [each.name for each in tmp_path.iterdir()] == ["result"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows opens no folders")
+@pytest.mark.parametrize("number", [*sorted(UNSUPPORTED), errno.EIO])
+def test_folders_are_synced_where_the_system_can(tmp_path, monkeypatch, number):
+    seen = []
+
+    def fail(descriptor):
+        seen.append(descriptor)
+        raise OSError(number, "by order of the test")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    if number in UNSUPPORTED:
+        disk.sync_folder(tmp_path)
+    else:
+        with pytest.raises(OSError, match="by order"):
+            disk.sync_folder(tmp_path)
+    with pytest.raises(OSError, match="Bad file descriptor"):  # it is closed
+        os.fstat(seen[0])
