@@ -101,8 +101,9 @@ class FileAccess:
         return self._remember(open_stored(self._file))
 
     def folder_of(self, h5: h5py.File) -> str:
-        """Return the folder of an open file, absolute: its name may be relative to another one."""
-        return os.path.dirname(os.path.join(self.here, h5.filename))
+        """Return the folder of an open file: as it was named, if the working folder is the same."""
+        folder = os.path.dirname(h5.filename)
+        return folder if _working_folder() == self.here else os.path.join(self.here, folder)
 
     def close(self) -> None:
         """Close the files that are open."""

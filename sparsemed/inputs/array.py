@@ -3,7 +3,6 @@
 from functools import cached_property
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsemed.frames.arrays import holds_floats
@@ -44,7 +43,7 @@ class ArrayInput(Input):
     def frames(self) -> SampledFrames:
         """The frames, of which some are kept to be looked at."""
         label = self.label or "frames"
-        return looked_at(open_frames(self.data, self.num_cpus, label, np.uint16))
+        return looked_at(open_frames(self.data, self.num_cpus, label, self.options.floats))
 
     @cached_property
     def time(self) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from os import PathLike, fspath
 from os.path import exists, expanduser
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsemed.frames.choice import ANY, Choice
@@ -28,6 +29,7 @@ def open_input(
     basins: Policy = "any",
     num_cpus: int | None = None,
     choice: Choice = ANY,
+    floats: type[np.unsignedinteger[Any]] = np.uint16,
 ) -> Input:
     """Open frames, whatever they come as. It is closed by ``with``, or by its `close`.
 
@@ -39,6 +41,8 @@ def open_input(
         See `sparsemed.compute_background`.
     choice : Choice
         Which of several stacks or channels is meant.
+    floats : dtype
+        In what floating-point frames are computed: uint16, or uint8 as dcnum has them.
 
     Raises
     ------
@@ -46,7 +50,7 @@ def open_input(
         As `sparsemed.compute_background`.
     """
     check_policy(basins)
-    options = Options(time, frame_rate, basins, check_num_cpus(num_cpus), choice)
+    options = Options(time, frame_rate, basins, check_num_cpus(num_cpus), choice, floats)
     if isinstance(frames, (str, PathLike)):
         frames = _at_home(frames)
     for kind in NAMED:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsemed.frames.choice import ANY, Choice
@@ -24,6 +25,7 @@ class Options(NamedTuple):
     basins: Policy = "any"
     num_cpus: int = 1
     choice: Choice = ANY
+    floats: type[np.unsignedinteger[Any]] = np.uint16
 
 
 class Input(ABC):

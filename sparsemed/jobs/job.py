@@ -156,7 +156,9 @@ class BackgroundSparseMed:
         self._warned: list[str] = []
         try:
             with self._keeping_warnings():
-                given = self._given = open_input(input_data, basins=basins, num_cpus=num_cpus)
+                given = self._given = open_input(
+                    input_data, basins=basins, num_cpus=num_cpus, floats=np.uint8
+                )
                 self.input_data = given.data
                 self._scan = given.scanning(executor, ranges, num_cpus)
                 self._shape = given.frames.shape
