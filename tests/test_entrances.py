@@ -196,6 +196,7 @@ def note_cores(monkeypatch):
         median_images(frames, rows, starts, length, images, num_cpus, done)
 
     monkeypatch.setattr("sparsemed.frames.opening.ChunkFrames", read)
+    monkeypatch.setattr("sparsemed.frames.parts.ChunkFrames", read)
     monkeypatch.setattr("sparsemed.method.series.median_images", compute)
     return reading, computing
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 
 from sparsemed.hdf5.journal import journal_of, pack, recover, roll_back
+from sparsemed.hdf5.opening import is_open_here
 from sparsemed.hdf5.overlay import Overlay
 from sparsemed.hdf5.signals import signals_put_off
 from sparsemed.storage import disk
@@ -90,7 +91,7 @@ def rewritten_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
         state = file_state(handle.fileno())
         with _kept_in_memory(path) as (h5, overlay):
             yield h5
-        with disk.locked(handle, path):
+        with _locked(handle, path):
             _check_unchanged(path, stored, state)
             if os.name == "nt":  # which replaces no file that is open, by whomever
                 handle.close()
@@ -162,12 +163,28 @@ def _hdf5_on(overlay: Overlay, mode: str) -> Iterator[h5py.File]:
     overlay.raise_failure()
 
 
+@contextlib.contextmanager
+def _locked(handle: io.FileIO, path: Path) -> Iterator[None]:
+    """Keep others out of the file, and say so if it is this program that has it open."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(disk.locked(handle, path))
+        except OSError as error:
+            if not is_open_here(path):
+                raise
+            raise OSError(
+                f"{path}: is open in this program, too: close what holds it, such as h5py.File or "
+                "a dataset of dclab (by its close(), or at the end of its 'with'), and run again"
+            ) from error
+        yield
+
+
 def _commit(
     overlay: Overlay, handle: io.FileIO, stored: LocalBytes, state: tuple[int, ...]
 ) -> None:
     path = overlay.path
     journal = journal_of(path)
-    with disk.locked(handle, path):
+    with _locked(handle, path):
         _check_unchanged(path, stored, state)
         try:
             failed = "could not be changed and is as before; make room and run again"

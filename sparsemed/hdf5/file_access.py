@@ -26,8 +26,11 @@ Policy = Literal["off", "same-folder", "any", "network"]
 MISSING = "which does not exist"
 """What `FileAccess.refusal` says of a file that is not there."""
 
-MOST_FILES = 250
-"""Other files that a measurement may lead to."""
+MOST_FILES = 1000
+"""Other files that a measurement may lead to, all of which are open at once.
+
+So HDF5 finds them open: of sources that it could not open, it would make black frames.
+"""
 
 _OF_THE_SYSTEM = ("/proc/", "/sys/")  # regular files, by their looks
 

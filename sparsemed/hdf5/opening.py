@@ -3,6 +3,7 @@
 Or one that is no file of this machine: HDF5 reads whatever `StoredBytes` there are.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -21,6 +22,24 @@ from sparsemed.storage.stored import UNSUPPORTED, LocalBytes, StoredBytes, file_
 
 _handed: WeakValueDictionary[int, StoredFile] = WeakValueDictionary()
 """Files handed to HDF5 that it has not closed, by the numbers that it knows them by."""
+
+
+class UnreadableError(OSError):
+    """A file is there, but HDF5 cannot read it; what to do depends on what it was to be.
+
+    Parameters
+    ----------
+    name : str
+        The file.
+    reason : str
+        What is wrong with it.
+    advice : str
+        What to do if it is a measurement.
+    """
+
+    def __init__(self, name: str, reason: str, advice: str = "") -> None:
+        super().__init__(f"{name}: {reason}{advice}")
+        self.reason = reason
 
 
 def open_restored(path: Path) -> h5py.File:
@@ -77,11 +96,19 @@ def open_untouched(path: Path) -> h5py.File:
         if "consistency flags" in str(error):
             with suppress(OSError):  # one who records, whose file begins with something else
                 return h5py.File(path, "r", locking=False, swmr=True)
-            raise OSError(
-                f"{name}: another program writes into it, or died while it did; close it there. If "
-                f"there is none, keep a copy and run HDF5's: h5clear --status {name}"
+            raise UnreadableError(
+                name,
+                "another program writes into it, or died while it did",
+                "; close it there. If there is none, keep a copy and run HDF5's: "
+                f"h5clear --status {name}",
             ) from error
-        raise OSError(f"{name}: cannot be read as an HDF5 file{_why(path, error)}") from error
+        if error.errno == errno.EMFILE:
+            raise OSError(
+                f"{name}: cannot be opened, as no more files may be open at once; allow more, such "
+                "as by 'ulimit -n 4096', and run again"
+            ) from error
+        why, advice = _why(path, error)
+        raise UnreadableError(name, f"cannot be read as an HDF5 file{why}", advice) from error
 
 
 def is_recorded(path: Path) -> bool:
@@ -96,21 +123,32 @@ _SIZES = re.compile(r"truncated file: eof = (\d+),.* stored_eof = (\d+)")
 """What HDF5 says of a file that is shorter than it was when it was written."""
 
 
-def _why(path: Path, error: OSError) -> str:
+_COPY = "; copy it again from where it is whole"
+
+
+def _why(path: Path, error: OSError) -> tuple[str, str]:
     with suppress(OSError):
         if not path.stat().st_size:
-            return ": it is empty (0 bytes); copy it again from where it is whole"
+            return ": it is empty (0 bytes)", _COPY
     return _truncation(error)
 
 
-def _truncation(error: OSError) -> str:
+def _truncation(error: OSError) -> tuple[str, str]:
     if sizes := _SIZES.search(str(error)):
         there, written = map(int, sizes.groups())
-        return (
-            f": it is truncated ({there:,} of {written:,} bytes are there); "
-            "copy it again from where it is whole"
-        )
-    return f" ({error})"
+        return f": it is truncated ({there:,} of {written:,} bytes are there)", _COPY
+    return f" ({error})", ""
+
+
+def is_open_here(path: Path) -> bool:
+    """Whether this process has a file open by HDF5, under whatever name."""
+    for file in h5py.h5f.get_obj_ids(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE):
+        with suppress(OSError, ValueError, RuntimeError, NotImplementedError):
+            if os.path.samefile(path, os.fsdecode(file.name)):
+                return True
+            if os.path.samestat(os.stat(path), os.fstat(file.get_vfd_handle())):
+                return True
+    return False
 
 
 def _open(path: Path) -> h5py.File:
@@ -142,7 +180,8 @@ def open_stored(stored: StoredBytes) -> h5py.File:
         h5 = h5py.File(file, "r")
     except OSError as error:
         file.raise_failure()
-        raise OSError(f"{name}: cannot be read as an HDF5 file{_truncation(error)}") from error
+        why, advice = _truncation(error)
+        raise UnreadableError(name, f"cannot be read as an HDF5 file{why}", advice) from error
     _handed[h5.id.id] = file
     return h5
 

@@ -118,8 +118,24 @@ def _followed(
 ) -> Generator[FileResult]:
     with following(progress, sum(map(size_of, runs)), "B") as report:
         for result in run_all(runs, options, executor, report):
-            run = given[result.output]
-            yield replace(result, input=run.source, output=run.output)
+            yield _under_given_names(result, given[result.output])
+
+
+def _under_given_names(result: FileResult, run: Run) -> FileResult:
+    names = {str(result.output): str(run.output), str(result.input): str(run.source)}
+
+    def named(text: str) -> str:
+        for there in sorted(names, key=len, reverse=True):  # one may begin like the other
+            text = text.replace(there, names[there])
+        return text
+
+    return replace(
+        result,
+        input=run.source,
+        output=run.output,
+        error=None if result.error is None else named(result.error),
+        warnings=tuple(map(named, result.warnings)),
+    )
 
 
 def run_all(

@@ -11,6 +11,7 @@ from sparsemed.hdf5.file_access import Policy
 from sparsemed.hdf5.opening import open_restored
 from sparsemed.progress import Progress
 from sparsemed.rtdc.pipeline_id import CODE
+from sparsemed.rtdc.unfinished import is_unfinished, open_output
 from sparsemed.storage import disk
 from sparsemed.storage.places import AnyPath
 
@@ -56,7 +57,10 @@ class Run(NamedTuple):
         """
         if not self.in_place:
             check_folder(self.output, is_made=self.folder_is_made)
-        if not self.in_place and self.output.is_file() and has_own_images(self.output):
+        if self.in_place or not self.output.is_file() or is_unfinished(self.output):
+            return
+        open_output(self.output).close()
+        if has_own_images(self.output):
             raise ValueError(
                 f"{self.output}: holds images of its own, and is not changed; "
                 "give another output, or add the background to a measurement with --in-place"

@@ -16,6 +16,7 @@ from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.opening import open_restored
 from sparsemed.jobs.runs import FILE_SUFFIXES, SUFFIX, Run, has_own_images
 from sparsemed.rtdc.measurement import Measurement
+from sparsemed.rtdc.unfinished import is_unfinished
 from sparsemed.storage.places import AnyPath, RemotePath
 
 logger = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ def _files_of(
     path: Path, wanted: Wanted, recursive: bool, without_images: list[Path], hidden: list[Path]
 ) -> Iterator[Path]:
     if not path.is_dir():
-        if wanted == "measurements" and _is_result(path):
+        if wanted == "measurements" and (_is_result(path) or _is_broken_result(path)):
             logger.warning("%s: skipped, it is the result of an earlier run", path)
         elif wanted == "backgrounds" and _is_result(result := _result_name(path)):
             logger.info("%s: its result is taken, %s", path, result.name)
@@ -181,6 +182,9 @@ def _with_images(files: list[Path], wanted: Wanted, without_images: list[Path]) 
     results = {file for file in files if _is_result(file)}
     for file in files:
         is_result = file in results or file.stem.endswith(MARK_OF_CHIPSTREAM)
+        if file not in results and _is_broken_result(file):
+            logger.info("%s: skipped, it is an unfinished result", file)
+            continue
         if wanted == "backgrounds" and _result_name(file) in results:
             logger.info("%s: skipped, its result is taken", file)
         elif wanted == "backgrounds" and file in results:
@@ -195,6 +199,14 @@ def _with_images(files: list[Path], wanted: Wanted, without_images: list[Path]) 
 
 def _is_result(path: Path) -> bool:
     return path.stem.endswith(MARK) and _can_be_opened(path) and not has_own_images(path)
+
+
+def _is_broken_result(path: Path) -> bool:
+    """Whether a file that cannot be opened is where a result goes: then it is no measurement."""
+    if not path.stem.endswith(MARK) or _can_be_opened(path):
+        return False
+    measurement = path.with_name(f"{path.stem.removesuffix(MARK)}{path.suffix}")
+    return measurement.is_file() or is_unfinished(path)
 
 
 def _result_name(path: AnyPath) -> Path:

@@ -13,11 +13,12 @@ import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compr
 from sparsemed.frames.stacks import stack_kind, what_to_do
 from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.file_access import FileAccess, Policy, check_policy
-from sparsemed.hdf5.opening import bytes_behind
+from sparsemed.hdf5.opening import UnreadableError, bytes_behind
 from sparsemed.printable import quoted
 from sparsemed.rtdc.basins import Basin
 from sparsemed.rtdc.events import Events, Failure, Feature
 from sparsemed.rtdc.following import follow
+from sparsemed.rtdc.unfinished import is_part_of_result
 from sparsemed.storage.places import AnyPath, FileName, RemotePath, locate
 from sparsemed.storage.ranged import RangedBytes
 from sparsemed.storage.stored import StoredBytes
@@ -73,6 +74,10 @@ class Measurement:
         except OSError as error:
             if isinstance(self.path, RemotePath):
                 raise
+            if isinstance(error, UnreadableError) and is_part_of_result(self.path):
+                raise OSError(
+                    f"{self.path}: is a result, but {error.reason}; remove it, and compute it again"
+                ) from error
             if (what := what_to_do(self.path)) is not None:
                 raise ValueError(f"{self.path}: {what}") from error
             if (kind := stack_kind(self.path)) is None:

@@ -18,7 +18,7 @@ from sparsemed.hdf5.commit import changed_file, new_file, rewritten_file
 from sparsemed.hdf5.datasets import storage_options, store
 from sparsemed.hdf5.entries import Attributes, entry, has_entry, subgroup
 from sparsemed.hdf5.file_access import Policy
-from sparsemed.hdf5.opening import open_restored, opened
+from sparsemed.hdf5.opening import opened
 from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.method.result import Background
 from sparsemed.rtdc.basins import (
@@ -44,6 +44,7 @@ from sparsemed.rtdc.references import (
     relation,
 )
 from sparsemed.rtdc.rewriting import can_be_rewritten
+from sparsemed.rtdc.unfinished import is_unfinished, open_output
 from sparsemed.storage import disk
 from sparsemed.storage.places import AnyPath, RemotePath
 
@@ -85,7 +86,9 @@ def check_output(
         return
     if path.is_file() and not disk.can_write(path):
         raise PermissionError(f"{path}: the file is read-only")
-    with open_restored(path) as h5, naming_damage(path):
+    if is_unfinished(path):
+        return
+    with open_output(path) as h5, naming_damage(path):
         if h5.swmr_mode:
             raise OSError(
                 f"{path}: another program records into it, or died while it did; write to "

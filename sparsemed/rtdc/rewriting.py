@@ -13,6 +13,7 @@ from sparsemed.hdf5.opening import open_restored, opened
 from sparsemed.rtdc.basins import Basin, read_basins
 from sparsemed.rtdc.metadata import attribute_as_copied, data_as_copied
 from sparsemed.rtdc.references import references
+from sparsemed.rtdc.unfinished import is_unfinished
 from sparsemed.storage import disk
 from sparsemed.storage.places import AnyPath
 
@@ -23,9 +24,9 @@ _OURS = re.compile(r"(Created by )?sparsemed \d")
 def can_be_rewritten(path: Path, source: AnyPath | None) -> bool:
     """Return whether nothing is lost if a result is written anew.
 
-    It may hold a background, what it has taken over from the measurement, and the reference to it
-    that sparsemed wrote; or, if it is that of an array, a background alone. All else somebody has
-    put there: a feature, a log, an attribute that the measurement has not.
+    It may be unfinished, or hold a background, what it has taken over from the measurement, and the
+    reference to it that sparsemed wrote; or, if it is that of an array, a background alone. All
+    else somebody has put there: a feature, a log, an attribute that the measurement has not.
 
     Parameters
     ----------
@@ -34,6 +35,8 @@ def can_be_rewritten(path: Path, source: AnyPath | None) -> bool:
     source : Path, optional
         The measurement; None if the background is that of an array.
     """
+    if is_unfinished(path):
+        return True
     if not disk.can_be_replaced(path):
         return False
     try:

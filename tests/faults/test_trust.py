@@ -534,7 +534,8 @@ def test_many_paths_and_many_basins(tmp_path):
     assert "has 301 basins, more than 300" in problems_of(path)
 
 
-def test_many_files(tmp_path):
+def test_many_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("sparsemed.hdf5.file_access.MOST_FILES", 250)
     for number in range(251):
         write_leading(tmp_path / f"{number}.rtdc", lambda *_: None, None)
     with h5py.File(tmp_path / "in.rtdc", "w") as h5:

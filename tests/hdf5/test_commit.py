@@ -324,7 +324,10 @@ def test_open_elsewhere(kinds, v110):
 
 @posix
 def test_open_in_the_same_process(kinds, v110):
-    with h5py.File(v110), pytest.raises(OSError, match=r"m.rtdc: is open in another program"):
+    with (
+        h5py.File(v110),
+        pytest.raises(OSError, match=r"m.rtdc: is open in this program, too"),
+    ):
         apply(v110)
     check_unchanged(v110, kinds["v110"][0])
 
