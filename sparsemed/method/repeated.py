@@ -65,9 +65,11 @@ class RepeatedImages(NDArrayOperatorsMixin):
         return getattr(ufunc, method)(*arrays, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(np.asarray(self), name)
+        weight = len(self) * self.distinct[0].nbytes / 1e9 if name != "distinct" else 0
+        raise AttributeError(
+            f"RepeatedImages has no {name!r}; numpy.asarray() makes an array of {weight:.2g} GB, "
+            "and 'distinct' has those that differ"
+        )
 
 
 def pick(images: Any, index: NDArray[np.intp]) -> Any:
