@@ -175,6 +175,9 @@ class LiveBackground:
             than can be held; or if this is over. No frame of the portion is taken then.
         TypeError
             If the dtype of the frames, or that of the times, is another than before.
+        OSError
+            If the file of `spill` cannot be written. ``len(live)`` tells how many frames have been
+            taken by then, and the next `push` goes on from there.
         """
         self._require_going_on()
         number = len(self)

@@ -23,6 +23,7 @@ from benchmarks import (
     end_to_end,
     kernel,
     layouts,
+    live,
     many,
     scaling,
     stacks,
@@ -32,7 +33,7 @@ from benchmarks.figure import draw
 from benchmarks.growth import slope
 from benchmarks.measurements import NotAvailableError, generate_measurement
 from benchmarks.pages import BLOCKS, marks, write_block, write_blocks
-from benchmarks.tables import chipstream_table, cores_table, stacks_table, table
+from benchmarks.tables import chipstream_table, cores_table, live_table, stacks_table, table
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.hdf5.commit import changed_file
 from sparsemed.method.ranges import range_count
@@ -206,6 +207,31 @@ def test_table_of_chipstream_shows_the_share_of_the_background(results):
 def page_with(*blocks):
     between = "\n\nbetween\n\n".join("\nearlier\n".join(marks(block.title)) for block in blocks)
     return f"before\n\n{between}\n\nafter\n"
+
+
+def test_table_of_live_shows_portions_and_memory(results):
+    case = {"portion": 20, "split_time": 0.1, "frames_per_second": [5e4, 6e4, 9e4]}
+    hour = {"frames": 9000, "grown_bytes": 3 * 2**20, "image_bytes": 2**20, "entry_bytes": 2**21}
+    results["live"] = {
+        "rate": 3000,
+        "shape": [80, 400],
+        "cases": [case | {"slow_push": [0.001, 0.002, 0.009]}],
+        "hour": hour,
+    }
+    said = live_table(results)
+    assert "medians of 3 rounds" in said
+    assert "| 20 | 0.1 | 60,000 | 2.00 ms |" in said
+    assert "Over 9,000 frames" in said
+    assert "grew by 3 MiB: 1 MiB of images, and 2 MiB of times" in said
+
+
+def test_frames_are_pushed_and_memory_is_watched(monkeypatch):
+    frames = np.random.default_rng(0).integers(0, 256, (300, 4, 5), np.uint8)
+    assert (live.push_all(frames, 650, 20, 0.1) > 0).all()
+    assert len(live.push_all(frames, 650, 20, 0.1)) == 32
+    monkeypatch.setattr(live, "RATE", 100)
+    found = live.memory_of(frames, 4000)
+    assert (found["entry_bytes"], found["image_bytes"]) == (64_000, 40 * 20)
 
 
 def test_write_blocks_replaces_what_is_between_the_markers(results, tmp_path):

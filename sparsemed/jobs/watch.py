@@ -127,7 +127,7 @@ def watch(
     ------
     OSError
         If the measurement cannot be read, or not while another program writes into it; if no
-        frame came within `patience`; or if the result or the page cannot be written.
+        frame came within `patience`; or if the result cannot be written, or the page not at first.
     ValueError, TypeError
         If a parameter is out of its range; if the measurement has no images or times that can
         be followed; if it is replaced or cut while it is watched; or if its times fall.
@@ -315,15 +315,12 @@ class _Watching:
         ]
         if state.output is not None:
             facts.append(("Result", str(state.output)))
-        self._page.write(
-            LiveState(
-                facts,
-                state.image,
-                np.array(self._brightness).reshape(-1, 2),
-                state.findings,
-                is_over=state.output is not None,
-            )
-        )
+        points = np.array(self._brightness).reshape(-1, 2)
+        is_over = state.output is not None
+        try:
+            self._page.write(LiveState(facts, state.image, points, state.findings, is_over))
+        except OSError as error:  # the recording counts more
+            logger.warning("%s", error)
 
 
 def _open(path: Path, basins: Policy) -> GrowingMeasurement:

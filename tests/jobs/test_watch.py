@@ -270,6 +270,19 @@ def test_the_page_is_renewed_and_says_when_it_is_over(path, recorder, tmp_path):
     assert os.listdir(tmp_path / "live") == ["index.html"]
 
 
+def test_a_page_that_cannot_be_written_any_more_costs_nothing_else(
+    path, recorder, tmp_path, monkeypatch, caplog
+):
+    recorder("begin swmr time", "image 80", "time 80", "flush")
+    states = sparsemed.watch(path, page=tmp_path / "live", **SOME)
+    shutil.rmtree(tmp_path / "live")
+    next(states)
+    assert "live/index.html" in caplog.text.replace(os.sep, "/")
+    recorder("close")
+    *_, last = states
+    assert last.output.exists()
+
+
 def test_a_page_of_something_else_is_not_replaced(path, recorder, tmp_path):
     recorder("begin swmr time", "flush")
     (tmp_path / "index.html").write_text("<!doctype html>my home page")
