@@ -269,7 +269,7 @@ def test_write_blocks_without_markers(results, tmp_path, text):
     assert readme.read_text(encoding="utf-8") == text
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/performance.md", "docs/live.md"])
 def test_pages_show_what_was_measured(page, tmp_path):
     copy = tmp_path / "page.md"
     copy.write_bytes((ROOT / page).read_bytes())
