@@ -206,6 +206,7 @@ class Pipeline:
     def __init__(self, filters: list[tuple[int, Values]], size: int) -> None:
         self.size = size
         self._filters = [(CODECS[number], values) for number, values in filters]
+        self._steps = _steps(self._filters, size)
 
     def decode(self, stored: memoryview, mask: int, out: NDArray[np.uint8]) -> None:
         """Undo the filters of one chunk.
@@ -228,27 +229,45 @@ class Pipeline:
         CodecFailedError
             If a codec does not take the bytes.
         """
-        applied = [each for i, each in enumerate(self._filters) if not mask >> i & 1]
+        steps = self._steps
+        if mask:
+            applied = [each for i, each in enumerate(self._filters) if not mask >> i & 1]
+            steps = _steps(applied, self.size)
         data: Any = stored
-        while applied:
-            codec, values = applied.pop()
-            room = np.empty(self._size_after(applied, codec, data), np.uint8) if applied else out
-            data = _undone(codec, data, room, values)
+        for step in steps[:-1]:
+            known = step.size
+            size = max(0, len(data) - (step.codec.added or 0)) if known is None else known
+            data = _undone(step, data, np.empty(size, np.uint8))
+        for step in steps[-1:]:
+            data = _undone(step, data, out)
         _require_size(len(data), self.size)
         if data is not out:
             out[:] = np.frombuffer(data, np.uint8)
 
-    def _size_after(self, before: list[tuple[Codec, Values]], codec: Codec, data: Any) -> int:
-        """Return how much a codec makes of data, if filters before it are still to be undone."""
-        added = [codec.added for codec, _ in before]
-        if None in added:  # what was compressed has any size
-            return max(0, len(data) - (codec.added or 0))
-        return self.size + sum(filter(None, added))
+
+class _Step(NamedTuple):
+    """A filter to undo; `size` is that of what comes of it, None if that is not known."""
+
+    codec: Codec
+    values: Values
+    size: int | None
 
 
-def _undone(codec: Codec, data: Any, out: NDArray[np.uint8], values: Values) -> Any:
+def _steps(filters: list[tuple[Codec, Values]], size: int) -> list[_Step]:
+    """Return filters in the order in which they are undone, for chunks of some size."""
+    steps = []
+    left: int | None = size
+    for codec, values in filters:
+        steps.append(_Step(codec, values, left))
+        # What was compressed has any size; what others have added is there until it is undone.
+        left = None if left is None or codec.added is None else left + codec.added
+    return steps[::-1]
+
+
+def _undone(step: _Step, data: Any, out: NDArray[np.uint8]) -> Any:
+    codec = step.codec
     try:
-        decoded = codec.decode(data, out, values)
+        decoded = codec.decode(data, out, step.values)
     except UndecodableError:
         raise
     except Exception as error:  # each codec has an error of its own
