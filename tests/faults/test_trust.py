@@ -250,9 +250,8 @@ def test_a_background_keeps_the_policy(places):
 @pytest.mark.parametrize("images", [IMAGES, "in.rtdc"])
 def test_other_policies_are_refused(images, tmp_path):
     for use in (compute_background, partial(BackgroundSparseMed, output_path=tmp_path / "o.h5")):
-        with pytest.raises(
-            ValueError, match="basins must be one of 'off', 'same-folder', 'any', got 'on'"
-        ):
+        message = "basins must be one of 'off', 'same-folder', 'any', 'network', got 'on'"
+        with pytest.raises(ValueError, match=message):
             use(images, basins="on")
 
 
