@@ -1,15 +1,23 @@
 """How far long work has come: a bar of tqdm's, or whatever the caller does with a fraction."""
 
+import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
+from typing import Any
 
 Progress = Callable[[float], None]
 """Called with a fraction from 0 to 1."""
 
 PAUSE = 1 / 19
 """Seconds between two reports; the last one never waits, and so is the twentieth in a second."""
+
+HELD_UP = 1.0
+"""Seconds after which it is said what holds up the work."""
+
+_bars: list[Any] = []
 
 
 @contextmanager
@@ -102,7 +110,56 @@ def bar(
                 shown.set_description(ask(), refresh=False)
             shown.update(round(fraction * count) - shown.n)
 
-        yield show
+        _bars.append(shown)
+        try:
+            yield show
+        finally:
+            _bars.remove(shown)
+
+
+@contextmanager
+def holding_up(reason: str) -> Iterator[None]:
+    """Say what holds up the work, if that takes more than a second.
+
+    It is said behind the bars that are shown, which do not count the time; where there are none,
+    in a line, if somebody watches: in a terminal or a notebook.
+    """
+    told: list[Any] = []
+
+    def tell() -> None:
+        told.extend(_bars)
+        for shown in told:
+            shown.set_postfix_str(reason)
+        if not told and _is_watched():
+            with suppress(OSError):
+                print(f"sparsemed: {reason}", file=sys.stderr, flush=True)
+
+    timer = threading.Timer(HELD_UP, tell)
+    timer.daemon = True
+    with suppress(RuntimeError):  # no more threads are to be had
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if timer.ident is not None:
+            timer.join()
+        for shown in told:
+            shown.set_postfix_str("", refresh=False)
+            shown.unpause()
+
+
+def _is_watched() -> bool:
+    """Whether somebody may read a line, and did not ask for silence; a pool's worker is mute."""
+    processes = sys.modules.get("multiprocessing.process")
+    is_worker = processes is not None and processes.parent_process() is not None
+    if (
+        sys.stderr is None
+        or is_worker
+        or not logging.getLogger("sparsemed").isEnabledFor(logging.WARNING)
+    ):
+        return False
+    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel.")
 
 
 def ignore(fraction: float) -> None:

@@ -30,7 +30,6 @@ HEAVY = (
 
 FLOORS = [
     {
-        "kernels",
         "parameters",
         "printable",
         "progress",
@@ -40,7 +39,7 @@ FLOORS = [
         "install_hint",
         "keywords",
     },
-    {"storage"},
+    {"storage", "kernels"},
     {"executors"},
     {"hdf5"},
     {"frames"},

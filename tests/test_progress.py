@@ -1,12 +1,15 @@
+import logging
 import subprocess
 import sys
+import threading
+from time import sleep
 
 import numpy as np
 import pytest
 
-from sparsemed import BackgroundSparseMed
+from sparsemed import BackgroundSparseMed, progress
 from sparsemed.demo import make_measurement
-from sparsemed.progress import bar, following
+from sparsemed.progress import bar, following, holding_up
 
 
 class Clock:
@@ -124,6 +127,8 @@ def test_the_end_of_a_job_is_that_the_output_is_written(tmp_path):
 def test_tqdm_is_imported_only_for_a_bar():
     code = """
 import sys
+import threading
+from time import sleep
 import numpy as np
 import sparsemed
 images, time = np.zeros((5, 40, 8), np.uint8), np.arange(5.0)
@@ -137,3 +142,72 @@ assert "tqdm" in sys.modules
     assert done.stdout == "0.0\n1.0\n"
     assert "5.00/5.00 [" in done.stderr
     assert "frames/s]" in done.stderr
+
+
+# What holds up the work
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(progress, "HELD_UP", 0.02)
+
+
+@pytest.fixture
+def watched(monkeypatch, capsys):
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)
+
+
+def test_what_holds_up_the_work_for_long_is_said_in_a_terminal(soon, watched, capsys):
+    with holding_up("compiling"):
+        sleep(0.2)
+    assert capsys.readouterr().err == "sparsemed: compiling\n"
+
+
+def test_what_is_over_soon_is_not_said(watched, capsys):
+    before = threading.active_count()
+    with holding_up("compiling"):
+        pass
+    assert capsys.readouterr().err == ""
+    assert threading.active_count() == before
+
+
+def test_what_nobody_would_read_is_not_said(soon, capsys):
+    with holding_up("compiling"):
+        sleep(0.2)
+    assert capsys.readouterr().err == ""
+
+
+def test_who_wants_no_warnings_is_not_told_either(soon, watched, capsys):
+    logger = logging.getLogger("sparsemed")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with holding_up("compiling"):
+            sleep(0.2)
+    finally:
+        logger.setLevel(before)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_says_what_holds_up_the_work_and_does_not_count_the_time(soon, capsys):
+    with bar(100) as show:
+        (shown,) = progress._bars
+        begun = shown.start_t
+        with holding_up("compiling"):
+            sleep(0.3)
+        assert shown.start_t - begun > 0.25
+        show(0.5)
+        last = capsys.readouterr().err
+        assert "compiling" in last
+        show(1)
+    assert "compiling" not in capsys.readouterr().err
+    assert progress._bars == []
+
+
+def test_work_goes_on_where_no_thread_can_be_started(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with holding_up("compiling"):
+        pass

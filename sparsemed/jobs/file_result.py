@@ -36,7 +36,8 @@ class FileResult:
     frames_per_window, change : int, str or None
         Of a dry run: frames in a window, and what would become of the output.
     seconds, megabytes_per_second : float or None
-        How long it took, and how much of its frames, uncompressed, that makes a second.
+        How long it took; and how much of its frames, uncompressed, that makes a second, of which
+        none was spent on compiling.
     replaces : str or None
         Pipeline identifier of the background that this one took the place of.
     verdict : str or None

@@ -1,4 +1,5 @@
-"""Numba, and only here: kernels, how they are compiled, and whose threads they use.
+"""Numba, and only here: kernels, how they are compiled, and threads that share out their work.
 
-`median` has the kernel, `compiling` and `cores` what makes it dependable. Imports nothing of ours.
+`median` has the kernels, `compiling` and `cores` what makes them dependable. Imports `progress`, to
+say that it compiles, and nothing else of ours.
 """

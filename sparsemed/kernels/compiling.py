@@ -1,17 +1,18 @@
 """Kernels compiled by Numba, and kept on disk where that can be.
 
-Numba numbers the files of its cache, and an index says which is which. Processes that compile at
-once can thereby mix up their files; so they write one at a time here. And a cache that cannot be
-read or written is an error of the program to Numba, but no more than a loss of time here.
+Of processes that need the same kernel at once, one compiles it; the others wait, and load what it
+has kept. As Numba numbers the files of its cache, and an index says which is which, processes
+that compile at once could also mix up their files. And a cache that cannot be read or written is
+an error of the program to Numba, but no more than a loss of time here.
 """
 
+import functools
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from traceback import walk_tb
+from time import perf_counter
 from typing import Any
 
 import numba
@@ -21,37 +22,44 @@ import portalocker
 from numba import jit, njit
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.event import Listener, install_listener
 from numba.core.runtime import rtsys
+
+from sparsemed.progress import holding_up
 
 logger = logging.getLogger(__name__)
 
+Kernel = Callable[..., Any]
+"""What works on arrays, and does not hold Python's lock."""
+
 PATIENCE = 60
-"""Seconds to wait for another process that writes into the cache."""
+"""Seconds to wait for another process that compiles."""
 
 COUNT = "NUMBA_NUM_THREADS"
 """The variable by which a user may say how many threads Numba is to have."""
 
+_njit: Any = njit  # whose declaration does not know all of its options
+
+_LEAN = {"nogil": True, "no_cfunc_wrapper": True}
+_PART = _LEAN | {"no_cpython_wrapper": True}
+"""Options that spare Numba the ways in that nobody takes."""
+
 _uncached: dict[Any, Any] = {}
 
+_seconds = 0.0
 
-def kernel(**options: Any) -> Callable[[Callable[..., None]], Any]:
-    """Let Numba compile a function when it is first called, or load what was compiled earlier.
 
-    Parameters
-    ----------
-    **options
-        Those of `numba.njit`.
-    """
+def kernel(function: Kernel) -> Any:
+    """Let Numba compile a function that Python calls, or load what was compiled earlier."""
+    compiled = _njit(**_LEAN)(function)
+    if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        with suppress(RuntimeError):  # there is no folder to keep it in
+            compiled._cache = _Kept(function)
+    return compiled
 
-    def decorate(function: Callable[..., None]) -> Any:
-        compiled = njit(**options)(function)
-        if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-            with suppress(RuntimeError):  # there is no folder to keep it in
-                compiled._cache = _Kept(function)
-        return compiled
 
-    return decorate
+def part(function: Kernel) -> Any:
+    """Let Numba compile a function that kernels call, and nobody else."""
+    return _njit(**_PART)(function)
 
 
 class _Kept(FunctionCache):  # type: ignore[misc,unused-ignore]
@@ -61,8 +69,48 @@ class _Kept(FunctionCache):  # type: ignore[misc,unused-ignore]
     half a second, for code that is there. If there is none, it does so when it compiles.
     """
 
+    def __init__(self, function: Kernel) -> None:
+        super().__init__(function)
+        self._turn: portalocker.Lock | None = None
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return the code for a signature, or None; called with the compiler's lock held."""
+        """Return the code for a signature, or None; called with the compiler's lock held.
+
+        None means that it is to be compiled, and that it is this process's turn.
+        """
+        code = self._load(sig, target_context)
+        if code is None:
+            self._take_turn()
+            code = self._load(sig, target_context)  # another one may just have compiled it
+            if code is None:
+                logger.info("Compiling %s %s", self._name, sig)
+            else:
+                self.end_turn()
+        return code
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the code for a signature, and let others load it."""
+        try:
+            super().save_overload(sig, data)
+        finally:
+            self.end_turn()
+
+    def end_turn(self) -> None:
+        """Let other processes compile."""
+        if self._turn is not None:
+            self._turn.release()
+            self._turn = None
+
+    def _take_turn(self) -> None:
+        turn = portalocker.Lock(
+            Path(self.cache_path) / "sparsemed.lock", timeout=PATIENCE, check_interval=0.1
+        )
+        # where nothing can be written, or files cannot be locked, it goes without
+        with suppress(portalocker.LockException, OSError):
+            turn.acquire()
+            self._turn = turn
+
+    def _load(self, sig: Any, target_context: Any) -> Any:
         if not hasattr(self, "_load_overload"):  # a Numba to come
             return super().load_overload(sig, target_context)
         rtsys.initialize(target_context)  # arrays that kernels make need memory
@@ -71,45 +119,72 @@ class _Kept(FunctionCache):  # type: ignore[misc,unused-ignore]
         return None  # the cache could not be read, which was guarded against
 
 
-def call(kernel: Any, *args: Any) -> None:
-    """Call a kernel, whatever is wrong with the cache, and whatever the environment has become.
+def ready(kernel: Any, *examples: Any) -> Kernel:
+    """Return a kernel that can be called at once, whatever is wrong with the cache.
 
     Parameters
     ----------
     kernel : callable
         What `kernel` has decorated.
-    *args
-        Its arguments.
+    *examples
+        Arguments of the types that it will be called with.
     """
+    global _seconds
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-        with np.errstate(over="ignore"):  # compiled integers wrap without a word
-            kernel(*args)
-        return
-    with (
-        _thread_count_as_it_is(),
-        _Turns(kernel) as turns,
-        install_listener("numba:compile", turns),
-    ):
-        if kernel not in _uncached:
-            try:
-                kernel(*args)
-                return
-            except MemoryError:
-                raise
-            except Exception as reason:  # a damaged cache can raise anything
-                folder = kernel.stats.cache_path
-                frames = (frame for frame, _ in walk_tb(reason.__traceback__))
-                if not any(f.f_globals.get("__name__") == "numba.core.caching" for f in frames):
-                    raise
-                logger.warning(
-                    "Compiled kernels cannot be loaded from, or kept in, %s (%s): %s; if this "
-                    "stays, delete that folder",
-                    folder,
-                    type(reason).__name__,
-                    reason,
-                )
+        return functools.partial(_run_by_python, kernel)
+    types = tuple(numba.typeof(example) for example in examples)
+    is_kept = isinstance(kernel._cache, _Kept)
+    where = "once on this machine" if is_kept else "as in each process"
+    with global_compiler_lock:
+        if not is_kept:
+            _warn_of_no_cache()
+        began = perf_counter()
+        try:
+            with holding_up(f"compiling, {where}"), _thread_count_as_it_is():
+                return _compile(kernel, types)
+        finally:
+            if is_kept:
+                kernel._cache.end_turn()
+            _seconds += perf_counter() - began
+
+
+def seconds_compiling() -> float:
+    """Return how long kernels were compiled, waited for and loaded, in this process so far."""
+    return _seconds
+
+
+def _compile(kernel: Any, types: tuple[Any, ...]) -> Kernel:
+    if kernel not in _uncached:
+        try:
+            kernel.compile(types)
+        except MemoryError:
+            raise
+        except Exception as reason:  # a damaged cache can raise anything
+            logger.warning(
+                "Compiled kernels cannot be loaded from, or kept in, %s (%s): %s; if this "
+                "stays, delete that folder",
+                kernel.stats.cache_path,
+                type(reason).__name__,
+                reason,
+            )
             _uncached[kernel] = jit(**kernel.targetoptions)(kernel.py_func)
-        _uncached[kernel](*args)
+        else:
+            return kernel  # type: ignore[no-any-return]
+    _uncached[kernel].compile(types)
+    return _uncached[kernel]  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _warn_of_no_cache() -> None:
+    logger.warning(
+        "Compiled kernels cannot be kept anywhere, so that each process spends seconds to compile "
+        "them: set NUMBA_CACHE_DIR to a folder that can be written"
+    )
+
+
+def _run_by_python(kernel: Kernel, *args: Any) -> Any:
+    with np.errstate(over="ignore"):  # compiled integers wrap without a word
+        return kernel(*args)
 
 
 @contextmanager
@@ -117,48 +192,21 @@ def _thread_count_as_it_is() -> Iterator[None]:
     """Let the environment ask for as many threads as Numba has, once it has them.
 
     Numba reads the environment again whenever it compiles, and refuses to if another number is
-    wanted by then. ChipStream sets one when it is imported, which may be late. What was there is
-    put back when the last of the calls that run at the same time has ended.
+    wanted by then. ChipStream sets one when it is imported, which may be late.
     """
-    with _environment.turn:
-        _environment.calls += 1
-        if (has := _started_threads()) is not None and _wanted_threads() != has:
-            _environment.found = os.environ.get(COUNT)
-            _environment.put = os.environ[COUNT] = str(has)
+    found, has = os.environ.get(COUNT), _started_threads()
+    if has is None or _wanted_threads() == has:
+        yield
+        return
+    os.environ[COUNT] = put = str(has)
     try:
         yield
     finally:
-        with _environment.turn:
-            _environment.calls -= 1
-            if _environment.calls == 0:
-                _environment.put_back()
-
-
-class _Environment:
-    """What was found in the environment, and what was put there instead."""
-
-    def __init__(self) -> None:
-        self.turn = threading.RLock()  # the handler of a signal may call, too
-        self.calls = 0
-        self.found: str | None = None
-        self.put: str | None = None
-
-    def put_back(self) -> None:
-        if self.put is not None and os.environ.get(COUNT) == self.put:  # not if somebody changed it
-            if self.found is None:
+        if os.environ.get(COUNT) == put:  # not if somebody has changed it
+            if found is None:
                 del os.environ[COUNT]
             else:
-                os.environ[COUNT] = self.found
-        self.put = None
-
-    def begin_in_child(self) -> None:
-        """Put it back for the threads that were calling; a child does not have them."""
-        self.put_back()
-        self.calls = 0
-        self.turn.release()
-
-
-_environment = _Environment()
+                os.environ[COUNT] = found
 
 
 def _started_threads() -> int | None:
@@ -177,45 +225,10 @@ def _wanted_threads() -> int:
         return int(numba.config.NUMBA_DEFAULT_NUM_THREADS)  # type: ignore[attr-defined]
 
 
-class _Turns(ExitStack, Listener):  # type: ignore[misc,unused-ignore]
-    """Notices that this thread compiles a kernel, and lets one process at a time keep the result.
-
-    Numba says that it begins and ends, and then writes. The lock is held until this is left.
-    """
-
-    def __init__(self, kernel: Any) -> None:
-        super().__init__()
-        self.kernel = kernel
-        self.thread = threading.get_ident()
-
-    def on_start(self, event: Any) -> None:
-        if self._is_meant(event):
-            kept = "once a machine"
-            if self.kernel.stats.cache_path is None:
-                kept = "in each process; set NUMBA_CACHE_DIR to a folder where it can be kept"
-            logger.info("Compiling the median kernel; this takes some seconds, %s", kept)
-
-    def on_end(self, event: Any) -> None:
-        folder = self.kernel.stats.cache_path
-        if self._is_meant(event) and folder is not None:
-            lock = portalocker.Lock(Path(folder) / "sparsemed.lock", timeout=PATIENCE)
-            # where nothing can be written, or files cannot be locked, it goes without
-            with suppress(portalocker.LockException, OSError):
-                self.enter_context(lock)
-
-    def _is_meant(self, event: Any) -> bool:
-        return event.data["dispatcher"] is self.kernel and self.thread == threading.get_ident()
-
-
 if hasattr(os, "register_at_fork"):
     # A child has none of the threads that may have been compiling, but what they hold.
     os.register_at_fork(
         before=global_compiler_lock.acquire,
         after_in_parent=global_compiler_lock.release,
         after_in_child=global_compiler_lock.release,
-    )
-    os.register_at_fork(
-        before=_environment.turn.acquire,
-        after_in_parent=_environment.turn.release,
-        after_in_child=_environment.begin_in_child,
     )

@@ -1,29 +1,17 @@
-"""How many cores there are, and who may use Numba's threads.
+"""How many cores there are, and threads that share out work.
 
-Numba's threads are a resource of the whole process. ``set_num_threads`` sticks to the thread that
-called it. The layer ``workqueue`` ends the process when two threads start a parallel function at
-once, be it somebody else's; and OpenMP ends a child that was forked after use. All these troubles
-are dealt with here, once, for every kernel of the package: where Numba's threads are not to be had,
-plain threads, which last as long as a call, do the same.
+Numba's own threads are not used. They are a resource of the whole process: another thread's launch
+of somebody else's parallel function may end it, so may a fork, and a parallel function takes as
+long to compile as all the rest. Plain threads, which last as long as a call, do the same.
 """
 
-import functools
-import logging
 import os
 import posixpath
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from numbers import Integral
 from pathlib import Path, PurePosixPath
-
-import numba
-from numba.core.compiler_lock import global_compiler_lock
-
-logger = logging.getLogger(__name__)
-
-WISHES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-"""Variables by which a user may say how OpenMP's threads are to wait."""
 
 
 def available_cores() -> int:
@@ -118,62 +106,6 @@ def check_num_cpus(num_cpus: int | None) -> int:
     return int(num_cpus)
 
 
-@contextmanager
-def kernel_threads(num_cpus: int) -> Iterator[bool]:
-    """Hold the right to launch a parallel kernel, with at most `num_cpus` of Numba's threads.
-
-    The calling thread's own Numba thread count is restored at the end.
-
-    Parameters
-    ----------
-    num_cpus : int
-        Largest number of threads.
-
-    Yields
-    ------
-    bool
-        Whether Numba's threads can be used, and are enough: ChipStream, and many a cluster, lets
-        Numba have one only. `share_out` can be used always.
-    """
-    with _one_launch:
-        wanted = min(num_cpus, os.cpu_count() or 1)
-        are_few = wanted > numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-        if are_few or _may_be_dead or not _start_threads():
-            yield False
-            return
-        before = numba.get_num_threads()
-        try:  # from here on, as Ctrl-C may come at any moment
-            numba.set_num_threads(wanted)
-            yield True
-        finally:
-            numba.set_num_threads(before)
-
-
-@functools.cache
-@global_compiler_lock  # type: ignore[untyped-decorator,unused-ignore]
-def _start_threads() -> bool:
-    """Have Numba start its threads, if there are any that may be used by several callers at once.
-
-    OpenMP's threads would go on spinning for a while after each kernel, on the cores that are to
-    decode frames by then. OpenMP reads what is wanted from the environment, when it starts.
-
-    Nobody forks while the lock of the compiler is held (see `compiling`). A child that was
-    forked in these moments would wait for Numba's own locks, and let its parent wait with it.
-    """
-    is_mine = not any(name in os.environ for name in WISHES)
-    if is_mine:
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-    try:
-        numba.get_num_threads()
-    except ValueError as error:
-        logger.info("Numba has no threads: %s", error)
-        return False
-    finally:
-        if is_mine:
-            del os.environ["OMP_WAIT_POLICY"]
-    return _layer() != "workqueue"
-
-
 def share_out(work: Callable[[int, int], None], count: int, most: int, num_cpus: int) -> None:
     """Call ``work(begin, end)`` for all parts of `count` items, in plain threads.
 
@@ -217,27 +149,3 @@ def share_out(work: Callable[[int, int], None], count: int, most: int, num_cpus:
                 helper.join()
     if errors:
         raise errors.pop(0)  # what others say after a Ctrl-C does not hide it
-
-
-def _layer() -> str | None:
-    """Return by what means Numba has started threads, or None if it has not."""
-    try:
-        return str(numba.threading_layer())  # type: ignore[attr-defined]
-    except ValueError:
-        return None
-
-
-_one_launch = threading.RLock()  # a signal's handler may call while a launch is prepared
-
-# Threads that Numba has already may have been started in a parent of this process.
-_may_be_dead = _layer() is not None
-
-
-def _begin_in_child() -> None:
-    global _one_launch, _may_be_dead
-    _one_launch = threading.RLock()
-    _may_be_dead = _layer() is not None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_in_child)

@@ -1,23 +1,39 @@
-"""The median images of windows of frames: one Numba kernel.
+"""The median images of windows of frames: three Numba kernels, and what says which is used.
 
 Nothing is sorted and nothing is copied. The value at rank ``r`` of a pixel is
 the largest ``v`` below which there are at most ``r`` frames, and everything
 here is counting how many frames are below some value.
+
+Each kernel is compiled when it is first needed. What kernels have in common are parts, which are
+compiled again within each: so there are few, loops are written out, and nobody makes an array,
+as all that takes long to compile.
+
+All kernels take
+
+- frames (n, P), unsigned integers; for each frame its row in these; first frames of windows,
+  ascending; frames in a window; and the powers of two of the frames' dtype, the largest first;
+- the first pixel, and the one after the last; and room, see `_room`;
+- images (m, P), of the frames' dtype, that receive medians; the window to begin with, and the one
+  after the last.
+
+They return the first window that they have not found the median of.
 """
 
 import functools
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
-from sparsemed.kernels.compiling import call, kernel
-from sparsemed.kernels.cores import check_num_cpus, kernel_threads, share_out
+from sparsemed.kernels.compiling import Kernel, kernel, part, ready
+from sparsemed.kernels.cores import check_num_cpus, share_out
 
 CACHE_BYTES = 400_000
 """What one chunk of pixels may weigh, over the frames of a window: a core's cache holds it."""
+
+WORTH_BYTES = 2_000_000
+"""Weight of the windows for which another thread pays, each counted in full."""
 
 LEVELS = 8
 """Values around the median for which counts are kept while windows overlap."""
@@ -32,7 +48,7 @@ FEW = 32
 """Pixels are searched for one by one if at most one in FEW is left."""
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
+@part
 def _count_below(frames, rows, lo, hi, limit, few, below):  # type: ignore[no-untyped-def]
     """Count, for pixels lo to hi, the frames in `rows` that are below `limit`.
 
@@ -76,7 +92,7 @@ def _count_below(frames, rows, lo, hi, limit, few, below):  # type: ignore[no-un
             below[j] += few[j]
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
+@part
 def _count_below_each(frames, rows, lo, hi, limits, fews, below):  # type: ignore[no-untyped-def]
     """Do so for GUESSES limits at once, for which each value is loaded once.
 
@@ -115,182 +131,245 @@ def _count_below_each(frames, rows, lo, hi, limits, fews, below):  # type: ignor
                 below[level, j] += fews[level, j]
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
+@part
 def _count_in_column(column, limit, j):  # type: ignore[no-untyped-def]
-    """Count the values of pixel j that are below its limit."""
+    """Count the values of a column that are below the limit of pixel j."""
     count = 0
     for each in column:
         count += each < limit[j]
     return count
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
-def _select_in_chunk(frames, rows, starts, length, bits, lo, hi, done, images):  # type: ignore[no-untyped-def]
-    """Write the median of each window into `images`, for pixels lo to hi.
+@part
+def _read_column(frames, window, pixel, column):  # type: ignore[no-untyped-def]
+    """Gather the values of a pixel, which are far apart."""
+    for k in range(len(window)):
+        column[k] = frames[window[k], pixel]
 
-    *One window.* The bits of the value at rank ``r`` can be tried one by one,
-    the most significant first: set the bit, count the frames below the
-    candidate, and keep the bit if there are at most ``r`` of them. As the count
-    never falls while the candidate grows, no decision has to be taken back.
 
-    *The next window.* Its median is hardly ever far from the last. Frames are
-    counted below each of GUESSES values around that; the median is the last
-    of the values with at most ``r`` frames below it, unless all or none are
-    like that: then it is none of these values, and is searched for as above.
+@part
+def _surround(medians, levels, bits, lowest):  # type: ignore[no-untyped-def]
+    """Choose, for each pixel, the lowest of so many values, with its median in their middle.
 
-    *Overlapping windows.* Frames are counted below each of LEVELS values, and
-    when the window moves on, the counts are updated by the frames that came
-    and those that went.
+    Of so many values one less can be told from the rest.
+    """
+    back = max(levels // 2 - 1, 0)
+    highest = bits[0] - 1 + bits[0] - (levels - 1)
+    for j in range(len(lowest)):
+        lowest[j] = min(max(medians[j], back) - back, highest)
 
-    The result is the same in any case; only the time differs. Loops are
-    written out, as array expressions take longer to compile.
+
+@part
+def _settle(frames, window, lo, bits, levels, lowest, counts, passed, limit, column, image):  # type: ignore[no-untyped-def]
+    """Write medians into `image`, of pixels of which frames below some values were counted.
+
+    The median is the last of the values with at most as many frames below it as its rank,
+    unless all or none are like that: then it is none of these values. It is searched for bit by
+    bit if there are few such pixels; they are left in the last row of `counts`.
+
+    Returns
+    -------
+    int
+        How many there are; -1 if so many that the window had better be searched as a whole.
+    """
+    rank = len(window) // 2
+    top = bits[0] - 1 + bits[0]
+    left = counts[-1]
+    number = 0
+    for j in range(len(lowest)):
+        passed[j] = 0
+    for level in range(levels):
+        for j in range(len(lowest)):
+            passed[j] += counts[level, j] <= rank
+    for j in range(len(lowest)):
+        found = lowest[j] + passed[j] - 1
+        if passed[j] == 0 or (passed[j] == levels and found != top):
+            left[number] = j
+            number += 1
+        else:
+            image[j] = found
+    if FEW * number > len(lowest):
+        return -1
+    for j in left[:number]:
+        _read_column(frames, window, lo + j, column)
+        image[j] = 0
+        for bit in bits:
+            limit[j] = image[j] | bit
+            if _count_in_column(column, limit, j) <= rank:
+                image[j] = limit[j]
+    return number
+
+
+@kernel
+def _by_bits(  # type: ignore[no-untyped-def]
+    frames, rows, starts, length, bits, lo, hi, limits, fews, counts, _column, images, begin, _end
+):
+    """Find the median of window `begin`, of which nothing is known.
+
+    The bits of the value at rank ``r`` can be tried one by one, the most significant first: set
+    the bit, count the frames below the candidate, and keep the bit if there are at most ``r`` of
+    them. As the count never falls while the candidate grows, no decision has to be taken back.
+    """
+    window = rows[starts[begin] : starts[begin] + length]
+    rank = length // 2
+    image = images[begin, lo:hi]
+    limit, few, below = limits[0], fews[0], counts[0]
+    for j in range(hi - lo):
+        image[j] = 0
+    for bit in bits:
+        for j in range(hi - lo):
+            limit[j] = image[j] | bit
+        _count_below(frames, window, lo, hi, limit, few, below)
+        for j in range(hi - lo):
+            if below[j] <= rank:
+                image[j] = limit[j]
+    return begin + 1
+
+
+@kernel
+def _by_guesses(  # type: ignore[no-untyped-def]
+    frames, rows, starts, length, bits, lo, hi, limits, fews, counts, column, images, begin, end
+):
+    """Find the medians of windows from `begin` on, as long as each is near the one before.
+
+    Frames are counted below each of GUESSES values around that.
+    """
+    lowest, limit = limits[0], limits[-1]
+    for w in range(begin, end):
+        window = rows[starts[w] : starts[w] + length]
+        image = images[w, lo:hi]
+        _surround(images[w - 1, lo:hi], GUESSES, bits, lowest)
+        for level in range(1, GUESSES):
+            for j in range(hi - lo):
+                limits[level, j] = lowest[j] + level
+        _count_below_each(frames, window, lo, hi, limits, fews, counts)
+        number = _settle(
+            frames, window, lo, bits, GUESSES, lowest, counts, fews[0], limit, column, image
+        )
+        if number < 0:
+            return w
+    return end
+
+
+@kernel
+def _by_counts(  # type: ignore[no-untyped-def]
+    frames, rows, starts, length, bits, lo, hi, limits, fews, counts, column, images, begin, end
+):
+    """Find the medians of windows from `begin` on that overlap, as long as they do not go far.
+
+    Frames are counted below each of LEVELS values, and when the window moves on, the counts are
+    updated by the frames that came and those that went.
+    """
+    lowest, limit, few, below = limits[0], limits[-1], fews[0], counts[-1]
+    _surround(images[begin - 1, lo:hi], LEVELS, bits, lowest)
+    for level in range(LEVELS):
+        for j in range(hi - lo):
+            counts[level, j] = 0
+    for w in range(begin, end):
+        start, last = starts[w], starts[w - 1]
+        window = rows[start : start + length]
+        came, went = rows[last + length : start + length], rows[last:start]
+        if w == begin:
+            came, went = window, rows[:0]
+        for changed, sign in ((came, 1), (went, -1)):
+            for level in range(LEVELS):
+                for j in range(hi - lo):
+                    limit[j] = lowest[j] + level
+                _count_below(frames, changed, lo, hi, limit, few, below)
+                for j in range(hi - lo):
+                    counts[level, j] += sign * below[j]
+        image = images[w, lo:hi]
+        number = _settle(
+            frames, window, lo, bits, LEVELS, lowest, counts, few, limit, column, image
+        )
+        if number < 0:
+            return w
+        for j in counts[-1, :number]:  # from now on around the median that was found
+            _read_column(frames, window, lo + j, column)
+            _surround(image[j : j + 1], LEVELS, bits, lowest[j : j + 1])
+            for level in range(LEVELS):
+                limit[j] = lowest[j] + level
+                counts[level, j] = _count_in_column(column, limit, j)
+    return end
+
+
+def _select(
+    frames: NDArray[Any],
+    rows: NDArray[np.intp],
+    starts: NDArray[np.intp],
+    length: int,
+    stretches: "list[_Stretch]",
+    images: NDArray[Any],
+    lo: int,
+    hi: int,
+    ways: "_Ways",
+) -> None:
+    """Write the medians of windows into `images`, for pixels lo to hi.
+
+    Each of the ways finds the same medians; only the time differs. The median of a window is
+    hardly ever far from the last one, so that guesses are tried, and counts are kept where windows
+    overlap. What these do not find is searched for bit by bit.
 
     Parameters
     ----------
-    frames : array, shape (n, P), unsigned integers
-    rows : array of int
-        For each frame, which row of `frames` it is in.
-    starts : array of int, shape (m,), ascending
-        First frame of each window.
-    length : int
-        Frames in a window.
-    bits : array of the frames' dtype
-        The powers of two of that dtype, the largest first.
+    frames : ndarray, shape (n, P)
+    rows, starts, length
+        See `median_images`.
+    stretches : list of _Stretch
+        The windows.
+    images : ndarray, shape (m, P)
+        Receives the medians.
     lo, hi : int
         First pixel, and the one after the last.
-    done : int
-        Windows whose medians are in `images` already.
-    images : array, shape (m, P), of the frames' dtype
-        Receives the result.
+    ways : _Ways
+        The kernels.
     """
-    rank = length // 2
-    top = bits[0] - 1 + bits[0]
-    width = hi - lo
-    value = np.empty(width, frames.dtype)
-    limit = np.empty(width, frames.dtype)
-    limits = np.empty((GUESSES, width), frames.dtype)
-    fews = np.empty((GUESSES, width), np.uint8)
-    few = fews[0]
-    below = np.empty(width, np.int32)
-    lowest = np.empty(width, frames.dtype)
-    counts = np.empty((max(LEVELS, GUESSES), width), np.int32)
-    passed = np.empty(width, np.uint8)
-    column = np.empty(length, frames.dtype)
-    left = np.empty(width, np.intp)
+    room = _room(hi - lo, length, frames.dtype)
+    of_all = (frames, rows, starts, length, _bits(frames.dtype), lo, hi, *room, images)
+    is_guessed = stretches[0].begin > 0
     lasted = 2  # windows for which counts were of use
-    is_counted = False
-    is_guessed = done > 0
-    if is_guessed:
-        for j in range(width):
-            value[j] = images[done - 1, lo + j]
-    for w in range(done, len(starts)):
-        start = starts[w]
-        window = rows[start : start + length]
-        last = starts[max(w - 1, 0)]
-        is_near = w > 0 and NEAR * (start - last) <= length
-        # Where the median does not stay around for long, counting does not pay.
-        is_anew = is_near and not is_counted and lasted >= 2
-        is_counted = is_anew or (is_near and is_counted)
-        levels = LEVELS if is_counted else GUESSES
-        if is_anew or (is_guessed and not is_counted):
-            # Of so many values one less can be told from the rest, the last median in their middle.
-            back = max(levels // 2 - 1, 0)
-            for j in range(width):
-                lowest[j] = min(max(value[j], back) - back, top - levels + 1)
-
-        if is_counted:
-            if is_anew:
-                lasted = 0
-                counts[:] = 0
-            for turn in range(1 if is_anew else 2):
-                if is_anew:
-                    part, sign = window, 1
-                elif turn == 0:
-                    part, sign = rows[last + length : start + length], 1  # they came
-                else:
-                    part, sign = rows[last:start], -1  # they went
-                for level in range(LEVELS):
-                    for j in range(width):
-                        limit[j] = lowest[j] + level
-                    _count_below(frames, part, lo, hi, limit, few, below)
-                    for j in range(width):
-                        counts[level, j] += sign * below[j]
-        elif is_guessed:
-            for level in range(GUESSES):
-                for j in range(width):
-                    limits[level, j] = lowest[j] + level
-            _count_below_each(frames, window, lo, hi, limits, fews, counts)
-
-        is_found = is_counted or is_guessed
-        number_left = 0
-        if is_found:
-            for j in range(width):
-                passed[j] = 0
-            for level in range(levels):
-                for j in range(width):
-                    passed[j] += counts[level, j] <= rank
-            for j in range(width):
-                found = lowest[j] + passed[j] - 1
-                if passed[j] == 0 or (passed[j] == levels and found != top):
-                    left[number_left] = j
-                    number_left += 1
-                else:
-                    value[j] = found
-            is_found = FEW * number_left <= width
-
-        if is_found:
-            lasted += is_counted
-            for j in left[:number_left]:
-                for k in range(length):
-                    column[k] = frames[window[k], lo + j]
-                value[j] = 0
-                for bit in bits:
-                    limit[j] = value[j] | bit
-                    if _count_in_column(column, limit, j) <= rank:
-                        value[j] = limit[j]
-                if is_counted:
-                    back = LEVELS // 2 - 1
-                    lowest[j] = min(max(value[j], back) - back, top - LEVELS + 1)
-                    for level in range(LEVELS):
-                        limit[j] = lowest[j] + level
-                        counts[level, j] = _count_in_column(column, limit, j)
-        else:
-            is_counted = False
-            for j in range(width):
-                value[j] = 0
-            for bit in bits:
-                for j in range(width):
-                    limit[j] = value[j] | bit
-                _count_below(frames, window, lo, hi, limit, few, below)
-                for j in range(width):
-                    if below[j] <= rank:
-                        value[j] = limit[j]
-            # Where medians go far, guesses do not pay.
-            moved = 0
-            if w > 0:
-                for j in range(width):
-                    before = images[w - 1, lo + j]
-                    moved += max(value[j], before) - min(value[j], before) >= GUESSES // 2
-            is_guessed = FEW * moved <= width
-
-        for j in range(width):
-            images[w, lo + j] = value[j]
+    for is_near, w, end in stretches:
+        while w < end:
+            # Where the median does not stay around for long, counting does not pay.
+            if is_near and lasted >= 2:
+                first, w = w, ways.by_counts(*of_all, w, end)
+                lasted = w - first
+            elif is_guessed:
+                w = ways.by_guesses(*of_all, w, end)
+            if w < end:
+                ways.by_bits(*of_all, w, end)
+                is_guessed = w == 0 or _is_near(images[w, lo:hi], images[w - 1, lo:hi])
+                w += 1
 
 
-@kernel(parallel=True, nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
-def _select_medians(frames, rows, starts, length, bits, chunk, done, images):  # type: ignore[no-untyped-def]
-    """Write the median of each window into `images`, by Numba's threads, chunk by chunk."""
-    pixels = frames.shape[1]
-    for number in prange(-(-pixels // chunk)):
-        lo = number * chunk
-        hi = min(lo + chunk, pixels)
-        _select_in_chunk(frames, rows, starts, length, bits, lo, hi, done, images)
+def _is_near(image: NDArray[Any], last: NDArray[Any]) -> bool:
+    """Tell whether all but few medians are such as could be guessed."""
+    far = np.maximum(image, last) - np.minimum(image, last) >= GUESSES // 2
+    return bool(FEW * np.count_nonzero(far) <= len(image))
 
 
-@kernel(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
-def _select_medians_here(frames, rows, starts, length, bits, lo, hi, done, images):  # type: ignore[no-untyped-def]
-    """Do so in the thread that calls it, for pixels lo to hi."""
-    _select_in_chunk(frames, rows, starts, length, bits, lo, hi, done, images)
+class _Stretch(NamedTuple):
+    """Windows, each of them near the one before, or none."""
+
+    is_near: bool
+    begin: int
+    end: int
+
+
+def _stretches(starts: NDArray[np.intp], length: int, done: int) -> list[_Stretch]:
+    """Return the stretches that windows from `done` on make."""
+    near = NEAR * np.diff(starts[done:], prepend=starts[max(done - 1, 0)]) <= length
+    near[:1] &= done > 0
+    edges = [0, *(np.flatnonzero(near[1:] != near[:-1]) + 1).tolist(), len(near)]
+    return [_Stretch(bool(near[b]), done + b, done + e) for b, e in pairwise(edges) if b < e]
+
+
+class _Ways(NamedTuple):
+    """The kernels, compiled."""
+
+    by_bits: Kernel
+    by_guesses: Kernel
+    by_counts: Kernel
 
 
 def median_image(stack: ArrayLike, num_cpus: int | None = None) -> NDArray[Any]:
@@ -341,7 +420,7 @@ def median_image(stack: ArrayLike, num_cpus: int | None = None) -> NDArray[Any]:
             "stack: some values are masked, but this median leaves none out; "
             "fill them with stack.filled(value)"
         )
-    native = np.ascontiguousarray(frames, dtype=frames.dtype.newbyteorder("="))
+    native = np.require(frames, frames.dtype.newbyteorder("="), ["C_CONTIGUOUS", "ALIGNED"])
     images = np.empty((1, *native.shape[1:]), dtype=native.dtype)
     if images.size:
         rows, starts = np.arange(len(native)), np.zeros(1, np.intp)
@@ -381,19 +460,53 @@ def median_images(
     flat = frames.reshape(len(frames), -1)
     flat.flags.writeable = False  # one type for the compiler, whatever the caller has
     flat_images = images.reshape(len(images), -1)
-    bits = _bits(flat.dtype)
-    num_cpus = check_num_cpus(num_cpus)
+    pixels = flat.shape[1]
     most = max(512, CACHE_BYTES // (flat.itemsize * length))
-    with kernel_threads(num_cpus) as are_there:
-        if are_there:
-            chunk = min(most, -(-flat.shape[1] // numba.get_num_threads()))
-            call(_select_medians, flat, rows, starts, length, bits, chunk, done, flat_images)
-            return
+    threads = min(
+        check_num_cpus(num_cpus),
+        1 + (len(starts) - done) * length * pixels * flat.itemsize // WORTH_BYTES,
+    )
+    stretches = _stretches(starts, length, done)
+    if not stretches:
+        return
+    ways = _Ways(
+        _compiled(_by_bits, flat.dtype),
+        _compiled(_by_guesses, flat.dtype) if len(starts) > 1 else _by_guesses,
+        _compiled(_by_counts, flat.dtype) if any(s.is_near for s in stretches) else _by_counts,
+    )
 
-        def select(lo: int, hi: int) -> None:
-            call(_select_medians_here, flat, rows, starts, length, bits, lo, hi, done, flat_images)
+    def select(lo: int, hi: int) -> None:
+        _select(flat, rows, starts, length, stretches, flat_images, lo, hi, ways)
 
-        share_out(select, flat.shape[1], most, num_cpus)
+    share_out(select, pixels, most, threads)
+
+
+@functools.cache
+def _compiled(kernel: Kernel, dtype: np.dtype[Any]) -> Kernel:
+    """Return a kernel that is compiled for frames of a dtype."""
+    frames = np.empty((1, 1), dtype)
+    frames.flags.writeable = False
+    numbers = np.empty(1, np.intp)
+    of_all = (frames, numbers, numbers, 1, _bits(dtype), 0, 1, *_room(1, 1, dtype))
+    return ready(kernel, *of_all, np.empty((1, 1), dtype), 0, 1)
+
+
+def _room(width: int, length: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], ...]:
+    """Return room in which kernels compute medians of so many pixels, for windows of that length.
+
+    Returns
+    -------
+    tuple of ndarray
+        Values that frames may be below, how many are, in bytes and in full, and the values of one
+        pixel.
+    """
+    levels = max(LEVELS, GUESSES)
+    return (
+        np.empty((GUESSES + 1, width), dtype),
+        np.empty((GUESSES, width), np.uint8),
+        np.empty((levels + 1, width), np.int32),
+        np.empty(length, dtype),
+    )
 
 
 @functools.cache

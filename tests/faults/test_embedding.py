@@ -244,10 +244,9 @@ def test_a_measurement_that_was_opened_before_the_fork(expected, file):
 
 
 FIRST_CALL = """
-import os, queue, signal, sys, threading, time
+import os, queue, signal, sys, threading
 import numpy as np
 import sparsemed
-from numba.np.ufunc import parallel
 
 signal.alarm(int(sys.argv[1]))
 images = np.random.default_rng(7).integers(60, 200, (41, 24, 61), np.uint8)
@@ -261,19 +260,12 @@ class Watch:
             begun.put(name)
 
 
-def start_slowly(*args, really=parallel._load_threading_functions):
-    begun.put("threads")
-    time.sleep(0.1)
-    really(*args)
-
-
 def ours():
     return (sparsemed.median_image(images) == median).all()
 
 
 sparsemed.median_image  # is imported now
 sys.meta_path.insert(0, Watch())
-parallel._load_threading_functions = start_slowly
 thread = threading.Thread(target=lambda: begun.put(ours() and "done"))
 thread.start()
 while begun.get() != "done":
@@ -286,8 +278,8 @@ while begun.get() != "done":
 
 
 def test_forks_while_a_thread_calls_for_the_first_time():
-    """Numba imports modules of NumPy and starts its threads then, and holds locks meanwhile."""
-    run(FIRST_CALL, f"{PATIENCE:.0f}", env=os.environ | {"NUMBA_THREADING_LAYER": "omp"})
+    """Numba imports modules of NumPy then, and holds locks meanwhile."""
+    run(FIRST_CALL, f"{PATIENCE:.0f}")
 
 
 POOL = """
@@ -449,9 +441,11 @@ for dtype in ("u1", "u2"):
 
 
 COLD = """
-import sys
+import logging, sys
 import numpy as np
 import sparsemed
+from sparsemed.kernels import compiling
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 dtype = sys.argv[1]
 images = np.random.default_rng(7).integers(60, 200, (41, 24, 61), dtype)
 assert (sparsemed.median_image(images) == np.sort(images, axis=0)[20]).all()
@@ -460,16 +454,20 @@ assert (sparsemed.median_image(images) == np.sort(images, axis=0)[20]).all()
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, pytest.param(8, marks=pytest.mark.soak)])
-def test_processes_that_compile_at_once(tmp_path, processes):
+def test_processes_that_need_the_same_at_once_compile_it_once(tmp_path, processes):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-W", "error", "-c", COLD]
     under_way = [
-        subprocess.Popen([*command, ["u1", "u2"][n % 2]], env=environment, stderr=subprocess.PIPE)
-        for n in range(processes)
+        subprocess.Popen(
+            [*command, dtype], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for dtype in ("u1", "u2")
+        for _ in range(processes // 2 + 1)
     ]
-    for each in under_way:
-        said = each.communicate(timeout=PATIENCE)[1]
-        assert each.returncode == 0, said.decode()
+    said = [each.communicate(timeout=PATIENCE) for each in under_way]
+    for each, (_, error) in zip(under_way, said, strict=True):
+        assert each.returncode == 0, error.decode()
+    assert b"".join(line for line, _ in said).count(b"Compiling") == 2  # one for each dtype
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     # one index, what it leads to for each of two dtypes, and the lock
     assert sorted(path.suffix for path in kept) == [".lock", ".nbc", ".nbc", ".nbi"]

@@ -5,17 +5,19 @@ import signal
 import subprocess
 import sys
 import threading
+from time import perf_counter
 
 import numba
 import numpy as np
 import portalocker
 import pytest
-from numba.core import caching, event
+from numba.core import caching
 from numba.core.compiler_lock import global_compiler_lock
 from patience import PATIENCE
 
+from sparsemed import progress
 from sparsemed.kernels import compiling
-from sparsemed.kernels.compiling import call, kernel
+from sparsemed.kernels.compiling import kernel, ready
 
 SOURCE = """
 def double(values):
@@ -36,14 +38,14 @@ def double(tmp_path, monkeypatch, caplog):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         monkeypatch.setitem(sys.modules, "small", module)  # what is kept refers to its module
-        return kernel(nogil=True)(module.double)
+        return kernel(module.double)
 
     return make
 
 
 def is_right(function, dtype=np.uint8):
     values = np.arange(4, dtype=dtype)
-    call(function, values)
+    ready(function, values)(values)
     return values.tolist() == [0, 2, 4, 6]
 
 
@@ -141,14 +143,19 @@ def test_a_full_disk(double, caplog, tmp_path):
 @pytest.mark.skipif(
     not hasattr(numba.config, "CACHE_LOCATOR_CLASSES"), reason="this Numba always finds a folder"
 )
-def test_without_a_folder_it_is_compiled_each_time(double, caplog, tmp_path, monkeypatch):
+def test_without_a_folder_it_is_compiled_each_time_with_one_warning(
+    double, caplog, tmp_path, monkeypatch
+):
     # No place is any good: neither what the user says nor anything else that Numba tries.
     (tmp_path / "kept").write_text("a file, not a folder")
     monkeypatch.setattr(numba.config, "CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
-    function = double()
-    assert is_right(function)
-    assert is_right(function, np.uint16)
-    assert caplog.text.count("in each process; set NUMBA_CACHE_DIR") == 2
+    compiling._warn_of_no_cache.cache_clear()
+    for function in (double(), double()):
+        assert is_right(function)
+        assert is_right(function, np.uint16)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "set NUMBA_CACHE_DIR to a folder" in record.message
 
 
 HOLD = """
@@ -159,22 +166,22 @@ with portalocker.Lock(sys.argv[1], timeout=0):
 """
 
 
-def test_one_process_at_a_time_writes(double, tmp_path, monkeypatch):
-    """While another one does, what was compiled is not written yet; but patience has an end."""
+def test_one_process_at_a_time_compiles(double, caplog, tmp_path, monkeypatch):
+    """While another one does, this one waits; but patience has an end."""
     function = double()
     folder = function.stats.cache_path
-    command = [sys.executable, "-c", HOLD, os.path.join(folder, "sparsemed.lock")]
+    command = [sys.executable, "-c", HOLD, os.path.join(folder, LOCK)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         thread = threading.Thread(target=is_right, args=(function,))
         thread.start()
-        while not function.overloads:  # from then on it only has to be written
-            pass
-        thread.join(0.3)
+        thread.join(0.5)
         assert thread.is_alive()
-        assert not files(tmp_path, ".nbi")
+        assert not function.overloads
+        assert logged(caplog) == []
         other.stdin.close()
         thread.join()
+    assert logged(caplog) == [COMPILES]
     assert len(files(tmp_path, ".nbi")) == 1
 
     monkeypatch.setattr(compiling, "PATIENCE", 0.1)
@@ -183,6 +190,48 @@ def test_one_process_at_a_time_writes(double, tmp_path, monkeypatch):
     assert len(files(tmp_path, ".nbc")) == 2
     with portalocker.Lock(command[-1], timeout=0):  # and it is given back
         pass
+
+
+def test_what_another_process_has_compiled_meanwhile_is_loaded(
+    double, caplog, tmp_path, monkeypatch
+):
+    assert is_right(double())
+    (index,) = files(tmp_path, ".nbi")
+    hidden = index.rename(index.with_suffix(".hidden"))
+    take_turn = compiling._Kept._take_turn
+
+    def wait_for_another(cache):
+        take_turn(cache)
+        hidden.rename(index)
+
+    monkeypatch.setattr(compiling._Kept, "_take_turn", wait_for_another)
+    logged(caplog)
+    assert is_right(double())
+    assert logged(caplog) == []
+    with portalocker.Lock(index.parent / LOCK, timeout=0):
+        pass
+
+
+def test_a_turn_ends_if_compiling_fails(double, caplog, monkeypatch):
+    function = double()
+    with pytest.raises(numba.TypingError):
+        ready(function, "text")
+    with portalocker.Lock(os.path.join(function.stats.cache_path, LOCK), timeout=0):
+        pass
+
+
+def test_the_time_is_known_that_compiling_takes(double, monkeypatch):
+    before = compiling.seconds_compiling()
+    began = perf_counter()
+    assert is_right(double())
+    assert 0 < compiling.seconds_compiling() - before <= perf_counter() - began
+
+
+def test_it_is_said_that_something_is_compiled(double, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "HELD_UP", 0)
+    monkeypatch.setattr(progress, "_is_watched", lambda: True)
+    assert is_right(double())
+    assert capsys.readouterr().err == "sparsemed: compiling, once on this machine\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")
@@ -221,14 +270,13 @@ def test_of_two_threads_one_compiles_and_the_other_waits_for_nothing_else(
     with global_compiler_lock:
         for thread in threads:
             thread.start()
-        while len(event._registered["numba:compile"]) < 2:  # both are about to compile
-            assert all(thread.is_alive() for thread in threads)
+        threads[0].join(0.1)
+        assert all(thread.is_alive() for thread in threads)  # both are about to compile
     for thread in threads:
         thread.join()
     assert found == [True, True]
     assert logged(caplog) == [COMPILES]
     assert len(files(tmp_path, ".nbc")) == 1
-    assert not event._registered["numba:compile"]
 
 
 def test_the_lock_is_held_while_what_was_compiled_is_kept(double, tmp_path, monkeypatch):

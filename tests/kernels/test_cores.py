@@ -1,18 +1,16 @@
 import os
-import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from time import sleep
 
-import numba
 import numpy as np
 import pytest
 from patience import PATIENCE
 
 from sparsemed.kernels import cores
-from sparsemed.kernels.cores import available_cores, check_num_cpus, kernel_threads, share_out
+from sparsemed.kernels.cores import available_cores, check_num_cpus, share_out
 
 
 @pytest.mark.parametrize(
@@ -202,158 +200,6 @@ def test_others_are_refused(num_cpus):
     assert str(caught.value).endswith(f"got {num_cpus!r}; leave it out for all cores")
 
 
-@pytest.mark.parametrize("outside", [1, numba.config.NUMBA_NUM_THREADS])
-def test_thread_count_is_that_of_the_caller_again(outside):
-    before = numba.get_num_threads()
-    numba.set_num_threads(outside)
-    try:
-        for asked in (1, 2, 1000):
-            with kernel_threads(asked) as are_there:
-                assert are_there
-                assert numba.get_num_threads() == min(asked, numba.config.NUMBA_NUM_THREADS)
-            assert numba.get_num_threads() == outside
-        with pytest.raises(KeyError), kernel_threads(1):
-            raise KeyError
-        assert numba.get_num_threads() == outside
-    finally:
-        numba.set_num_threads(before)
-
-
-def test_thread_count_is_restored_if_stopped_as_soon_as_it_is_set(monkeypatch):
-    before = numba.get_num_threads()
-    really = numba.set_num_threads
-
-    def set_and_stop(count):
-        monkeypatch.undo()
-        really(count)
-        raise KeyboardInterrupt
-
-    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-    try:
-        monkeypatch.setattr(numba, "set_num_threads", set_and_stop)
-        with pytest.raises(KeyboardInterrupt), kernel_threads(1):
-            pass
-        assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
-    finally:
-        numba.set_num_threads(before)
-
-
-def test_one_python_thread_at_a_time():
-    waiting, entered = threading.Event(), threading.Event()
-
-    def enter():
-        waiting.set()
-        with kernel_threads(1):
-            entered.set()
-
-    second = threading.Thread(target=enter)
-    with kernel_threads(1):
-        second.start()
-        waiting.wait()
-        assert not entered.wait(0.05)
-        with kernel_threads(2):  # as from the handler of a signal
-            pass
-    second.join()
-    assert entered.is_set()
-
-
-THREADS = """
-import os, sys
-import numpy as np
-from numba import njit, prange
-
-
-@njit(parallel=True)
-def theirs(values):
-    for i in prange(len(values)):
-        values[i] = i
-
-
-def are_there():
-    with kernel_threads(2) as found:
-        return found
-
-
-def in_child(work):
-    child = os.fork()
-    if not child:
-        os._exit(work())
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-if sys.argv[1] == "theirs first":
-    theirs(np.zeros(3))
-from sparsemed.kernels.cores import kernel_threads
-assert are_there() == (sys.argv[2] == "True")
-assert not in_child(are_there)
-assert not in_child(lambda: in_child(are_there))
-assert are_there() == (sys.argv[2] == "True")
-"""
-
-
-forks = pytest.mark.skipif(sys.platform != "linux", reason="needs forks, and GNU's OpenMP")
-
-
-@forks
-@pytest.mark.parametrize(
-    ("layer", "order", "expected"),
-    [
-        ("omp", "ours first", True),
-        ("omp", "theirs first", False),  # a fork may lie in between
-        ("workqueue", "ours first", False),
-        ("none at all", "ours first", False),
-    ],
-)
-def test_where_the_threads_of_numba_can_be_used(layer, order, expected):
-    environment = os.environ | {"NUMBA_THREADING_LAYER": layer}
-    command = [sys.executable, "-W", "error", "-c", THREADS, order, str(expected)]
-    subprocess.run(command, env=environment, check=True)
-
-
-@forks
-def test_a_child_that_is_forked_before_any_launch_has_threads():
-    code = (
-        THREADS.partition("if sys.argv")[0]
-        + """
-from sparsemed.kernels.cores import kernel_threads
-assert in_child(are_there) == 1
-assert are_there()
-"""
-    )
-    environment = os.environ | {"NUMBA_THREADING_LAYER": "omp"}
-    subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, check=True)
-
-
-LAUNCH = """
-import os
-from sparsemed.kernels.cores import kernel_threads
-before = dict(os.environ)
-with kernel_threads(1):
-    pass
-assert dict(os.environ) == before
-"""
-
-
-@pytest.mark.parametrize(
-    ("wish", "spins"),
-    [
-        ({}, "0"),
-        ({"OMP_WAIT_POLICY": "active"}, "[1-9][0-9]{5,}"),
-        ({"GOMP_SPINCOUNT": "7"}, "7"),
-    ],
-)
-def test_threads_of_openmp_sleep_unless_somebody_wants_otherwise(wish, spins):
-    # GNU's OpenMP itself says what it has understood.
-    environment = {name: value for name, value in os.environ.items() if name not in cores.WISHES}
-    environment |= {"OMP_DISPLAY_ENV": "verbose", "NUMBA_THREADING_LAYER": "omp"} | wish
-    run = subprocess.run([sys.executable, "-c", LAUNCH], env=environment, capture_output=True)
-    said = run.stderr.decode()
-    if "GOMP_SPINCOUNT" not in said:
-        pytest.skip("Numba does not use GNU's OpenMP here")
-    assert run.returncode == 0, said
-    assert re.search(rf"GOMP_SPINCOUNT = '{spins}'", said)
-
-
 @pytest.mark.parametrize("num_cpus", [1, 2, 3, 1000])
 @pytest.mark.parametrize(("count", "most"), [(1, 5), (7, 1), (7, 3), (40, 1000)])
 def test_each_item_is_done_once(count, most, num_cpus):
@@ -438,17 +284,3 @@ def test_the_caller_does_it_all_where_no_thread_can_be_started(monkeypatch):
     done = []
     share_out(lambda begin, _end: done.append(begin), 9, 1, 4)
     assert done == [*range(9)]
-
-
-def test_where_numba_has_fewer_threads_plain_ones_do_the_work(monkeypatch):
-    """As in ChipStream, which asks all libraries for one thread; nobody's number is touched."""
-    before = numba.get_num_threads()
-    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 1)
-    monkeypatch.setattr(cores.os, "cpu_count", lambda: 8)
-    with kernel_threads(2) as are_there:
-        assert not are_there
-        assert numba.get_num_threads() == before
-    with kernel_threads(1) as are_there:
-        assert are_there
-    meeting = threading.Barrier(2, timeout=PATIENCE)  # one thread alone does not get past it
-    share_out(lambda *_: meeting.wait(), 8, 1, 2)

@@ -1,7 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,13 +8,15 @@ from hypothesis import strategies as st
 from rings import examples
 
 from sparsemed.kernels import cores, median
-from sparsemed.kernels.cores import kernel_threads
 from sparsemed.kernels.median import median_image, median_images
 
 DTYPES = [np.uint8, np.uint16]
 
 # Around 8 and 248, the groups in which the kernel counts, and where 8 or 16 bits run out.
 COUNTS = [1, 2, 7, 8, 9, 247, 248, 249, 255, 256, 257, 495, 496, 497, 65535, 65536, 65537]
+
+
+LATER = (median._by_guesses, median._by_counts)
 
 
 def by_sorting(stack):
@@ -169,42 +170,38 @@ def test_python_threads_may_call_at_once():
                 np.testing.assert_array_equal(image, by_sorting(stack), strict=True)
 
 
-@pytest.fixture
-def kernel_call(monkeypatch):
-    """Replace the kernel by one that notes the number of threads, and fails."""
-    seen = {}
-
-    def kernel(*args):
-        seen["threads"] = numba.get_num_threads()
-        raise MemoryError
-
-    monkeypatch.setattr(median, "call", kernel)
-    return seen
+@pytest.mark.parametrize("asked", [1, 2, 5, None])
+def test_as_many_threads_as_asked_for(monkeypatch, asked):
+    seen = []
+    monkeypatch.setattr(median, "share_out", lambda *args: seen.append(args[-1]))
+    median_image(np.zeros((300, 200, 300), np.uint8), asked)
+    assert seen == [asked or cores.available_cores()]
 
 
-@pytest.mark.parametrize("outside", [1, numba.config.NUMBA_NUM_THREADS])
-@pytest.mark.parametrize("asked", [1, 2, 1000, None])
-def test_thread_count_holds_inside_and_is_restored(kernel_call, outside, asked):
-    stack = np.zeros((2, 3, 4), np.uint8)
-    before = numba.get_num_threads()
-    numba.set_num_threads(outside)
-    try:
-        with pytest.raises(MemoryError):
-            median_image(stack, asked)
-        assert numba.get_num_threads() == outside
-    finally:
-        numba.set_num_threads(before)
-    wanted = asked or cores.available_cores()
-    assert kernel_call["threads"] == min(wanted, numba.config.NUMBA_NUM_THREADS)
+def test_no_more_threads_than_there_is_work_for(monkeypatch):
+    seen = []
+    monkeypatch.setattr(median, "share_out", lambda *args: seen.append(args[-1]))
+    median_image(np.zeros((20, 200, 300), np.uint8), 1000)
+    assert seen == [1]
 
 
 def test_works_again_after_a_failure(monkeypatch):
     stack = random_stack((5, 3, 4), np.uint8)
     with monkeypatch.context() as patch:
-        patch.setattr(median, "call", None)
+        patch.setattr(median, "_select", None)
         with pytest.raises(TypeError):
             median_image(stack)
     check(stack)
+
+
+def test_kernels_are_compiled_before_they_are_called():
+    frames = random_stack((300, 6, 8), np.uint8)
+    for starts in (np.array([0]), np.array([0, 100, 200]), np.arange(200)):
+        images = np.empty((len(starts), 6, 8), np.uint8)
+        median_images(frames, np.arange(300), starts, 100, images, 2)
+    for way in (median._by_bits, median._by_guesses, median._by_counts):
+        types = [types[0].dtype.name for types in way.signatures]
+        assert sorted(types) == sorted(set(types))
 
 
 # Windows that overlap
@@ -225,18 +222,12 @@ def of_windows(frames, starts, length, chunk, done=0, before=0):
     flat.flags.writeable = False
     images = np.empty((len(starts), *frames.shape[1:]), frames.dtype)
     images[:done] = before
-    with kernel_threads(2) as are_there:
-        assert are_there
-        median._select_medians(
-            flat,
-            rows,
-            starts,
-            length,
-            median._bits(frames.dtype),
-            chunk,
-            done,
-            images.reshape(len(starts), -1),
-        )
+    flat_images = images.reshape(len(starts), -1)
+    ways = median._Ways(*(median._compiled(way, frames.dtype) for way in (median._by_bits, *LATER)))
+    for lo in range(0, flat.shape[1], chunk):
+        hi = min(lo + chunk, flat.shape[1])
+        stretches = median._stretches(starts, length, done)
+        median._select(flat, rows, starts, length, stretches, flat_images, lo, hi, ways)
     return images
 
 
@@ -410,21 +401,17 @@ def plain(monkeypatch):
     watched = WatchedCounting()
     monkeypatch.setattr(median, "_count_below", watched.one)
     monkeypatch.setattr(median, "_count_below_each", watched.each)
-    monkeypatch.setattr(median, "_count_in_column", median._count_in_column.py_func)
+    for name in ("_count_in_column", "_read_column", "_surround", "_settle"):
+        monkeypatch.setattr(median, name, getattr(median, name).py_func)
+    ways = median._Ways(*(way.py_func for way in (median._by_bits, *LATER)))
 
     def run(frames, starts, length, done=0, before=0):
         images = np.full((len(starts), frames.shape[2]), before, frames.dtype)
+        rows = np.arange(len(frames))
+        stretches = median._stretches(starts, length, done)
         with np.errstate(over="ignore"):  # compiled integers wrap without a word
-            median._select_in_chunk.py_func(
-                frames[:, 0],
-                np.arange(len(frames)),
-                starts,
-                length,
-                median._bits(frames.dtype),
-                0,
-                frames.shape[2],
-                done,
-                images,
+            median._select(
+                frames[:, 0], rows, starts, length, stretches, images, 0, frames.shape[2], ways
             )
         return images[:, np.newaxis]
 
