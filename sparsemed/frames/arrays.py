@@ -113,6 +113,9 @@ class ArrayFrames:
         self.batch = at_once // self.block * self.block
         self.threads = 1
 
+    def interrupt(self) -> None:
+        """Do nothing: whoever reads an array ends when it has."""
+
     @contextmanager
     def reading(self, _: Iterable[Batch] = ()) -> Iterator[Read]:
         """Provide the function that reads; see `FrameSource`.

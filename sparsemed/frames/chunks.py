@@ -84,6 +84,10 @@ class ChunkFrames:
         self.row_block = 1 if self._is_by_rows else min(self._chunk[1], height)
         self.unwritten: Spans = []  # otherwise HDF5 reads
 
+    def interrupt(self) -> None:
+        """End reads that are under way; see `sparsemed.frames.source.FrameSource`."""
+        self.stored.interrupt()
+
     @contextmanager
     def reading(self, wanted: Iterable[Batch] = ()) -> Iterator[Read]:
         """Provide the function that reads; see `sparsemed.frames.source.FrameSource`."""

@@ -62,6 +62,10 @@ class PartFrames:
             if start < self.end and stop > self.begin
         ]
 
+    def interrupt(self) -> None:
+        """End reads that are under way; see `FrameSource`."""
+        self.source.interrupt()
+
     @contextmanager
     def reading(self, wanted: Iterable[Batch] = ()) -> Iterator[Read]:
         """Provide the function that reads; see `FrameSource`."""

@@ -49,6 +49,10 @@ class PickedFrames:
             picked |= (self.picks >= start) & (self.picks < stop)
         return join_spans((i, i + 1) for i in np.flatnonzero(picked).tolist())
 
+    def interrupt(self) -> None:
+        """End reads that are under way; see `FrameSource`."""
+        self.source.interrupt()
+
     @contextmanager
     def reading(self, wanted: Iterable[Batch] = ()) -> Iterator[Read]:
         """Provide the function that reads; see `FrameSource`."""

@@ -50,6 +50,10 @@ class SampledFrames:
             self._read_whole(read, 0, len(self.numbers))
         self.read[:] = True
 
+    def interrupt(self) -> None:
+        """End reads that are under way; see `FrameSource`."""
+        self.source.interrupt()
+
     @contextmanager
     def reading(self, wanted: Iterable[Batch] = ()) -> Iterator[Read]:
         """Provide the function that reads; see `FrameSource`."""

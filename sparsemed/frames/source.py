@@ -78,6 +78,9 @@ class FrameSource(Protocol):
             other reads can come in between.
         """
 
+    def interrupt(self) -> None:
+        """Let reads that are under way in other threads end with an error, if they may last."""
+
 
 FrameOpener = Callable[[int | None], AbstractContextManager[FrameSource]]
 """``open_frames(num_cpus)`` opens frames, be it in another process: it can be pickled."""

@@ -98,7 +98,8 @@ def scan(
         Batch(start, stop, height if series.needs(start, stop) else top)
         for start, stop in _batches(spans, frames.batch)
     )
-    with frames.reading(wanted) as read, _threads(frames.threads) as pool:
+    threads = _threads(frames.threads, frames.interrupt)
+    with frames.reading(wanted) as read, threads as pool:
 
         def fetch(start: int, stop: int, place: NDArray[Any] | None) -> None:
             out = own.frames[: stop - start] if place is None else place
@@ -144,14 +145,16 @@ def of_steps(images: NDArray[Any], window_of_step: NDArray[np.intp]) -> Any:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+def _threads(count: int, interrupt: Callable[[], None]) -> Iterator[ThreadPoolExecutor]:
     """Provide a pool of threads. An error, or a signal, ends them before it goes on its way."""
     name = f"sparsemed-{secrets.token_hex(8)}"
     with ThreadPoolExecutor(count, thread_name_prefix=name) as pool:
         try:
             yield pool
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            interrupt()
+            pool.shutdown()
             # The pool does not know a thread during whose start a signal arrived.
             for _ in range(1000):
                 if not any(thread.name.startswith(name) for thread in threading.enumerate()):

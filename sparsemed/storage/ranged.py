@@ -149,12 +149,16 @@ class RangedBytes:
             ]
         return True
 
-    def close(self) -> None:
+    def interrupt(self) -> None:
         """End what is under way; threads that wait for it get an OSError."""
         self._own()
         self._remote.close()
         if self._ahead is not None:
             self._ahead.close()
+
+    def close(self) -> None:
+        """End what is under way, and begin anew with the next read."""
+        self.interrupt()
         self._begin(self.version)
 
     def _own(self) -> None:

@@ -109,6 +109,9 @@ class StoredBytes(Protocol):
             If they cannot be read.
         """
 
+    def interrupt(self) -> None:
+        """Let reads that are under way, and those until `close`, end with an error if they last."""
+
     def close(self) -> None:
         """Let go of what reading took: files, connections, what was fetched ahead.
 
@@ -194,6 +197,9 @@ class LocalBytes:
 
     def gather(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Do nothing: no way is long."""
+
+    def interrupt(self) -> None:
+        """Do nothing: reading does not last."""
 
     def read_into(self, buffer: memoryview, offset: int) -> bool:
         """Fill a buffer with what begins at an offset; return whether there was enough."""

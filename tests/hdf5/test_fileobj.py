@@ -45,6 +45,9 @@ class MemoryBytes:
     def gather(self, ranges):
         pass
 
+    def interrupt(self):
+        pass
+
     def read_into(self, buffer, offset):
         self.reads.append((offset, offset + len(buffer)))
         if (error := self.error()) is not None:

@@ -46,6 +46,9 @@ class Blocks(ArrayFrames):
         self.batch = 2 * block
         self.blocks_read = []
 
+    def interrupt(self):
+        pass
+
     @contextmanager
     def reading(self, _wanted=()):
         with super().reading() as read:

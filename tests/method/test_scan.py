@@ -33,6 +33,9 @@ class WatchedFrames:
         self.buffers = {}
         self._lock = threading.Lock()
 
+    def interrupt(self):
+        pass
+
     @contextmanager
     def reading(self, _wanted=()):
         assert not self.is_open
@@ -226,6 +229,9 @@ def test_blocks_are_read_together():
 def test_files_and_threads_are_gone_after_an_error(threads):
     class Broken(WatchedFrames):
         closed = False
+
+        def interrupt(self):
+            pass
 
         @contextmanager
         def reading(self, _wanted=()):

@@ -5,7 +5,11 @@ import io
 import json
 import multiprocessing
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 import tracemalloc
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -153,6 +157,37 @@ def test_what_is_no_hdf5_is_told(server):
     server.put("/M001.rtdc", b"<html>Please log in</html>" * 1000)
     with pytest.raises(OSError, match=r"M001.rtdc: cannot be read as an HDF5 file"):
         sparsemed.compute_background(server.url("/M001.rtdc?sig=secret"))
+
+
+COMPUTING = """
+import sys, sparsemed
+print("begins", flush=True)
+sparsemed.compute_background(sys.argv[1])
+"""
+
+
+def test_ctrl_c_ends_what_is_under_way(server, tmp_path):
+    """Though the server is silent, with many requests."""
+    content = write(tmp_path / "a.rtdc", grainy(9000), chunks=(40, 80, 100))
+
+    def hang(request):
+        return len(served.requests) > 8 and server.is_over.wait(40)
+
+    served = server.put("/M001.rtdc", content, fault=hang)
+    command = [sys.executable, "-c", COMPUTING, server.url("/M001.rtdc")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        for _ in range(600):
+            if len(served.requests) >= 16:
+                break
+            time.sleep(0.1)
+        assert len(served.requests) >= 16
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+        took = time.monotonic() - began
+    assert error.splitlines()[-1] == b"KeyboardInterrupt"
+    assert took < 2  # with the end of Python, on a busy machine; silence lasts 30 s
 
 
 def test_garbage_of_h5py_can_be_collected_while_hdf5_reads(server, tmp_path):
