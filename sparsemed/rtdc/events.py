@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from sparsemed.frames.source import MOST_FRAMES
 from sparsemed.hdf5.entries import Attributes, entry, subgroup
 from sparsemed.hdf5.file_access import FileAccess
-from sparsemed.hdf5.opening import bytes_behind
+from sparsemed.hdf5.opening import bytes_behind, is_elsewhere
 from sparsemed.hdf5.stacks import frames_in_words
 from sparsemed.printable import printable, quoted
 from sparsemed.rtdc.basins import Basin, known_identifiers, read_basins, search_order
@@ -64,6 +65,17 @@ class Feature:
         distinct, place = np.unique(wanted, return_inverse=True)
         picked: NDArray[Any] = self.dataset[distinct][place.reshape(np.shape(wanted))]
         return picked
+
+    def fetch_together(self, frames: NDArray[Any]) -> None:
+        """Fetch what frames are stored in at once, where that takes long; reading them follows."""
+        stored, chunk = bytes_behind(self.dataset), self.dataset.chunks
+        if stored is None or chunk is None or not is_elsewhere(self.dataset):
+            return
+        rows = frames if self.mapping is None else self.mapping[frames]
+        with suppress(RuntimeError, ValueError, OSError):  # then who reads them says why
+            begins = [(row // chunk[0] * chunk[0], 0, 0) for row in rows.tolist()]
+            found = [self.dataset.id.get_chunk_info_by_coord(begin) for begin in begins]
+            stored.gather((each.byte_offset, each.byte_offset + each.size) for each in found)
 
     def read(self) -> NDArray[Any]:
         """Return the data of all frames (for features that are small)."""

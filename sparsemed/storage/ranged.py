@@ -138,7 +138,7 @@ class RangedBytes:
             return self._remote.copy_whole(offset, buffer) == len(buffer)
         if self._ahead is not None and self._ahead.read_into(buffer, offset):
             return True
-        if len(buffer) > MOST_CACHED:
+        if len(buffer) > MOST_CACHED and self._lacks(offset // BLOCK, -(-end // BLOCK)):
             self._fetch(buffer, offset)
             return True
         for number in range(offset // BLOCK, -(-end // BLOCK)):
@@ -183,6 +183,9 @@ class RangedBytes:
             self._fetch_blocks([number, *self._missing(number + 1, number + count)])
             found = self._blocks[number]
         return found
+
+    def _lacks(self, begin: int, end: int) -> bool:
+        return any(number not in self._blocks for number in range(begin, end))
 
     def _missing(self, begin: int, end: int) -> Iterable[int]:
         end = min(end, -(-self.size // BLOCK))

@@ -85,6 +85,25 @@ def test_the_bits_are_those_of_the_file(server, tmp_path, layout, libver):
         assert same(found, sparsemed.compute_background(path, **SETTINGS))
 
 
+@pytest.mark.parametrize("layout", [*FILTERS, "tiled", "in one piece", "only HDF5 knows"])
+def test_the_bits_are_those_of_the_file_in_a_store_too(object_store, tmp_path, monkeypatch, layout):
+    import boto3
+
+    for name, value in object_store.items():
+        monkeypatch.setenv(name, value)
+    images = make_images(np.random.default_rng(3), (150, 40, 30))
+    content = write(tmp_path / "a.rtdc", images, **LAYOUTS[layout])
+    client = boto3.client("s3", endpoint_url=object_store["AWS_ENDPOINT_URL"])
+    client.put_object(Bucket="cells", Key=f"day 1/{layout}.rtdc", Body=content)
+    client.close()
+    found = sparsemed.compute_background(f"s3://cells/day 1/{layout}.rtdc", **SETTINGS)
+    assert same(found, sparsemed.compute_background(tmp_path / "a.rtdc", **SETTINGS))
+    found.save(tmp_path / "bg.rtdc")
+    (record,) = records(tmp_path / "bg.rtdc")
+    assert record["format"] == "s3"
+    assert record["urls"][0].startswith(f"{object_store['AWS_ENDPOINT_URL']}/cells/day%201/")
+
+
 def test_the_fast_path_reads_it(server, tmp_path):
     images = make_images(np.random.default_rng(0), (150, 40, 30))
     server.put("/M001.rtdc", write(tmp_path / "a.rtdc", images, chunks=(7, 40, 30)))
