@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 import sparsemed
-from benchmarks import chipstream, end_to_end, growth, kernel, layouts, live, pinned, stacks
+from benchmarks import chipstream, end_to_end, growth, kernel, layouts, live, pinned, remote, stacks
 from benchmarks.figure import draw
 from benchmarks.pages import BLOCKS, write_blocks
 from sparsemed.kernels.cores import available_cores
@@ -25,6 +25,7 @@ MEASURE: dict[str, Callable[..., Any]] = {
     "growth": growth.measure,
     "pinned": pinned.measure,
     "live": live.measure,
+    "remote": remote.measure,
     "stacks": stacks.measure,
     "chipstream": chipstream.measure,
 }
@@ -48,6 +49,7 @@ FULL: dict[str, dict[str, Any]] = {
         "hour": live.HOUR,
         "rounds": 5,
     },
+    "remote": {"frames": 8_000, "dclab_frames": 320, "rounds": 3},
     "stacks": {"frames": 20_000, "side": 512, "rounds": 3},
     "chipstream": {"frames": 4_000, "rounds": 4},
 }
@@ -65,6 +67,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "hour": 60_000,
         "rounds": 1,
     },
+    "remote": {"frames": 1_000, "dclab_frames": 32, "rounds": 1},
     "stacks": {"frames": 4_000, "side": 64, "rounds": 1},
     "chipstream": {"frames": 300, "rounds": 1},
 }

@@ -4,7 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.tables import chipstream_table, cores_table, live_table, stacks_table, table
+from benchmarks.tables import (
+    chipstream_table,
+    cores_table,
+    live_table,
+    remote_table,
+    stacks_table,
+    table,
+)
 
 
 class Block(NamedTuple):
@@ -19,6 +26,7 @@ BLOCKS = (
     Block("benchmark table", ("end-to-end", "layouts", "kernel"), table),
     Block("table of stacks", ("stacks",), stacks_table),
     Block("table of live", ("live",), live_table),
+    Block("table of remote", ("remote",), remote_table),
     Block("table of ChipStream", ("chipstream",), chipstream_table),
     Block("table of cores", ("pinned",), cores_table),
 )

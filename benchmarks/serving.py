@@ -202,20 +202,25 @@ class Server:
         if wanted is not None and wanted != request.served.etag:
             request.send(412, {})
         elif request.headers.get("Range") is None:
-            request.send(200, {**request.about, "Content-Range": None}, request.body)
+            self._send_all(request, 200, {**request.about, "Content-Range": None})
         elif request.begin >= len(request.served.data):
             request.send(416, {"Content-Range": f"bytes */{len(request.served.data)}"})
-        elif self.rate:
-            self._trickle(request)
         else:
-            request.send(206, request.about, request.body)
+            self._send_all(request, 206, request.about)
 
-    def _trickle(self, request: Request) -> None:
+    def _send_all(self, request: Request, status: int, about: dict[str, Any]) -> None:
+        if self.rate:
+            self._trickle(request, status, about)
+        else:
+            request.send(status, about, request.body)
+
+    def _trickle(self, request: Request, status: int, about: dict[str, Any]) -> None:
         """Answer at the rate of the line, which all connections share."""
         handler, body = request.handler, request.body
-        handler.send_response(206)
-        for name, value in {**request.about, "Content-Length": str(len(body))}.items():
-            handler.send_header(name, value)
+        handler.send_response(status)
+        for name, value in {**about, "Content-Length": str(len(body))}.items():
+            if value is not None:
+                handler.send_header(name, value)
         handler.end_headers()
         step = 64 * 1024
         for first in range(0, len(body), step):
@@ -245,10 +250,16 @@ def http_date(seconds: float) -> str:
     return email.utils.formatdate(seconds, usegmt=True)
 
 
+MOST_NAMES = 100
+"""Under how many names the program hands its file out."""
+
+
 def main() -> None:
     served_file, delay, rate = sys.argv[1:]
     with serving() as server:
         served = server.put("/measurement.rtdc", Path(served_file).read_bytes())
+        for number in range(1, MOST_NAMES):  # for those who remember what they have read
+            server.objects[f"/measurement-{number}.rtdc"] = served
         server.delay, server.rate = float(delay), float(rate) or None
         print(server.url("/measurement.rtdc"), flush=True)
         for _ in sys.stdin:

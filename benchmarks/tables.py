@@ -346,3 +346,44 @@ def _live_row(case: dict[str, Any]) -> list[str]:
         f"{median(case['frames_per_second']):,.0f}",
         readable(median(case["slow_push"])),
     ]
+
+
+def remote_table(results: dict[str, Any]) -> str:
+    """Return what is known of measurements in a network as Markdown."""
+    remote = results["remote"]
+    return "\n\n".join(
+        [
+            f"{remote['frames']:,} frames of 80 × 400 pixels in {remote['size'] / 1e6:.0f} MB, on "
+            "a server that adds a while to each request and sends so much a second in all; on "
+            f"{_cores(results)}, server included, after imports and with warm kernels; medians of "
+            f"{len(remote['cases'][0]['seconds']['directly'])} rounds. dclab read the first "
+            f"{remote['dclab_frames']:,} frames, and did nothing else. *Rounds* are requests that "
+            "waited for each other.",
+            _rows(
+                "line | added to each request | sparsemed | ÷ bytes alone | copying, then computing"
+                " | frames a second, sparsemed | frames a second, dclab | sparsemed ÷ dclab"
+                " | requests | rounds before the first chunk | read without offsets",
+                (_remote_row(each, remote) for each in remote["cases"]),
+            ),
+        ]
+    )
+
+
+def _remote_row(case: dict[str, Any], remote: dict[str, Any]) -> list[str]:
+    seconds = {name: median(each) for name, each in case["seconds"].items()}
+    ours = remote["frames"] / seconds["directly"]
+    theirs = remote["dclab_frames"] / seconds["dclab"]
+    rate = case["rate"]
+    return [
+        f"{rate / 1e6:.0f} MB/s" if rate else "no limit",
+        f"{1000 * case['delay']:.0f} ms",
+        readable(seconds["directly"]),
+        times(seconds["directly"] * rate / remote["size"]) if rate else "",
+        readable(seconds["copied"]),
+        f"{ours:,.0f}",
+        f"{theirs:,.0f}",
+        f"**{times(ours / theirs)}**",
+        f"{case['directly']['requests']}",
+        f"{case['directly']['rounds']}",
+        percent(round(case["without offsets"]["bytes"] / remote["size"], 2)),
+    ]

@@ -16,6 +16,7 @@ pytest.importorskip("psutil", reason="the benchmarks need psutil")
 
 import click
 
+import sparsemed
 from benchmarks import (
     chipstream,
     commit,
@@ -25,6 +26,7 @@ from benchmarks import (
     layouts,
     live,
     many,
+    remote,
     scaling,
     stacks,
 )
@@ -33,7 +35,14 @@ from benchmarks.figure import draw
 from benchmarks.growth import slope
 from benchmarks.measurements import NotAvailableError, generate_measurement
 from benchmarks.pages import BLOCKS, marks, write_block, write_blocks
-from benchmarks.tables import chipstream_table, cores_table, live_table, stacks_table, table
+from benchmarks.tables import (
+    chipstream_table,
+    cores_table,
+    live_table,
+    remote_table,
+    stacks_table,
+    table,
+)
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.hdf5.commit import changed_file
 from sparsemed.method.ranges import range_count
@@ -135,6 +144,20 @@ def results():
                 "sparsemed": [[2.0], [1.0]],
                 "decode floor": [[1.5], [1.0]],
             },
+        },
+        "remote": {
+            "frames": 8000,
+            "dclab_frames": 320,
+            "size": 150_000_000,
+            "cases": [
+                {
+                    "delay": 0.06,
+                    "rate": 50e6,
+                    "seconds": {"directly": [4.0], "copied": [6.0], "dclab": [2.0]},
+                    "directly": {"requests": 90, "bytes": 151_000_000, "rounds": 3},
+                    "without offsets": {"seconds": 1.0, "bytes": 30_000_000},
+                }
+            ],
         },
         "stacks": {
             "times": [
@@ -269,7 +292,10 @@ def test_write_blocks_without_markers(results, tmp_path, text):
     assert readme.read_text(encoding="utf-8") == text
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/performance.md", "docs/live.md"])
+PAGES = ("README.md", "docs/performance.md", "docs/live.md", "docs/remote.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_pages_show_what_was_measured(page, tmp_path):
     copy = tmp_path / "page.md"
     copy.write_bytes((ROOT / page).read_bytes())
@@ -585,6 +611,33 @@ def test_machine_name_tells_nothing_of_its_owner(monkeypatch):
         monkeypatch.setenv(variable, "somebody")
     assert "somebody" not in machine_name()
     assert machine_name().endswith("-cores")
+
+
+def test_table_of_remote(results):
+    said = remote_table(results)
+    row = "| 50 MB/s | 60 ms | 4.00 s | 1.3× | 6.00 s | 2,000 | 160 | **12×** | 90 | 3 | 20 % |"
+    assert row in said
+
+
+def test_rounds_are_requests_that_waited_for_each_other():
+    together = [(1.0, 2.0, 0, 9), (1.1, 2.1, 10, 19), (2.2, 3.0, 20, 29)]
+    assert remote.rounds_before([*together, (3.1, 4.0, 100, 110), (4.1, 5.0, 0, 9)], 100) == 3
+    assert remote.rounds_before([(1.0, 2.0, 0, 110)], 100) == 1
+
+
+def test_what_is_far_away_is_the_same(tmp_path):
+    path = tmp_path / "in.rtdc"
+    try:
+        generate_measurement(path, 100, 50)
+    except NotAvailableError as reason:
+        pytest.skip(f"{reason}")
+    local = sparsemed.compute_background(path)
+    with remote.far_away(path, 0.01, 50e6) as far:
+        for contender_ in (remote.read_directly, remote.copy_first):
+            np.testing.assert_array_equal(contender_(far).images, local.images)
+            done = far.requests()
+            assert remote.rounds_before(done, 1) == 1
+            assert sum(stop - begin for _, _, begin, stop in done) >= path.stat().st_size * 0.9
 
 
 def test_table_of_cores(results):
