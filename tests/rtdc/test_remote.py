@@ -379,6 +379,19 @@ def test_addresses_are_computed_into_the_working_folder(server, tmp_path, monkey
         run(in_place=True)
 
 
+def test_the_class_of_dcnum_takes_an_address(server, tmp_path):
+    found, path = computed(server, tmp_path)
+    outputs = [tmp_path / "far.rtdc", tmp_path / "near.rtdc"]
+    for source, output in zip((server.url("/M001.rtdc"), path), outputs, strict=True):
+        with sparsemed.BackgroundSparseMed(source, output, **SETTINGS) as job:
+            job.process()
+    with h5py.File(outputs[0]) as far, h5py.File(outputs[1]) as near:
+        for name in ("basin_events/image_bg", "events/bg_off", "events/basinmap0"):
+            np.testing.assert_array_equal(far[name], near[name])
+    assert same(sparsemed.load(outputs[0], basins="network"), sparsemed.load(outputs[1]))
+    np.testing.assert_array_equal(sparsemed.load(outputs[0], basins="network").time, found.time)
+
+
 def test_the_command_line_takes_addresses(server, tmp_path, monkeypatch):
     from click.testing import CliRunner
 
