@@ -39,7 +39,7 @@ Examples:
   sparsemed compute -r data --dry-run          only says what it would do
   sparsemed compute -r data --summary night    and the page night/index.html
   sparsemed compute -r data --dask local       several at a time, here
-  sparsemed compute https://host/in.rtdc       from a server, into the working folder
+  sparsemed compute https://host/in.rtdc       from a server, to here
   sparsemed compute film.tif -o background.tif --fps 30
                                                of a stack of images, to a TIFF
 
@@ -119,8 +119,8 @@ def compute(
 
     Each PATH is a measurement, or a folder of measurements (*.rtdc that hold
     images, themselves or through basins); or the address of a measurement in a
-    network: https://..., s3://bucket/key, or a resource on DCOR. Results of earlier runs are skipped:
-    files *_bg.rtdc without images of their own.
+    network: https://..., s3://bucket/key, or a resource on DCOR. Results of
+    earlier runs are skipped: files *_bg.rtdc without images of their own.
 
     The result is a new file next to each measurement, with _bg added to its
     name, unless --output or --in-place says otherwise. If that file exists, the

@@ -185,6 +185,7 @@ sparsemed.compute_background(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_what_is_under_way(server, tmp_path):
     """Though the server is silent, with many requests."""
     content = write(tmp_path / "a.rtdc", grainy(9000), chunks=(40, 80, 100))
@@ -209,6 +210,7 @@ def test_ctrl_c_ends_what_is_under_way(server, tmp_path):
     assert took < 2  # with the end of Python, on a busy machine; silence lasts 30 s
 
 
+@pytest.mark.slow
 def test_garbage_of_h5py_can_be_collected_while_hdf5_reads(server, tmp_path):
     """Its collection waits for HDF5's lock, which is held by who reads."""
     content = write(tmp_path / "a.rtdc", grainy(500), chunks=(10, 80, 100), compression="gzip")
@@ -244,6 +246,7 @@ def test_garbage_of_h5py_can_be_collected_while_hdf5_reads(server, tmp_path):
     assert len(served.requests) > 6
 
 
+@pytest.mark.slow
 def test_no_more_is_held_than_for_files(server, tmp_path):
     """Ahead are 64 MiB at most."""
     content = write(tmp_path / "a.rtdc", grainy(30_000), chunks=(40, 80, 100))
@@ -424,6 +427,7 @@ def test_the_command_line_takes_addresses(server, tmp_path, monkeypatch):
     assert "not one in a network" in run.output
 
 
+@pytest.mark.slow
 def test_parts_are_computed_elsewhere(server, tmp_path):
     found, _ = computed(server, tmp_path)
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as executor:
