@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import click.testing
+import h5py
+import numpy as np
 import pytest
 from jobs.measurements import measure
 
+from sparsemed import compute_background
 from sparsemed.cli import main
 
 
@@ -170,7 +172,11 @@ def test_workers_of_ones_own(data):
     assert again == f"  {data / 'b.rtdc'}"
     assert first.startswith(f"Error: {data / 'b.rtdc'}: ")
     assert last == "1 of 3 measurements failed:"
-    assert Path(data / "a_bg.rtdc").is_file()
+    for name in "ac":
+        with h5py.File(data / f"{name}_bg.rtdc") as h5:
+            expected = compute_background(data / f"{name}.rtdc", kernel_size=7)
+            np.testing.assert_array_equal(h5["basin_events/image_bg"], expected.images)
+            np.testing.assert_array_equal(h5["events/bg_off"], expected.offsets)
 
 
 @pytest.mark.slow

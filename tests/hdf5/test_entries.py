@@ -84,8 +84,9 @@ def test_a_file_that_is_replaced_while_it_is_opened(h5, tmp_path, monkeypatch):
         return real(*arguments)
 
     monkeypatch.setattr("sparsemed.hdf5.opening.h5py.File", replace_first)
-    with pytest.raises(OSError, match=r"file\.rtdc: was replaced by another file"):
+    with pytest.raises(OSError, match=r"file\.rtdc: was replaced by another file") as raised:
         FileAccess(path, "any").open(path)
+    assert raised.tb  # what was raised still holds on to everything
     assert str(path) not in files_open()
 
 

@@ -273,7 +273,7 @@ def test_a_lost_scheduler_ends_it_and_the_next_run_goes_on(night, here, tmp_path
             stdout=subprocess.PIPE,
             text=True,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            env={**os.environ, "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"},
         ) as scheduler,
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
     ):
