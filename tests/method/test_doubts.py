@@ -37,6 +37,7 @@ def images(kind, light="steady", cells=0, seed=0):
 def axis_of(recorded):
     class Source:
         shape, dtype, block, batch, threads = recorded.shape, recorded.dtype, 1, 8, 1
+        row_block = recorded.shape[1]
 
     numbers = looked_at(Source()).numbers
     return axis_of_time(recorded[numbers])
