@@ -38,6 +38,7 @@ FLOORS = [
         "warned",
         "install_hint",
         "keywords",
+        "lazy",
     },
     {"storage", "kernels"},
     {"executors"},

@@ -1,6 +1,5 @@
 """Frames in an array: NumPy's, Dask's, Zarr's, an HDF5 dataset, or anything like these."""
 
-from functools import cached_property
 from typing import Any, Self
 
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +11,7 @@ from sparsemed.frames.parts import array_part
 from sparsemed.frames.sampled import SampledFrames
 from sparsemed.frames.source import FrameOpener
 from sparsemed.inputs.given import Input, Options
+from sparsemed.lazy import lazy_property
 from sparsemed.method.compute import Plan
 from sparsemed.method.doubts import doubt, looked_at
 from sparsemed.method.narrowing import narrowing
@@ -39,18 +39,18 @@ class ArrayInput(Input):
         """The array, its axes in our order."""
         return self._data
 
-    @cached_property
+    @lazy_property
     def frames(self) -> SampledFrames:
         """The frames, of which some are kept to be looked at."""
         label = self.label or "frames"
         return looked_at(open_frames(self.data, self.num_cpus, label, self.options.floats))
 
-    @cached_property
+    @lazy_property
     def time(self) -> NDArray[Any]:
         """Time of each frame, of shape (N,), in seconds; the first is 0."""
         return array_time(self.frames.shape, *self._known)
 
-    @cached_property
+    @lazy_property
     def _known(self) -> tuple[ArrayLike | None, float | None]:
         """Times and frame rate, as they were given, or else as the array has them."""
         if self.options.time is None and self.options.frame_rate is None:

@@ -1,7 +1,6 @@
 """Frames in a dataset of an HDF5 file, which its name has to say."""
 
 from contextlib import ExitStack
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +10,7 @@ from sparsemed.frames.stacks import stack_kind
 from sparsemed.hdf5.stacks import open_dataset
 from sparsemed.inputs.array import ArrayInput
 from sparsemed.inputs.given import Options
+from sparsemed.lazy import lazy_property
 from sparsemed.storage.identity import Identity
 from sparsemed.storage.stored import file_state
 
@@ -47,7 +47,7 @@ class DatasetInput(ArrayInput):
         is_name = isinstance(given, (str, PathLike))
         return is_name and choice.dataset is not None and stack_kind(given) is None
 
-    @cached_property
+    @lazy_property
     def identity(self) -> Identity:
         """Which file the frames are from."""
         return Identity(

@@ -1,7 +1,6 @@
 """Frames of a measurement: a file in the RT-DC format, and where its basins lead."""
 
 from dataclasses import replace
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +12,7 @@ from sparsemed.frames.parts import chunks_part
 from sparsemed.frames.source import FrameOpener, FrameSource
 from sparsemed.frames.stacks import require_readable
 from sparsemed.inputs.given import Input, Options
+from sparsemed.lazy import lazy_property
 from sparsemed.method.compute import Plan
 from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.method.time_axis import time_axis
@@ -59,19 +59,19 @@ class MeasurementInput(Input):
         image = self._measurement.image
         return image.dataset if image.mapping is None else image
 
-    @cached_property
+    @lazy_property
     def frames(self) -> FrameSource:
         """The frames."""
         return measurement_frames(self._measurement, self.num_cpus)
 
-    @cached_property
+    @lazy_property
     def time(self) -> NDArray[Any]:
         """Time of each frame, of shape (N,), in seconds; the first is 0."""
         if self.options.time is None:
             return measurement_time(self._measurement, self.options.frame_rate)
         return time_axis(self.frames.shape[0], time=self.options.time)
 
-    @cached_property
+    @lazy_property
     def identity(self) -> Identity:
         """Which measurement it is; what it looks at is read when this is first asked for."""
         identity = identify(self._measurement, self.frames.shape[0])

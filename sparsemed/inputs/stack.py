@@ -1,7 +1,6 @@
 """Frames in a TIFF or Zarr stack, which counts as an array that comes from a file."""
 
 from contextlib import ExitStack
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from sparsemed.frames.source import FrameOpener
 from sparsemed.frames.stacks import open_stack, stack_kind, states_of_stack
 from sparsemed.inputs.array import ArrayInput
 from sparsemed.inputs.given import Options
+from sparsemed.lazy import lazy_property
 from sparsemed.storage.identity import Identity
 from sparsemed.storage.places import is_remote
 
@@ -46,7 +46,7 @@ class StackInput(ArrayInput):
         is_path = isinstance(given, (str, PathLike)) and not is_remote(given)
         return is_path and stack_kind(given) is not None
 
-    @cached_property
+    @lazy_property
     def identity(self) -> Identity:
         """Which file the frames are from."""
         return Identity(
