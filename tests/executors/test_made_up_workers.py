@@ -243,3 +243,20 @@ def test_another_version_is_told_from_the_same():
     require_version("who", "1.0", "1.0")
     with pytest.raises(ExecutorError, match=r"^who has sparsemed 0\.9, but 1\.0 is needed"):
         require_version("who", "0.9", "1.0")
+
+
+def test_what_workers_tell_is_heard_until_the_work_is_over():
+    heard, topics = [], {}
+    client = SimpleNamespace(subscribe_topic=topics.__setitem__, unsubscribe_topic=topics.pop)
+
+    def fail():
+        with dask_cluster.subscribe(client, "topic", lambda *about: heard.append(about)):
+            topics["topic"](("when", [3, 0.5]))
+            raise KeyError("in the midst")
+
+    with pytest.raises(KeyError, match="in the midst"):
+        fail()
+    assert heard == [(3, 0.5)]
+    assert topics == {}
+    with dask_cluster.subscribe(None, "topic", fail):  # others have no way to tell
+        pass
