@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsemed.hdf5.file_access import Policy
@@ -12,7 +13,7 @@ from sparsemed.quality.finding import Finding
 from sparsemed.quality.sample import take_sample
 from sparsemed.report import write_report
 from sparsemed.report.notebook import html_table
-from sparsemed.rtdc.output import write_background
+from sparsemed.rtdc.output import require_result, write_background
 from sparsemed.storage.identity import Identity
 
 if TYPE_CHECKING:
@@ -135,7 +136,9 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
     def _repr_html_(self) -> str:
         return html_table(self)
 
-    def save(self, path: str | PathLike[str], *, compress: bool = True) -> None:
+    def save(
+        self, path: str | PathLike[str], *, compress: bool = True, in_place: bool = False
+    ) -> None:
         """Write the background to a measurement file, as dcnum does.
 
         The file holds ``image_bg`` and, with offsets, ``bg_off``. A new file
@@ -151,6 +154,8 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
             The file. It changes wholly or not at all.
         compress : bool
             Whether to compress the images (Zstandard).
+        in_place : bool
+            Whether the file may be a measurement, one that holds images of its own.
 
         Raises
         ------
@@ -159,6 +164,8 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         ValueError
             If an existing file holds another number of frames, or belongs to another
             measurement; if the measurement was replaced since its frames were read; or if the
-            name is that of another kind of file, such as ``.npy``.
+            name has no ending, or that of another kind of file, such as ``.npy``; or if the file
+            holds images of its own, and `in_place` is False.
         """
+        require_result(Path(path), in_place=in_place)
         write_background(path, self, compress=compress)

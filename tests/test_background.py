@@ -576,9 +576,9 @@ def test_result_is_a_public_name(background):
 
 def test_quality_and_pictures_take_the_frames_from_the_measurement(real):
     background = compute_background(real("2023"), kernel_size=15, split_time=0.25)
-    assert "noise" in [finding.key for finding in background.quality()]
+    assert "left" in [finding.key for finding in background.quality()]
     from_array = dataclasses.replace(background, identity=None)
-    assert "noise" not in [finding.key for finding in from_array.quality()]
+    assert "left" not in [finding.key for finding in from_array.quality()]
     with h5py.File(background.source) as h5:
         assert from_array.quality(h5["events/image"]) == background.quality()
         pages = [background.plot(), from_array.plot(h5["events/image"])]

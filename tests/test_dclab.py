@@ -29,7 +29,7 @@ def folder(tmp_path):
 def saved(raw, output, **options):
     background = compute_background(raw, kernel_size=9, split_time=0.1, **options)
     assert 1 < len(background.images) < COUNT
-    background.save(output)
+    background.save(output, in_place=raw == output)
     return background
 
 

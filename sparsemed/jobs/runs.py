@@ -6,10 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparsemed.hdf5.entries import has_entry
 from sparsemed.hdf5.file_access import Policy
-from sparsemed.hdf5.opening import open_restored
 from sparsemed.progress import Progress
+from sparsemed.rtdc.measurement import has_own_images
 from sparsemed.rtdc.pipeline_id import CODE
 from sparsemed.rtdc.unfinished import is_unfinished, open_output
 from sparsemed.storage import disk
@@ -125,7 +124,9 @@ class Run(NamedTuple):
         )
         with job:
             result = job.process_approach(progress)
-        result.save(self.output)  # records two paths, where the class records one
+        result.save(
+            self.output, in_place=self.in_place
+        )  # records two paths, where the class records one
         seconds = time.perf_counter() - began
         working = seconds - (seconds_compiling() - compiled)
         height, width = job.image_shape
@@ -145,15 +146,6 @@ class Run(NamedTuple):
             "findings": findings,
             "thumbnail": thumbnail(result.images[len(result.images) // 2]) if is_pictured else None,
         }
-
-
-def has_own_images(path: Path) -> bool:
-    """Whether a file holds images itself, in ``events`` or in a basin within it."""
-    with open_restored(path) as h5:
-        try:
-            return any(has_entry(h5, f"{group}/image") for group in ("events", "basin_events"))
-        except ValueError:  # a group that leads to another file, where there may be images
-            return True
 
 
 def _replaced(path: Path) -> str | None:

@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 
 from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.opening import open_restored
-from sparsemed.jobs.runs import FILE_SUFFIXES, SUFFIX, Run, has_own_images
-from sparsemed.rtdc.measurement import Measurement
+from sparsemed.jobs.runs import FILE_SUFFIXES, SUFFIX, Run
+from sparsemed.rtdc.measurement import Measurement, has_own_images
 from sparsemed.rtdc.unfinished import is_unfinished
 from sparsemed.storage.places import AnyPath, RemotePath
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compressed)
 
 from sparsemed.frames.stacks import stack_kind, what_to_do
-from sparsemed.hdf5.entries import Attributes
+from sparsemed.hdf5.entries import Attributes, has_entry
 from sparsemed.hdf5.file_access import FileAccess, Policy, check_policy
-from sparsemed.hdf5.opening import UnreadableError, bytes_behind
+from sparsemed.hdf5.opening import UnreadableError, bytes_behind, open_restored
 from sparsemed.printable import quoted
 from sparsemed.rtdc.basins import Basin
 from sparsemed.rtdc.events import Events, Failure, Feature
@@ -242,3 +242,12 @@ def unless_wrong(find: Callable[[], Fact], problems: list[str]) -> Fact | None:
     except (OSError, ValueError, TypeError) as error:
         problems.append(" ".join(str(error).split()))
         return None
+
+
+def has_own_images(path: Path) -> bool:
+    """Whether a file holds images itself, in ``events`` or in a basin within it."""
+    with open_restored(path) as h5:
+        try:
+            return any(has_entry(h5, f"{group}/image") for group in ("events", "basin_events"))
+        except ValueError:  # a group that leads to another file, where there may be images
+            return True

@@ -31,7 +31,7 @@ from sparsemed.rtdc.basins import (
     store_record,
 )
 from sparsemed.rtdc.identity import DIGEST_ATTRIBUTE, VERSION_ATTRIBUTE, require_same
-from sparsemed.rtdc.measurement import Measurement, naming_damage
+from sparsemed.rtdc.measurement import Measurement, has_own_images, naming_damage
 from sparsemed.rtdc.metadata import refer_to
 from sparsemed.rtdc.names import require_hdf5_name
 from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
@@ -117,6 +117,33 @@ def check_output(
             f"('{theirs[0]}'); write to another file"
         )
     check_references(path, found, source, theirs, basins)
+
+
+def require_result(path: Path, *, in_place: bool) -> None:
+    """Check that a file is meant for a result: by its name, and as it holds no images.
+
+    Parameters
+    ----------
+    path : Path
+    in_place : bool
+        Whether it may be a measurement.
+
+    Raises
+    ------
+    ValueError
+        If its name has no ending, unless it is there; or if it holds images of its own, and is not
+        meant to.
+    """
+    if not path.exists() and not path.suffix:
+        raise ValueError(f"{path}: the name has no ending; results end in .rtdc, .h5 or .hdf5")
+    holds_images = False
+    with suppress(OSError):  # what cannot be read is said where it is written
+        holds_images = path.is_file() and has_own_images(path)
+    if holds_images and not in_place:
+        raise ValueError(
+            f"{path}: holds images of its own, and is not changed; give another name, or add the "
+            "background to the measurement with in_place=True"
+        )
 
 
 def write_background(

@@ -104,10 +104,10 @@ def test_the_class_refuses_it_as_well(path, monkeypatch):
 
 def test_what_is_added_to_a_measurement_does_not_make_it_another(path):
     background = compute_background(path, **SETTINGS)
-    background.save(path)
+    background.save(path, in_place=True)
     with h5py.File(path, "a") as h5:
         h5["events/userdef1"] = np.zeros(24)
-    background.save(path)
+    background.save(path, in_place=True)
     background.save("out.rtdc")
     assert load("out.rtdc").source == path.with_name("out.rtdc")
 

@@ -225,7 +225,7 @@ def test_a_measurement_that_took_the_place_of_another_is_computed(
 ):
     path = measure(tmp_path / "in.rtdc", identifier=identifier)
     run = Run(path, path if in_place else tmp_path / "out.rtdc", in_place)
-    compute_background(path, kernel_size=7).save(run.output)
+    compute_background(path, kernel_size=7).save(run.output, in_place=in_place)
     assert done(run) is not None
     change(path, act)
     assert done(run) is None

@@ -53,10 +53,19 @@ def test_the_line_that_is_named_writes_such_a_file(tmp_path, background, suffix)
         np.testing.assert_array_equal(READERS[suffix](path), expected)
 
 
-@pytest.mark.parametrize("name", ["out.rtdc", "out.h5", "out.hdf5", "out", "out.bg"])
+@pytest.mark.parametrize("name", ["out.rtdc", "out.h5", "out.hdf5", "out.bg"])
 def test_other_names_are_taken(tmp_path, background, name):
     background.save(tmp_path / name)
     assert (tmp_path / name).read_bytes()[1:4] == b"HDF"
+
+
+def test_a_name_without_an_ending_is_that_of_a_folder_unless_it_is_there(tmp_path, background):
+    with pytest.raises(ValueError, match=r"out: the name has no ending; results end in \.rtdc"):
+        background.save(tmp_path / "out")
+    background.save(tmp_path / "out.rtdc")
+    (tmp_path / "out.rtdc").rename(tmp_path / "out")
+    background.save(tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
 def test_what_is_refused_changes_nothing(tmp_path):

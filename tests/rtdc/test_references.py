@@ -27,7 +27,7 @@ def measure(path, level=50, identifier=None):
 
 
 def save(source, output, **options):
-    compute_background(source, kernel_size=3, **options).save(output)
+    compute_background(source, kernel_size=3, **options).save(output, in_place=source == output)
 
 
 def run_job(source, output, **options):
@@ -184,6 +184,13 @@ def test_a_file_without_references_gets_none(raw, output):
         h5["events/deform"] = np.zeros(9)
     save(raw, output)
     assert paths_in(output) == []
+
+
+def test_a_measurement_changes_only_if_that_is_said(raw):
+    before = raw.read_bytes()
+    with pytest.raises(ValueError, match=r"holds images of its own, .* with in_place=True$"):
+        compute_background(raw, kernel_size=3).save(raw)
+    assert raw.read_bytes() == before
 
 
 def test_the_measurement_itself_is_no_result(raw):

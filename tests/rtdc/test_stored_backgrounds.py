@@ -65,7 +65,7 @@ def test_a_result_is_loaded(raw, computed, tmp_path, way):
         with dcnum_background(path if "in place" in way else raw, path, **SETTINGS) as job:
             job.process()
     else:
-        computed.save(path)
+        computed.save(path, in_place="in place" in way)
     found = load(path)
     check(found, computed)
     check_steps(found, computed)
@@ -132,7 +132,7 @@ def check_unknown(found, images):
     assert overall(list(findings.values())) != "good"
     assert findings["windows"].verdict == "cannot tell"
     assert "does not tell from which frames" in findings["windows"].advice
-    assert "noise" in findings
+    assert "left" in findings
     assert "time unknown" in found._repr_html_()
     texts = {text.get_text() for text in found.plot(images).findobj(Text)}
     assert "files do not keep the scores, nor what was dropped" in texts
