@@ -1,6 +1,8 @@
 """The command ``sparsemed``, one file a command.
 
 What takes long to import is imported where it is used: help and completion must come at once.
+
+May import: dcnum, demo, jobs, quality, result, rtdc, frames, hdf5, executors, storage, kernels.
 """
 
 import io

@@ -101,6 +101,34 @@ def as_completed(
     yield from _Round(workers, work, tasks, num_cpus).outcomes()
 
 
+class TaskRunner:
+    """What does tasks: an executor, or this process.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor, dask.distributed.Client or None
+
+    Raises
+    ------
+    TypeError, ExecutorError
+        As of `check_executor`.
+    """
+
+    def __init__(self, executor: Any) -> None:
+        check_executor(executor)
+        self._executor = executor
+
+    def worker_count(self) -> int:
+        """Return how many tasks are done at the same time."""
+        return worker_count(self._executor)
+
+    def as_completed(
+        self, work: Work[Task], tasks: Iterable[Task], num_cpus: int | None
+    ) -> Generator[Finished, None, None]:
+        """Do tasks; see `as_completed`."""
+        return as_completed(self._executor, work, tasks, num_cpus)
+
+
 class _Sent(NamedTuple):
     """A task that is under way, and who has it."""
 

@@ -1,7 +1,8 @@
 """Applications in which this package is frozen along with Python, by PyInstaller.
 
-PyInstaller asks for `folder`, and finds there what it cannot see for itself. Imports nothing of
-ours.
+PyInstaller asks for `folder`, and finds there what it cannot see for itself.
+
+May import: nothing.
 """
 
 import os

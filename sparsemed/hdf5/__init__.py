@@ -1,4 +1,6 @@
 """HDF5 files, read with distrust and never left half written.
 
-Knows nothing of RT-DC. May import `storage`, and what imports nothing of ours.
+Knows nothing of RT-DC.
+
+May import: storage.
 """

@@ -1,18 +1,21 @@
 """What frames, time and identity are asked of, whatever was given."""
 
 from abc import ABC, abstractmethod
+from numbers import Integral
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsemed.executors.rounds import TaskRunner
 from sparsemed.frames.choice import ANY, Choice
-from sparsemed.frames.source import FrameOpener, FrameSource
+from sparsemed.frames.source import FrameOpener, FrameSource, PartOpener
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.method.compute import Plan
-from sparsemed.method.ranges import Scanning, scanning
+from sparsemed.method.ranges import RangedScan, Scanning
 from sparsemed.method.result import Background
+from sparsemed.method.tiles import scan_tiles
 from sparsemed.storage.identity import Identity
 from sparsemed.storage.places import AnyPath
 
@@ -80,7 +83,7 @@ class Input(ABC):
         """Return what opens some of the frames elsewhere: it can be pickled."""
 
     def scanning(self, executor: Any, ranges: int | None, num_cpus: int | None) -> Scanning:
-        """Return what passes over the frames; see `sparsemed.method.ranges.scanning`."""
+        """Return what passes over the frames; see `scanning`."""
         return scanning(executor, self.open_part, ranges, num_cpus)
 
     @abstractmethod
@@ -134,3 +137,24 @@ class Input(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def scanning(executor: Any, open_part: PartOpener, ranges: Any, num_cpus: int | None) -> Scanning:
+    """Return what scans: in one pass here, unless there is an executor, or ranges are asked for.
+
+    Raises
+    ------
+    TypeError, sparsemed.executors.tasks.ExecutorError
+        If the executor cannot be used; see `sparsemed.executors.rounds.check_executor`.
+    ValueError
+        If `ranges` is not a whole number from 1 up.
+    """
+    if ranges is not None and (
+        isinstance(ranges, bool) or not isinstance(ranges, Integral) or ranges < 1
+    ):
+        raise ValueError(f"ranges must be a whole number from 1 up, got {ranges!r}")
+    if executor is None and ranges is None:
+        return scan_tiles
+    return RangedScan(
+        TaskRunner(executor), open_part, None if ranges is None else int(ranges), num_cpus
+    )

@@ -1,4 +1,5 @@
 """Measurements in, files out.
 
-May import all but the command line, and what stands in for others (`demo`, `dcnum`).
+May import: background, live, result, report, quality, inputs, rtdc, method, frames, hdf5,
+executors, storage, kernels.
 """

@@ -5,18 +5,15 @@ frames with the next. Only medians and band means come back. They are the same, 
 are cut: each median is one of the same frames.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
-from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.executors.rounds import as_completed, check_executor, worker_count
 from sparsemed.frames.source import FrameOpener, FrameSource, PartOpener, join_spans
 from sparsemed.method.scan import Scan, of_steps, scan
-from sparsemed.method.tiles import scan_tiles
 from sparsemed.progress import Progress, ignore
 
 RANGE_BYTES = 128 * 1024**2
@@ -49,25 +46,37 @@ class Range(NamedTuple):
     last: int
 
 
+class Runner(Protocol):
+    """What does ranges, here or elsewhere; see `sparsemed.executors.rounds.TaskRunner`."""
+
+    def worker_count(self) -> int:
+        """Return how many ranges are done at the same time."""
+
+    def as_completed(
+        self, work: Callable[..., Any], tasks: Any, num_cpus: int | None
+    ) -> Generator[Any]:
+        """Do tasks, and yield the number, value and error of each."""
+
+
 class RangedScan:
-    """A scan whose ranges are done by an executor; it is called as `sparsemed.method.scan.scan`.
+    """A scan in ranges; it is called as `sparsemed.method.scan.scan`.
 
     Parameters
     ----------
-    executor : concurrent.futures.Executor, dask.distributed.Client or None
-        Who does the ranges. None: they are done here, one after the other.
+    runner : Runner
+        What does the ranges.
     open_part : callable
         ``open_part(begin, end)`` returns what opens these frames where the work is done.
     ranges : int or None
         How many ranges; None leaves that to their size and the number of workers.
     num_cpus : int or None
-        Largest number of threads for a range; see `sparsemed.executors.rounds.as_completed`.
+        Largest number of threads for a range; see `Runner`.
     """
 
     def __init__(
-        self, executor: Any, open_part: PartOpener, ranges: int | None, num_cpus: int | None
+        self, runner: Runner, open_part: PartOpener, ranges: int | None, num_cpus: int | None
     ) -> None:
-        self.executor = executor
+        self.runner = runner
         self.open_part = open_part
         self.ranges = ranges
         self.num_cpus = num_cpus
@@ -86,7 +95,7 @@ class RangedScan:
         distinct, window_of_step = np.unique(starts, return_inverse=True)
         number = self.ranges
         if number is None:
-            number = range_count(frames, length, worker_count(self.executor))
+            number = range_count(frames, length, self.runner.worker_count())
         ranges = cut(distinct, length, frames, number, with_bands)
         tasks = (
             _Task(
@@ -101,7 +110,7 @@ class RangedScan:
         means = np.empty(frames.shape[0]) if with_bands else None
         unwritten = list(frames.unwritten)
         done, all_ = 0, sum(each.end - each.begin for each in ranges)
-        with closing(as_completed(self.executor, _scan_part, tasks, self.num_cpus)) as outcomes:
+        with closing(self.runner.as_completed(_scan_part, tasks, self.num_cpus)) as outcomes:
             for outcome in outcomes:
                 if outcome.error is not None:
                     raise outcome.error
@@ -118,26 +127,6 @@ class RangedScan:
 
 Scanning = Callable[..., Scan]
 """`sparsemed.method.tiles.scan_tiles`, or a `RangedScan`."""
-
-
-def scanning(executor: Any, open_part: PartOpener, ranges: Any, num_cpus: int | None) -> Scanning:
-    """Return what scans: in one pass here, unless there is an executor, or ranges are asked for.
-
-    Raises
-    ------
-    TypeError, sparsemed.executors.tasks.ExecutorError
-        If the executor cannot be used; see `sparsemed.executors.rounds.check_executor`.
-    ValueError
-        If `ranges` is not a whole number from 1 up.
-    """
-    if ranges is not None and (
-        isinstance(ranges, bool) or not isinstance(ranges, Integral) or ranges < 1
-    ):
-        raise ValueError(f"ranges must be a whole number from 1 up, got {ranges!r}")
-    if executor is None and ranges is None:
-        return scan_tiles
-    check_executor(executor)
-    return RangedScan(executor, open_part, None if ranges is None else int(ranges), num_cpus)
 
 
 def range_count(frames: FrameSource, length: int, workers: int) -> int:

@@ -3,6 +3,8 @@
 All pictures are 8 inches wide, for a notebook or a printed page. Colours are those of
 Okabe and Ito, which colour-blind people can tell apart; where they mean something, so
 does a shape or a word. No picture touches the state of pyplot.
+
+May import: quality, method.
 """
 
 import textwrap

@@ -4,6 +4,8 @@ The page is a single file that loads nothing. It is put together from `page.html
 `string.Template`), `page.css` and `page.js`; all text passes through `escaped`, so that nothing
 a measurement holds can become markup, and none of it gets into the script. Should that fail, the
 page's content security policy still runs no other script.
+
+May import: plotting, quality, rtdc, method, hdf5, storage.
 """
 
 from os import PathLike

@@ -1,4 +1,6 @@
 """Bytes at places: on a disk, where they are written wholly or not at all, or in a network.
 
-Knows neither HDF5 nor NumPy. May import what imports nothing of ours.
+Knows neither HDF5 nor NumPy.
+
+May import: nothing.
 """

@@ -19,15 +19,17 @@ from hypothesis import strategies as st
 from rings import examples
 
 from sparsemed import compute_background
+from sparsemed.executors.rounds import TaskRunner
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.frames.opening import open_frames
 from sparsemed.frames.parts import PartFrames, chunks_part
 from sparsemed.frames.picked import PickedFrames
 from sparsemed.inputs import open_input
+from sparsemed.inputs.given import scanning
 from sparsemed.method import ranges as ranges_module
 from sparsemed.method import series
 from sparsemed.method.compute import compute, plan
-from sparsemed.method.ranges import Range, RangedScan, cut, range_count, scanning
+from sparsemed.method.ranges import Range, RangedScan, cut, range_count
 from sparsemed.method.tiles import scan_tiles
 from sparsemed.parameters import Parameters
 
@@ -107,7 +109,7 @@ def test_the_same_bits_for_any_number_of_ranges(case, ranges):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "HELD_BYTES", 2000)  # lest each range have room for millions
         whole = compute(frames, planned, 1)
-        apart = RangedScan(None, frames.open_part, ranges, 1)
+        apart = RangedScan(TaskRunner(None), frames.open_part, ranges, 1)
         frames.blocks_read.clear()
         same(whole, compute(frames, planned, 1, fractions.append, apart))
     assert fractions == sorted(fractions)
@@ -301,7 +303,7 @@ def test_a_worker_is_killed_in_the_middle(path, expected, cluster, tmp_path):
         identity = opened.identity
     planned = plan(TIME, Parameters(**OPTIONS))
     found = compute(
-        ArrayFrames(ARRAY), planned, 1, scanning=RangedScan(cluster, open_part, 6, None)
+        ArrayFrames(ARRAY), planned, 1, scanning=RangedScan(TaskRunner(cluster), open_part, 6, None)
     )
     assert os.path.exists(flag)
     np.testing.assert_array_equal(found.series, expected.series, strict=True)
