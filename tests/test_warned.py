@@ -166,3 +166,12 @@ def test_a_good_measurement_is_nothing_to_warn_of(tmp_path):
     make_measurement(tmp_path / "demo.rtdc")
     assert compute_background(tmp_path / "demo.rtdc").warnings == ()
     assert sparsemed.BackgroundWarning is BackgroundWarning
+
+
+def test_what_is_said_again_is_told_once():
+    told, kept = [], ["of an earlier call"]
+    with keeping_warnings(kept, tell=told.append):
+        for text in ("odd", "of an earlier call", "odd", "odder"):
+            warn(text)
+    assert told == ["odd", "odder"]
+    assert kept == ["of an earlier call", "odd", "odder"]
