@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sparsemed.hdf5.file_access import Policy
@@ -46,7 +46,7 @@ class RunOptions:
     @property
     def ppid(self) -> str:
         """Pipeline identifier of the backgrounds."""
-        return to_ppid(asdict(self.parameters))
+        return to_ppid(self.parameters)
 
 
 _EXPECTED = (OSError, ValueError, TypeError, MemoryError, ImportError, BackgroundWarning)

@@ -1,7 +1,6 @@
 """What is done is done: whether a measurement has the background that is asked for."""
 
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,7 +92,7 @@ def stored_thumbnail(path: Path) -> str | None:
 
 def _stored(result: Measurement, parameters: Parameters, count: int) -> Stored | None:
     """Return the background that a file holds for so many frames, with these parameters."""
-    ppid = to_ppid(asdict(parameters))
+    ppid = to_ppid(parameters)
     image = result.feature("image_bg")
     if image is None or len(image) != count or not _is_of(image, ppid):
         return None

@@ -231,7 +231,7 @@ def _notes(background: "SparseBackground") -> dict[str, Any]:
     """Return what is noted of a background beside its images: where from, and how."""
     return {
         "version": __version__,
-        "pipeline": to_ppid(asdict(background.parameters)),
+        "pipeline": to_ppid(background.parameters),
         "parameters": asdict(background.parameters),
         "offset_rows": background.offset_rows,
         "stack": str(background.stack),

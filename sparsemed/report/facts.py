@@ -1,6 +1,6 @@
 """What the page says about a measurement."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +76,7 @@ def _compare_stored(measurement: Measurement, background: Background, sample: Sa
     name = "without PPID" if ppid is None else ppid
     if background.is_loaded:
         return f"{name}: the one on this page"
-    if ppid != to_ppid(asdict(background.parameters)):
+    if ppid != to_ppid(background.parameters):
         text = f"{name}: other parameters than those of this page, which were used anew"
         return text + _compare_left(measurement, background, sample)
     if sample is None or stored.shape != (len(background), *background.images.shape[1:]):

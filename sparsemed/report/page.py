@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -79,7 +79,7 @@ def make_page(
         tries=escaped(as_text(with_another(tries, now))),
         tried=_tried(tries, now),
         summary=escaped(_summary(background)),
-        ppid=escaped(to_ppid(asdict(background.parameters))),
+        ppid=escaped(to_ppid(background.parameters)),
         sections="\n".join(sections),
         footer=escaped(f"Made by sparsemed {__version__} on {made}. One file; it loads nothing."),
     )

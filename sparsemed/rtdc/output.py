@@ -7,7 +7,6 @@ measurement and refers to it for all other features.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -206,7 +205,7 @@ def write_background(
 def _store_background(
     h5: h5py.File, background: Background, compress: bool, like_dcnum: bool
 ) -> None:
-    ppid, filters = to_ppid(asdict(background.parameters)), storage_options(compress)
+    ppid, filters = to_ppid(background.parameters), storage_options(compress)
     frame_index, offsets, rows = background.frame_index, background.offsets, background.offset_rows
     notes: dict[str, Any] = {
         "dcnum ppid background": ppid,

@@ -21,12 +21,12 @@ GENERATION = "13"
 """dcnum's pipeline generation: rises when dcnum's results stop being comparable."""
 
 
-def to_ppid(values: Mapping[str, Any]) -> str:
+def to_ppid(values: Parameters | Mapping[str, Any]) -> str:
     """Return the PPID of the given parameters.
 
     Parameters
     ----------
-    values : mapping of str to value
+    values : Parameters, or mapping of str to value
         Names and values of `sparsemed.parameters.Parameters`; what is missing
         has its default.
 
@@ -40,6 +40,7 @@ def to_ppid(values: Mapping[str, Any]) -> str:
     >>> to_ppid({"kernel_size": 100, "split_time": 0.5})
     'sparsemed:k=100^s=0.5^t=0^f=0.8^o=1'
     """
+    values = asdict(values) if isinstance(values, Parameters) else values
     defaults = asdict(Parameters())
     if unknown := sorted(set(values) - set(defaults)):
         raise ValueError(f"unknown parameters {unknown}; {_known(unknown[0])}")
