@@ -22,7 +22,6 @@ import pytest
 from rings import counts
 
 import sparsemed.jobs.job
-import sparsemed.result
 from benchmarks.measurements import NotAvailableError, generate_measurement
 from sparsemed import BackgroundSparseMed
 from sparsemed.hdf5 import commit
@@ -74,7 +73,7 @@ def announce(began, alarm):
         if began[PHASES.index("patching")]:
             note("patched")
 
-    watch(sparsemed.result, "write_background", before=lambda: note("storing"))
+    watch(sparsemed.jobs.job, "write_background", before=lambda: note("storing"))
     watch(commit, "_commit", before=lambda: note("committing"))
     # what a new file and a journal are made with
     watch(disk, "create", before=lambda: note("committing"), after=lambda: note("appending"))
