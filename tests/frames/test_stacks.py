@@ -111,7 +111,7 @@ def test_a_stack_is_judged_and_shown_without_being_handed_over_again(tmp_path):
     tifffile.imwrite(path, images, compression="zlib")
     found = compute_background(path, frame_rate=50, kernel_size=20)
     assert found.quality() == found.quality(images) == found.quality(path)
-    assert "noise" in {finding.key for finding in found.quality()}
+    assert "left" in {finding.key for finding in found.quality()}
     assert found.report(tmp_path / "page.html") == found.quality()
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "<h1>stack &amp; co.tif" in page or "stack &amp; co.tif</h1>" in page
@@ -119,7 +119,7 @@ def test_a_stack_is_judged_and_shown_without_being_handed_over_again(tmp_path):
     assert "stack &amp; co.tif" in found._repr_html_()
     found.save(tmp_path / "out.rtdc")  # refers to no measurement
     path.unlink()
-    assert "noise" not in {finding.key for finding in found.quality()}
+    assert "left" not in {finding.key for finding in found.quality()}
 
 
 def test_stacks_are_known_by_what_they_hold(tmp_path):
@@ -148,7 +148,7 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=rf"stack: to read .* pip install .*{missing}$"):
         compute_background(path, TIME)
-    assert "noise" not in {finding.key for finding in found.quality()}  # and no error
+    assert "left" not in {finding.key for finding in found.quality()}  # and no error
 
 
 @pytest.mark.parametrize(
