@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.install_hint import how_to_install
 from sparsemed.method.result import Background
-from sparsemed.quality import assess
 from sparsemed.quality.finding import Finding
 from sparsemed.quality.sample import take_sample
+from sparsemed.quality.trying import examine
 from sparsemed.report import write_report
 from sparsemed.report.notebook import html_table
 from sparsemed.rtdc.output import require_result, write_background
@@ -35,7 +35,7 @@ def presented(
 class SparseBackground(Background):  # noqa: D101 (it is that of its base)
     __doc__ = Background.__doc__
 
-    def quality(self, frames: Any = None) -> tuple[Finding, ...]:
+    def quality(self, frames: Any = None, try_cures: bool = True) -> tuple[Finding, ...]:
         """Say what is good about this background, and where to look.
 
         Parameters
@@ -44,6 +44,9 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
             The frames that the background was computed from; a few are compared with it.
             Default: those of the measurement `source`, or of the `stack`. Without frames,
             what needs them is left out.
+        try_cures : bool
+            Whether to try, where something is wrong, which settings would help: on a part of the
+            frames, in a few seconds.
 
         Returns
         -------
@@ -67,11 +70,11 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         >>> frames[::3] += 8  # the lamp flickers
         >>> background = sparsemed.compute_background(
         ...     frames, time=np.arange(400) / 100, kernel_size=100, offset_correction=False)
-        >>> print(background.quality(frames)[1])
-        look here: Flicker of the lamp: 16 of 48 frames (33 %)
-          → The lamp flickers and nothing corrects it: offset_correction=True.
+        >>> print(background.quality(frames)[2])
+        look here: Flicker of the light: 33 of 96 frames (34 %)
+          → The light flickers and nothing corrects it: offset_correction=True.
         """
-        return assess(self, take_sample(self, frames))
+        return examine(self, frames, try_cures)[1]
 
     def plot(self, frames: Any = None) -> "Figure":
         """Draw a page of pictures: verdicts, series, cleansing, offsets, a frame, and noise.

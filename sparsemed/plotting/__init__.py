@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from sparsemed.method.result import Background
 from sparsemed.plotting.courses import draw_noise, draw_offsets, draw_score
 from sparsemed.plotting.images import draw_frame, draw_series, frame_height, series_height
+from sparsemed.plotting.left import draw_left
 from sparsemed.plotting.style import COURSE_HEIGHT, SMALL, VERMILION, WIDTH, Picture
 from sparsemed.printable import printable
 from sparsemed.quality import Finding, Sample, assess
+from sparsemed.quality.view import View
 
 
 def plot(background: Background, sample: Sample | None = None) -> Figure:
@@ -107,6 +109,25 @@ def plot_offsets(background: Background) -> Figure:
     """
     figure = Picture(figsize=(WIDTH, COURSE_HEIGHT), layout="constrained")
     draw_offsets(figure, background)
+    return figure
+
+
+def plot_left(view: View) -> Figure:
+    """Draw what is left of the frames over time, and where in the frame with most of it.
+
+    Parameters
+    ----------
+    view : View
+        See `sparsemed.quality.view`; with frames.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    height, width = view.background.images.shape[1:]
+    drawn = min(0.8 * WIDTH, (WIDTH - 1.4)) * height / width
+    figure = Picture(figsize=(WIDTH, COURSE_HEIGHT + min(drawn, WIDTH) + 0.6), layout="constrained")
+    draw_left(figure, view)
     return figure
 
 

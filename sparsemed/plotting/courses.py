@@ -21,7 +21,7 @@ def draw_score(figure: FigureBase, background: Background) -> None:
     kept, times, score = background.kept, background.step_times, background.score
     if background.is_loaded:
         _say(axes, "files do not keep the scores, nor what was dropped")
-        _dress(axes, "Cleansing score of each image", "", background.time, legend=False)
+        dress(axes, "Cleansing score of each image", "", background.time, legend=False)
         return
     size = 5 if len(score) < 200 else 3
     axes.plot(
@@ -45,7 +45,7 @@ def draw_score(figure: FigureBase, background: Background) -> None:
         title = "Cleansing was off (frac_cleansing=1)"
     highest = max(float(score.max()), 1e-3)
     axes.set_ylim(-0.05 * highest, 1.08 * highest)
-    _dress(axes, title, "score (grey values)", times)
+    dress(axes, title, "score (grey values)", times)
 
 
 def draw_offsets(figure: FigureBase, background: Background) -> None:
@@ -56,7 +56,7 @@ def draw_offsets(figure: FigureBase, background: Background) -> None:
     title = "Brightness offset of each frame (bg_off)"
     if offsets is None or events is None:
         _say(axes, "no offsets were computed (offset_correction=False)")
-        _dress(axes, title, "", time, legend=False)
+        dress(axes, title, "", time, legend=False)
         return
     usual, reach = float(np.median(offsets)), FLICKER * grey_scale(background)
     size = 3 if len(offsets) < 5000 else 1.5
@@ -79,7 +79,7 @@ def draw_offsets(figure: FigureBase, background: Background) -> None:
     highest = max(float(offsets.max()), usual + 1.6 * reach)
     margin = 0.06 * (highest - lowest)
     axes.set_ylim(lowest - margin, highest + margin)
-    _dress(axes, title, "offset (grey values)", time)
+    dress(axes, title, "offset (grey values)", time)
 
 
 def draw_noise(figure: FigureBase, background: Background, sample: Sample) -> None:
@@ -99,7 +99,7 @@ def draw_noise(figure: FigureBase, background: Background, sample: Sample) -> No
         axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     title = "Noise of the channel wall, background subtracted"
-    _dress(axes, title, "noise (grey values)", background.time)
+    dress(axes, title, "noise (grey values)", background.time)
 
 
 def _say(axes: Axes, text: str) -> None:
@@ -108,7 +108,8 @@ def _say(axes: Axes, text: str) -> None:
     axes.set_yticks([])
 
 
-def _dress(axes: Axes, title: str, ylabel: str, time: NDArray[Any], legend: bool = True) -> None:
+def dress(axes: Axes, title: str, ylabel: str, time: NDArray[Any], legend: bool = True) -> None:
+    """Give axes over time a title, labels, and a legend above them."""
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_xlabel(TIME, **TEXT)
     axes.set_ylabel(ylabel, **TEXT)

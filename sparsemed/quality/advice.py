@@ -1,8 +1,7 @@
-"""What to change: settings within what the measurement has, or that there are none."""
+"""What to change, in words: settings that were seen to help, or what else can be done."""
 
 import math
 
-from sparsemed.quality.finding import LIMIT
 from sparsemed.quality.view import LEAST_WINDOWS, View
 
 LEAST_CHANGE = 1.0
@@ -11,52 +10,40 @@ LEAST_CHANGE = 1.0
 SHORTEST = 25
 """Frames of the shortest window that is advised."""
 
+TRY = "A report tries what helps."
 
-def shortest(view: View) -> int:
-    """Return the frames that a window needs to forget cells, and grain.
 
-    With cells that cover a place in a share ``p`` of frames, more than half of ``K`` frames
-    show them by chance once in ten thousand times if ``K = 3.7² p (1 - p) / (0.5 - p)²``. Grain
-    asks for ``K = (2 · 1.25 n / 0.75)²``.
+def advise(view: View, why: str, remedy: str, certain: str = "") -> str:
+    """Return an advice: why something is wrong, and what helps.
+
+    Parameters
+    ----------
+    view : View
+        It knows what trying has found, if settings were tried.
+    why : str
+        The cause, as a sentence without its end.
+    remedy : str
+        What to do beside parameters.
+    certain : str
+        A setting that is known to help, for when none were tried.
     """
-    covered = min(view.covered, 0.4)
-    forget = 3.7**2 * covered * (1 - covered) / (0.5 - covered) ** 2
-    grain = (2.5 * view.noise / LIMIT) ** 2
-    return math.ceil(max(SHORTEST, forget, grain))
-
-
-def shorter(view: View, late: float) -> str:
-    """Return settings that follow a change which leaves `late` grey values; at least twice as fast.
-
-    What is left grows with the length of windows and the time between them.
-    """
-    if view.sample is None:
-        return "no parameter can be advised without frames"
-    if len(view.apart) <= LEAST_WINDOWS + 1:
+    cure = view.cure
+    if cure is None:
+        return f"{why}: {certain}." if certain else f"{why}: {remedy}. {TRY}"
+    if cure.settings:
+        still = ", which is still too much" if cure.left > MOST_LEFT else ""
         return (
-            f"no parameter can be advised, as {len(view.apart)} windows do not tell slow cells "
-            "from a channel that changes: measure for longer"
+            f"{why}: {cure.settings} leaves {cure.left:.2g} instead of {cure.before:.2g} grey "
+            f"values, as was tried{still}. Beyond that, {remedy}."
         )
-    step, seconds = view.background.parameters.split_time, view.length / view.rate
-    factor = min(0.5, 0.7 * LIMIT / late)
-    size, least = view.length, shortest(view)
-    if seconds > step / 2:
-        size = max(least, min(size // 2, math.floor(factor * size)))
-    if size > 0.8 * view.length and seconds > step / 2:
-        return (
-            f"no parameter helps, as windows of less than {least} frames would keep cells or "
-            "noise. See to what changes"
-        )
-    split = max(
-        min(step * (factor if size == view.length else 1), size / view.rate / 2), 4 / view.rate
-    )
-    split = float(f"{split:.2g}")
-    if split > 0.8 * step and size == view.length:
-        return "no parameter helps, as it changes from frame to frame. See to what changes"
-    return f"kernel_size={size}, split_time={min(split, step):g}"
+    return f"{why}, and no parameter helps: {remedy}. ({cure.tried} settings were tried.)"
 
 
-def longer(view: View, factor: float = 3) -> str:
+MOST_LEFT = 1.2
+"""Grey values that may be left: with what cannot be seen, a background is then off by 1.45."""
+
+
+def longer(view: View, factor: float) -> str:
     """Return the setting of a window longer by a factor, if the measurement has the frames."""
     most = len(view.background) // (LEAST_WINDOWS + 1)
     size = min(math.ceil(factor * view.length), most)

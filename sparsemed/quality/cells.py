@@ -7,14 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.quality.advice import longer
-from sparsemed.quality.change import lag
+from sparsemed.quality.advice import advise
 from sparsemed.quality.finding import LIMIT, Finding, judge, percent
+from sparsemed.quality.left import PLACES_OFF, Floats, fill, sizes
 from sparsemed.quality.question import is_clean
 from sparsemed.quality.view import LEAST_WINDOWS, View
 
 CROWDED = 0.45
 """Share of frames in which cells cover a place, from which on a median is not to be trusted."""
+
+
+MOST_PASSING = 0.35
+"""Share of places that slow objects take in an image; of more, the picture itself changes."""
 
 
 def crowd(view: View) -> Finding | None:
@@ -32,8 +36,10 @@ def crowd(view: View) -> Finding | None:
     harm = 3 * view.noise * NormalDist().inv_cdf(0.5 / (1 - min(share, 0.49)))
     advice = ""
     if share > CROWDED or (not is_clean(view) and harm > 0.5 * view.left.size):
-        cure = "dilute the sample" if view.has_wall else "there must be fewer objects in a frame"
-        advice = f"Cells cover places so often that no parameter helps: {cure}."
+        what, remedy = "Cells", "dilute the sample"
+        if not view.is_channel:
+            what, remedy = "Objects", "there must be fewer of them in a frame"
+        advice = advise(view, f"{what} cover places very often", remedy)
     return judge(
         "crowd",
         "Room between cells",
@@ -52,8 +58,9 @@ def streaks(view: View, cause: str) -> Finding | None:
     an image shows that is neither in an earlier nor in a later one is the least by which it is
     above (or below) the lowest (highest) of those before, and of those after. It has streaks if
     that is more than 0.75 grey values, and six times what is usual, in more than 0.5 % of the rows
-    where cells may pass, but in less than 70 % of the columns: a channel that moves is off in all
-    of them. Look here if more than 5 % of the images, and more than one of many, have streaks.
+    where cells may pass, but in no row in more than 70 % of the columns: a channel that moves is
+    off in all of them. Look here if more than 5 % of the images, and more than one of many, have
+    streaks.
     """
     if len(view.apart) < LEAST_WINDOWS:
         return None
@@ -62,15 +69,14 @@ def streaks(view: View, cause: str) -> Finding | None:
     advice = ""
     # One of many may be a window in which something changes for good.
     if value > 0.05 and (value > 0.2 or np.count_nonzero(streaked) > 1):
-        cure = longer(view)
-        if 3 * lag(view, whole=True) > LIMIT:
-            cure = "no parameter helps, as longer windows would be late where the channel changes"
-        advice = cause or f"Cells stay in the median, as they are slow: {cure}."
+        what = "Cells" if view.is_channel else "Objects"
+        why = f"{what} stay in the median, as they are slow"
+        advice = cause or advise(view, why, "let them pass faster, or measure for longer")
     return judge(
         "streaks",
         "Streaks in the background",
         value,
-        f"in {percent(value)} of the images (of windows that share no frames)",
+        f"in {percent(value)} of the images",
         "Share of the background images with streaks or patches that those before and after do "
         "not have: mostly cells that the median did not remove.",
         advice,
@@ -79,18 +85,49 @@ def streaks(view: View, cause: str) -> Finding | None:
 
 def passing(view: View) -> NDArray[np.bool_]:
     """Return where images of the series show what comes and goes, and not in all columns."""
+    bumps = _bumps(view)
+    usual = float(np.median(bumps[bumps > 0])) if np.any(bumps) else 0.0
+    shown: NDArray[np.bool_] = bumps > max(LIMIT, 6 * 1.4826 * usual)
+    shown[fill(shown) >= 0.7] = False
+    return shown
+
+
+def what_passes(view: View) -> float:
+    """Return what slow objects leave in background images, in grey values.
+
+    They are at one place after the other; what comes and goes in one place is taken for a part of
+    the background. Exceeded at `PLACES_OFF` of the places, and of that in a tenth of the images.
+    """
+    series = view.series[:, view.rows]
+    unusual = np.abs(series - np.median(series, axis=0)) > LIMIT
+    if np.median(np.mean(unusual, axis=(1, 2))) > MOST_PASSING:
+        return 0.0  # all of a picture moves
+    bumps = _bumps(view)
+    shown = bumps > LIMIT
+    large = (np.mean(shown, axis=(1, 2)) > PLACES_OFF / 2) & (fill(shown) < 0.7)
+    if not np.any(large):
+        return 0.0
+    one, all_of_them = np.mean(shown[large]), np.mean(np.any(shown[large], axis=0))
+    if all_of_them < 1.5 * one:
+        return 0.0
+    bumps[~large] = 0
+    return float(np.quantile(sizes(bumps), 0.9, method="higher"))
+
+
+def _bumps(view: View) -> Floats:
+    """Return by how much images show what is neither in an earlier one nor in a later one."""
     series = view.series[:, view.rows]
     bumps = np.zeros_like(series)
+    if len(series) < LEAST_WINDOWS:
+        return bumps
     for sign in (1, -1):
         values = sign * series
         before = np.minimum.accumulate(values, axis=0)[:-2]
         after = np.minimum.accumulate(values[::-1], axis=0)[::-1][2:]
         np.maximum(bumps[1:-1], values[1:-1] - np.maximum(before, after), out=bumps[1:-1])
-    usual = float(np.median(bumps[bumps > 0])) if np.any(bumps) else 0.0
-    shown: NDArray[np.bool_] = bumps > max(LIMIT, 6 * 1.4826 * usual)
-    columns = np.mean(np.any(shown, axis=1), axis=1)
-    shown[columns >= 0.7] = False
-    return shown
+    # Between two objects, a place is as usual.
+    usual: Floats = np.minimum(bumps, np.abs(series - np.median(series, axis=0)))
+    return usual
 
 
 def dropped(view: View) -> Finding | None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
 from sparsemed.method.time_reversals import find_falls
-from sparsemed.quality.advice import LEAST_CHANGE, SHORTEST, longer, shorter
+from sparsemed.quality.advice import LEAST_CHANGE, SHORTEST, advise, longer
 from sparsemed.quality.finding import CANNOT_TELL, LIMIT, Finding, judge, percent
 from sparsemed.quality.question import is_clean
 from sparsemed.quality.sample import spread
@@ -102,7 +102,9 @@ def grain(view: View) -> Finding | None:
     value = graininess(view)
     advice = ""
     if value > LIMIT:
-        advice = longer(view, (value / LIMIT) ** 2)
+        setting = longer(view, (value / LIMIT) ** 2)
+        why = "The noise of the camera stays"
+        advice = f"{why}: {setting}." if is_clean(view) else advise(view, why, "expose for longer")
     return judge(
         "grain",
         "Grain of the background",
@@ -177,26 +179,28 @@ def change(view: View, cause: str) -> Finding | None:
     value = lag(view)
     places = (changes > 4) & ~_near_edges(view)
     text = (
-        f"{value:.2g} grey values late; {percent(float(np.mean(changes > LEAST_CHANGE)))} of the "
-        "channel changes for good"
+        f"{value:.2g} grey values late where something changes and stays so, "
+        f"{percent(float(np.mean(changes > LEAST_CHANGE)))} of the places"
     )
     advice = ""
     least = LATE + (1.5 * graininess(view) if view.is_sampled else 0)
     if value > least and (not is_clean(view) or not view.is_sampled):
-        advice = f"The channel itself changes, and the background is late: {shorter(view, value)}."
+        what = "channel" if view.is_channel else "picture"
+        why = f"The {what} itself changes, and the background is late"
+        advice = advise(view, why, "see to what changes")
     if float(np.mean(places)) > 0.005 and float(np.mean(np.any(places, axis=0))) < 0.9:
         arrival = view.background.step_times[view.apart[_arrival(view, places)]]
         advice = (
             f"Something has come to lie in one place at about {arrival:.4g} s. Dirt is part of the "
             "background, as it should be. A cell is, too, and frames are wrong there: leave them "
-            f"out. {advice or 'No parameter helps.'}"
+            f"out. {advice}".rstrip()
         )
     return judge(
         "change",
         "Changes that stay",
         value,
         text,
-        "Focus, place or dirt of the channel change, and the background follows with a delay.",
+        "Focus, place or dirt change, and the background follows with a delay.",
         cause if advice and cause else advice,
     )
 
@@ -240,16 +244,17 @@ def shake(view: View) -> Finding | None:
     value = float(np.quantile(np.hypot(pixels[0] * rises[0], pixels[1] * rises[1]), 0.95))
     advice = ""
     # Fast creeping leaves a little of that, too, and far more that is late.
-    if value > LIMIT and value > 0.25 * lag(view):
-        advice = (
-            "The channel shakes from frame to frame, and no parameter helps: no median can "
-            "follow. Fix the chip and the camera, and keep pumps off the table."
-        )
+    if value > max(LIMIT, 0.4 * view.left.size) and value > 0.25 * lag(view):
+        what, remedy = "channel", "fix the chip and the camera, and keep pumps off the table"
+        if not view.is_channel:
+            what, remedy = "picture", "fix stage and camera"
+        why = f"The {what} shakes from frame to frame, which no median can follow"
+        advice = advise(view, why, remedy)
     return judge(
         "shake",
-        "Channel that shakes",
+        "Channel that shakes" if view.is_channel else "Picture that shakes",
         value,
         f"{value:.2g} grey values, by ± {float(np.hypot(*pixels)):.2g} pixels",
-        "How far the channel moves from frame to frame, and what edges make of it.",
+        "How far all moves from frame to frame, and what edges make of it.",
         advice,
     )

@@ -53,6 +53,25 @@ class Finding(NamedTuple):
         return line if self.is_good else f"{line}\n  → {self.advice}"
 
 
+class Cure(NamedTuple):
+    """What trying other settings has found.
+
+    Attributes
+    ----------
+    settings : str
+        Those that help, as they are given; empty if none does.
+    left, before : float
+        What the best settings leave, and what those in use do, in grey values.
+    tried : int
+        How many were tried.
+    """
+
+    settings: str
+    left: float
+    before: float
+    tried: int
+
+
 def judge(key: str, title: str, value: float, text: str, explanation: str, advice: str) -> Finding:
     """Return a finding: one to look at if there is an advice."""
     return Finding(key, title, value, text, LOOK_HERE if advice else GOOD, explanation, advice)

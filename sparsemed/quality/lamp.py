@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sparsemed.method.offsets import band_means
 from sparsemed.method.repeated import each
 from sparsemed.method.result import Background
-from sparsemed.quality.advice import shorter
+from sparsemed.quality.advice import advise
 from sparsemed.quality.change import lag
 from sparsemed.quality.finding import LIMIT, Finding, judge, percent
 from sparsemed.quality.light import FLICKER, flicker_events
@@ -39,13 +39,16 @@ def flicker(view: View) -> Finding | None:
     if share >= FLICKER_SHARE and view.background.offsets is not None:
         text += ", corrected by bg_off"
     elif share >= FLICKER_SHARE and not _harm(view):
-        advice = "The lamp flickers and nothing corrects it: offset_correction=True."
+        advice = f"The {view.lamp} flickers and nothing corrects it: offset_correction=True."
+        if view.cure is not None and "offset_correction=True" not in view.cure.settings:
+            advice = f"The {view.lamp} flickers, and offsets alone do not help."
     return judge(
         "flicker",
-        "Flicker of the lamp",
+        f"Flicker of the {view.lamp}",
         share,
         text,
-        "Frames whose wall is 2.5 grey values or more off from the background (dcnum's rule).",
+        "Frames whose first rows are 2.5 grey values or more off from the background (dcnum's "
+        "rule).",
         advice,
     )
 
@@ -85,8 +88,8 @@ def drift(view: View) -> Finding | None:
         "drift",
         "Drift of brightness",
         value,
-        f"{'+' if value > 5e-5 else ''}{percent(value)} of the brightness of the wall",
-        "How much the light of the wall changed over the measurement, slowly.",
+        f"{'+' if value > 5e-5 else ''}{percent(value)} of the brightness of the {view.wall}",
+        f"How much the light of the {view.wall} changed over the measurement, slowly.",
         "",
     )
 
@@ -142,44 +145,46 @@ def channel(view: View, cause: str) -> Finding | None:
     corrects = view.background.offsets is not None
     value = light_left(view, corrects) + blurred(view)
     advice = ""
-    if value > MOST_LIGHT:
+    if value > MOST_LIGHT and _explains(view, value):
         advice = cause or _steadier(view, value, light_left(view, not corrects) + blurred(view))
     return judge(
         "channel",
-        "Brightness left in the channel",
+        "Brightness left in the channel" if view.is_channel else "Brightness left",
         value,
         f"up to {value:.2g} grey values in 95 of 100 frames",
-        "How bright or dark the channel still is when the background is subtracted; "
+        "How bright or dark the frames still are when the background is subtracted; "
         "it should be 0.",
         advice,
     )
 
 
+def _explains(view: View, value: float) -> bool:
+    """Whether light is most of what is left."""
+    return value > 0.5 * view.left.size
+
+
 def _steadier(view: View, value: float, otherwise: float) -> str:
     """Return what to do about light that is left, and would be with or without offsets."""
     corrects, rows = view.background.offsets is not None, view.background.offset_rows
-    late = lag(view)
-    if late > LIMIT and corrects and (otherwise < 0.8 * value or not view.has_wall):
-        return f"The first {rows} rows change with the channel: {shorter(view, late)}."
+    if otherwise < 0.8 * value and corrects and lag(view) > LIMIT:
+        return advise(view, f"The first {rows} rows change with the channel", "see to what changes")
+    if otherwise < 0.8 * value and corrects:
+        why = f"The first {rows} rows, from which offsets are taken, show more than the light"
+        remedy = "take offsets from rows where nothing passes (offset_rows)"
+        return advise(view, f"{why}, as where objects pass", remedy, "offset_correction=False")
     if otherwise < 0.8 * value:
-        if corrects:
-            return (
-                f"The first {rows} rows, from which offsets are taken, show more than the light, "
-                "as where objects pass: offset_correction=False."
-            )
-        return "Brightness differs from frame to frame: offset_correction=True."
-    if not view.has_wall:
-        return (
-            f"Brightness differs from frame to frame, and the first {rows} rows do not tell by "
-            "how much, so that no parameter helps: expose all frames alike."
+        remedy = "expose all frames alike"
+        return advise(
+            view, "Brightness differs from frame to frame", remedy, "offset_correction=True"
         )
+    if not view.is_channel:
+        why = f"Brightness differs from frame to frame, and the first {rows} rows do not tell how"
+        return advise(view, why, "expose all frames alike")
     if is_fast(view):
-        return (
-            "The light changes from frame to frame, and not everywhere alike, so that no "
-            "parameter helps: give the lamp a steady supply (direct current), or expose for "
-            "whole periods of the mains."
-        )
-    return f"Offsets are not enough: {shorter(view, value)}; and steady the lamp."
+        why = "The light changes from frame to frame, and not everywhere alike"
+        remedy = "give the lamp a steady supply, or expose for whole periods of the mains"
+        return f"{why}, and no parameter helps: {remedy}."  # no window follows
+    return advise(view, "The light changes, and offsets are not enough", "steady the lamp")
 
 
 def is_fast(view: View) -> bool:

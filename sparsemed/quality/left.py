@@ -26,8 +26,8 @@ Floats = NDArray[np.float32]
 PLACES_OFF = 0.025
 """Share of the places that counts: 5 % of a channel, with the wall on its other side."""
 
-FRAMES_OFF = 0.04
-"""Share of the frames that counts: the least that shows in a sample of 96."""
+FRAMES_OFF = 0.02
+"""Share of the frames that counts, two of 96: more may be off by chance than are in the sample."""
 
 LEAST_CELL = 1.0
 """Grey values by which a place must be off to count as covered."""
@@ -164,6 +164,15 @@ def find_left(
     return Left(steady, spells, begins, length, pattern, light, restless, off, noise, covered)
 
 
+def fill(shown: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the share of the columns that is shown in the fullest rows, of each image.
+
+    Objects leave gaps; where the channel moves, or its light changes, all of a row does.
+    """
+    filled: NDArray[np.float64] = np.quantile(np.mean(shown, axis=2), 0.95, axis=1)
+    return filled
+
+
 def is_off(residues: Floats, noise: float) -> NDArray[np.bool_]:
     """Return where there is more than noise: mostly a cell."""
     off: NDArray[np.bool_] = np.abs(residues) > max(LEAST_CELL, 3.5 * noise)
@@ -275,16 +284,15 @@ def _set_objects_aside(spells: Floats, varies: NDArray[np.bool_]) -> None:
     """Take objects that are slow, but that no background image shows, out of spells.
 
     They are now in one place and now in another: what all spells show is more than three times
-    as large as what one shows, and none is in most columns. What stays in one place, as a bubble,
+    as large as what one shows, and none fills a row. What stays in one place, as a bubble,
     is left.
     """
     shown = np.abs(spells) > 1
     large = np.mean(shown, axis=(1, 2)) > PLACES_OFF / 2
     if not np.any(large):
         return
-    columns = np.mean(np.any(shown[large], axis=1), axis=1)
     often = float(np.mean(np.any(shown[large], axis=0)))
-    if often > 3 * float(np.mean(shown[large])) and np.quantile(columns, 0.9) < 0.7:
+    if often > 3 * float(np.mean(shown[large])) and np.quantile(fill(shown[large]), 0.9) < 0.7:
         spells[:, ~varies] = 0
 
 

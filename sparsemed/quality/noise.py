@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
+from sparsemed.quality.advice import advise
 from sparsemed.quality.finding import Finding, judge
 from sparsemed.quality.sample import Sample, corrected
 from sparsemed.quality.view import View
@@ -65,15 +66,13 @@ def noise(view: View, cause: str) -> Finding | None:
     before, after = float(np.median(noise.before)), float(np.median(noise.after))
     advice = ""
     if after > 1.5 * noise.floor + 0.5 * view.scale:
-        advice = cause or (
-            "The background does not fit the wall, and no parameter is known to help: look at the "
-            "frames."
-        )
+        why = f"The background does not fit the {view.wall}"
+        advice = cause or advise(view, why, "look at where and when something is left")
     return judge(
         "noise",
-        "Noise of the wall",
+        f"Noise of the {view.wall}",
         after,
         f"{after:.2g} grey values, {before:.2g} before; the camera alone has {noise.floor:.2g}",
-        "What is left of the channel wall, where no cells pass, when the background is subtracted.",
+        "What is left of the first rows, where nothing passes, when the background is subtracted.",
         advice,
     )

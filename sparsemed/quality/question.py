@@ -2,12 +2,10 @@
 
 import numpy as np
 
+from sparsemed.quality.advice import MOST_LEFT, advise
 from sparsemed.quality.finding import Finding, judge
 from sparsemed.quality.left import Floats
 from sparsemed.quality.view import View
-
-MOST_LEFT = 1.2
-"""Grey values that may be left: with what cannot be seen, a background is then off by 1.45."""
 
 
 def is_clean(view: View) -> bool:
@@ -20,7 +18,7 @@ def what_is_left(view: View, cause: str) -> Finding | None:
 
     Each frame of the sample, less its background and offset, with cells set aside and the
     camera's noise taken off: what is exceeded, up or down, at 3.5 % of the places where cells may
-    pass (5 % of a channel), and of that what is exceeded in 4 % of the frames. Look here above
+    pass (5 % of a channel), and of that what is exceeded in 2 % of the frames. Look here above
     1.2 grey values, whatever the other numbers are.
     """
     if not view.is_sampled:
@@ -30,10 +28,8 @@ def what_is_left(view: View, cause: str) -> Finding | None:
     advice = ""
     if not is_clean(view):
         text = f"{left.size:.2g} grey values {when(view)}, {where(view)}"
-        advice = cause or (
-            "The background does not fit these frames, and the numbers do not tell why: look at "
-            "where and when."
-        )
+        why = "The background does not fit these frames, and the numbers do not tell why"
+        advice = cause or advise(view, why, "look at where and when")
     return judge(
         "left",
         "What is left of the frames",

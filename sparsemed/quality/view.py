@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
 from sparsemed.method.windows import window_starts
+from sparsemed.quality.finding import Cure
 from sparsemed.quality.left import Left, cell_width, find_left, is_off, noise_of
 from sparsemed.quality.light import IMAGES, grey_scale
 from sparsemed.quality.sample import LEAST_FRAMES, Sample, spread
@@ -52,6 +53,8 @@ class View:
 
     background: Background
     sample: Sample | None
+    cure: Cure | None = None
+    most_places: int = PLACES
 
     @property
     def is_sampled(self) -> bool:
@@ -106,7 +109,7 @@ class View:
     def grid(self) -> int:
         """Pixels from one place to the next."""
         _, height, width = self.background.series.shape
-        return max(1, math.isqrt(height * width // PLACES))
+        return max(1, math.isqrt(height * width // self.most_places))
 
     def places(self, images: NDArray[Any], down: int = 0, along: int = 0) -> Floats:
         """Return images at places, shape (n, h, w), in grey values of 8 bits; or beside them."""
@@ -252,6 +255,28 @@ class View:
         if _arrivals(band, self.grid) < 0.01:
             return True
         return _arrivals(self.fit.left[:, self.band], self.grid) < 0.01
+
+    @cached_property
+    def is_channel(self) -> bool:
+        """Whether the images are of a channel: rows differ more than columns, or it is said.
+
+        Else there is nothing to say of walls, pumps and lamps.
+        """
+        if self.background.source is not None:
+            return True
+        usual = self.places(self.background.images[:1])[0]
+        of_rows, of_columns = (float(np.var(np.mean(usual, axis=axis))) for axis in (1, 0))
+        return of_rows > 2 * of_columns
+
+    @property
+    def wall(self) -> str:
+        """What the first rows are called."""
+        return "wall" if self.is_channel else "first rows"
+
+    @property
+    def lamp(self) -> str:
+        """What makes the light."""
+        return "lamp" if self.is_channel else "light"
 
     @cached_property
     def covered(self) -> float:

@@ -14,8 +14,8 @@ from typing import Any
 
 from sparsemed.install_hint import how_to_install
 from sparsemed.method.result import Background
-from sparsemed.quality import Finding, assess
-from sparsemed.quality.sample import take_sample
+from sparsemed.quality import Finding
+from sparsemed.quality.trying import examine
 from sparsemed.report.facts import read_facts
 from sparsemed.report.page import about, make_page
 from sparsemed.report.tries import read_tries
@@ -68,14 +68,13 @@ def write_report(
     """
     path = Path(path)
     check_report(path)
-    sample = take_sample(background, frames)
-    facts = read_facts(background, sample)
-    findings = assess(background, sample)
+    view, findings = examine(background, frames)
+    facts = read_facts(background, view.sample)
     earlier = [path]
     if facts.images_file is not None:  # of a result, its measurement may have a page of its own
         earlier.insert(0, path.with_name(f"{facts.images_file.stem}_report.html"))
     tries = read_tries(earlier, about(background, facts))
-    page = make_page(background, sample, facts, findings, path.absolute().parent, tries)
+    page = make_page(view, facts, findings, path.absolute().parent, tries)
     disk.replace(path, page.encode("utf-8", errors="replace"))
     return findings
 

@@ -16,11 +16,11 @@ import numpy as np
 from sparsemed.method.result import Background
 from sparsemed.parameters import Parameters
 from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE, Finding, overall
-from sparsemed.quality.sample import Sample
+from sparsemed.quality.view import View
 from sparsemed.report.commands import compute_command, in_words, report_command
 from sparsemed.report.facts import Facts
 from sparsemed.report.markup import escaped, seconds, section, table
-from sparsemed.report.slides import frames_section, pictures_section, series_section
+from sparsemed.report.slides import opens_at, pictures_section, series_section, worst_section
 from sparsemed.report.tries import Try, as_text, with_another
 from sparsemed.report.tries import in_words as tries_in_words
 from sparsemed.rtdc.pipeline_id import to_ppid
@@ -29,8 +29,7 @@ from sparsemed.version import __version__
 
 
 def make_page(
-    background: Background,
-    sample: Sample | None,
+    view: View,
     facts: Facts,
     found: tuple[Finding, ...],
     at: Path,
@@ -40,12 +39,13 @@ def make_page(
 
     Parameters
     ----------
-    background, sample, facts, found
+    view, facts, found
     at : Path
         The folder of the page, in which the commands work that it names.
     tries : sequence of Try
         What was tried for this measurement before.
     """
+    background, sample = view.background, view.sample
     folder = Path(__file__).parent
     style, script, template = (
         (folder / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html")
@@ -54,10 +54,10 @@ def make_page(
     source = background.source
     name = "array of images" if background.origin is None else background.origin.name
     sections = [
+        worst_section(view),
         _warnings(background),
         findings_section(findings, source, at),
-        series_section(background),
-        frames_section(background, sample),
+        series_section(background, opens_at(view)),
         pictures_section(background, sample),
         _parameters(background, facts, at),
         _measurement(background, facts),
@@ -106,6 +106,11 @@ def headline(findings: list[Finding]) -> str:
     listed = "".join(
         f"<li>{escaped(f.title)}: {escaped(f.advice if f.verdict == CANNOT_TELL else f.text)}</li>"
         for f in poor
+    )
+    listed += "".join(
+        f'<li class="do"><b>What to do:</b> {escaped(f.advice)}</li>'
+        for f in poor
+        if f.verdict == LOOK_HERE and not f.advice.startswith("See “")
     )
     return (
         f'<div class="headline look" id="headline"><strong class="verdict">{sign} '

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
-from sparsemed.quality.light import grey_range
+from sparsemed.quality.light import grey_range, grey_scale
+from sparsemed.quality.question import where, worst
 from sparsemed.quality.sample import Sample, corrected, spread
+from sparsemed.quality.view import View
 from sparsemed.report.markup import escaped, remark, seconds, section
 from sparsemed.report.pictures import figure_picture, grey_picture, shrinkage, shrunk_note
 
@@ -18,16 +20,29 @@ if TYPE_CHECKING:
 
 # Bounds of what the page shows, so that it stays below some 4 MB for any measurement.
 _SERIES = 60  # images of the series
-_FRAMES = 10  # frames before and after
+_FRAMES = 12  # frames before and after
+LEFT_REACH = 5
+"""Grey values of 8 bits that are black or white in a corrected frame."""
+
 _SERIES_PIXELS = 1_800_000  # of all images of the series together
 _FRAMES_PIXELS = 900_000  # of all frames together
 
 
-def series_section(background: Background) -> str:
-    """Return the background series with a slider."""
+def opens_at(view: View) -> int:
+    """Return the image of the series that the frame has of which most is left."""
+    if not view.is_sampled or view.sample is None:
+        return 0
+    frame = int(view.sample.numbers[worst(view)])
+    kept = np.flatnonzero(view.background.kept)
+    return int(kept[view.background.frame_index[frame]])
+
+
+def series_section(background: Background, first: int = 0) -> str:
+    """Return the background series with a slider, which begins at one of them."""
     series = background.series
     shrink = shrinkage(series)
     numbers = spread(len(series), min(_SERIES, _SERIES_PIXELS * shrink**2 // series[0].size))
+    numbers[np.argmin(np.abs(numbers - first))] = first
     low, high = grey_range(series[numbers])
     slides = []
     for number in numbers.tolist():
@@ -47,7 +62,8 @@ def series_section(background: Background) -> str:
         f"The background over time, {how} "
         f"Black is {low:.4g}, white is {high:.4g}.{shrunk_note(shrink)}"
     )
-    viewer = _viewer("series", "Background image", slides, _ticks(background.kept))
+    at = int(np.searchsorted(numbers, first))
+    viewer = _viewer("series", "Background image", slides, _ticks(background.kept), at)
     return section("series-section", "Background series", f"{remark(note)}{viewer}")
 
 
@@ -62,19 +78,42 @@ def _caption(background: Background, number: int, fate: str) -> str:
     return f"{caption}: {fate} (score {background.score[number]:.3g}{rule})"
 
 
-def frames_section(background: Background, sample: Sample | None) -> str:
-    """Return some frames before and after, with a slider."""
+def worst_section(view: View) -> str:
+    """Return what is left, where and when, and frames with a slider, which begins at the worst."""
+    background, sample = view.background, view.sample
     if sample is None:
         note = "There are no frames to show: neither images nor a measurement were given."
         return section("frames-section", "Frames before and after", remark(note))
+    if not view.is_sampled:
+        return _frames_section(background, sample, 0)
+    from sparsemed import plotting  # needs matplotlib
+
+    label = f"What is left of the frames over time, and where in the worst: {where(view)}"
+    picture = (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escaped(label)}">'
+        f"{figure_picture(plotting.plot_left(view), label)}</div>"
+    )
+    first = section("left", "What is left of the frames", f'<div class="pictures">{picture}</div>')
+    return first + _frames_section(background, sample, worst(view))
+
+
+def _around(length: int, count: int, worst: int) -> NDArray[np.intp]:
+    """Return at most `count` of the frames of a sample: half of them around the worst."""
+    near = np.arange(worst - count // 4, worst + count // 4 + 1)
+    near = near[(near >= 0) & (near < length)]
+    return np.union1d(near, spread(length, max(1, count - len(near))))
+
+
+def _frames_section(background: Background, sample: Sample, first: int) -> str:
+    """Return some frames before and after, with a slider."""
     shrink = shrinkage(sample.frames)
     count = min(_FRAMES, _FRAMES_PIXELS * shrink**2 // (3 * sample.frames[0].size))
-    chosen = spread(len(sample.numbers), count)
+    chosen = _around(len(sample.numbers), count, first)
     numbers, raw = sample.numbers[chosen], sample.frames[chosen]
     below = background[numbers]
     left = corrected(background, Sample(numbers, raw))
     low, high = grey_range(np.concatenate([raw, below]))
-    reach = max(1.0, float(np.quantile(np.abs(left), 0.999)))
+    reach = LEFT_REACH * grey_scale(background)
     slides = []
     for place, number in enumerate(numbers.tolist()):
         caption = f"Frame {number}, at {seconds(background.time[number])}"
@@ -95,9 +134,11 @@ def frames_section(background: Background, sample: Sample | None) -> str:
     note = (
         "A good background is even where there is no cell once it is subtracted: grey all over "
         f"in the corrected frame. Raw and background: black is {low:.4g}, white is {high:.4g}. "
-        f"Corrected: black is −{reach:.3g}, grey is 0, white is +{reach:.3g}.{shrunk_note(shrink)}"
+        f"Corrected: black is −{reach:.3g} or less, grey is 0, white is +{reach:.3g} or more, so "
+        f"that a wrong background shows; cells are beyond.{shrunk_note(shrink)}"
     )
-    viewer = _viewer("frames", "Frame", slides, "")
+    at = int(np.searchsorted(chosen, first))
+    viewer = _viewer("frames", "Frame", slides, "", at)
     return section("frames-section", "Frames before and after", f"{remark(note)}{viewer}")
 
 
@@ -142,14 +183,14 @@ def _panels(background: Background, sample: Sample | None) -> Iterator[tuple[str
         )
 
 
-def _viewer(name: str, what: str, slides: list[str], below: str) -> str:
+def _viewer(name: str, what: str, slides: list[str], below: str, first: int = 0) -> str:
     """Return slides with a slider; what JavaScript needs is hidden until it runs."""
     return (
         f'<div class="viewer" id="{name}">'
         f'<ol class="strip" tabindex="0" aria-label="{what}s">{"".join(slides)}</ol>'
         '<div class="controls" hidden>'
         f'<button type="button" value="-1" aria-label="{what} before">◀</button>'
-        f'<span class="track"><input type="range" min="0" max="{len(slides) - 1}" value="0" '
+        f'<span class="track"><input type="range" min="0" max="{len(slides) - 1}" value="{first}" '
         f'autocomplete="off" aria-label="{what}">{below}</span>'
         f'<button type="button" value="1" aria-label="{what} after">▶</button></div></div>'
     )

@@ -42,4 +42,4 @@ def test_a_job_judges_by_the_frames_that_it_came_by(tmp_path, offsets):
     again = take_sample(job.background)
     np.testing.assert_array_equal(job.sample.numbers, again.numbers)
     np.testing.assert_array_equal(job.sample.frames, again.frames)
-    assert assess(job.background, job.sample) == job.background.quality()
+    assert assess(job.background, job.sample) == job.background.quality(try_cures=False)

@@ -26,11 +26,14 @@ from sparsemed.cli import main
 from sparsemed.demo import make_measurement
 from sparsemed.parameters import Parameters
 from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE, Finding
+from sparsemed.quality.question import worst
 from sparsemed.quality.sample import spread, take_sample
+from sparsemed.quality.view import View
 from sparsemed.report import check_report, markup, write_report
 from sparsemed.report.commands import compute_command
 from sparsemed.report.facts import Facts, read_facts
 from sparsemed.report.pictures import grey_picture, shrinkage, shrunk_note
+from sparsemed.report.slides import _around
 from sparsemed.report.tries import MOST, NAME, Try, as_text, read_tries, with_another
 
 VOID = {"meta", "link", "img", "br", "input", "path", "wbr"}
@@ -151,7 +154,7 @@ def test_the_page_has_all_that_is_promised(shown):
     text = path.read_text(encoding="utf-8")
     for finding in background.quality():
         assert finding.title in text
-    assert len(page.slides) == len(background.series) + 10
+    assert len(background.series) + 10 <= len(page.slides) <= len(background.series) + 13
     dropped = [slide for slide in page.slides if slide["class"] == "slide dropped"]
     assert len(dropped) == np.count_nonzero(~background.kept) > 0
     assert "sparsemed:k=100^s=0.5^t=0^f=0.8^o=1" in page.text["code"]
@@ -194,8 +197,8 @@ def test_images_are_what_they_say(shown, demo):
     # grey is 0
     corrected = images[f"Frame {number} less background"].astype(float) - 127.5
     difference = background.subtract(frame, number)
-    assert np.corrcoef(corrected.ravel(), difference.ravel())[0, 1] > 0.99
-    assert abs(corrected[abs(difference) < 0.2]).max() <= 1.5
+    expected = np.clip(difference * 127.5 / 5, -127.5, 127.5)
+    np.testing.assert_allclose(corrected, expected, atol=1)
     (series,) = (each for alt, each in images.items() if alt.startswith("Background image 1, "))
     series = series.astype(int)
     inside = (series > 0) & (series < 255)
@@ -212,7 +215,7 @@ def test_a_frame_less_its_background_and_offset_is_grey(tmp_path):
     write_report(background, tmp_path / "page.html", images)
     shown = read(tmp_path / "page.html").images
     less = [image for alt, image in shown.items() if alt.endswith(" less background")]
-    assert len(less) == 10
+    assert len(less) >= 10
     for image in less:
         assert set(np.unique(image)) <= {127, 128}
 
@@ -364,9 +367,10 @@ def test_the_sections_of_a_page_on_a_measurement(shown, demo):
     text = page.read_text(encoding="utf-8")
     said = sections(page)
     assert list(said) == [
+        "What is left of the frames",
+        "Frames before and after",
         "Numbers",
         "Background series",
-        "Frames before and after",
         "Pictures",
         "Parameters",
         "Measurement",
@@ -442,7 +446,8 @@ def test_the_headline_counts_the_numbers_and_lists_them(tmp_path, monkeypatch, u
     background, _ = made_up(3, (30, 20), 5)
     said = []
     for good in ((GOOD, GOOD), (GOOD, CANNOT_TELL), (GOOD, LOOK_HERE, CANNOT_TELL, LOOK_HERE)):
-        monkeypatch.setattr("sparsemed.report.assess", lambda *_, g=good: tuple(found(*g)))
+        judged = View(background, None), tuple(found(*good))
+        monkeypatch.setattr("sparsemed.report.examine", lambda *_, j=judged: j)
         write_report(background, tmp_path / "page.html")
         text = (tmp_path / "page.html").read_text(encoding="utf-8")
         head = re.search('(?s)<div class="headline (.*?)" id="headline">(.*?)</div>', text)
@@ -460,7 +465,8 @@ def test_the_headline_counts_the_numbers_and_lists_them(tmp_path, monkeypatch, u
         ),
         (
             "look",
-            "▲ Look here 3 of 4 numbers call for a look: T1: <1> T3: <3> T2: A2",
+            "▲ Look here 3 of 4 numbers call for a look: T1: <1> T3: <3> T2: A2 "
+            "What to do: A1 What to do: A3",
             "▲ look here T1 <1> E1 What to do: A1 ▲ look here T3 <3> E3 What to do: A3 "
             "? cannot tell T2 <2> E2 What to do: A2 ✓ good T0 <0> E0",
         ),
@@ -480,11 +486,14 @@ def test_slides_say_what_they_show_and_on_which_scale(tmp_path):
         f"Image {n + 1} of 5, at {n} s: {fate} (score {background.score[n]:.3g}, threshold 0.9)"
         for n, fate in enumerate(fates)
     ]
-    numbers = [0, 2, 4, 7, 9, 11, 13, 16, 18, 20]
+    frame = worst(View(background, take_sample(background, frames)))
+    numbers = _around(21, 12, frame)
+    assert set(range(max(0, frame - 3), min(21, frame + 4))) <= set(numbers.tolist())
+    of_series, slides = slides, []
     for number in numbers:
         offset = f"{background.offsets[number]:+.2f}".replace("-", "−")
         slides.append(f"Frame {number}, at {number / 4:.3g} s: brightness offset {offset}")
-    assert captions(path) == slides
+    assert captions(path) == slides + of_series
     page, said = read(path), sections(path)
     low, high = np.quantile(background.series, [0.001, 0.999])
     assert "before cleansing. Dropped images have a dashed frame" in said["Background series"]
@@ -493,10 +502,11 @@ def test_slides_say_what_they_show_and_on_which_scale(tmp_path):
     low, high = np.quantile(both, [0.001, 0.999])
     left = frames[numbers] - background[numbers].astype(float)
     left -= background.offsets[numbers, None, None]
-    reach = np.quantile(abs(left), 0.999)
+    reach = 5
     note = (
-        f"Raw and background: black is {low:.4g}, white is {high:.4g}. Corrected: black is "
-        f"−{reach:.3g}, grey is 0, white is +{reach:.3g}. raw background corrected Frame 0"
+        f"Raw and background: black is {low:.4g}, white is {high:.4g}. Corrected: black is −5 or "
+        "less, grey is 0, white is +5 or more, so that a wrong background shows; cells are beyond. "
+        f"raw background corrected Frame {numbers[0]}"
     )
     assert note in said["Frames before and after"]
     for place, number in enumerate(numbers):
@@ -513,17 +523,18 @@ def test_slides_say_what_they_show_and_on_which_scale(tmp_path):
         height, width = page.images[image["alt"]].shape[:2]
         assert (int(image["height"]), int(image["width"])) == (height, width)
     sliders = page.all("input")
+    image = np.flatnonzero(background.kept)[background.frame_index[frame]]
     assert [(each["min"], each["max"], each["value"], each["aria-label"]) for each in sliders] == [
-        ("0", "4", "0", "Background image"),
-        ("0", "9", "0", "Frame"),
+        ("0", f"{len(numbers) - 1}", f"{numbers.tolist().index(frame)}", "Frame"),
+        ("0", "4", f"{image}", "Background image"),
     ]
     assert [(each["value"], each["aria-label"]) for each in page.all("button")] == [
-        ("-1", "Background image before"),
-        ("1", "Background image after"),
         ("-1", "Frame before"),
         ("1", "Frame after"),
+        ("-1", "Background image before"),
+        ("1", "Background image after"),
     ]
-    assert [each["aria-label"] for each in page.all("ol")] == ["Background images", "Frames"]
+    assert [each["aria-label"] for each in page.all("ol")] == ["Frames", "Background images"]
 
 
 def test_marks_are_at_their_place_and_long_for_dropped_images(tmp_path, unillustrated):
@@ -553,14 +564,15 @@ def test_pictures_are_those_there_are_data_for_and_say_their_numbers(tmp_path):
         write_report(each, tmp_path / "page.html", images)
         page = read(tmp_path / "page.html")
         regions = [div["aria-label"] for div in page.all("div") if div.get("class") == "wide"]
-        assert regions == named == [img["alt"] for img in page.all("img")][-len(named) :]
+        assert regions[-len(named) :] == named == [i["alt"] for i in page.all("img")][-len(named) :]
+        assert len(regions) == len(named) + (images is not None)
         pictures = [page.images[label] for label in regions]
         assert {picture.shape[1] for picture in pictures} == {8 * 150}
     assert captions(tmp_path / "page.html")[0].endswith(
         f": kept (score {background.score[0]:.3g}; all are kept)"
     )
     write_report(without, tmp_path / "page.html", frames)
-    assert captions(tmp_path / "page.html")[-1] == "Frame 20, at 5 s"
+    assert "Frame 20, at 5 s" in captions(tmp_path / "page.html")
 
 
 @pytest.fixture

@@ -1,0 +1,59 @@
+"""What is left of the frames: when, and where."""
+
+from matplotlib.figure import FigureBase
+from matplotlib.ticker import MaxNLocator
+
+from sparsemed.plotting.courses import dress
+from sparsemed.plotting.style import BLUE, GREY_VALUES, SMALL, TEXT, VERMILION
+from sparsemed.quality.advice import MOST_LEFT
+from sparsemed.quality.question import worst, worst_map
+from sparsemed.quality.view import View
+
+REACH = 5
+"""Grey values at the ends of the colours of a map."""
+
+
+def draw_left(figure: FigureBase, view: View) -> None:
+    """Draw what is left of each frame of the sample, and a map of the worst."""
+    assert view.sample is not None
+    height, width = view.background.images.shape[1:]
+    share = max(0.3, min(2.5, 4 * height / width))
+    over_time, axes = figure.subplots(2, 1, gridspec_kw={"height_ratios": [1, share]})
+    course, time = view.left.course, view.background.time[view.sample.numbers]
+    off = course > MOST_LEFT
+    over_time.plot(time, course, "-", color="0.7", lw=1, zorder=1)
+    over_time.plot(time[~off], course[~off], "o", color=BLUE, ms=4, mew=0, label="as it should be")
+    if off.any():
+        label = f"too much ({off.sum()} of {len(off)} frames)"
+        over_time.plot(time[off], course[off], "X", color=VERMILION, ms=6, mew=0, label=label)
+    over_time.axhline(MOST_LEFT, color="black", lw=1, ls="--", label=f"limit ({MOST_LEFT:g})")
+    over_time.set_ylim(0, 1.15 * max(float(course.max()), 2 * MOST_LEFT))
+    title = "What is left of frames: when"
+    dress(over_time, title, GREY_VALUES, view.background.time)
+
+    number = int(view.sample.numbers[worst(view)])
+    shown = worst_map(view)
+    top = view.grid * (view.rows.start or 0)
+    drawn = axes.imshow(
+        shown,
+        cmap="PuOr",
+        vmin=-REACH,
+        vmax=REACH,
+        interpolation="nearest",
+        extent=(0, view.grid * shown.shape[1], top + view.grid * shown.shape[0], top),
+    )
+    axes.set_facecolor("0.85")  # what is not looked at: the wall
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_title(
+        f"and where: frame {number}, at {time[worst(view)]:.4g} s; cells are set aside",
+        loc="left",
+        fontsize=10,
+    )
+    axes.set_xlabel("x (pixel)", **TEXT)
+    axes.set_ylabel("y (pixel)", **TEXT)
+    axes.tick_params(labelsize=8)
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    bar = figure.colorbar(drawn, ax=axes, pad=0.01, extend="both")
+    bar.set_label(GREY_VALUES, **SMALL)
+    bar.ax.tick_params(labelsize=8)
