@@ -116,14 +116,17 @@ def pick_frames(
         is no such entry as was chosen. The message says what there is.
     """
     names = name_axes(axes)
-    y, x = len(names) - 2, len(names) - 1
     if "y" in names and "x" in names:
         y, x = names.index("y"), names.index("x")
+    else:  # as latitude and longitude, which nobody here knows
+        known = set(NAMES) - {"y", "x"}
+        spatial = [axis for axis, each in enumerate(names) if each not in known]
+        y, x = spatial[-2:] if len(spatial) > 1 else (len(names) - 2, len(names) - 1)
     others = [axis for axis in range(len(names)) if axis not in (y, x)]
     time = _time_of(names, shape, others, label)
     wanted: dict[str, int | None] = {"channel": choice.channel, "position": choice.position}
     index: list[int | slice] = [slice(None)] * len(names)
-    left = []
+    left: list[int] = []
     for axis in others:
         if axis == time:
             continue
@@ -175,6 +178,7 @@ def _several(
     """Say what else there is than frames, how to choose, and what to hand over."""
     named = ", ".join(f"{length} {each}" for each, length in zip(names, shape, strict=True))
     begin = f"{label}: holds images of shape {tuple(shape)} ({named}), and not (N, H, W)"
+    link = "," if time is None else ";"
     if time is None:
         if not left:
             return f"{begin}{what_fits((shape[across[0]], shape[across[1]]))}"
@@ -193,7 +197,7 @@ def _several(
     what = " and ".join("plane" if each == "z" else each for each in sorts)
     what = f"one {what}" if what else "it"
     taken = _as_frames(name, len(names), (time, *across))
-    return f"{begin}{said}{', or' if said else ','} take {what}, such as {taken}"
+    return f"{begin}{said}{', or' if said else link} take {what}, such as {taken}"
 
 
 def _as_frames(name: str, count: int, wanted: tuple[int, int, int]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from sparsemed.frames.layout import HEAVY_BYTES, Filter, Index, Layout, obstacle
 from sparsemed.frames.source import Spans
+from sparsemed.frames.tiles import are_long_in_time
 from sparsemed.hdf5.opening import bytes_behind
 from sparsemed.storage.stored import StoredBytes
 
@@ -72,6 +73,8 @@ def past_hdf5(dataset: h5py.Dataset) -> tuple[Layout, StoredBytes]:
         raise UnsuitableError("it is stored neither in chunks nor in one piece")
     _require_bearable(dataset)
     _require_plain_integers(dataset)
+    if are_long_in_time(dataset, dataset.shape, dataset.dtype.itemsize):
+        raise UnsuitableError("its chunks are long in time, and read tile by tile")
     stored = _bytes_at_hand(dataset.file)
     layout = read_layout(dataset)
     if (reason := obstacle(layout)) is not None:

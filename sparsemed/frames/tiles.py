@@ -50,12 +50,11 @@ def tiles_of(frames: FrameSource) -> list[Tile]:
     if not isinstance(source, ArrayFrames):
         return []
     images, (count, height, width) = source.images, source.shape
+    if not are_long_in_time(images, source.shape, source.dtype.itemsize):
+        return []
     of_rows = block_edges(images, 1, height)
     of_columns = block_edges(images, 2, width)
     longest = int(np.diff(block_edges(images, 0, count)).max()) * source.dtype.itemsize
-    is_light = longest * height * width <= TILE_BYTES
-    if is_light or len(of_rows) * len(of_columns) == 4:  # a single tile has two edges each
-        return []
     tallest = int(np.diff(of_rows).max())
     across = _joined(of_columns, TILE_BYTES // max(1, longest * tallest))
     down = _joined(of_rows, TILE_BYTES // max(1, longest * width)) if len(across) == 2 else of_rows
@@ -64,6 +63,22 @@ def tiles_of(frames: FrameSource) -> list[Tile]:
         for rows in _slices(down)
         for columns in _slices(across)
     ]
+
+
+def are_long_in_time(images: Any, shape: tuple[int, ...], itemsize: int) -> bool:
+    """Whether blocks that together hold whole frames are heavy, and are several beside each other.
+
+    Parameters
+    ----------
+    images : array-like, shape (N, H, W)
+        What tells its blocks; see `sparsemed.frames.arrays.block_edges`.
+    shape : (int, int, int)
+    itemsize : int
+        Bytes of a pixel.
+    """
+    edges = [block_edges(images, axis, length) for axis, length in enumerate(shape)]
+    weight = int(np.diff(edges[0]).max()) * shape[1] * shape[2] * itemsize
+    return weight > TILE_BYTES and len(edges[1]) * len(edges[2]) > 4  # a single one has two each
 
 
 def _joined(edges: NDArray[np.int64], most: int) -> list[int]:

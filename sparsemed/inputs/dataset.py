@@ -12,6 +12,7 @@ from sparsemed.inputs.array import ArrayInput
 from sparsemed.inputs.given import Options
 from sparsemed.lazy import lazy_property
 from sparsemed.storage.identity import Identity
+from sparsemed.storage.places import is_remote
 from sparsemed.storage.stored import file_state
 
 
@@ -44,7 +45,7 @@ class DatasetInput(ArrayInput):
     @staticmethod
     def takes(given: Any, choice: Choice) -> bool:
         """Whether this is the name of a file, and a dataset is chosen that is none of Zarr's."""
-        is_name = isinstance(given, (str, PathLike))
+        is_name = isinstance(given, (str, PathLike)) and not is_remote(given)
         return is_name and choice.dataset is not None and stack_kind(given) is None
 
     @lazy_property

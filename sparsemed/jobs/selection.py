@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from sparsemed.frames.stacks import what_to_do
+from sparsemed.frames.stacks.foreign import RECORDINGS
 from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.opening import open_restored
 from sparsemed.jobs.runs import FILE_SUFFIXES, SUFFIX, Run
@@ -93,12 +95,29 @@ def choose_files(
     _tell("hidden", hidden)
     _tell("other names of files that are taken", again)
     if not found:
+        for path in paths:
+            if foreign := _foreign(path):
+                raise ValueError(foreign)
         where = ", ".join(str(path) for path in paths)
         hint = "; folders within folders count with --recursive" if deeper else ""
         what = "file" if wanted == "all" else "measurement"
         images = "" if wanted == "all" else " with images"
         raise ValueError(f"{where}: no {what} there (*{SUFFIX}{images}){hint}")
     return list(found.values())
+
+
+def _foreign(path: AnyPath) -> str | None:
+    """Say what a folder is, or what lies in it, if that is known and is no measurement."""
+    if not isinstance(path, Path):
+        return None
+    if (what := what_to_do(path)) is not None:
+        return f"{path}: {what}"
+    with suppress(OSError):
+        files = [file for file in path.iterdir() if file.suffix.lower() in RECORDINGS]
+        for file in sorted(files)[:1]:
+            if (what := what_to_do(file)) is not None:
+                return f"{path}: no measurement there (*{SUFFIX}); {file.name} {what}"
+    return None
 
 
 def _tell(what: str, files: list[Path]) -> None:

@@ -38,7 +38,7 @@ def scan_tiles(
     medians = np.empty((len(distinct), height, width), frames.dtype)
     band = min(band_rows, height)
     sums = np.zeros(count)
-    unwritten = []
+    unwritten = list(frames.unwritten)
     for number, (rows, columns, tile) in enumerate(tiles):
         own = max(0, min(band, rows.stop) - rows.start) if with_bands else 0
         found = scan(

@@ -179,8 +179,10 @@ def as_numbers(time: Any) -> NDArray[Any]:
 def _from_zero(axis: NDArray[Any], label: str) -> NDArray[Any]:
     with np.errstate(over="ignore", invalid="ignore"):
         shifted: NDArray[Any] = axis - axis[0]
-    if axis.dtype.kind == "u" and (axis < axis[0]).any():  # which has wrapped around
-        shifted = (axis.astype(np.uint64) - np.uint64(axis[0])).view(np.int64)
+    if axis.dtype.kind in "iu":
+        exact = (axis.astype(np.uint64) - np.uint64(int(axis[0]) % 2**64)).view(np.int64)
+        if (exact != shifted).any():  # differences that the dtype cannot hold have wrapped around
+            shifted = exact
     if not np.isfinite(shifted).all():
         raise ValueError(f"{label}: its span is beyond what {axis.dtype} can hold")
     return shifted

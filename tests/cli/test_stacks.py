@@ -136,6 +136,19 @@ def test_a_folder_of_images_below_measurements_is_none(tmp_path):
     run("compute", tmp_path / "plot_*.tif", "-o", out, "--fps", 10, *KEYS)
 
 
+def test_a_folder_of_what_is_not_read_says_what_it_is(tmp_path):
+    n5 = tmp_path / "stack.n5"
+    n5.mkdir()
+    assert "stack.n5: is not read by sparsemed, as it" in run("compute", n5, status=2).stderr
+    (tmp_path / "M1_data.tdms").write_bytes(b"TDSm" + bytes(9))
+    text = run("compute", tmp_path, status=2).stderr
+    assert "no measurement there (*.rtdc); M1_data.tdms is not read by sparsemed, as it" in text
+    link = tmp_path / "link.rtdc"
+    link.symlink_to("nowhere.rtdc")
+    text = run("compute", link, "-o", tmp_path / "out.rtdc", status=1).stderr
+    assert "link.rtdc: is a link that leads nowhere, to nowhere.rtdc" in text
+
+
 def test_a_dry_run_and_json(stack, tmp_path):
     out = tmp_path / "background.tif"
     result = run("compute", stack, "-o", out, "--fps", 50, "-n", *KEYS)

@@ -35,6 +35,13 @@ def test_names_that_say_nothing_leave_the_order_as_it_is():
     assert as_frames(FRAMES) is FRAMES
 
 
+def test_axes_of_space_may_have_other_names():
+    images = xarray.DataArray(np.moveaxis(FRAMES, 0, -1), dims=("lat", "lon", "time"))
+    np.testing.assert_array_equal(as_frames(images), FRAMES)
+    images = xarray.DataArray(FRAMES[:, None], dims=("time", "channel", "lat", "lon"))
+    np.testing.assert_array_equal(as_frames(images), FRAMES)
+
+
 def test_what_has_no_time_is_refused():
     with pytest.raises(ValueError, match=r"frames: holds images of shape .*no axis is called time"):
         compute_background(xarray.DataArray(FRAMES, dims=("channel", "y", "x")))

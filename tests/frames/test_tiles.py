@@ -5,6 +5,7 @@ from collections import Counter
 
 import dask
 import dask.array as da
+import h5py
 import numpy as np
 import pytest
 import zarr
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from sparsemed import compute_background
 from sparsemed.frames import tiles
 from sparsemed.frames.arrays import ArrayFrames
+from sparsemed.frames.hdf5_layout import why_hdf5_reads
 from sparsemed.frames.tiles import tiles_of
 
 FRAMES = np.random.default_rng(0).integers(0, 4096, (300, 45, 66), np.uint16)
@@ -72,6 +74,26 @@ def test_zarr_has_the_same_bits(tmp_path, chunks):
     check_equal(compute_background(array, **SETTINGS), compute_background(FRAMES, **SETTINGS))
     of_path = compute_background(tmp_path / "a.zarr", **SETTINGS)
     check_equal(of_path, compute_background(FRAMES, **SETTINGS))
+
+
+@pytest.mark.parametrize("chunks", [(300, 1, 66), (300, 16, 16)], ids=str)
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_hdf5_has_the_same_bits(tmp_path, chunks, dtype, warned):
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        made = h5.create_dataset(
+            "images", shape=FRAMES.shape, dtype=dtype, chunks=chunks, compression="gzip"
+        )
+        made[:, :32] = FRAMES[:, :32] + 1
+    with h5py.File(tmp_path / "a.h5") as h5:
+        found = compute_background(h5["images"], **SETTINGS)
+        by_ranges = compute_background(h5["images"], ranges=3, **SETTINGS)
+        expected = compute_background(h5["images"][:], **SETTINGS)
+        reason = why_hdf5_reads(h5["images"])
+        assert ("long in time" in reason) == (dtype == np.uint16)  # floats are read by it anyway
+    check_equal(found, expected)
+    check_equal(by_ranges, expected)
+    assert found.unwritten == ((0, 300),)
+    assert sum("were never written" in text for text in warned()) == 2
 
 
 def test_chunks_that_zarr_lacks_are_told(tmp_path, warned):

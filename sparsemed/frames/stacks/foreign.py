@@ -158,6 +158,9 @@ KINDS = (
 )
 """What people have, in the order in which it is tried."""
 
+RECORDINGS = (".tdms", ".nd2", ".czi", ".lif", ".cine", ".seq", ".mraw", ".dcimg", ".sif")
+"""Endings of recordings among these; the others may lie beside recordings."""
+
 _LONGEST = max(len(start) for kind in KINDS for start in kind.starts)
 
 HDF5 = b"\x89HDF\r\n\x1a\n"

@@ -119,6 +119,12 @@ def _images(path: Path, file: Any, library: Any, num_cpus: int, choice: Choice) 
     series = file.series[number]
     which = f", series={number}" if len(file.series) > 1 else ""
     name = f"tifffile.imread({str(path)!r}{which})"
+    if series.ndim == 2:
+        raise ValueError(
+            f"{path}: is a single image; give the folder of all of them, or a pattern such as "
+            f"{path.with_name('*' + path.suffix)}; or make one array of many images, such as "
+            "numpy.stack(list_of_images)"
+        )
     axes = _axes_of_a_film(path, series)
     frames = pick_frames(axes, series.shape, choice, str(path), name)
     if series.dataoffset is not None:
