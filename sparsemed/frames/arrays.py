@@ -1,11 +1,12 @@
 """Frames of anything that has a shape, a dtype and slicing."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from mmap import mmap
 from numbers import Integral
+from os import PathLike
 from typing import Any
 
 import h5py
@@ -344,9 +345,15 @@ def _how_to_unwrap(images: Any) -> str:
     return ".numpy()" if callable(getattr(images, "numpy", None)) else ""
 
 
+def _are_names(images: Sequence[Any]) -> bool:
+    return all(isinstance(each, (str, PathLike)) for each in images)
+
+
 def _how_to_stack(images: Any) -> str:
     """Say how several images become one array, where that is what they are."""
     if isinstance(images, Mapping) or not isinstance(images, Iterable):
         return ""
+    if isinstance(images, Sequence) and images and _are_names(images):
+        return "; of single images, hand over the folder, or a pattern such as 'folder/img_*.tif'"
     some = "list(frames)" if isinstance(images, Iterator) else "frames"
     return f"; make one array of it with numpy.stack({some})"

@@ -5,11 +5,13 @@ from typing import Any, Self
 from numpy.typing import ArrayLike, NDArray
 
 from sparsemed.frames.arrays import holds_floats
+from sparsemed.frames.dask_blocks import is_dask
 from sparsemed.frames.labelled import as_frames, own_times
 from sparsemed.frames.opening import open_frames
 from sparsemed.frames.parts import array_part
 from sparsemed.frames.sampled import SampledFrames
 from sparsemed.frames.source import FrameOpener
+from sparsemed.frames.tiles import tiles_of
 from sparsemed.inputs.given import Input, Options
 from sparsemed.lazy import lazy_property
 from sparsemed.method.compute import Plan
@@ -71,9 +73,12 @@ class ArrayInput(Input):
 
     def review(self, found: Background, planned: Plan) -> None:
         """Warn if axes seem to be in another order, or offsets to be wrong."""
+        sample = self.frames
+        if not (sample.read.any() or is_dask(self.data) or tiles_of(sample)):
+            sample.read_all()  # they were read elsewhere; others would be computed or read again
         has_times = self._known[0] is not None
         kernel_size = 0 if has_times else int(planned.parameters.kernel_size)
-        doubt(found, self.frames, kernel_size, self.label)
+        doubt(found, sample, kernel_size, self.label)
 
     def check_unchanged(self) -> None:
         """Do nothing: an array is watched, if at all, by who reads it."""

@@ -1,6 +1,7 @@
 import re
 import weakref
 from itertools import pairwise
+from pathlib import Path
 
 import dask.array as da
 import h5py
@@ -168,6 +169,10 @@ FRAME = np.zeros((2, 2), np.uint8)
     [
         ([FRAME, FRAME], "; make one array of it with numpy.stack(frames)"),
         ((FRAME,), "; make one array of it with numpy.stack(frames)"),
+        (
+            ["a.tif", Path("b.tif")],
+            "; of single images, hand over the folder, or a pattern such as 'folder/img_*.tif'",
+        ),
         ([], "; make one array of it with numpy.stack(frames)"),
         (iter([FRAME]), "; make one array of it with numpy.stack(list(frames))"),
         ((FRAME for _ in range(3)), "; make one array of it with numpy.stack(list(frames))"),

@@ -5,6 +5,7 @@ import pytest
 import zarr
 
 from sparsemed import BackgroundSparseMed, compute_background
+from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.method.doubts import axis_of_time, looked_at
 
 HEIGHT, WIDTH, COUNT = 60, 80, 120
@@ -35,12 +36,9 @@ def images(kind, light="steady", cells=0, seed=0):
 
 
 def axis_of(recorded):
-    class Source:
-        shape, dtype, block, batch, threads = recorded.shape, recorded.dtype, 1, 8, 1
-        row_block = recorded.shape[1]
-
-    numbers = looked_at(Source()).numbers
-    return axis_of_time(recorded[numbers])
+    sample = looked_at(ArrayFrames(recorded))
+    sample.read_all()
+    return axis_of_time(sample.images)
 
 
 KINDS = ["texture", "waves", "slope", "walls", "flat"]
@@ -115,6 +113,13 @@ def test_offsets_from_rows_where_something_passes_are_told_at_once(warned):
     turned = recorded[:, ::-1]
     compute_background(turned, frame_rate=50, kernel_size=60, offset_rows=25)
     assert len(warned()) == 1
+
+
+def test_what_workers_have_read_is_looked_at_here(tmp_path, warned):
+    last = np.moveaxis(images("texture"), 0, -1)
+    for array in (last, zarr.create_array(tmp_path / "a.zarr", data=last, chunks=(9, 80, 120))):
+        compute_background(array, frame_rate=50, kernel_size=20, ranges=3)
+    assert sum("numpy.moveaxis" in text for text in warned()) == 2
 
 
 def test_a_lamp_that_flickers_is_what_offsets_are_for(warned):
