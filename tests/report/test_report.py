@@ -292,7 +292,7 @@ def test_the_size_is_bounded(tmp_path, count, shape, dtype, shown, frames_shown)
     page = read(path)
     series = re.findall("Image ([0-9]+) of", page.text["figcaption"])
     assert (len(series), series[0], series[-1]) == (shown, "1", str(count))
-    assert len(page.slides) == shown + frames_shown
+    assert shown < len(page.slides) <= shown + frames_shown + 3  # the worst, too
     steps = np.diff([int(number) for number in series])
     assert np.ptp(steps) <= 1 if len(steps) else count == 1
     assert all(image.size <= 100_000 for alt, image in page.images.items() if "image 1," in alt)

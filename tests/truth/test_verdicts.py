@@ -91,7 +91,10 @@ def test_a_plain_real_channel_is_good(real_frames):
     ],
 )
 def test_a_fault_is_named_with_its_cure(fault, strength, seed, key, words):
-    (finding,) = (each for each in follow(fault, strength, seed)[0].findings if each.key == key)
+    findings = follow(fault, strength, seed)[0].findings
+    (finding,) = (each for each in findings if each.key == key)
+    if finding.advice.startswith("See “"):  # the cause is another
+        finding = next(each for each in findings if f"“{each.title}”" in finding.advice)
     assert words in finding.advice
 
 
