@@ -10,6 +10,7 @@ from benchmarks.tables import (
     live_table,
     remote_table,
     stacks_table,
+    summary,
     table,
 )
 
@@ -24,6 +25,7 @@ class Block(NamedTuple):
 
 BLOCKS = (
     Block("benchmark table", ("end-to-end", "layouts", "kernel"), table),
+    Block("benchmark summary", ("end-to-end", "layouts"), summary),
     Block("table of stacks", ("stacks",), stacks_table),
     Block("table of live", ("live",), live_table),
     Block("table of remote", ("remote",), remote_table),

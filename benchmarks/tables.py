@@ -88,6 +88,32 @@ def table(results: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def summary(results: dict[str, Any]) -> str:
+    """Return the four rows that say most, as Markdown."""
+    first, *_ = measurements = results["end-to-end"]["measurements"]
+    rare = min(measurements, key=lambda each: each["rate"])
+    plain = next(each for each in results["layouts"] if each["chunk"] is None)
+    whole = {name: each["seconds"] for name, each in first["contenders"].items()}
+    rows = [
+        (f"{title(first)}, a whole process", whole),
+        ("the same, in a process that handles many", first["warm"]),
+        (f"{title(rare)}, in such a process", rare["warm"]),
+        (f"{plain['frames']:,} frames at 1000/s, {plain['title']}, likewise", plain["warm"]),
+    ]
+    return _rows(
+        f"on {_cores(results)} | dcnum {results['versions']['dcnum']} | sparsemed | ratio",
+        (
+            [
+                name,
+                readable(median(seconds["dcnum"])),
+                readable(median(seconds["sparsemed"])),
+                f"**{times(ratio(seconds['dcnum'], seconds['sparsemed']))}**",
+            ]
+            for name, seconds in rows
+        ),
+    )
+
+
 def _rows(header: str, rows: Iterable[Iterable[str]]) -> str:
     """Return a Markdown table; what the first column holds is words, the others numbers."""
     columns = header.count("|") + 1

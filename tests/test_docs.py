@@ -13,6 +13,7 @@ from sparsemed.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+README = ROOT / "README.md"
 
 
 def code_of(page):
@@ -28,8 +29,13 @@ def code_of(page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [p for p in PAGES if any(code_of(p))], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "page", [README, *(p for p in PAGES if any(code_of(p)))], ids=lambda p: p.stem
+)
 def test_the_code_on_a_page_runs(tmp_path, page):
+    if page == README:  # its first command, after installing
+        subprocess.run([sys.executable, "-m", "sparsemed", "demo"], cwd=tmp_path, check=True)
+
     def run(command):
         subprocess.run(command, cwd=tmp_path, env=os.environ, check=True)
 
@@ -47,9 +53,15 @@ def test_the_code_on_a_page_runs(tmp_path, page):
         run([*python, before])
 
 
-def test_the_readme_leads_to_the_documentation():
-    targets = re.findall(r"\]\((docs/[^)#]+)", (ROOT / "README.md").read_text("utf-8"))
-    assert targets
+APART = ("index", "scaling", "upstream")
+"""Pages that other pages lead to."""
+
+
+def test_the_readme_is_a_screen_and_leads_to_the_documentation():
+    text = README.read_text("utf-8")
+    assert len(text.splitlines()) <= 115
+    targets = re.findall(r"\]\((docs/[^)#]+)", text)
+    assert {ROOT / target for target in targets} >= {p for p in PAGES if p.stem not in APART}
     for target in targets:
         assert (ROOT / target).is_file()
 
