@@ -13,7 +13,7 @@ from sphinx.errors import SphinxError
 import sparsemed
 import sparsemed.cli
 from sparsemed import demo
-from sparsemed.quality import cells, change, lamp, light, noise
+from sparsemed.quality import cells, change, lamp, light, noise, question
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -76,11 +76,11 @@ def describe_findings(folder: Path) -> None:
             background = sparsemed.compute_background(path)
             found[case] = background.quality()
             background.plot().savefig(folder / f"plot-{case}.png", dpi=150)
-    titles = {finding.key: finding.title for finding in found["plain"]}
+    titles = {finding.key: finding.title for case in found.values() for finding in case}
 
     def formula(key: str) -> str:
-        name = {"windows": "enough"}.get(key, key)
-        rooms = (light, lamp, cells, change, noise)
+        name = {"windows": "enough", "left": "what_is_left"}.get(key, key)
+        rooms = (question, light, lamp, cells, change, noise)
         (finds,) = {vars(room)[name] for room in rooms if callable(vars(room).get(name))}
         text = re.sub(
             r"`(\w+)`",
@@ -90,12 +90,13 @@ def describe_findings(folder: Path) -> None:
         return re.sub(r"(?<!`)`(\w+)`(?!`)", r"`~sparsemed.quality.\1`", text)
 
     page = []
-    for findings in zip(*found.values(), strict=True):
-        key, title = findings[0].key, findings[0].title
+    for key, title in titles.items():
         rows = [
             f"| {case} | {finding.text} | **{finding.verdict}**{': ' * (not finding.is_good)}"
             f"{finding.advice} |"
-            for case, finding in zip(found, findings, strict=True)
+            for case, findings in found.items()
+            for finding in findings
+            if finding.key == key
         ]
         page += [
             f"### {title}",
