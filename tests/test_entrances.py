@@ -187,16 +187,17 @@ def note_cores(monkeypatch):
     """Note with how many cores frames are read, and medians computed."""
     reading, computing = set(), set()
 
-    def read(layout, stored, number, label):
-        reading.add(number)
-        return ChunkFrames(layout, stored, number, label)
+    class Noting(ChunkFrames):
+        def __init__(self, layout, stored, num_cpus, label):
+            reading.add(num_cpus)
+            super().__init__(layout, stored, num_cpus, label)
 
     def compute(frames, rows, starts, length, images, num_cpus, done):
         computing.add(num_cpus)
         median_images(frames, rows, starts, length, images, num_cpus, done)
 
-    monkeypatch.setattr("sparsemed.frames.opening.ChunkFrames", read)
-    monkeypatch.setattr("sparsemed.frames.parts.ChunkFrames", read)
+    monkeypatch.setattr("sparsemed.frames.opening.ChunkFrames", Noting)
+    monkeypatch.setattr("sparsemed.frames.parts.ChunkFrames", Noting)
     monkeypatch.setattr("sparsemed.method.series.median_images", compute)
     return reading, computing
 
