@@ -300,11 +300,11 @@ def _beyond_lines(light: Floats, of_lines: tuple[float, float], grid: int) -> np
     """Return the share of the light that noise of whole rows or columns does not explain.
 
     A straight line through ``m`` values with the noise ``s`` is off at its ends by up to
-    ``2 s sqrt(6 / m)``, in 95 of 100 frames.
+    ``3 s sqrt(6 / m)``, in nearly all frames.
     """
     overlap = max(1.0, 3 / grid)
     by_chance = max(
-        2 * noise * math.sqrt(6 * overlap / count)
+        3 * noise * math.sqrt(6 * overlap / count)
         for noise, count in zip(of_lines, light.shape[1:], strict=True)
     )
     size = float(np.quantile(sizes(light), 1 - FRAMES_OFF))

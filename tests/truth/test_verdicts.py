@@ -83,7 +83,7 @@ def test_a_plain_real_channel_is_good(real_frames):
         ("slow cells", 0.6, 0, "streaks", "kernel_size="),
         ("creep", 3.0, 0, "change", "kernel_size="),
         ("stuck cell", 0.5, 0, "change", "come to lie in one place at about 1"),
-        ("stack", 1.0, 0, "channel", "offset_correction=False"),
+        ("stack", 1.0, 0, "left", "offset_correction=False"),
         ("mains", 0.04, 2, "channel", "offset_correction=True"),
         ("few", 16, 0, "windows", "measure for longer"),
         ("noise", 1.0, 0, "windows", "nothing but noise"),
