@@ -3,7 +3,7 @@
 Each finding has its formula in the docstring of the function that makes it.
 Grey values are those of 8-bit images; see `grey_scale` for others.
 
-May import: inputs, method, frames.
+May import: inputs, method, frames, kernels (`num_cpus` is checked there).
 """
 
 from sparsemed.method.result import Background
