@@ -7,21 +7,7 @@ used, so that ``import sparsemed`` costs next to nothing.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sparsemed.version import __version__
-
-__all__ = [
-    "BackgroundSparseMed",
-    "BackgroundWarning",
-    "FileResult",
-    "LiveBackground",
-    "SparseBackground",
-    "__version__",
-    "compute_background",
-    "compute_files",
-    "load",
-    "median_image",
-    "watch",
-]
+from sparsemed.version import __version__ as __version__
 
 _MODULES = {
     "BackgroundSparseMed": "sparsemed.jobs.job",
@@ -35,18 +21,21 @@ _MODULES = {
     "median_image": "sparsemed.kernels.median",
     "watch": "sparsemed.jobs.watch",
 }
+"""The public names, and where they are defined."""
 
-if TYPE_CHECKING:
-    from sparsemed.background import compute_background
-    from sparsemed.jobs.file_result import FileResult
-    from sparsemed.jobs.job import BackgroundSparseMed
-    from sparsemed.jobs.many import compute_files
-    from sparsemed.jobs.watch import watch
-    from sparsemed.kernels.median import median_image
-    from sparsemed.live import LiveBackground
-    from sparsemed.loading import load
-    from sparsemed.result import SparseBackground
-    from sparsemed.warned import BackgroundWarning
+if TYPE_CHECKING:  # type checkers cannot follow the table; a test compares the two
+    from sparsemed.background import compute_background as compute_background
+    from sparsemed.jobs.file_result import FileResult as FileResult
+    from sparsemed.jobs.job import BackgroundSparseMed as BackgroundSparseMed
+    from sparsemed.jobs.many import compute_files as compute_files
+    from sparsemed.jobs.watch import watch as watch
+    from sparsemed.kernels.median import median_image as median_image
+    from sparsemed.live import LiveBackground as LiveBackground
+    from sparsemed.loading import load as load
+    from sparsemed.result import SparseBackground as SparseBackground
+    from sparsemed.warned import BackgroundWarning as BackgroundWarning
+else:  # type checkers would take it for empty
+    __all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
@@ -58,4 +47,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return ["__version__", *_MODULES]

@@ -2,7 +2,7 @@
 
 PyInstaller asks for `folder`, and finds there what it cannot see for itself.
 
-May import: nothing.
+May import: __init__ (the hook, for the table of public names).
 """
 
 import os

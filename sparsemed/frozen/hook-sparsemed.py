@@ -10,6 +10,8 @@ from PyInstaller.utils.hooks import (
     copy_metadata,
 )
 
+from sparsemed import _MODULES
+
 NOT_CODECS = {"imagecodecs.__main__", "imagecodecs._imagecodecs"}
 
 
@@ -20,16 +22,7 @@ def _is_codec(name: str) -> bool:
 # Codecs are imported by name when they are first used, and so are the public names of ours.
 hiddenimports = [
     *collect_submodules("imagecodecs", filter=_is_codec),
-    "sparsemed.background",
-    "sparsemed.jobs.file_result",
-    "sparsemed.jobs.job",
-    "sparsemed.jobs.many",
-    "sparsemed.jobs.watch",
-    "sparsemed.kernels.median",
-    "sparsemed.live",
-    "sparsemed.loading",
-    "sparsemed.result",
-    "sparsemed.warned",
+    *sorted(set(_MODULES.values())),
 ]
 # The filters of HDF5 are libraries, but no modules, and are looked for in this very folder.
 binaries = collect_dynamic_libs("hdf5plugin")
