@@ -25,12 +25,12 @@ class Block(NamedTuple):
 
 BLOCKS = (
     Block("benchmark table", ("end-to-end", "layouts", "kernel"), table),
-    Block("benchmark summary", ("end-to-end", "layouts"), summary),
     Block("table of stacks", ("stacks",), stacks_table),
     Block("table of live", ("live",), live_table),
     Block("table of remote", ("remote",), remote_table),
     Block("table of ChipStream", ("chipstream",), chipstream_table),
     Block("table of cores", ("pinned",), cores_table),
+    Block("benchmark summary", ("end-to-end", "layouts"), summary),
 )
 
 

@@ -106,7 +106,7 @@ def test_the_command_shows_what_it_did(tmp_path):
     assert result.exit_code == 0, result.output
     assert re.search(r"differences from the definition +0\n", result.output)
     assert "sparsemed:k=200^s=1^t=0^f=0.8^o=1" in result.output
-    assert "The background is good, by all 12 numbers" in result.output
+    assert re.search(r"The background is good, by all \d+ numbers", result.output)
     assert "look here" not in result.output
     rows = dict(re.findall(r"^([a-z ]+?)  +(\S.*)$", result.output, re.MULTILINE))
     out = tmp_path / "out"

@@ -115,7 +115,8 @@ def is_recorded(path: Path) -> bool:
     """Whether a program records into a file and lets others read (SWMR), or died while it did."""
     with suppress(OSError), open(path, "rb") as file:
         header = file.read(12)
-        return header[:8] == b"\x89HDF\r\n\x1a\n" and header[8] >= 2 and bool(header[11] & 4)
+        is_new = len(header) == 12 and header[:8] == b"\x89HDF\r\n\x1a\n" and header[8] >= 2
+        return is_new and bool(header[11] & 4)
     return False
 
 

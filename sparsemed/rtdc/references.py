@@ -16,7 +16,7 @@ import h5py
 from sparsemed.hdf5.entries import Attributes, subgroup
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.printable import quoted
-from sparsemed.rtdc.basins import Basin, file_record, measurement_identifier, remote_record
+from sparsemed.rtdc.basins import Basin, file_record, known_identifiers, remote_record
 from sparsemed.rtdc.search import recorded_names, recorded_places
 from sparsemed.storage.places import AnyPath, RemotePath
 from sparsemed.version import __version__
@@ -47,16 +47,17 @@ def reference_record(
         Name of the result.
     one_path : Path, optional
         The path as it was given. It alone is recorded, as dcnum's class does, as long as it leads
-        from the folder of the output to the measurement. By default, these are an absolute path
-        and one that begins at that folder: so the measurement is found wherever the two are moved
-        together.
+        from the folder of the output to the measurement; and so is the identifier that dcnum makes.
+        By default, these are the identifier of dclab, an absolute path and one that begins at that
+        folder: so the measurement is found wherever the two are moved together.
     """
     features: list[str] = []
     for topic in ("events", "basin_events"):
         with suppress(ValueError):  # it leads to another file: left open
             features += subgroup(measurement, topic) or ()
     features = sorted(name for name in features if not name.startswith("basinmap"))
-    identifier = measurement_identifier(Attributes(measurement))
+    known = known_identifiers(Attributes(measurement))
+    identifier = next(iter(known if one_path is None else known[::-1]), None)
     about = source.name, f"Created by {WRITER}"
     if isinstance(source, RemotePath):
         if (place := source.place.record) is not None:

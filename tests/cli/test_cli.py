@@ -122,8 +122,8 @@ def test_empty_and_truncated_files_are_called_that(path, command, size):
     result = invoke(command, path)
     assert result.exit_code == 1
     what = f"cannot be read as an HDF5 file: it is truncated (5,000 of {whole:,} bytes are there)"
-    what = what if size else "is empty: 0 bytes"
-    assert f"{path}: {what}; " in result.stderr
+    what = what if size else "cannot be read as an HDF5 file: it is empty (0 bytes)"
+    assert f"{path}: {what}; copy it again" in result.stderr
 
 
 def test_info_of_a_folder_takes_all_that_is_in_it(path):
@@ -440,6 +440,8 @@ def test_examples_of_the_help_are_understood(path, monkeypatch):
     examples = re.findall(r"^ +sparsemed (compute .*?)   ", said, re.MULTILINE)
     assert len(examples) >= 6
     for example in examples:
+        if "://" in example:  # nothing leaves this machine
+            continue
         arguments = example.replace("*", "in").split()
         result = invoke(*arguments, "--dry-run")
         assert result.exit_code == 0, result.output
@@ -491,7 +493,7 @@ def test_each_line_of_info(tmp_path, monkeypatch):
         h5.create_group("events")
     with h5py.File("raw.rtdc") as h5:
         stored = h5["events/image"].id.get_storage_size() / 1e6
-    size, raw = os.path.getsize("in.rtdc") / 1e6, tmp_path / "raw.rtdc"
+    size, raw = os.path.getsize("in.rtdc") / 1e6, "raw.rtdc"
     result = invoke("info", "in.rtdc", "z.rtdc")
     assert result.exit_code == 0, result.output
     assert result.output == (

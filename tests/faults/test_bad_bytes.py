@@ -144,7 +144,7 @@ AXES = {
     "float64 that overflows": (np.array([-1.7e308] + [1.7e308] * 9), "its span is beyond"),
     "thirty years": (np.linspace(0, 1e9, 10), "there can be no more than 1000000 background"),
     "ages": (np.linspace(0, 1e300, 10), "there can be no more than 1000000 background images"),
-    "counts down": (np.arange(10, dtype="u8")[::-1], "there can be no more than 1000000"),
+    "counts down": (np.arange(10, dtype="u8")[::-1], READ),
     "float16": (np.arange(10, dtype="f2"), READ),
     "big-endian": (np.arange(10, dtype=">i4"), READ),
 }
@@ -154,8 +154,6 @@ AXES = {
 @pytest.mark.parametrize("name", AXES)
 def test_absurd_time_axes(judge, tmp_path, name, feature):
     axis, expected = AXES[name]
-    if (name, feature) == ("counts down", "frame"):  # by the frame rate, they are floats
-        expected = READ
 
     def write(h5):
         h5["events/image"] = IMAGES

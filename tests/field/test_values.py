@@ -193,7 +193,7 @@ def test_the_command_says_it(tmp_path):
     assert run.exit_code == 0, run.output
     assert "in.rtdc: frames 200 to 399 were never written" in run.stderr
     run = click.testing.CliRunner().invoke(main, ["report", str(tmp_path / "in.rtdc")])
-    assert "Frames that were never written" in (tmp_path / "in_report.html").read_text("utf-8")
+    assert "Frames that were never written" in (tmp_path / "in_bg_report.html").read_text("utf-8")
 
 
 def test_spans_in_words():

@@ -73,7 +73,7 @@ def others(path, way):
         cut(path, 0.5)
     elif way == "half a measurement with a background":
         measure(path, count=2000)
-        compute_background(path, **SETTINGS).save(path)
+        compute_background(path, **SETTINGS).save(path, in_place=True)
         cut(path, 0.99)
     elif way == "something else":
         path.write_bytes(b"precious")

@@ -8,7 +8,7 @@ import pytest
 from sparsemed import compute_background
 from sparsemed.quality import take_sample
 from sparsemed.quality.sample import corrected
-from sparsemed.report.slides import frames_section, series_section
+from sparsemed.report.slides import _frames_section, series_section
 
 IMAGES = np.random.default_rng(0).integers(80, 120, (100, 80, 400), dtype=np.uint8)
 STEPS = 20_000  # all of them together would weigh 640 MB
@@ -37,7 +37,7 @@ def test_twenty_thousand_steps_of_a_hundred_frames():
     for use in (
         lambda: background.quality(IMAGES),
         lambda: corrected(background, sample, rows=20),
-        lambda: frames_section(background, sample),
+        lambda: _frames_section(background, sample, 0),
         lambda: series_section(background),
         lambda: background.subtract(IMAGES),
         background._repr_html_,

@@ -839,7 +839,7 @@ def test_several_files_and_folders_with_one_that_fails(demo, tmp_path):
     lines = [line for line in result.stdout.splitlines() if "report.html" in line]
     assert lines == [f"{pages[0]}: good", f"{pages[1]}: cannot tell"]
     error, failed, which, last = result.stderr.splitlines()
-    assert error.startswith(f"Error: {data / 'c.rtdc'}: is empty: 0 bytes")
+    assert error.startswith(f"Error: {data / 'c.rtdc'}: cannot be read as an HDF5 file: it is emp")
     assert [failed, which] == ["1 of 3 pages failed:", f"  {data / 'c.rtdc'}"]
     assert re.fullmatch(r"3 pages in [0-9.]+ s: 1 cannot tell, 1 good, 1 failed", last)
     assert sorted(page for page in reports.rglob("*.html")) == pages
