@@ -43,6 +43,10 @@ class Fit(NamedTuple):
     left: Floats
 
 
+LEAST_SIDE = 5
+"""Rows and columns that places are taken from; smaller images are repeated at their edges."""
+
+
 @dataclass
 class View:
     """A background and a sample of its frames, at places; all else follows when it is asked for.
@@ -113,8 +117,11 @@ class View:
 
     def places(self, images: NDArray[Any], down: int = 0, along: int = 0) -> Floats:
         """Return images at places, shape (n, h, w), in grey values of 8 bits; or beside them."""
-        height, width = images.shape[1:]
-        rows, columns = (np.arange(2, max(3, n - 2), self.grid) for n in (height, width))
+        height, width = (max(LEAST_SIDE, n) for n in images.shape[1:])
+        if images.shape[1:] != (height, width):
+            more = [(0, 0), (0, height - images.shape[1]), (0, width - images.shape[2])]
+            images = np.pad(images, more, mode="edge")
+        rows, columns = (np.arange(2, n - 2, self.grid) for n in (height, width))
         sums = np.zeros((len(images), len(rows), len(columns)), np.float32)
         for row in (-1, 0, 1):
             for column in (-1, 0, 1):

@@ -556,3 +556,12 @@ def test_drift_has_a_sign(end, sign):
 
 def test_samples_of_images_of_any_size_are_enough_to_tell():
     assert [len(sample_numbers(500, side, side)) for side in (80, 2048, 9000)] == [96, 32, 16]
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (400, 4, 5), (50, 1, 1), (60, 25, 3), (40, 2, 90)])
+def test_frames_of_a_few_pixels_are_judged_and_drawn(shape):
+    frames = np.random.default_rng(0).integers(60, 90, shape, dtype=np.uint8)
+    background = compute_background(frames, frame_rate=10, kernel_size=5, split_time=0.5)
+    for findings in (background.quality(frames), background.quality()):
+        assert {each.verdict for each in findings} <= {"good", "look here", "cannot tell"}
+    assert background.plot(frames).axes
