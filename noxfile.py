@@ -108,7 +108,10 @@ def minimum(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build what people download, look into it, install it and use it."""
+    """Build what people download, look into it, install it and use it.
+
+    What passed is copied to a folder that is named after --, such as dist.
+    """
     session.install("build", "twine")
     folder = Path(session.create_tmp()).resolve()
     shutil.rmtree(folder)
@@ -131,6 +134,8 @@ def wheel(session: nox.Session) -> None:
         session.run(sparsemed, "demo", "--out", "demo", external=True)
         session.run(sparsemed, "report", "demo/demo.rtdc", external=True)
     assert (folder / "demo" / "demo_report.html").stat().st_size > 100_000
+    for target in session.posargs:
+        shutil.copytree(folder / "dist", target)
 
 
 INSTALLED = """

@@ -240,3 +240,12 @@ def test_documented_paths_and_pickles_of_results_stay():
     again = pickle.loads(stored)
     assert type(again) is sparsemed.SparseBackground
     np.testing.assert_array_equal(again[3], background[3])
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("CITATION.cff", "version: {}"), ("CHANGELOG.md", "## {} (")]
+)
+def test_what_names_the_newest_version_agrees_with_the_package(name, line):
+    text = (ROOT.parent / name).read_text("utf-8")
+    first = next(each for each in text.splitlines() if each.startswith(line.partition("{")[0]))
+    assert first.startswith(line.format(sparsemed.__version__))
