@@ -133,7 +133,7 @@ def wheel(session: nox.Session) -> None:
         session.run(sparsemed, "--help", external=True)
         session.run(sparsemed, "demo", "--out", "demo", external=True)
         session.run(sparsemed, "report", "demo/demo.rtdc", external=True)
-    assert (folder / "demo" / "demo_report.html").stat().st_size > 100_000
+    assert (folder / "demo" / "demo_bg_report.html").stat().st_size > 100_000
     for target in session.posargs:
         shutil.copytree(folder / "dist", target)
 

@@ -101,12 +101,12 @@ def compute_background(
         pipes, no devices) and are not changed. Choose ``"same-folder"`` or ``"off"``
         for files from people you do not trust.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
-        Who passes over the frames, in ranges: processes on this machine, or workers of a
+        Workers that pass over the frames, in ranges: processes on this machine, or a
         cluster. Each range reads its own frames and those of its last windows; medians and
         brightness come back, and all else is done here. The result is the same, to the bit.
         Of a file, workers are told the path, under which they must see it; of an array, they
         are sent the frames, or what leads to them (Dask, Zarr). `num_cpus` holds for each
-        range; by default it is all threads of a worker of Dask's, or an even share of the
+        range; by default it is all threads of a Dask worker, or an even share of the
         cores for each process of a pool.
     ranges : int, optional
         How many ranges. Default: what suits size and number of workers. Without an

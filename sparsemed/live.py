@@ -32,7 +32,7 @@ class LiveBackground:
     them, to the bit as `compute_background` does of all frames and times.
 
     Nothing is dropped and nothing queued: `push` returns when its frames are dealt with, and
-    whoever records has to keep what comes meanwhile. One thread pushes; any other may read
+    the program that records has to keep what comes meanwhile. One thread pushes; any other may read
     `image` at any time.
 
     Parameters

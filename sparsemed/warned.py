@@ -68,14 +68,14 @@ def warn(text: str) -> None:
 def keeping_warnings(
     texts: list[str] | None = None, tell: Callable[[str], None] | None = None
 ) -> Iterator[list[str]]:
-    """Keep the text of what is warned of meanwhile, in this thread.
+    """Keep the texts of the warnings of this thread.
 
     Parameters
     ----------
     texts : list of str, optional
-        Where they are added; what is in it already is not said again.
+        The texts are added to it. A text that it holds already is not told again.
     tell : callable, optional
-        What says them. Default: who keeps warnings around this hears them, and else Python.
+        Called with each text. Default: the enclosing `keeping_warnings`, or `warnings.warn`.
 
     Yields
     ------

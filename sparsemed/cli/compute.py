@@ -61,12 +61,12 @@ Exit status:
     "-o",
     "--output",
     type=PathType(),
-    help="Where results go: a file, if it ends in .rtdc, .h5 or .hdf5, "
-    "otherwise a folder, which is made; but not one with another ending. "
-    "Of a stack: a file that ends in .tif, .zarr, .rtdc or .h5.",
+    help="Where results go: a file that ends in .rtdc, .h5 or .hdf5, "
+    "or a folder, which is made if it is missing. Other endings are refused. "
+    "For a stack: a file that ends in .tif, .zarr, .rtdc or .h5.",
 )
 @click.option("--in-place", is_flag=True, help="Write into the measurements themselves.")
-@click.option("-r", "--recursive", is_flag=True, help="Take folders within folders, too.")
+@click.option("-r", "--recursive", is_flag=True, help="Search folders within folders, too.")
 @click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
 @click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
 @basins_option
@@ -75,13 +75,13 @@ Exit status:
     "--subtracted",
     metavar="FILE",
     type=PathType(),
-    help="Stacks: where frames go less their background, as float32: .tif or .zarr.",
+    help="Stacks: write the frames minus their background, float32, to a .tif or .zarr.",
 )
-@click.option("--redo", is_flag=True, help="Compute what is up to date, too.")
+@click.option("--redo", is_flag=True, help="Also compute what is up to date.")
 @click.option(
     "--dask",
     metavar="WHERE",
-    help="Compute on workers of Dask's: local, tcp://HOST:PORT of a scheduler, or its file.",
+    help="Compute on Dask workers: local, tcp://HOST:PORT of a scheduler, or its file.",
 )
 @click.option("--shard", metavar="I/N", help="Take part I of N, for N jobs that have no scheduler.")
 @click.option(
@@ -92,9 +92,9 @@ Exit status:
     help="Write an overview there: index.html, summary.csv, summary.json.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a measurement.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each measurement.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
-@click.option("-v", "--verbose", is_flag=True, help="Print what is going on, too.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print what is going on.")
 def compute(
     paths: "tuple[AnyPath, ...]",
     output: Path | None,
@@ -117,29 +117,29 @@ def compute(
 ) -> None:
     """Compute the backgrounds of measurements.
 
-    Each PATH is a measurement, or a folder of measurements (*.rtdc that hold
-    images, themselves or through basins); or the address of a measurement in a
-    network: https://..., s3://bucket/key, or a resource on DCOR. Results of
-    earlier runs are skipped: files *_bg.rtdc without images of their own.
+    Each PATH is a measurement, a folder of measurements (*.rtdc that hold images,
+    themselves or through basins), or the address of a measurement in a network:
+    https://..., s3://bucket/key, or a resource on DCOR. Results of earlier runs are
+    skipped: files *_bg.rtdc without images of their own.
 
-    The result is a new file next to each measurement, with _bg added to its
-    name, unless --output or --in-place says otherwise. If that file exists, the
-    background is added to it, in place of an earlier one; but a file that holds
-    images of its own changes only with --in-place, and one that belongs to another
-    measurement is refused: remove it first. Files change wholly or not at all.
+    The result is a new file next to each measurement, with _bg added to its name;
+    --output and --in-place change that. If the file exists, the background is added
+    to it and replaces an earlier one. A file that holds images of its own changes
+    only with --in-place. A file that belongs to another measurement is refused:
+    remove it first. Files change wholly or not at all.
 
-    Prints a line for each measurement; MB/s are those of its frames,
-    uncompressed. It ends with the verdict on the background: good, look here,
-    or cannot tell; `sparsemed report` shows why. A bar shows the progress if this is a terminal.
-    Of several, which failed, the verdicts and the time are said at the end.
+    Prints a line for each measurement. MB/s count its uncompressed frames. The line
+    ends with the verdict on the background: good, look here, or cannot tell;
+    `sparsemed report` shows why. A terminal shows a bar. After several measurements, a
+    summary names those that failed, the verdicts and the time.
 
     A PATH may also be a stack of images: TIFF, Zarr, a video, or a folder or pattern
     of single images. Its background images go to a TIFF that ImageJ reads, or to
     Zarr, with times and parameters; an earlier result is replaced.
 
-    What is done is left as it is: a measurement whose result is whole, has these
-    parameters and is not older than it is up to date. So the same command again
-    goes on where it stopped; --redo computes all.
+    A measurement is up to date if a complete result with these parameters exists
+    and is not older than it. Such measurements are skipped, so the same command again
+    goes on where it stopped. --redo computes them, too.
     """
     with ExitStack() as stack:
         with one_line_errors(Mistake):

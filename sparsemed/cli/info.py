@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 @click.argument(
     "paths", metavar="PATH...", nargs=-1, required=True, type=PathType(can_be_remote=True)
 )
-@click.option("-r", "--recursive", is_flag=True, help="Take folders within folders, too.")
+@click.option("-r", "--recursive", is_flag=True, help="Search folders within folders, too.")
 @basins_option
 @stack_options
 @click.option(
     "--check", is_flag=True, help="Try whether basins in a network open (as --basins network)."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a file.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each file.")
 def info(
     paths: "tuple[AnyPath, ...]",
     recursive: bool,

@@ -16,9 +16,9 @@ def recover(paths: tuple[Path, ...]) -> None:
     """Undo interrupted changes of files.
 
     A program that is killed while it patches a FILE leaves a journal beside it,
-    FILE.sparsemed-journal. The old state is restored from that. All commands do
-    so with the files they open; this one is for a file that other programs are
-    to open first. The exit status is 1 if a file is missing or cannot be restored.
+    FILE.sparsemed-journal. This command restores the old state from it. All other
+    commands do the same with each file that they open. Use this one before other
+    programs open the file. The exit status is 1 if a file is missing or cannot be restored.
     """
     with one_line_errors(Mistake):
         from sparsemed.hdf5 import journal

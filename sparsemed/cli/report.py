@@ -48,7 +48,7 @@ An earlier page of that name is replaced, but no other file.
     help="Where pages go: a file, if it ends in .html or .htm, otherwise a folder, which is "
     "made.  [next to each file, with _report.html]",
 )
-@click.option("-r", "--recursive", is_flag=True, help="Take folders within folders, too.")
+@click.option("-r", "--recursive", is_flag=True, help="Search folders within folders, too.")
 @click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
 @click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
 @basins_option
@@ -69,8 +69,8 @@ def report(
     lies beside a measurement (*_bg.rtdc), the page is about that result.
 
     The background is computed for the page, and the file stays as it is. Parameters
-    are those of the background that the file holds, if there is one, but for what -k
-    sets. A page is one file, which can be sent and needs no network.
+    are those of the background in the file, if there is one; -k sets others. A page is
+    one file. It can be sent, and needs no network.
 
     A PATH may also be a stack of images; see sparsemed compute.
 

@@ -48,7 +48,7 @@ def _say_stopped(number: signal.Signals) -> None:
 class _Stopping:
     """Raises `_Stopped` when a signal asks to stop, until that is heard.
 
-    While one is on its way, nothing is raised, lest it disturb the cleaning up. But what is
+    While one is on its way, nothing is raised, so that cleaning up is not disturbed. But what is
     raised within ``__del__`` and other callbacks gets lost, and then it is raised again. Numba
     crashes where it is interrupted: while it compiles, which takes seconds and comes before any
     writing, the process ends on the spot. Signals that were ignored remain ignored.

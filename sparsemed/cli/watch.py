@@ -53,14 +53,16 @@ Exit status:
     type=float,
     default=30.0,
     show_default=True,
-    help="Seconds in which nothing comes, after which it is over.",
+    help="Seconds without a frame after which the recording counts as over.",
 )
-@click.option("--keep", is_flag=True, help="If it is stopped, write what there is by then.")
+@click.option(
+    "--keep", is_flag=True, help="When stopped, write the background of all frames so far."
+)
 @click.option(
     "--page",
     metavar="FOLDER",
     type=PathType(file_okay=False),
-    help="Keep a page there, index.html, that shows the recording.",
+    help="Keep a page of the recording there, index.html.",
 )
 @click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
 @click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
@@ -77,13 +79,13 @@ def watch(
 ) -> None:
     """Follow a measurement while another program records it.
 
-    That program has to write so that others can read meanwhile (SWMR mode of HDF5). A
-    line is printed at each new background image, but one a second at most: frames,
-    frames a second, the time of the image, and what can be said of the background.
+    The program must write in the SWMR mode of HDF5, so that others can read. A line is
+    printed at each new background image, at most one a second: frames, frames a second,
+    the time of the image, and the verdict so far.
 
-    When the file is closed, the same result is written as by `sparsemed compute`. When
-    nothing comes for a while (--patience), as after a crash of that program, it is the
-    background of what had come.
+    When the file is closed, the result is written, as by `sparsemed compute`. When no
+    frame comes for --patience seconds, as after a crash of that program, the result is
+    the background of all frames so far.
     """
     with one_line_errors(Mistake):
         wanted = parse_settings(settings)

@@ -1,4 +1,4 @@
-"""A client of Dask's, as the command line asks for one."""
+"""A Dask client, as the command line asks for one."""
 
 import logging
 import re
@@ -26,7 +26,7 @@ PATIENCE = 10.0
 
 @contextmanager
 def dask_client(where: str, num_cpus: int | None = None) -> Iterator[Any]:
-    """Provide a client of Dask's.
+    """Provide a Dask client.
 
     Parameters
     ----------

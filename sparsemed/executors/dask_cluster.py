@@ -1,4 +1,4 @@
-"""A cluster of Dask's: each worker gets one task at a time, for all its threads."""
+"""A Dask cluster: each worker gets one task at a time, for all its threads."""
 
 import sys
 import threading
@@ -32,7 +32,7 @@ MESSAGE_SECONDS = 0.5
 
 
 class DaskCluster:
-    """Workers of Dask's; each gets one task at a time, for all its threads."""
+    """Dask workers; each gets one task at a time, for all its threads."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -144,7 +144,7 @@ def _at_dask_worker(work: Work[Any], task: Any, num_cpus: int | None, version: s
 
 
 def this_worker() -> Any | None:
-    """Return the worker of Dask's that does the task that this is part of, if there is one."""
+    """Return the Dask worker that runs the current task, or None."""
     if (distributed := sys.modules.get("distributed")) is None:
         return None
     try:
@@ -154,7 +154,7 @@ def this_worker() -> Any | None:
 
 
 def is_client(executor: Any) -> bool:
-    """Whether an executor is a client of Dask's; whoever has one has imported that."""
+    """Whether an executor is a Dask client, which only code that imported Dask has."""
     distributed = sys.modules.get("distributed")
     return distributed is not None and isinstance(executor, distributed.Client)
 
@@ -174,7 +174,7 @@ def subscribe(executor: Any, topic: str, note: Callable[[int, float], None]) -> 
 
 
 def notify(topic: str, number: int) -> Progress | None:
-    """Return what tells who listens how far a task has come, where this is a worker of Dask's."""
+    """Return what tells listeners how far a task has come, if this is a Dask worker."""
     worker = this_worker()
     if worker is None:
         return None

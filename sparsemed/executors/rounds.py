@@ -1,8 +1,8 @@
-"""Tasks sent out to whoever does them, and what comes of them taken in as it arrives.
+"""Submit tasks to workers and yield results as they complete.
 
-Whatever does it, tasks are independent of each other, and what they return comes as they finish. A
-task that raises an error is not tried again. One whose worker was lost (killed, out of memory, or
-out of reach) is done by another one of Dask's; a pool of processes breaks.
+Tasks are independent of each other. A task that raises an error is not tried again. If a Dask
+worker is lost (killed, out of memory, or out of reach), another one does its task. A pool that
+loses a process breaks.
 """
 
 from collections import Counter
@@ -42,7 +42,7 @@ def check_executor(executor: Any) -> None:
     TypeError
         If it is none of these, or a client that has to be awaited.
     ExecutorError
-        If workers of Dask's have no sparsemed, or another version, or cannot be asked.
+        If Dask workers have no sparsemed, or another version, or cannot be asked.
     """
     if executor is None or (isinstance(executor, Executor) and not is_client(executor)):
         return
@@ -81,7 +81,7 @@ def as_completed(
         ``work(task, num_cpus)``; a function that can be pickled, as must be tasks.
     tasks : iterable
     num_cpus : int or None
-        Largest number of threads for a task. None: all those of a worker of Dask's, an even share
+        Largest number of threads for a task. None: all those of a Dask worker, an even share
         of the cores in a pool on this machine, or else all cores there are.
 
     Raises

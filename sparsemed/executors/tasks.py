@@ -28,7 +28,7 @@ class Finished(NamedTuple):
 
 
 Place = str | None
-"""Who has a task: the address of a worker of Dask's; workers of a pool have none."""
+"""Who has a task: the address of a Dask worker; workers of a pool have none."""
 
 
 class Workers(Protocol):

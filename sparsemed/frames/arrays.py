@@ -105,8 +105,7 @@ class ArrayFrames:
         self._gaps = _gaps(images)
         at_once = max(1, BATCH_BYTES // (height * width * self.dtype.itemsize))
         lengths = np.diff(self._edges)
-        # Blocks that weigh too much are held and handed out in parts, and so are those at the
-        # ends of batches that blocks of different lengths do not fill.
+        # Blocks larger than a batch, or cut by one, are kept and returned piecewise.
         is_regular = (lengths[:-1] == lengths[0]).all() and lengths[-1] <= lengths[0] <= at_once
         self.block = int(lengths[0]) if is_regular else 1
         # Of blocks that are held beyond a batch, the rest may be needed for the next one.
@@ -139,7 +138,7 @@ class ArrayFrames:
         at, rows = start, out.shape[1]
         while at < stop:
             if not 0 <= at - held.begin < len(held.frames) or held.frames.shape[1] < rows:
-                held.frames = ()  # first, lest two blocks be held
+                held.frames = ()  # first, so that two blocks are never held
                 held.begin, end = self._whole_blocks(at, stop)
                 held.frames = self._frames(held.load, held.begin, end, rows)
             end = min(stop, held.begin + len(held.frames))

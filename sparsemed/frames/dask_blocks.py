@@ -15,7 +15,7 @@ from sparsemed.executors.dask_cluster import this_worker
 
 
 def is_dask(images: Any) -> bool:
-    """Whether an array is one of Dask's: the protocol of its collections, and blocks."""
+    """Whether an array is a Dask array: the protocol of its collections, and blocks."""
     return hasattr(images, "__dask_graph__") and hasattr(images, "numblocks")
 
 

@@ -195,7 +195,7 @@ def _can_be_opened_again(dataset: h5py.Dataset) -> bool:
 
 
 def _without_the_rest(part: Any) -> Any:
-    """Return an array of Dask's without the blocks that it is not made of."""
+    """Return a Dask array without the blocks that it does not use."""
     import dask
 
     distributed = sys.modules.get("distributed")

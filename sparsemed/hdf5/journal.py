@@ -1,6 +1,6 @@
 """The journal: what a change of a file is about to replace, and how that is undone.
 
-It lies beside the file while the change happens, which has not happened as long as it does.
+While the journal exists, the change does not count: the next open rolls it back.
 """
 
 import hashlib

@@ -34,12 +34,12 @@ class Stored(NamedTuple):
 
 
 def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None:
-    """Return the background that a run would make, if it is there already; or else None.
+    """Return the background that a run would make if it exists, else None.
 
-    It is, if the output is whole, belongs to the measurement, was computed with these
-    parameters, and is not older than the measurement. A few frames are read for that, if it tells
-    of which it was made. Of one in a network, its version counts in place of times and frames.
-    What cannot be read is not done: who computes it, finds out why.
+    The output must be whole, belong to the measurement, have these parameters, and not be older
+    than the measurement. If it keeps a digest, a few frames are read to compare it. Of a
+    measurement in a network, the version counts in place of times and frames. An unreadable
+    result counts as missing; computing it reports the error.
     """
     try:
         written = run.output.stat().st_mtime_ns

@@ -168,7 +168,7 @@ def run_all(
             shares.note(number, 1.0)
             yield result
         return
-    # The largest first, lest one of them begin when all others are over.
+    # The largest first, so that none of them begins when all others are over.
     numbers = sorted(range(len(runs)), key=lambda number: -shares.sizes[number])
     topic = f"sparsemed-{secrets.token_hex(8)}"
     tasks = ((_absolute(runs[number]), options, topic, number) for number in numbers)

@@ -245,7 +245,7 @@ def _can_be_opened(path: Path) -> bool:
 
 
 def _content(path: Path) -> Literal["images", "cells", "no images"]:
-    """Return what a file of a folder may hold. What is broken is taken, lest nobody notice it."""
+    """Return what a file of a folder may hold. A broken file is taken, so that it is noticed."""
     try:
         with Measurement(path, basins="off") as measurement:  # it opens no other file
             if Attributes(measurement.events.h5).get("pipeline:dcnum segmenter"):

@@ -94,7 +94,9 @@ def _count_below(frames, rows, lo, hi, limit, few, below):  # type: ignore[no-un
 
 @part
 def _count_below_each(frames, rows, lo, hi, limits, fews, below):  # type: ignore[no-untyped-def]
-    """Do so for GUESSES limits at once, for which each value is loaded once.
+    """Count, for pixels lo to hi, the frames below each of GUESSES limits.
+
+    Each value is loaded once.
 
     Four frames at a time are as many as there are registers for; 63 times four fill a byte.
     """

@@ -23,7 +23,7 @@ PER_WORKER = 4
 """Ranges for each worker, of frames that are enough for that: if one is lost, so is little."""
 
 LEAST_WINDOWS = 4
-"""Windows that fit into a range at least, one after the other, lest much be read twice."""
+"""Windows that fit into a range at least, one after the other, so that little is read twice."""
 
 
 class Range(NamedTuple):

@@ -50,7 +50,7 @@ class RepeatedImages(NDArrayOperatorsMixin):
         if images is Ellipsis or images is None:
             found: NDArray[Any] = np.asarray(self)[key]
             return found
-        # What is wanted of an image is taken first, lest whole ones be repeated for it.
+        # What is wanted of an image is taken first, so that whole ones are not repeated for it.
         parts = self.distinct[(slice(None), *within)]
         chosen: NDArray[Any] = parts[self.index[images]]
         return chosen

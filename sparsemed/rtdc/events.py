@@ -298,7 +298,7 @@ def _dataset(group: h5py.Group, name: str, access: FileAccess) -> h5py.Dataset |
         raise ValueError(
             f"{group.file.filename}: {printable(found.name).lstrip('/')} is not an array"
         )
-    if found.shape[0] > MOST_FRAMES:  # lest anybody make room for it
+    if found.shape[0] > MOST_FRAMES:  # before anybody makes room for it
         raise ValueError(
             f"{group.file.filename}: {printable(found.name).lstrip('/')} has {found.shape[0]} "
             f"entries; there can be no more than {MOST_FRAMES} frames"

@@ -154,7 +154,7 @@ def _open(events: Events, basin: Basin, path: Path | Place) -> Events | Failure:
 def _guard(events: Events) -> Guard:
     """Return which hosts a file may lead to.
 
-    From a host that anybody can reach, these are such hosts alone: whoever puts a file there does
+    From a host that anybody can reach, these are such hosts alone: who puts a file there does
     not choose what is asked for in this network. And never services of this machine.
     """
     stored = bytes_behind(events.h5)
@@ -165,9 +165,8 @@ def _guard(events: Events) -> Guard:
 def _is_meant(events: Events, basin: Basin, found: list[str]) -> bool:
     """Whether a file that is known by these identifiers is the one that a basin means.
 
-    Where the record does not say which, it is the measurement of the file that has the basin; what
-    is mapped is part of one, whose identifier then begins with that one's. Who has none may be
-    anyone.
+    Without an identifier in the record, the file must have ours; of a mapped basin, ours must
+    begin with the file's. A file without one is accepted.
     """
     if basin.identifier is not None:
         return basin.identifier in found

@@ -96,7 +96,7 @@ def create(path: Path, data: bytes | bytearray) -> None:
 
 
 def _create_nameless(path: Path, data: bytes | bytearray) -> bool:
-    """Do so with a file that has no name until then, and leaves nothing if the process is killed.
+    """Create a file that has no name until it is whole; a kill leaves nothing behind.
 
     Returns whether the system can do that, which is Linux on most file systems.
     """
