@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 from sparsemed.hdf5.file_access import Policy, check_policy
 from sparsemed.kernels.cores import check_num_cpus
-from sparsemed.result import SparseBackground, presented
+from sparsemed.result import SparseBackground, presented, stored_findings
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.stored_backgrounds import read_background
 from sparsemed.warned import keeping_warnings
@@ -19,7 +19,8 @@ def load(
 
     It can be subtracted, judged, shown and saved as one that was computed. Files do not keep
     everything: `series` has the images that cleansing kept, and `score` and `threshold` are NaN.
-    When images were taken (`step_times`) follows from the frames that they were assigned to.
+    When images were taken (`step_times`) follows from the frames that they were assigned to. The
+    verdict that was written beside it is in `findings`.
 
     Parameters
     ----------
@@ -64,5 +65,6 @@ def load(
     check_policy(basins)
     with keeping_warnings() as warned, Measurement(path, basins) as measurement:
         found = read_background(measurement, time, check_num_cpus(None))
+        findings = stored_findings(measurement)
         measurement.access.check_unchanged()
-    return presented(found, warned, found.identity, basins)
+    return presented(found, warned, found.identity, basins, findings)

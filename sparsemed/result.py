@@ -1,5 +1,6 @@
 """What people get: a background that can be judged, shown and saved."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.install_hint import how_to_install
 from sparsemed.method.result import Background
-from sparsemed.quality.finding import Finding
+from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE, Finding, overall
 from sparsemed.quality.sample import take_sample
 from sparsemed.quality.trying import examine
 from sparsemed.report import write_report
 from sparsemed.report.notebook import html_table
+from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import require_result, write_background
+from sparsemed.rtdc.verdicts import read_verdict
 from sparsemed.storage.identity import Identity
 
 if TYPE_CHECKING:
@@ -25,15 +28,28 @@ def presented(
     warned: list[str],
     identity: Identity | None = None,
     basins: Policy = "any",
+    findings: tuple[Finding, ...] = (),
 ) -> "SparseBackground":
     """Return a background with its faces, what was warned of, and where its frames are from."""
     more = {"warnings": tuple(warned), "identity": identity, "basins": basins}
-    return SparseBackground(**vars(found) | more)
+    return SparseBackground(**vars(found) | more | {"findings": findings})
+
+
+def stored_findings(measurement: Measurement) -> tuple[Finding, ...]:
+    """Return what a file says of the background in it; nothing if that was not judged."""
+    findings = tuple(Finding(*row) for row in read_verdict(measurement))
+    known = {GOOD, LOOK_HERE, CANNOT_TELL}
+    return findings if all(finding.verdict in known for finding in findings) else ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SparseBackground(Background):  # noqa: D101 (it is that of its base)
-    __doc__ = Background.__doc__
+    __doc__ = f"""{(Background.__doc__ or "").rstrip()}
+    findings : tuple of Finding
+        What its file said of it, if it was loaded and had been judged; see `quality`.
+    """
+
+    findings: tuple[Finding, ...] = ()
 
     def quality(self, frames: Any = None, try_cures: bool = True) -> tuple[Finding, ...]:
         """Say what is good about this background, and where to look.
@@ -140,7 +156,12 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         return html_table(self)
 
     def save(
-        self, path: str | PathLike[str], *, compress: bool = True, in_place: bool = False
+        self,
+        path: str | PathLike[str],
+        *,
+        compress: bool = True,
+        in_place: bool = False,
+        findings: Sequence[Finding] | None = None,
     ) -> None:
         """Write the background to a measurement file, as dcnum does.
 
@@ -159,6 +180,10 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
             Whether to compress the images (Zstandard).
         in_place : bool
             Whether the file may be a measurement, one that holds images of its own.
+        findings : sequence of Finding, optional
+            What `quality` has returned. It is kept as the log and the table ``sparsemed-verdict``,
+            which dclab shows. Default: the attribute `findings`. Nothing is judged for it, as that
+            would read frames again.
 
         Raises
         ------
@@ -171,4 +196,13 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
             holds images of its own, and `in_place` is False.
         """
         require_result(Path(path), in_place=in_place)
-        write_background(path, self, compress=compress)
+        kept = tuple(self.findings if findings is None else findings)
+        verdict = (_lines(kept), kept) if kept else None
+        write_background(path, self, compress=compress, verdict=verdict)
+
+
+def _lines(findings: Sequence[Finding]) -> list[str]:
+    """Return the log of a verdict: the verdict, and each finding, what is not good first."""
+    ordered = sorted(findings, key=lambda finding: finding.is_good)
+    said = [line for finding in ordered for line in str(finding).splitlines()]
+    return [f"verdict: {overall(findings)}", *said]

@@ -23,7 +23,7 @@ REST_SECONDS, REST_SHARE = 1.0, 0.1
 """The ending names the time of computing where the rest took more than both of these."""
 
 _STANDING = {"planned": "planned", "skipped": "up to date"}
-"""What counts where there is no verdict."""
+"""What counts where nothing was computed."""
 
 
 class Ending:
@@ -46,7 +46,7 @@ class Ending:
         if result.error is not None:
             self.failed.append(str(result.input))
         else:
-            self.verdicts[result.verdict or _STANDING[result.status]] += 1
+            self.verdicts[_STANDING.get(result.status) or str(result.verdict)] += 1
             self.computing += result.seconds or 0.0
 
     def show(self, *, with_verdicts: bool) -> None:

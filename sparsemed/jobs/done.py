@@ -8,7 +8,9 @@ from sparsemed.hdf5.entries import Attributes, as_text
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.jobs.runs import Run
 from sparsemed.parameters import Parameters
+from sparsemed.quality.finding import Finding, overall
 from sparsemed.report.thumbnail import thumbnail
+from sparsemed.result import stored_findings
 from sparsemed.rtdc.events import Feature
 from sparsemed.rtdc.identity import digest_of, stored_digest, stored_version, version_of
 from sparsemed.rtdc.measurement import Measurement, naming_damage
@@ -25,12 +27,16 @@ class Stored(NamedTuple):
     ----------
     frames, height, width, kept : int
         As in `FileResult`.
+    verdict, findings : str or None, tuple of Finding
+        As in `FileResult`; what was found when it was computed.
     """
 
     frames: int
     height: int
     width: int
     kept: int
+    verdict: str | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None:
@@ -101,7 +107,9 @@ def _stored(result: Measurement, parameters: Parameters, count: int) -> Stored |
         if offsets is None or len(offsets) != count or not _is_of(offsets, ppid):
             return None
     kept, height, width = image.dataset.shape
-    return Stored(count, height, width, kept)
+    findings = stored_findings(result)
+    verdict = overall(findings) if findings else None
+    return Stored(count, height, width, kept, verdict, findings)
 
 
 def _is_of(feature: Feature, ppid: str) -> bool:

@@ -41,7 +41,8 @@ class FileResult:
     replaces : str or None
         Pipeline identifier of the background that this one took the place of.
     verdict : str or None
-        Verdict on the background; see `sparsemed.quality.overall`.
+        Verdict on the background; see `sparsemed.quality.overall`. Of a background that was there
+        already, it is the one that was written along with it.
     findings : tuple of Finding
         The numbers it is made of.
     thumbnail : str or None

@@ -124,13 +124,15 @@ class Run(NamedTuple):
         )
         with job:
             result = job.process_approach(progress)
-        result.save(
-            self.output, in_place=self.in_place
-        )  # records two paths, where the class records one
+        judging, compiled_before = time.perf_counter(), seconds_compiling()
+        findings = assess(result, job.sample)
+        began += time.perf_counter() - judging  # which counts for nothing
+        compiled += seconds_compiling() - compiled_before
+        # records two paths, where the class records one
+        result.save(self.output, in_place=self.in_place, findings=findings)
         seconds = time.perf_counter() - began
         working = seconds - (seconds_compiling() - compiled)
         height, width = job.image_shape
-        findings = assess(result, job.sample)
         size = len(result) * height * width * result.images.itemsize
         return {
             "status": "done",

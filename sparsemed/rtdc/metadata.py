@@ -21,6 +21,7 @@ from sparsemed.rtdc.basins import (
 )
 from sparsemed.rtdc.measurement import naming_damage
 from sparsemed.rtdc.references import WRITER, reference_record
+from sparsemed.rtdc.verdicts import VERDICT
 from sparsemed.storage.places import AnyPath
 from sparsemed.warned import warn
 
@@ -43,7 +44,8 @@ def refer_to(
                 warn(f"{topic} is not copied: {error}")
                 continue
             for name in names:
-                _copy_metadata(h5, f"{topic}/{name}", measurement, filters)
+                if f"{topic}/{name}" not in VERDICT:  # which is about a background in there
+                    _copy_metadata(h5, f"{topic}/{name}", measurement, filters)
         for basin in read_basins(measurement):
             if not basin.is_internal:
                 _copy_basin(h5, basin, measurement, filters)

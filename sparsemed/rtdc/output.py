@@ -44,6 +44,7 @@ from sparsemed.rtdc.references import (
 )
 from sparsemed.rtdc.rewriting import can_be_rewritten
 from sparsemed.rtdc.unfinished import is_unfinished, open_output
+from sparsemed.rtdc.verdicts import Row, earlier_verdict, store_verdict
 from sparsemed.storage import disk
 from sparsemed.storage.places import AnyPath, RemotePath
 
@@ -151,6 +152,7 @@ def write_background(
     *,
     compress: bool = True,
     like_dcnum: bool = False,
+    verdict: tuple[Sequence[str], Sequence[Row]] | None = None,
 ) -> None:
     """Write a background to a new file, into an existing one, or into the measurement.
 
@@ -169,6 +171,9 @@ def write_background(
     like_dcnum : bool
         Whether to write what dcnum's class does: a new file refers to the measurement by one path,
         references of an existing one stay, and no digest is kept.
+    verdict : (sequence of str, sequence of Row), optional
+        What `sparsemed.rtdc.verdicts.store_verdict` keeps beside it. That on an earlier background
+        is removed in any case.
 
     Raises
     ------
@@ -190,14 +195,16 @@ def write_background(
                 given = background.identity.given if like_dcnum else None
                 refer_to(h5, source, path, one_path=given)
             _store_background(h5, background, compress, like_dcnum)
+            _store_verdict(h5, background, verdict)
         return
     with changed_file(path) as h5:
         h5.require_group("events")
         stale: list[str] = []
         if source is not None and not into_measurement and not like_dcnum:
             stale = _renew_reference(h5, source, path, basins)
-        replaced = _set_aside(h5, [*_earlier_background(h5), *stale])
+        replaced = _set_aside(h5, [*_earlier_background(h5), *earlier_verdict(h5), *stale])
         _store_background(h5, background, compress, like_dcnum)
+        _store_verdict(h5, background, verdict)
         if replaced is not None:
             del h5[replaced]
 
@@ -228,6 +235,14 @@ def _store_background(
             del notes["dcnum ppid background"]
             notes[ROWS_ATTRIBUTE] = rows
         store(h5, "events/bg_off", offsets, filters).attrs.update(notes)
+
+
+def _store_verdict(
+    h5: h5py.File, background: Background, verdict: tuple[Sequence[str], Sequence[Row]] | None
+) -> None:
+    if verdict is not None:
+        lines, rows = verdict
+        store_verdict(h5, lines, rows, to_ppid(background.parameters))
 
 
 def _renew_reference(h5: h5py.File, source: AnyPath, path: Path, policy: Policy) -> list[str]:

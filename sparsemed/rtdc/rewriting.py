@@ -14,6 +14,7 @@ from sparsemed.rtdc.basins import Basin, read_basins
 from sparsemed.rtdc.metadata import attribute_as_copied, data_as_copied
 from sparsemed.rtdc.references import references
 from sparsemed.rtdc.unfinished import is_unfinished
+from sparsemed.rtdc.verdicts import VERDICT
 from sparsemed.storage import disk
 from sparsemed.storage.places import AnyPath
 
@@ -24,9 +25,10 @@ _OURS = re.compile(r"(Created by )?sparsemed \d")
 def can_be_rewritten(path: Path, source: AnyPath | None) -> bool:
     """Return whether nothing is lost if a result is written anew.
 
-    It may be unfinished, or hold a background, what it has taken over from the measurement, and the
-    reference to it that sparsemed wrote; or, if it is that of an array, a background alone. All
-    else somebody has put there: a feature, a log, an attribute that the measurement has not.
+    It may be unfinished, or hold a background with its verdict, what it has taken over from the
+    measurement, and the reference to it that sparsemed wrote; or, if it is that of an array, a
+    background alone. All else somebody has put there: a feature, a log, an attribute that the
+    measurement has not.
 
     Parameters
     ----------
@@ -87,20 +89,22 @@ def _essence(basin: Basin) -> dict[str, Any]:
 
 def _has_only_copies(h5: h5py.File, measurement: h5py.File | None) -> bool:
     """Whether all attributes, logs and tables of a file are those of its measurement."""
+    kept = [f"{topic}/{name}" for topic in _TOPICS for name in subgroup(h5, topic) or ()]
     if measurement is None:
-        return not h5.attrs and not any(topic in h5 for topic in _TOPICS)
+        return not h5.attrs and set(kept) <= set(VERDICT)
     for name in h5.attrs:
         if name not in measurement.attrs:
             return False
         if not _same(Attributes(h5)[name], attribute_as_copied(measurement, name)):
             return False
-    for topic in _TOPICS:
-        for name in subgroup(h5, topic) or ():
-            copy, original = (entry(each, f"{topic}/{name}") for each in (h5, measurement))
-            if not (isinstance(copy, h5py.Dataset) and isinstance(original, h5py.Dataset)):
-                return False
-            if not _same(copy[()], data_as_copied(original)) or not _same_notes(copy, original):
-                return False
+    for name in kept:
+        if name in VERDICT:
+            continue
+        copy, original = (entry(each, name) for each in (h5, measurement))
+        if not (isinstance(copy, h5py.Dataset) and isinstance(original, h5py.Dataset)):
+            return False
+        if not _same(copy[()], data_as_copied(original)) or not _same_notes(copy, original):
+            return False
     return True
 
 
