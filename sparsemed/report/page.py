@@ -5,11 +5,12 @@ import contextlib
 import hashlib
 import platform
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from sparsemed.report.markup import escaped, seconds, section, table
 from sparsemed.report.slides import opens_at, pictures_section, series_section, worst_section
 from sparsemed.report.tries import Try, as_text, with_another
 from sparsemed.report.tries import in_words as tries_in_words
-from sparsemed.rtdc.pipeline_id import to_ppid
+from sparsemed.rtdc.pipeline_id import parse_value, to_ppid
 from sparsemed.storage.places import AnyPath
 from sparsemed.version import __version__
 
@@ -75,7 +76,7 @@ def make_page(
         style=style,
         script=script,
         name=escaped(name),
-        headline=headline(findings),
+        headline=headline(findings, _advised(view, facts, at)),
         tries=escaped(as_text(with_another(tries, now))),
         tried=_tried(tries, now),
         summary=escaped(_summary(background)),
@@ -90,8 +91,25 @@ _ORDER = (LOOK_HERE, CANNOT_TELL, GOOD)
 _SIGN = {LOOK_HERE: "▲ look here", CANNOT_TELL: "? cannot tell", GOOD: "✓ good"}
 
 
-def headline(findings: list[Finding]) -> str:
-    """Return the verdict, and what calls for a look."""
+def _advised(view: View, facts: Facts, at: Path) -> str:
+    """Return the command that computes the background with the settings that were seen to help."""
+    if view.cure is None or not view.cure.settings:
+        return ""
+    settings = [each.partition("=") for each in view.cure.settings.split(", ")]
+    values: dict[str, Any] = {name: parse_value(name, text) for name, _, text in settings}
+    return _command(view.background, replace(view.background.parameters, **values), facts, at)
+
+
+def _command(background: Background, parameters: Parameters, facts: Facts, at: Path) -> str:
+    """Return the command that writes a background to a file, or nothing if it has none."""
+    source, file = background.source, facts.images_file
+    if source is None or file is None or background.is_loaded:
+        return ""
+    return compute_command(parameters, file, None if file == source else source, at)
+
+
+def headline(findings: list[Finding], command: str = "") -> str:
+    """Return the verdict, what calls for a look, and what to do."""
     verdict = overall(findings)
     poor = [finding for finding in findings if not finding.is_good]
     if verdict == GOOD:
@@ -112,6 +130,8 @@ def headline(findings: list[Finding]) -> str:
         for f in poor
         if f.verdict == LOOK_HERE and not f.advice.startswith("See “")
     )
+    if command:
+        listed += f'<li class="do"><code>{escaped(command)}</code></li>'
     return (
         f'<div class="headline look" id="headline"><strong class="verdict">{sign} '
         f"{words.capitalize()}</strong>{say}<ul>{listed}</ul></div>"
@@ -196,10 +216,7 @@ def _parameters(background: Background, facts: Facts, at: Path) -> str:
         )
     table = f'<table class="parameters"><tbody>{"".join(rows)}</tbody></table>'
     command = ""
-    source, file = background.source, facts.images_file
-    if source is not None and file is not None and not background.is_loaded:
-        result = None if file == source else source
-        line = compute_command(background.parameters, file, result, at)
+    if line := _command(background, background.parameters, facts, at):
         command = f"<p>To write it to a file: <code>{escaped(line)}</code></p>"
     return section("parameters", "Parameters", f"{table}{command}")
 

@@ -980,3 +980,17 @@ def test_what_a_stored_background_leaves_counts_its_own_offsets(tmp_path):
     sample = take_sample(background)
     said = dict(read_facts(background, sample).rows)["Background in the file"]
     assert "on average it leaves 3 grey values of a frame, and the one of this page 0" in said
+
+
+def test_the_top_of_a_page_has_the_command_that_does_what_is_advised(tmp_path, monkeypatch):
+    path = tmp_path / "in.rtdc"
+    make_measurement(path, case="cells")
+    report(path)
+    monkeypatch.chdir(tmp_path)
+    box = re.search('<div class="headline.*?</div>', (tmp_path / "in_report.html").read_text())[0]
+    (command,) = re.findall("<code>(.*?)</code>", box)
+    assert command == "sparsemed compute in.rtdc -k kernel_size=500"
+    assert "kernel_size=500 leaves" in box
+    assert invoke(*shlex.split(command)[1:]).exit_code == 0
+    assert report(path).stdout.startswith(f"{tmp_path / 'in_bg_report.html'}: good")
+    assert "Tried before: defaults: look here" in (tmp_path / "in_bg_report.html").read_text()
