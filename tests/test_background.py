@@ -504,7 +504,7 @@ def test_subtract_fills_what_it_is_given():
     [
         (np.zeros((2, 44, 9)), ValueError, r"^out: shape must be \(3, 44, 9\) .* \(2, 44, 9\)$"),
         (np.zeros((3, 44, 9), np.int16), TypeError, "^out: of dtype int16 cannot hold .* float64$"),
-        ([[[0.0]]], TypeError, "^out: must be an array of NumPy's, got list$"),
+        ([[[0.0]]], TypeError, "^out: must be a NumPy array, got list$"),
     ],
 )
 def test_subtract_refuses_what_cannot_hold_the_result(background, out, error, message):

@@ -261,7 +261,9 @@ def _check_replaceable(path: Path) -> None:
     """Check that a file is missing, or of an earlier summary."""
     nearest = next(each for each in (path.parent, *path.parents) if os.path.lexists(each))
     if not nearest.is_dir():
-        raise NotADirectoryError(f"{nearest}: is no folder; --summary is one, which is made")
+        raise NotADirectoryError(
+            f"{nearest}: is no folder; --summary names a folder, which is made if it is missing"
+        )
     if not os.path.lexists(path):
         return
     with open(path, "rb") as file:

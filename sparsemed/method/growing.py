@@ -170,7 +170,9 @@ class GrowingSeries:
         """
         final = self.final
         if starts[:final].tolist() != self._starts[:final]:
-            raise RuntimeError("windows were taken for final that are not those of the whole axis")
+            raise RuntimeError(
+                "windows that were taken as final differ from those of the whole time axis"
+            )
         distinct, window_of_step = np.unique(starts, return_inverse=True)
         known = len(self._place)
         rest = distinct[known:].tolist()

@@ -302,7 +302,7 @@ class Background:
 def _checked(out: NDArray[Any], shape: tuple[int, ...], exact: np.dtype[Any]) -> NDArray[Any]:
     """Return where differences go, if it can hold them."""
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out: must be an array of NumPy's, got {type(out).__name__}")
+        raise TypeError(f"out: must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape:
         raise ValueError(f"out: shape must be {shape} as that of frames, got {out.shape}")
     if not np.can_cast(exact, out.dtype, "safe") and out.dtype != np.float32:

@@ -118,7 +118,9 @@ class DcorPlace(NamedTuple):
                     if answer["success"]:
                         return [each for each in answer["result"] if isinstance(each, dict)]
                 except (ValueError, KeyError, TypeError):
-                    raise OSError(f"{self.shown}: DCOR's answer is none of DCOR") from None
+                    raise OSError(
+                        f"{self.shown}: the server does not answer as DCOR does"
+                    ) from None
         if status in (401, 403):
             raise PermissionError(
                 f"{self.shown}: may not be read; it is private, or there is no such resource: put "

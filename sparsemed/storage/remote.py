@@ -180,7 +180,7 @@ class RemoteObject:
             except _TurnError:
                 turns += 1
                 if turns > _MOST_TURNS:
-                    self._fail(OSError(f"{self}: the server leads from one address to the next"))
+                    self._fail(OSError(f"{self}: the server redirects too often"))
             except (RefusedError, GoneError) as error:
                 self._renew(error, was_renewed)
                 was_renewed = True
@@ -397,7 +397,7 @@ class RemoteObject:
         try:
             url = redirected(way.url, location)
         except ValueError:
-            self._fail(OSError(f"{self}: leads to an address that is none of a file in a network"))
+            self._fail(OSError(f"{self}: leads to an address that is no file in a network"))
         if way.url.scheme == "https" and url.scheme != "https":
             self._fail(OSError(f"{self}: leads from https to http, which is not followed"))
         is_same = (url.host, url.port) == (way.url.host, way.url.port)

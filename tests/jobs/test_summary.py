@@ -276,7 +276,7 @@ def test_files_of_others_are_not_replaced(data, folder, name):
 
 def test_a_file_is_no_folder(data, folder):
     folder.parent.write_text("precious")
-    with pytest.raises(NotADirectoryError, match="is no folder; --summary is one"):
+    with pytest.raises(NotADirectoryError, match="is no folder; --summary names a folder"):
         run_all(data, folder)
 
 

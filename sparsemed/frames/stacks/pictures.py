@@ -149,7 +149,7 @@ def _decode(file: Path) -> NDArray[Any]:
         return np.asarray(imagecodecs.png_decode(data))
     if data.startswith(b"\xff\xd8"):
         return np.asarray(imagecodecs.jpeg_decode(data))
-    raise OSError(f"{file}: is no image that can be read here")
+    raise OSError(f"{file}: cannot be read as an image")
 
 
 def _one_channel(image: NDArray[Any], channel: int | None, file: Path) -> NDArray[Any]:
