@@ -111,7 +111,7 @@ def test_time_that_stands_still_is_bounded_and_the_portion_is_refused_whole(monk
 def test_windows_that_turn_out_to_be_others_are_an_error():
     series = series_of()
     series.push(random_frames(100), np.arange(100) / 20)
-    with pytest.raises(RuntimeError, match="not those of the whole axis"):
+    with pytest.raises(RuntimeError, match="differ from those of the whole time axis"):
         series.found(np.array([1, 20, 40, 60, 80]), 10)
 
 
