@@ -191,11 +191,6 @@ def search_order(basins: list[Basin]) -> list[Basin]:
     return sorted(basins, key=lambda basin: (not basin.is_internal, basin.name))
 
 
-def measurement_identifier(attributes: Mapping[str, Any]) -> str | None:
-    """Return what tells a measurement from others, as it is recorded; None if it is not known."""
-    return next(iter(known_identifiers(attributes)), None)
-
-
 def known_identifiers(attributes: Mapping[str, Any]) -> list[str]:
     """Return by what a measurement may be known: first what dclab and we record.
 

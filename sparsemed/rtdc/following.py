@@ -59,9 +59,7 @@ def follow_file(events: Events, basin: Basin) -> Events | Failure:
             failures.append(found)
     if not failures:
         return Failure(basin, f" leads to {shown or 'no file'}, {MISSING}", "gone")
-    reasons = dict.fromkeys(failure.reason for failure in failures)
-    worst = max(failures, key=lambda failure: KINDS.index(failure.kind))
-    return Failure(basin, ", and".join(list(reasons)[:5]), worst.kind)
+    return _all_in_one(basin, failures)
 
 
 def follow_remote(events: Events, basin: Basin) -> Events | Failure:
@@ -88,9 +86,7 @@ def follow_remote(events: Events, basin: Basin) -> Events | Failure:
             failures.append(found)
     if not failures:
         return Failure(basin, " leads to no address", "gone")
-    reasons = dict.fromkeys(failure.reason for failure in failures)
-    worst = max(failures, key=lambda failure: KINDS.index(failure.kind))
-    return Failure(basin, ", and".join(list(reasons)[:5]), worst.kind)
+    return _all_in_one(basin, failures)
 
 
 def _not_followed(events: Events, basin: Basin) -> Failure:
@@ -176,3 +172,10 @@ def _is_meant(events: Events, basin: Basin, found: list[str]) -> bool:
     if basin.mapping is None:
         return not set(own).isdisjoint(found)
     return any(identifier.startswith(tuple(found)) for identifier in own)
+
+
+def _all_in_one(basin: Basin, failures: list[Failure]) -> Failure:
+    """Return one failure that says what each of several says, of the worst of their kinds."""
+    reasons = dict.fromkeys(failure.reason for failure in failures)
+    worst = max(failures, key=lambda failure: KINDS.index(failure.kind))
+    return Failure(basin, ", and".join(list(reasons)[:5]), worst.kind)
