@@ -11,7 +11,7 @@ from faults.watching import Watch, can_watch
 from sparsemed import BackgroundSparseMed, compute_files
 from sparsemed.jobs.pages import Page, choose_pages
 from sparsemed.jobs.runs import Run
-from sparsemed.jobs.selection import check_paths, choose_files, choose_runs, goes_to_file
+from sparsemed.jobs.selection import _folders, check_paths, choose_files, choose_runs, goes_to_file
 from sparsemed.rtdc.basins import file_record, internal_record, store_record
 
 
@@ -318,6 +318,8 @@ def test_folders_that_are_linked_are_searched_each_once(data, tmp_path):
         found = [each.within for each in choose_files([data], wanted, recursive=True)]
         assert found.count(Path("link/far.rtdc")) == 1
         assert len({os.path.realpath(data / each) for each in found}) == len(found)
+    searched = [os.path.realpath(folder) for folder, _ in _folders(data, True, [])]
+    assert len(set(searched)) == len(searched) == 4
     runs = choose_runs([data], recursive=True, output=tmp_path / "results")
     assert tmp_path / "results" / "link" / "far_bg.rtdc" in [run.output for run in runs]
 
