@@ -64,7 +64,14 @@ def full(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Run the long tests: kills, broken files and random cases by the thousand."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "soak or hypothesis", "--hypothesis-profile=soak", *session.posargs)
+    session.run(
+        "pytest",
+        "-m",
+        "soak or hypothesis",
+        "--hypothesis-profile=soak",
+        "--override-ini=faulthandler_timeout=7200",
+        *session.posargs,
+    )
 
 
 @nox.session(reuse_venv=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 
+import numba
 import pytest
 import rings  # noqa: F401  (its profiles must be known before pytest chooses one)
 
@@ -68,6 +69,16 @@ def warned():
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always", BackgroundWarning)
         yield lambda: [str(e.message) for e in found if issubclass(e.category, BackgroundWarning)]
+
+
+@pytest.fixture
+def dcnum_may_compile(monkeypatch):
+    """Let the environment ask for as many threads as Numba has.
+
+    dcnum compiles in the midst of a job. Numba refuses to, and dcnum then waits forever, if the
+    environment asks for another number by then, as it may since a test imported ChipStream.
+    """
+    monkeypatch.setenv("NUMBA_NUM_THREADS", str(numba.config.NUMBA_NUM_THREADS))
 
 
 @pytest.fixture

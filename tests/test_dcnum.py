@@ -3,6 +3,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import dcnum
@@ -22,6 +23,8 @@ from rings import few_of
 import sparsemed.dcnum
 from sparsemed.dcnum import register, unregister
 from sparsemed.install_hint import how_to_install
+
+pytestmark = pytest.mark.usefixtures("dcnum_may_compile")
 
 QUICK = {"debug": True, "feature_kwargs": {"haralick": False}}
 """Threads instead of processes, and without the features that take longest."""
@@ -53,13 +56,14 @@ WAIT = 120
 
 
 def run(job):
-    """Run a job. dcnum waits forever where a thread of its own has died."""
+    """Run a job. dcnum waits forever where a thread of its own has failed."""
     runner = DCNumJobRunner(job)
     runner.daemon = True
     runner.start()
-    runner.join(WAIT)
+    threading.Thread.join(runner, WAIT)  # its own join closes the log, whether it ended or not
     if runner.is_alive():
-        pytest.skip(f"dcnum's runner of jobs hangs: {runner.get_status()}")
+        log = runner.path_log.read_text("utf-8")
+        pytest.fail(f"dcnum's job hangs: {runner.get_status()}\n{log[-3000:]}")
     runner.close()
     assert runner.state == "done"
     return job["path_out"]

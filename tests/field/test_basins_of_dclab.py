@@ -194,6 +194,7 @@ def test_what_dclab_finds_is_found(tmp_path, maker, moved):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("dcnum_may_compile")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("strategy", ["drain", "tap"])
 def test_results_of_chipstream_wherever_they_are(tmp_path, measurement, strategy):
