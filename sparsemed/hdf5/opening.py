@@ -39,7 +39,7 @@ class UnreadableError(OSError):
 
     def __init__(self, name: str, reason: str, advice: str = "") -> None:
         super().__init__(f"{name}: {reason}{advice}")
-        self.reason = reason
+        self.reason, self.advice = reason, advice
 
 
 def open_restored(path: Path) -> h5py.File:
@@ -124,20 +124,21 @@ _SIZES = re.compile(r"truncated file: eof = (\d+),.* stored_eof = (\d+)")
 """What HDF5 says of a file that is shorter than it was when it was written."""
 
 
-_COPY = "; copy it again from where it is whole"
+COPY = "; copy it again from where it is whole"
+"""What to do about a measurement that is empty or cut off."""
 
 
 def _why(path: Path, error: OSError) -> tuple[str, str]:
     with suppress(OSError):
         if not path.stat().st_size:
-            return ": it is empty (0 bytes)", _COPY
+            return ": it is empty (0 bytes)", COPY
     return _truncation(error)
 
 
 def _truncation(error: OSError) -> tuple[str, str]:
     if sizes := _SIZES.search(str(error)):
         there, written = map(int, sizes.groups())
-        return f": it is truncated ({there:,} of {written:,} bytes are there)", _COPY
+        return f": it is truncated ({there:,} of {written:,} bytes are there)", COPY
     return f" ({error})", ""
 
 

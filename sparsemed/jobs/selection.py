@@ -18,13 +18,11 @@ from sparsemed.hdf5.entries import Attributes
 from sparsemed.hdf5.opening import open_restored
 from sparsemed.jobs.runs import FILE_SUFFIXES, SUFFIX, Run
 from sparsemed.rtdc.measurement import Measurement, has_own_images
+from sparsemed.rtdc.names import MARK
 from sparsemed.rtdc.unfinished import is_unfinished
 from sparsemed.storage.places import AnyPath, RemotePath
 
 logger = logging.getLogger(__name__)
-
-MARK = "_bg"
-"""What is added to the name of a measurement for its result."""
 
 MARK_OF_CHIPSTREAM = "_dcn"
 """What ChipStream adds to the name of a measurement for its result."""

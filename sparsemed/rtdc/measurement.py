@@ -18,7 +18,7 @@ from sparsemed.printable import quoted
 from sparsemed.rtdc.basins import Basin
 from sparsemed.rtdc.events import Events, Failure, Feature
 from sparsemed.rtdc.following import follow
-from sparsemed.rtdc.unfinished import is_part_of_result
+from sparsemed.rtdc.unfinished import as_result
 from sparsemed.storage.places import AnyPath, FileName, RemotePath, locate
 from sparsemed.storage.ranged import RangedBytes
 from sparsemed.storage.stored import StoredBytes
@@ -74,10 +74,9 @@ class Measurement:
         except OSError as error:
             if isinstance(self.path, RemotePath):
                 raise
-            if isinstance(error, UnreadableError) and is_part_of_result(self.path):
-                raise OSError(
-                    f"{self.path}: is a result, but {error.reason}; remove it, and compute it again"
-                ) from error
+            said = as_result(self.path, error) if isinstance(error, UnreadableError) else None
+            if said is not None:
+                raise OSError(said) from error
             if (what := what_to_do(self.path)) is not None:
                 raise ValueError(f"{self.path}: {what}") from error
             if (kind := stack_kind(self.path)) is None:

@@ -1,6 +1,9 @@
-"""Names that promise another kind of file than the HDF5 that backgrounds are written as."""
+"""What names of files say: that it is a result, or another kind of file than the HDF5 of one."""
 
 from pathlib import Path
+
+MARK = "_bg"
+"""What is added to the name of a measurement for its result."""
 
 _PICTURE = "imagecodecs.imwrite({0!r}, background[0])"  # of one frame
 

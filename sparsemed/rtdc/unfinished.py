@@ -10,7 +10,8 @@ from pathlib import Path
 
 import h5py
 
-from sparsemed.hdf5.opening import UnreadableError, open_restored
+from sparsemed.hdf5.opening import COPY, UnreadableError, open_restored
+from sparsemed.rtdc.names import MARK
 from sparsemed.rtdc.pipeline_id import CODE
 
 _MARKS = (f"{CODE}:k=".encode(), b"image_bg")
@@ -49,6 +50,18 @@ def open_output(path: Path) -> h5py.File:
         raise OSError(
             f"{path}: {error.reason}; remove it and run again, or write to another file"
         ) from error
+
+
+def as_result(path: Path, error: UnreadableError) -> str | None:
+    """Say of a file that cannot be read what to do about it as a result; None if it may be none."""
+    if is_part_of_result(path):
+        return f"{path}: is a result, but {error.reason}; remove it, and compute it again"
+    if path.stem.endswith(MARK) and error.advice == COPY:
+        return (
+            f"{path}: {error.reason}; if it is a result, as its name says, remove it, and compute "
+            "it again; if it is a measurement, copy it again from where it is whole"
+        )
+    return None
 
 
 def is_part_of_result(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Outputs that are empty, cut off, or left behind: written anew, or told to be removed."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from parity.compare import differences
 
 from sparsemed import BackgroundSparseMed, compute_background, compute_files, load
 from sparsemed.jobs.selection import choose_runs
+from sparsemed.rtdc.info import info
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.unfinished import is_unfinished
 
@@ -70,6 +72,29 @@ def test_half_a_result_is_computed_anew(path, result, tmp_path, part):
     (found,) = compute_files(path.parent, **SETTINGS)  # it is no measurement
     assert (found.input, found.status) == (path, "done")
     assert not differences(result, expected)
+
+
+@pytest.mark.parametrize("size", [0, 500])
+def test_what_is_a_result_by_its_name_alone_may_be_a_measurement(path, result, size):
+    os.truncate(result, size)
+    what = "truncated (500 of" if size else "empty (0 bytes)"
+    for read in (load, info):
+        with pytest.raises(OSError, match=re.escape(f"{result}: cannot be read as")) as caught:
+            read(result)
+        first, second = str(caught.value).split("; if it is a ")[1:]
+        assert f"it is {what}" in str(caught.value)
+        assert first == "result, as its name says, remove it, and compute it again"
+        assert second == "measurement, copy it again from where it is whole"
+    os.truncate(path, size)
+    with pytest.raises(OSError, match=r"; copy it again from where it is whole$"):
+        info(path)
+
+
+def test_a_result_that_is_no_file_of_hdf5_may_be_anything(result):
+    result.write_bytes(b"precious")
+    with pytest.raises(OSError, match="cannot be read as an HDF5 file") as caught:
+        info(result)
+    assert "remove" not in str(caught.value)
 
 
 def others(path, way):
