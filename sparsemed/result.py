@@ -16,7 +16,7 @@ from sparsemed.report import write_report
 from sparsemed.report.notebook import html_table
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import require_result, write_background
-from sparsemed.rtdc.verdicts import read_verdict
+from sparsemed.rtdc.verdicts import Row, read_verdict
 from sparsemed.storage.identity import Identity
 
 if TYPE_CHECKING:
@@ -37,7 +37,12 @@ def presented(
 
 def stored_findings(measurement: Measurement) -> tuple[Finding, ...]:
     """Return what a file says of the background in it; nothing if that was not judged."""
-    findings = tuple(Finding(*row) for row in read_verdict(measurement))
+    return as_findings(read_verdict(measurement))
+
+
+def as_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
+    """Return what a file said as findings; nothing if a verdict among them is not known."""
+    findings = tuple(Finding(*row) for row in rows)
     known = {GOOD, LOOK_HERE, CANNOT_TELL}
     return findings if all(finding.verdict in known for finding in findings) else ()
 

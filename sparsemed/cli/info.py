@@ -1,7 +1,7 @@
 """The command ``sparsemed info``: facts as lines."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from sparsemed.printable import printable
 if TYPE_CHECKING:
     from sparsemed.hdf5.file_access import Policy
     from sparsemed.jobs.stack_info import StackInfo
+    from sparsemed.quality import Finding
     from sparsemed.rtdc.info import Info
     from sparsemed.storage.places import AnyPath
 
@@ -71,9 +72,11 @@ def info(
         is_one = path in stacks
         policy: Policy = "network" if check else basins
         facts: Any = stack_info(path, of_stack) if is_one else measurement.info(path, policy)
+        verdict, findings = (None, ()) if is_one else _judged(facts)
         if as_json:
-            return "told", to_json(asdict(facts))
-        rows = list(_rows_of_stack(facts) if is_one else _rows_of(facts))
+            judged = {"verdict": verdict, "findings": [each._asdict() for each in findings]}
+            return "told", to_json(asdict(facts) | ({} if is_one else judged))
+        rows = list(_rows_of_stack(facts) if is_one else _rows_of(facts, verdict, findings))
         width = max(len(title) for title, _ in rows)
         lines = [printable(f"{title:<{width}}  {text}".rstrip()) for title, text in rows]
         return "told", "\n".join([*([""] if ending.verdicts else []), *lines])
@@ -102,7 +105,9 @@ def _rows_of_stack(facts: "StackInfo") -> Iterator[tuple[str, str]]:
         yield "time", f"{facts.span:,.3f} s from first to last frame"
 
 
-def _rows_of(facts: "Info") -> Iterator[tuple[str, str]]:
+def _rows_of(
+    facts: "Info", verdict: str | None, findings: "Sequence[Finding]"
+) -> Iterator[tuple[str, str]]:
     """Yield what `sparsemed info` prints: titles and texts."""
     yield "measurement", f"{facts.path} ({_size(facts.size)})"
     if (images := facts.images) is not None:
@@ -131,6 +136,11 @@ def _rows_of(facts: "Info") -> Iterator[tuple[str, str]]:
         identifier = each.ppid or "unknown pipeline"
         yield title, f"{identifier}, {each.count:,} images, {offsets} offsets"
         yield "", _place(facts.path, each.source, each.dataset, each.mapped)
+        if number == 0 and verdict is not None:
+            yield "verdict", verdict
+            for finding in findings:
+                if not finding.is_good:
+                    yield from (("", line) for line in str(finding).splitlines())
     if not facts.backgrounds:
         yield "background", "none"
     for basin in facts.basins:
@@ -140,6 +150,17 @@ def _rows_of(facts: "Info") -> Iterator[tuple[str, str]]:
         yield "", ": ".join(filter(None, (basin.target, basin.problem)))
     for problem in facts.problems:
         yield "problem", problem
+
+
+def _judged(facts: "Info") -> "tuple[str | None, Sequence[Finding]]":
+    """Return the verdict that a file holds, and the findings; none if it was not judged."""
+    if not facts.findings:
+        return None, ()
+    from sparsemed.quality import overall
+    from sparsemed.result import as_findings
+
+    findings = as_findings(facts.findings)
+    return (overall(findings) if findings else None), findings
 
 
 def _place(path: str, source: str, dataset: str, mapped: bool) -> str:

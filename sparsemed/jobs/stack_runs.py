@@ -21,6 +21,7 @@ from sparsemed.version import __version__
 
 if TYPE_CHECKING:
     from sparsemed.parameters import Parameters
+    from sparsemed.quality import Finding
     from sparsemed.result import SparseBackground
 
 SUFFIXES = (*writing.SUFFIXES, *FILE_SUFFIXES)
@@ -145,12 +146,14 @@ class StackRun(NamedTuple):
             **self.options.choice._asdict(),
             **asdict(parameters),
         )
-        write_images(self.output, background)
+        judging = time.perf_counter()
+        findings = background.quality(try_cures=False)
+        began += time.perf_counter() - judging  # which counts for nothing
+        write_images(self.output, background, findings)
         if self.options.subtracted is not None:
             self._subtract(self.options.subtracted, background, basins, num_cpus)
         seconds = time.perf_counter() - began
         _, height, width = background.images.shape
-        findings = background.quality()
         size = len(background) * height * width * background.images.dtype.itemsize
         picture = background.images[len(background.images) // 2]
         return {
@@ -192,7 +195,7 @@ class StackRun(NamedTuple):
             writing.write_stack(path, differences(), frames.shape, dtype, notes)
 
 
-def write_images(path: Path, background: "SparseBackground") -> None:
+def write_images(path: Path, background: "SparseBackground", findings: "Sequence[Finding]") -> None:
     """Write the images of a background as a stack that ImageJ reads, or as HDF5.
 
     Parameters
@@ -200,6 +203,8 @@ def write_images(path: Path, background: "SparseBackground") -> None:
     path : Path
         It ends in one of `SUFFIXES`.
     background : SparseBackground
+    findings : sequence of Finding
+        What was found of it; HDF5 keeps that.
 
     Raises
     ------
@@ -207,7 +212,7 @@ def write_images(path: Path, background: "SparseBackground") -> None:
         If it cannot be written.
     """
     if path.suffix.lower() not in writing.SUFFIXES:
-        background.save(path)
+        background.save(path, findings=findings)
         return
     images = background.images
     count, height, width = images.shape

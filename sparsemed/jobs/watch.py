@@ -244,7 +244,7 @@ class _Watching:
         began = time.monotonic()
         if began >= self._judge_at:
             busy = time.thread_time()
-            self._findings, self._judged = self._live.quality(), len(self._live)
+            self._judge()
             self._judge_at = began + 10 * (time.thread_time() - busy)
         state = Watched(
             status="recording",
@@ -259,6 +259,9 @@ class _Watching:
         self._told_at, self._told_frames, self._told_images = began, state.frames, state.images
         self._renew_page(state)
         return state
+
+    def _judge(self) -> None:
+        self._findings, self._judged = self._live.quality(), len(self._live)
 
     def _finish(self, status: Status) -> Watched:
         """Write the background, and return the last state."""
@@ -280,8 +283,9 @@ class _Watching:
         background = replace(found, identity=self._recording.identity(), basins=self._basins)
         if self._run.folder_is_made:
             self._run.output.parent.mkdir(parents=True, exist_ok=True)
-        background.save(self._run.output)
-        self._judge_at = 0.0
+        self._judge()
+        self._judge_at = np.inf  # that was the last time
+        background.save(self._run.output, findings=self._findings)
         state = replace(
             self._tell(),
             status=status,

@@ -18,6 +18,7 @@ from sparsemed.rtdc.events import Failure, Feature
 from sparsemed.rtdc.inputs import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement, unless_wrong
 from sparsemed.rtdc.stored_backgrounds import StoredBackground, stored_backgrounds
+from sparsemed.rtdc.verdicts import Row, read_verdict
 from sparsemed.storage.places import FileName, shown_url
 
 
@@ -131,6 +132,8 @@ class Info:
         In the order in which readers look for them: the first counts.
     basins : tuple of BasinFacts
         In the order in which they are searched.
+    findings : tuple of Row
+        What the file says of the first background; see `sparsemed.rtdc.verdicts.read_verdict`.
     problems : tuple of str
         Why no background can be computed; empty if one can be.
     """
@@ -141,6 +144,7 @@ class Info:
     time: Time | None
     backgrounds: tuple[StoredBackground, ...]
     basins: tuple[BasinFacts, ...]
+    findings: tuple[Row, ...]
     problems: tuple[str, ...]
 
 
@@ -180,6 +184,7 @@ def info(path: FileName, basins: Policy = "any") -> Info:
                 time=time,
                 backgrounds=tuple(stored_backgrounds(measurement)),
                 basins=tuple(_basin(measurement, basin) for basin in measurement.basins),
+                findings=unless_wrong(partial(read_verdict, measurement), []) or (),
                 problems=tuple(problems),
             )
 

@@ -463,6 +463,30 @@ def test_info_in_words_and_for_machines(path):
     lines = invoke("info", "--json", path, output).output.splitlines()
     assert [json.loads(line)["path"] for line in lines] == [f"{path}", f"{output}"]
     assert json.loads(lines[1])["backgrounds"][0]["count"] == 39
+    assert json.loads(lines[0])["verdict"] is None
+    assert json.loads(lines[0])["findings"] == []
+
+
+def test_info_says_what_was_found_of_a_result(path):
+    background = sparsemed.compute_background(path)
+    output = path.with_name("in_bg.rtdc")
+    poor = Finding("left", "What is left", 3.0, "3 grey values", "look here", "…", "Wait.")
+    fine = Finding("change", "Change", float("nan"), "none", "good", "…", "")
+    background.save(output, findings=[fine, poor])
+    said = invoke("info", output).output
+    assert (
+        "verdict      look here\n"
+        "             look here: What is left: 3 grey values\n"
+        "               → Wait.\n"
+        "basin "
+    ) in said
+    told = json.loads(invoke("info", "--json", output).output)
+    assert told["verdict"] == "look here"
+    assert told["findings"] == [fine._replace(value=None)._asdict(), poor._asdict()]
+    background.save(output, findings=[fine])
+    assert re.search(r"\nverdict +good\nbasin ", invoke("info", output).output)
+    background.save(output)
+    assert "verdict" not in invoke("info", output).output
 
 
 def test_each_line_of_info(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from sparsemed import compute_background, load
 from sparsemed.cli import main
 from sparsemed.frames.stacks.writing import read_notes
+from sparsemed.quality import overall
 
 RNG = np.random.default_rng(0)
 SCENE = RNG.integers(60, 120, (40, 64))
@@ -78,9 +79,12 @@ def test_a_zarr_makes_a_zarr(tmp_path):
 
 def test_hdf5_can_be_written_and_read(stack, tmp_path):
     out = tmp_path / "background.h5"
-    run("compute", stack, "-o", out, "--fps", 50, *KEYS)
+    said = run("compute", stack, "-o", out, "--fps", 50, *KEYS).stdout
     background = load(out, np.arange(300) / 50)
     np.testing.assert_array_equal(background.images, expected().images)
+    found = expected().quality(FRAMES, try_cures=False)
+    np.testing.assert_equal(background.findings, found)  # where NaN equals NaN
+    assert f"-> {out}; {overall(found)}" in said
     run("compute", out, "-o", tmp_path / "no.tif", "--dataset", "basin_events/image_bg", "--fps", 1)
     dataset = tmp_path / "raw.h5"
     with h5py.File(dataset, "w") as h5:

@@ -92,6 +92,8 @@ def test_a_recording_that_is_over_is_computed(path, recorder, tmp_path):
     states = sparsemed.watch(path, output, thresh_cleansing=0.3, frac_cleansing=0.5, **SOME)
     *_, last = states
     assert last.output == output / "in_bg.rtdc"
+    assert last.findings
+    np.testing.assert_equal(load(last.output).findings, last.findings)  # where NaN equals NaN
     assert_as_computed(path, last.output, thresh_cleansing=0.3, frac_cleansing=0.5, **SOME)
 
 
@@ -212,6 +214,7 @@ def test_who_stops_has_what_is_there_if_it_is_to_be_kept(
     assert (tmp_path / "in_bg.rtdc").exists() == keep
     if keep:
         assert len(load(tmp_path / "in_bg.rtdc")) == 120
+        assert load(tmp_path / "in_bg.rtdc").findings
         assert "the background of the first 120 frames is in" in caplog.text
 
 
