@@ -11,7 +11,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from sparsemed.install_hint import how_to_install
 from sparsemed.jobs.job import BackgroundSparseMed as Ours
+from sparsemed.lazy import lazy_property
 from sparsemed.progress import Progress
 from sparsemed.result import SparseBackground
 from sparsemed.rtdc.pipeline_id import CODE, GENERATION, to_ppid
@@ -63,7 +63,7 @@ class BackgroundSparseMed(Ours, Theirs):  # type: ignore[misc]
         The fraction done, where the runner of a job looks for it.
     """
 
-    @cached_property
+    @lazy_property
     def image_proc(self) -> Any:  # noqa: D102 (see the class)
         return multiprocessing.get_context("spawn").Value("d", 0.0)
 

@@ -7,10 +7,10 @@ passes through `escaped`, and whose content security policy runs no other script
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from string import Template
 
+from sparsemed.lazy import lazy_property
 from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE
 from sparsemed.report.markup import escaped
 from sparsemed.report.page import digest
@@ -97,7 +97,7 @@ class Entry:
         """Place of its verdict in the order of the page."""
         return _ORDER.index(self.verdict)
 
-    @cached_property
+    @lazy_property
     def row(self) -> str:
         """Its row of the table."""
         share = self.kept / self.windows if self.kept is not None and self.windows else None
