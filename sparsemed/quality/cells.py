@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.quality.advice import advise
-from sparsemed.quality.finding import LIMIT, Finding, judge, percent
+from sparsemed.quality.finding import EXPLAINS, LIMIT, Finding, judge, percent
 from sparsemed.quality.left import PLACES_OFF, Floats, fill, sizes
 from sparsemed.quality.question import is_clean
 from sparsemed.quality.view import LEAST_WINDOWS, View
@@ -16,6 +16,20 @@ from sparsemed.quality.view import LEAST_WINDOWS, View
 CROWDED = 0.45
 """Share of frames in which cells cover a place, from which on a median is not to be trusted."""
 
+STREAKED_PLACES = 0.005
+"""Share of the places of an image that cells must be left at, for it to have streaks."""
+
+STREAKED_IMAGES = 0.05
+"""Share of the images that may have streaks."""
+
+ONE_IMAGE = 0.2
+"""Share of the images from which on one counts: of many, something may change for good in one."""
+
+FULL_ROW = 0.7
+"""Share of the columns from which on not objects fill a row, but all of the picture moves."""
+
+BY_CHANCE = 3
+"""Images that may be dropped in a row, however few there are."""
 
 MOST_PASSING = 0.35
 """Share of places that slow objects take in an image; of more, the picture itself changes."""
@@ -35,7 +49,7 @@ def crowd(view: View) -> Finding | None:
     share = view.covered
     harm = 3 * view.noise * NormalDist().inv_cdf(0.5 / (1 - min(share, 0.49)))
     advice = ""
-    if share > CROWDED or (not is_clean(view) and harm > 0.5 * view.left.size):
+    if share > CROWDED or (not is_clean(view) and harm > EXPLAINS * view.left.size):
         what, remedy = "Cells", "dilute the sample"
         if not view.is_channel:
             what, remedy = "Objects", "there must be fewer of them in a frame"
@@ -64,11 +78,10 @@ def streaks(view: View, cause: str) -> Finding | None:
     """
     if len(view.apart) < LEAST_WINDOWS:
         return None
-    streaked = np.array([np.mean(each) > 0.005 for each in passing(view)])
+    streaked = np.array([np.mean(each) > STREAKED_PLACES for each in passing(view)])
     value = float(np.mean(streaked))
     advice = ""
-    # One of many may be a window in which something changes for good.
-    if value > 0.05 and (value > 0.2 or np.count_nonzero(streaked) > 1):
+    if value > STREAKED_IMAGES and (value > ONE_IMAGE or np.count_nonzero(streaked) > 1):
         what = "Cells" if view.is_channel else "Objects"
         why = f"{what} stay in the median, as they are slow"
         advice = cause or advise(view, why, "let them pass faster, or measure for longer")
@@ -88,7 +101,7 @@ def passing(view: View) -> NDArray[np.bool_]:
     bumps = _bumps(view)
     usual = float(np.median(bumps[bumps > 0])) if np.any(bumps) else 0.0
     shown: NDArray[np.bool_] = bumps > max(LIMIT, 6 * 1.4826 * usual)
-    shown[fill(shown) >= 0.7] = False
+    shown[fill(shown) >= FULL_ROW] = False
     return shown
 
 
@@ -104,7 +117,7 @@ def what_passes(view: View) -> float:
         return 0.0  # all of a picture moves
     bumps = _bumps(view)
     shown = bumps > LIMIT
-    large = (np.mean(shown, axis=(1, 2)) > PLACES_OFF / 2) & (fill(shown) < 0.7)
+    large = (np.mean(shown, axis=(1, 2)) > PLACES_OFF / 2) & (fill(shown) < FULL_ROW)
     if not np.any(large):
         return 0.0
     one, all_of_them = np.mean(shown[large]), np.mean(np.any(shown[large], axis=0))
@@ -146,9 +159,9 @@ def dropped(view: View) -> Finding | None:
     count = int(np.count_nonzero(dropped))
     share = count / len(dropped)
     first, longest = _longest_run(dropped)
-    by_chance = 3.0
+    by_chance: float = BY_CHANCE
     if 0 < share < 1:
-        by_chance = max(3.0, 2 + math.log(count * (1 - share) / share) / math.log(1 / share))
+        by_chance = max(BY_CHANCE, 2 + math.log(count * (1 - share) / share) / math.log(1 / share))
     where = ""
     if longest > by_chance:
         begin, end = background.step_times[first], background.step_times[first + longest - 1]

@@ -16,12 +16,27 @@ from sparsemed.quality.view import LEAST_WINDOWS, Floats, View, fit
 LATE = 0.67
 """Grey values by which a background may be late, besides what its grain makes of it."""
 
+LAIN_DOWN = 4
+"""Grey values by which a place changes for good if something has come to lie there."""
+
+LAIN_PLACES = 0.005
+"""Share of the places that it must cover."""
+
+ALL_COLUMNS = 0.9
+"""Share of the columns from which on it is no thing, but the picture."""
+
+SHAKEN = 0.25
+"""Share of what is late that shaking must be, as fast creeping leaves a little of it, too."""
+
+BLANK = 3
+"""Times its own grain by which an image must differ over its places, to show anything."""
+
 
 def shows_nothing(view: View) -> bool:
     """Whether the frames show nothing but noise."""
     if not view.is_sampled or view.noise < 0.05:
         return False
-    return float(np.std(view.below[0])) < 3 * graininess(view)
+    return float(np.std(view.below[0])) < BLANK * graininess(view)
 
 
 def enough(view: View) -> Finding:
@@ -128,14 +143,13 @@ def staying(view: View) -> Floats:
     return changed
 
 
-def lag(view: View, whole: bool = False) -> float:
+def lag(view: View) -> float:
     """Return by how much backgrounds are late, or early, where something changes for good.
 
     A window begins with its step, and images that were dropped leave gaps. So compare the image
     that a frame has with the kept one whose window has the frame nearest to its middle: ``d`` is
     their difference, under one light, at places that change for good. The 97 % quantile of
     ``abs(d)`` over places, and the 95 % quantile of that over at most 48 frames.
-    As a whole, differences count that are in most columns at once, as those of slow cells are not.
     """
     if not view.knows_windows:
         return 0.0
@@ -154,9 +168,6 @@ def lag(view: View, whole: bool = False) -> float:
     first, second = images[place.reshape(pairs.shape).T]
     left = fit(first, second).left[:, view.middle]
     left *= stays
-    if whole:
-        columns = np.mean(np.any(np.abs(left) > LIMIT / 3, axis=1), axis=1)
-        left[columns < 0.7] = 0
     late = np.quantile(np.abs(left), 0.97, axis=(1, 2))
     return float(np.quantile(late[which.ravel()], 0.95))
 
@@ -177,7 +188,7 @@ def change(view: View, cause: str) -> Finding | None:
         return None
     changes = staying(view)[view.middle]
     value = lag(view)
-    places = (changes > 4) & ~_near_edges(view)
+    places = (changes > LAIN_DOWN) & ~_near_edges(view)
     text = (
         f"{value:.2g} grey values late where something changes and stays so, "
         f"{percent(float(np.mean(changes > LEAST_CHANGE)))} of the places"
@@ -188,7 +199,7 @@ def change(view: View, cause: str) -> Finding | None:
         what = "channel" if view.is_channel else "picture"
         why = f"The {what} itself changes, and the background is late"
         advice = advise(view, why, "see to what changes")
-    if float(np.mean(places)) > 0.005 and float(np.mean(np.any(places, axis=0))) < 0.9:
+    if np.mean(places) > LAIN_PLACES and np.mean(np.any(places, axis=0)) < ALL_COLUMNS:
         arrival = view.background.step_times[view.apart[_arrival(view, places)]]
         advice = (
             f"Something has come to lie in one place at about {arrival:.4g} s. Dirt is part of the "
@@ -243,8 +254,7 @@ def shake(view: View) -> Finding | None:
     rises = np.median(view.slopes, axis=0)[:, view.middle]
     value = float(np.quantile(np.hypot(pixels[0] * rises[0], pixels[1] * rises[1]), 0.95))
     advice = ""
-    # Fast creeping leaves a little of that, too, and far more that is late.
-    if value > max(LIMIT, 0.4 * view.left.size) and value > 0.25 * lag(view):
+    if value > max(LIMIT, 0.4 * view.left.size) and value > SHAKEN * lag(view):
         what, remedy = "channel", "fix the chip and the camera, and keep pumps off the table"
         if not view.is_channel:
             what, remedy = "picture", "fix stage and camera"

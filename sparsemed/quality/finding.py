@@ -13,6 +13,9 @@ CANNOT_TELL = "cannot tell"
 LIMIT = 0.75
 """Grey values (of 8 bits) by which a background may be off; what counts adds up to about one."""
 
+EXPLAINS = 0.5
+"""Share of what is left of the frames that a cause must amount to, to be the one."""
+
 
 class Finding(NamedTuple):
     """One number about a background, and what it means.

@@ -11,7 +11,7 @@ from sparsemed.method.repeated import each
 from sparsemed.method.result import Background
 from sparsemed.quality.advice import advise
 from sparsemed.quality.change import lag
-from sparsemed.quality.finding import LIMIT, Finding, judge, percent
+from sparsemed.quality.finding import EXPLAINS, LIMIT, Finding, judge, percent
 from sparsemed.quality.light import FLICKER, flicker_events
 from sparsemed.quality.view import View
 
@@ -20,6 +20,12 @@ FLICKER_SHARE = 5 / 1000
 
 MOST_LIGHT = 1.0
 """Grey values of light that may be left, as they are at the darkest or brightest places only."""
+
+BETTER = 0.8
+"""Share of the light that offsets must leave to be worth it, or that without them must be left."""
+
+FAST = 0.5
+"""Share of its scatter that light must have within the shortest window to be fast."""
 
 
 def flicker(view: View) -> Finding | None:
@@ -126,7 +132,7 @@ def blurred(view: View) -> float:
 
 def _harm(view: View) -> bool:
     """Whether offsets make it worse, as where objects pass the rows they are taken from."""
-    return view.is_sampled and light_left(view, False) < 0.8 * light_left(view, True)
+    return view.is_sampled and light_left(view, False) < BETTER * light_left(view, True)
 
 
 def channel(view: View, cause: str) -> Finding | None:
@@ -160,19 +166,19 @@ def channel(view: View, cause: str) -> Finding | None:
 
 def _explains(view: View, value: float) -> bool:
     """Whether light is most of what is left."""
-    return value > 0.5 * view.left.size
+    return value > EXPLAINS * view.left.size
 
 
 def _steadier(view: View, value: float, otherwise: float) -> str:
     """Return what to do about light that is left, and would be with or without offsets."""
     corrects, rows = view.background.offsets is not None, view.background.offset_rows
-    if otherwise < 0.8 * value and corrects and lag(view) > LIMIT:
+    if otherwise < BETTER * value and corrects and lag(view) > LIMIT:
         return advise(view, f"The first {rows} rows change with the channel", "see to what changes")
-    if otherwise < 0.8 * value and corrects:
+    if otherwise < BETTER * value and corrects:
         why = f"The first {rows} rows, from which offsets are taken, show more than the light"
         remedy = "take offsets from rows where nothing passes (offset_rows)"
         return advise(view, f"{why}, as where objects pass", remedy, "offset_correction=False")
-    if otherwise < 0.8 * value:
+    if otherwise < BETTER * value:
         remedy = "expose all frames alike"
         return advise(
             view, "Brightness differs from frame to frame", remedy, "offset_correction=True"
@@ -200,4 +206,4 @@ def is_fast(view: View) -> bool:
 
     light = background.offsets + each(background.images, band_means)[background.frame_index]
     fast = light - ndimage.uniform_filter1d(light, 25)
-    return float(np.std(fast)) > 0.5 * float(np.std(light))
+    return float(np.std(fast)) > FAST * float(np.std(light))

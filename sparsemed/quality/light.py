@@ -16,6 +16,12 @@ IMAGES = 25
 FLICKER = 2.5
 """Grey values by which a frame's wall is off when the lamp flickers; dcnum's value."""
 
+SATURATED = 0.01
+"""Share of the pixels that may be black or white."""
+
+PATCH = 3
+"""Neighbours like it that such a pixel must have; a single one is a fault of the camera."""
+
 
 def grey_scale(background: Background) -> float:
     """Return what a grey value of an 8-bit image amounts to in these images.
@@ -81,10 +87,9 @@ def saturation(background: Background) -> Finding:
     while brightest >= 2**bits:
         bits += 2
     ends = (images == 0) | (images == 2**bits - 1)
-    # A single pixel is a fault of the camera; it hides no cell.
-    value = float(np.mean(ends & (_neighbours(ends) >= 3)))
+    value = float(np.mean(ends & (_neighbours(ends) >= PATCH)))
     advice = ""
-    if value > 0.01:
+    if value > SATURATED:
         advice = (
             "No parameter brings back what the camera did not see: set lamp or exposure so that "
             "the empty channel is between a third and two thirds of the range."

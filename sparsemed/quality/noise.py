@@ -12,6 +12,9 @@ from sparsemed.quality.finding import Finding, judge
 from sparsemed.quality.sample import Sample, corrected
 from sparsemed.quality.view import View
 
+TIMES_FLOOR, ABOVE_FLOOR = 1.5, 0.5
+"""How many times the noise of the camera the wall may have, and grey values more than that."""
+
 
 class WallNoise(NamedTuple):
     """Noise in the wall band of some frames, in grey values.
@@ -65,7 +68,7 @@ def noise(view: View, cause: str) -> Finding | None:
     noise = wall_noise(view.background, view.sample)
     before, after = float(np.median(noise.before)), float(np.median(noise.after))
     advice = ""
-    if after > 1.5 * noise.floor + 0.5 * view.scale:
+    if after > TIMES_FLOOR * noise.floor + ABOVE_FLOOR * view.scale:
         why = f"The background does not fit the {view.wall}"
         advice = cause or advise(view, why, "look at where and when something is left")
     return judge(
