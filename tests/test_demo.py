@@ -106,7 +106,7 @@ def test_the_command_shows_what_it_did(tmp_path):
     assert result.exit_code == 0, result.output
     assert re.search(r"differences from the definition +0\n", result.output)
     assert "sparsemed:k=200^s=1^t=0^f=0.8^o=1" in result.output
-    assert re.search(r"The background is good, by all \d+ numbers", result.output)
+    assert re.search(r"The background is good by all \d+ quality numbers", result.output)
     assert "look here" not in result.output
     rows = dict(re.findall(r"^([a-z ]+?)  +(\S.*)$", result.output, re.MULTILINE))
     out = tmp_path / "out"
@@ -168,7 +168,7 @@ def test_the_command_fails_if_a_result_is_wrong_and_goes_without_pictures(tmp_pa
     missing = "picture +skipped; matplotlib is missing: .*pip install matplotlib\n"
     assert re.search(missing, result.stdout)
     assert result.stderr.endswith(
-        "Error: the background is not what it is defined to be; please report this\n"
+        "Error: the background differs from its definition; please report this\n"
     )
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [
         "demo.rtdc",

@@ -1,6 +1,6 @@
 """The command ``sparsemed``, one file a command.
 
-What takes long to import is imported where it is used: help and completion must come at once.
+Slow imports stand where they are used, so that help and completion come at once.
 
 May import: dcnum, demo, jobs, quality, result, rtdc, frames, hdf5, executors, storage, kernels.
 """
@@ -27,7 +27,7 @@ from sparsemed.version import __version__
 MAIN_HELP = """\b
 Examples:
   sparsemed demo               show what it does, on made-up data
-  sparsemed info in.rtdc       tell what a file holds, and whether it will do
+  sparsemed info in.rtdc       show what a file holds, and how it can be read
   sparsemed compute in.rtdc    compute its background: writes in_bg.rtdc
   sparsemed compute -r data    the same for all measurements below data
   sparsemed report in.rtdc     see on a page whether it is good
@@ -57,17 +57,17 @@ def _give_up_unwritten(stream: TextIO | None) -> None:
 
 
 def _show_what_can_be_shown() -> None:
-    """Let terminals and log files that lack a character show its number, and never end for it."""
+    """Escape characters that a terminal or log file cannot encode, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 class _Manual(click.Group):
-    """Lists commands in the order in which one needs them, and takes Ctrl-C calmly."""
+    """Lists commands in the order of use, and answers Ctrl-C with one line."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Say what is done with a file, where one is given in place of a command."""
+        """Suggest `sparsemed compute` if a file is given in place of a command."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -75,7 +75,7 @@ class _Manual(click.Group):
             if not name.lower().endswith(".rtdc") and not os.path.exists(name):
                 raise
             raise click.UsageError(
-                f"{printable(name)} is no command; to compute its background: "
+                f"{printable(name)} is not a command; to compute its background: "
                 f"sparsemed compute {shlex.quote(name)}",
                 ctx,
             ) from error
@@ -84,16 +84,16 @@ class _Manual(click.Group):
         return list(self.commands)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Say on one line that output cannot be written; click is silent on closed pipes."""
+        """Report on one line that output cannot be written. Click is silent on closed pipes."""
         _show_what_can_be_shown()
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
             with suppress(OSError):
-                click.echo(f"Error: what is to be shown cannot be written: {error}", err=True)
+                click.echo(f"Error: the output cannot be written: {error}", err=True)
             sys.exit(1)
         finally:
-            # What is left in a buffer would fail again when Python ends, with a status of its own.
+            # Text left in a buffer would fail again when Python exits, with another exit status.
             for stream in (sys.stdout, sys.stderr):
                 _give_up_unwritten(stream)
 
@@ -118,5 +118,5 @@ def main() -> None:
     """
 
 
-for command in (compute, info, report, watch, recover, demo, chipstream):  # in the order of need
+for command in (compute, info, report, watch, recover, demo, chipstream):  # in the order of use
     main.add_command(command)

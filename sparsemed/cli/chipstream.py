@@ -1,4 +1,4 @@
-"""The command ``sparsemed chipstream``: all its arguments are handed on."""
+"""The command ``sparsemed chipstream`` hands all its arguments to ChipStream."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from sparsemed.install_hint import how_to_install
 
 
 class _Verbatim(click.Command):
-    """A command that takes all that follows it as it is, ``--help`` and ``--`` included."""
+    """A command that takes all its arguments as they are, ``--help`` and ``--`` included."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.args = args
@@ -41,12 +41,12 @@ def chipstream(context: click.Context) -> None:
 
 
 def _check_background(arguments: list[str]) -> None:
-    """Check the names of this background's parameters, which ChipStream answers with a traceback.
+    """Refuse unknown parameters of this background; ChipStream would show a traceback.
 
     Raises
     ------
     ValueError
-        If there is no such parameter.
+        If a parameter is unknown.
     """
     from sparsemed.rtdc.pipeline_id import CODE, to_ppid
 

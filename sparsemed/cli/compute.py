@@ -65,7 +65,7 @@ Exit status:
     "or a folder, which is made if it is missing. Other endings are refused. "
     "For a stack: a file that ends in .tif, .zarr, .rtdc or .h5.",
 )
-@click.option("--in-place", is_flag=True, help="Write into the measurements themselves.")
+@click.option("--in-place", is_flag=True, help="Write results into the measurements.")
 @click.option("-r", "--recursive", is_flag=True, help="Search folders within folders, too.")
 @click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
 @click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
@@ -77,11 +77,11 @@ Exit status:
     type=PathType(),
     help="Stacks: write the frames minus their background, float32, to a .tif or .zarr.",
 )
-@click.option("--redo", is_flag=True, help="Also compute what is up to date.")
+@click.option("--redo", is_flag=True, help="Also compute measurements that are up to date.")
 @click.option(
     "--dask",
     metavar="WHERE",
-    help="Compute on Dask workers: local, tcp://HOST:PORT of a scheduler, or its file.",
+    help="Compute on Dask workers: local, tcp://HOST:PORT of a scheduler, or a scheduler file.",
 )
 @click.option("--shard", metavar="I/N", help="Take part I of N, for N jobs that have no scheduler.")
 @click.option(
@@ -89,12 +89,12 @@ Exit status:
     "summary_folder",
     metavar="FOLDER",
     type=PathType(file_okay=False),
-    help="Write an overview there: index.html, summary.csv, summary.json.",
+    help="Write an overview into FOLDER: index.html, summary.csv, summary.json.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each measurement.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
-@click.option("-v", "--verbose", is_flag=True, help="Also print what is going on.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print log messages.")
 def compute(
     paths: "tuple[AnyPath, ...]",
     output: Path | None,
@@ -144,7 +144,7 @@ def compute(
     with ExitStack() as stack:
         with one_line_errors(Mistake):
             if quiet and verbose:
-                raise ValueError("there can be only one of --quiet and --verbose")
+                raise ValueError("--quiet and --verbose exclude each other")
             from sparsemed.executors.dask_client import dask_client
             from sparsemed.jobs.carrying_out import RunOptions
             from sparsemed.jobs.shards import read_shard, take_shard
@@ -179,7 +179,7 @@ def compute(
         ending = Ending()
         is_well = _show_all(followed, show, summary, ending)
         if left := len(runs) - ending.count:
-            text = f"{left} of {len(runs)} measurements are left; the same command again goes on"
+            text = f"{left} of {len(runs)} measurements are not done; repeat the command to go on"
             click.echo(text, err=True)
         ending.show(with_verdicts=not (quiet or dry_run))
     if ending.failed or not is_well:
@@ -194,7 +194,7 @@ def _runs(
     output: Path | None,
     in_place: bool,
 ) -> list[Any]:
-    """Return what is to be done: with a stack, or with measurements."""
+    """Return the runs: of one stack, or of measurements."""
     from sparsemed.jobs.selection import choose_runs
     from sparsemed.jobs.stack_runs import choose_stack_runs, is_stack
 
@@ -210,7 +210,7 @@ def _show_all(
     summary: "Summary | None",
     ending: Ending,
 ) -> bool:
-    """Show what comes of each measurement; return whether that could be said of all."""
+    """Show each result as it comes; return False if an error cut them short."""
     try:
         with one_line_errors(), _finishing(summary):
             for result in results:
@@ -226,7 +226,7 @@ def _show_all(
 
 @contextmanager
 def _finishing(summary: "Summary | None") -> Iterator[None]:
-    """Bring a summary to its end, however that comes."""
+    """Finish a summary, also after an error."""
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     type=PathType(file_okay=False),
     default=Path("sparsemed-demo"),
     show_default=True,
-    help="Folder for the files that are made.",
+    help="Folder for the files of the demo.",
 )
 @click.option(
     "--case",
@@ -86,13 +86,13 @@ def _run_demo(folder: Path, case: str) -> None:
         if not finding.is_good:
             click.echo(f"{finding}")
     if overall(findings) == "good":
-        click.echo(f"The background is good, by all {len(findings)} numbers that were looked at.")
+        click.echo(f"The background is good by all {len(findings)} quality numbers.")
     if wrong:
-        raise ValueError("the background is not what it is defined to be; please report this")
+        raise ValueError("the background differs from its definition; please report this")
 
 
 def _draw_demo(result: "SparseBackground", picture: Path) -> str:
-    """Save the page of pictures and return its path, or why there is none."""
+    """Save the figure; return its path, or why there is none."""
     try:
         result.plot().savefig(picture, dpi=150)
     except ImportError:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @basins_option
 @stack_options
 @click.option(
-    "--check", is_flag=True, help="Try whether basins in a network open (as --basins network)."
+    "--check", is_flag=True, help="Also open basins in a network (implies --basins network)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each file.")
 def info(
@@ -43,17 +43,21 @@ def info(
     fps: float | None,
     **choice: Any,
 ) -> None:
-    """Tell what measurement files hold.
+    """Show what measurement files hold.
 
-    Each PATH is a file, or a folder of files *.rtdc, results included.
-    Where the images and the time axis come from, which backgrounds there are,
-    and whether the frames can be read on the fast path: past HDF5, by all cores.
+    Each PATH is a file, or a folder of files *.rtdc, results included. Shows where
+    the images and the time axis come from, which backgrounds there are, and
+    whether the frames can be read on the fast path: past HDF5, by all cores.
+
     A PATH may also be a stack of images; see sparsemed compute.
+
     The exit status is 1 if a file cannot be opened as a measurement.
     """
     with one_line_errors(Mistake):
         if check and basins not in ("any", "network"):
-            raise ValueError(f"there can be only one of --check and --basins {basins}")
+            raise ValueError(
+                f"--check implies --basins network; leave out --basins {basins} or --check"
+            )
         from sparsemed.jobs.selection import choose_files
         from sparsemed.jobs.stack_info import stack_info
         from sparsemed.jobs.stack_runs import is_stack
@@ -100,7 +104,7 @@ def _rows_of_stack(facts: "StackInfo") -> Iterator[tuple[str, str]]:
     if facts.frame_rate is not None:
         yield "frame rate", f"{facts.frame_rate:g} Hz"
     if facts.span is None:
-        yield "time", "not known; say the frame rate with --fps"
+        yield "time", "unknown; set the frame rate with --fps"
     else:
         yield "time", f"{facts.span:,.3f} s from first to last frame"
 
@@ -127,7 +131,7 @@ def _rows_of(
         yield "time", f"{axis.span:,.3f} s from first to last frame"
         yield "", f"from {axis.text.replace(f'{facts.path}: ', '')}"
         if not axis.ascends:
-            yield "", "it falls from some frames to the next"
+            yield "", "falls between some frames"
         if axis.frame_rate is not None:
             yield "frame rate", f"{axis.frame_rate:g} Hz"
     for number, each in enumerate(facts.backgrounds):
@@ -144,7 +148,7 @@ def _rows_of(
     if not facts.backgrounds:
         yield "background", "none"
     for basin in facts.basins:
-        features = "whatever it has" if basin.features is None else ", ".join(basin.features)
+        features = "all its features" if basin.features is None else ", ".join(basin.features)
         mapped = f", mapped by {basin.mapping}" if basin.mapping else ""
         yield "basin", f"'{basin.name}' ({basin.kind}): {features}{mapped}"
         yield "", ": ".join(filter(None, (basin.target, basin.problem)))

@@ -1,4 +1,4 @@
-"""What a command says: one-line errors, and log lines above the bar."""
+"""Messages of commands: one-line errors, and log lines above the bar."""
 
 import logging
 import sys
@@ -14,7 +14,7 @@ from sparsemed.warned import BackgroundWarning
 
 
 class Failure(click.ClickException):
-    """What was asked for cannot be done: one line, and exit status 1."""
+    """A command that failed: one line, and exit status 1."""
 
     exit_code = 1
 
@@ -23,17 +23,17 @@ class Failure(click.ClickException):
 
 
 class Mistake(Failure):
-    """It makes no sense, or cannot even begin: one line, and exit status 2."""
+    """A command that makes no sense or cannot begin: one line, and exit status 2."""
 
     exit_code = 2
 
 
 @contextmanager
 def one_line_errors(kind: type[Failure] = Failure) -> Iterator[None]:
-    """Show what is wrong with input, output or installation as one line, not a traceback."""
+    """Show an error of input, output or installation as one line, not a traceback."""
     try:
         yield
-    except BrokenPipeError:  # nobody reads on; click ends the command
+    except BrokenPipeError:  # nobody reads the output any more; click ends the command
         raise
     except (OSError, ValueError, TypeError, MemoryError, ImportError) as error:
         raise kind(" ".join(str(error).split()) or repr(error)) from error
@@ -41,10 +41,7 @@ def one_line_errors(kind: type[Failure] = Failure) -> Iterator[None]:
 
 @contextmanager
 def log_lines(level: int, about: Any | None = None) -> Iterator["LogLines"]:
-    """Show what the package logs from some level on, as lines that say what they are about.
-
-    So are its warnings.
-    """
+    """Show log records of at least a level, and warnings, as lines that name their file."""
     logger = logging.getLogger("sparsemed")
     before = logger.level
     handler = LogLines(about)
@@ -70,7 +67,7 @@ def log_lines(level: int, about: Any | None = None) -> Iterator["LogLines"]:
 
 
 def is_terminal() -> bool:
-    """Whether somebody sees a bar. There is no stderr at all after ``2>&-``."""
+    """Return whether stderr is a terminal. After ``2>&-`` there is no stderr."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
@@ -80,7 +77,7 @@ class LogLines(logging.Handler):
     Attributes
     ----------
     about : Path or None
-        The file that lines begin with, unless they name it.
+        The file that begins each line which does not name it.
     """
 
     def __init__(self, about: Any | None) -> None:

@@ -26,7 +26,7 @@ Parameters (-k KEY=VALUE):
 
 
 class Settable(Stoppable):
-    """A command with parameters. Who takes them for options is told how they are set."""
+    """A command with parameters. Its error on a parameter given as an option tells of -k."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line."""
@@ -46,9 +46,9 @@ class Settable(Stoppable):
 
 
 class PathType(click.Path):
-    """A path. Whether it can be read is found out, and said, by who reads it.
+    """A path. Whether it can be read shows when it is opened.
 
-    An empty one, as of a shell variable that is not set, would be the current folder.
+    An empty path, as from an unset shell variable, is refused: it would be the current folder.
     """
 
     def __init__(self, *, file_okay: bool = True, can_be_remote: bool = False) -> None:
@@ -56,12 +56,12 @@ class PathType(click.Path):
         super().__init__(file_okay=file_okay, readable=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse what is empty, and keep addresses whole."""
+        """Refuse empty paths, and keep addresses whole."""
         if value == "":
             self.fail("the path is empty; the current folder is '.'", param, ctx)
         if is_remote(value):
             if not self._can_be_remote:
-                self.fail("what is written is a file of this machine, not one in a network")
+                self.fail("an address in a network cannot be written; name a file on this machine")
             try:
                 return locate(value)
             except ValueError as error:
@@ -74,13 +74,13 @@ basins_option = click.option(
     type=click.Choice(["network", "any", "same-folder", "off"]),
     default="any",
     show_default=True,
-    help="Which other files a measurement may lead to, by basins and links; 'network': also those "
-    "that are not on this machine.",
+    help="Which other files the basins and links of a measurement may lead to; 'network': also "
+    "those on other machines.",
 )
 
 
 def stack_options(command: Command) -> Command:
-    """Add the options that stacks have, and measurements do not."""
+    """Add the options for stacks."""
     for option in reversed(
         (
             click.option("--fps", type=float, help="Stacks: frames per second."),
@@ -99,7 +99,7 @@ def stack_options(command: Command) -> Command:
 def read_stack_options(
     fps: float | None, subtracted: Path | None = None, **choice: Any
 ) -> "StackOptions":
-    """Return what the options of stacks say."""
+    """Return the values of the options for stacks."""
     from sparsemed.frames.choice import Choice
     from sparsemed.jobs.stack_runs import StackOptions
 

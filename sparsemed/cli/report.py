@@ -1,4 +1,4 @@
-"""The command ``sparsemed report``: compute anew, write pages."""
+"""The command ``sparsemed report``: computes backgrounds and writes a page on each."""
 
 import logging
 from pathlib import Path
@@ -74,7 +74,7 @@ def report(
 
     A PATH may also be a stack of images; see sparsemed compute.
 
-    The exit status is 1 if some failed; the others are done.
+    The exit status is 1 if a page failed; the others are written.
     """
     with one_line_errors(Mistake):
         wanted = parse_settings(settings)
@@ -98,7 +98,7 @@ def report(
 def _write(
     page: "Page", wanted: dict[str, object], num_cpus: int | None, basins: "Policy"
 ) -> tuple[str, str]:
-    """Write a page; return the verdict, and what is on the page."""
+    """Write a page; return the verdict, and the lines to print."""
     from sparsemed.quality import overall
 
     findings = page.write(wanted, num_cpus, basins, is_terminal())

@@ -1,4 +1,4 @@
-"""What becomes of files, one after the other: a line or a JSON object each, and an ending."""
+"""Results, one after the other: a line or a JSON object each, and an ending with counts."""
 
 import sys
 import time
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from sparsemed.storage.places import AnyPath
 
 REST_SECONDS, REST_SHARE = 1.0, 0.1
-"""The ending names the time of computing where the rest took more than both of these."""
+"""The ending names the time of computing if the rest took longer than both of these."""
 
 _STANDING = {"planned": "planned", "skipped": "up to date"}
-"""What counts where nothing was computed."""
+"""What is counted in place of a verdict, by status."""
 
 
 class Ending:
-    """Counts what becomes of files. Says it at the end, if there were several."""
+    """Counts results by verdict. After several files, prints the counts."""
 
     def __init__(self, what: str = "measurements") -> None:
         self.what = what
@@ -38,11 +38,11 @@ class Ending:
 
     @property
     def count(self) -> int:
-        """How many files there were so far."""
+        """Number of files so far."""
         return sum(self.verdicts.values()) + len(self.failed)
 
     def add(self, result: "FileResult") -> None:
-        """Count what became of a measurement."""
+        """Count the result of a measurement."""
         if result.error is not None:
             self.failed.append(str(result.input))
         else:
@@ -50,7 +50,7 @@ class Ending:
             self.computing += result.seconds or 0.0
 
     def show(self, *, with_verdicts: bool) -> None:
-        """Name the files that failed; unless only errors are wanted, count the verdicts."""
+        """Print the files that failed and, with verdicts, the counts and the time."""
         count = self.count
         if count <= 1:
             return
@@ -88,12 +88,12 @@ def for_each(
     ----------
     paths : iterable of Path
     work : callable
-        Gets a path; returns what the ending counts, and what is printed.
+        Gets a path; returns the verdict to count, and the text to print.
     ending : Ending
     level : int
-        The least level of what is logged that is shown.
+        The lowest level of log records that are shown.
     on_failure : callable, optional
-        Gets the path and the message of each failure; returns what is printed.
+        Gets the path and the message of each failure; returns the text to print.
     """
     for path in paths:
         try:
@@ -104,11 +104,11 @@ def for_each(
             ending.failed.append(str(path))
             if on_failure is not None:
                 click.echo(on_failure(path, failure.message))
-            if isinstance(failure.__cause__, ImportError):  # the same would happen to all others
+            if isinstance(failure.__cause__, ImportError):  # all others would fail, too
                 break
         else:
             ending.verdicts[verdict] += 1
-            click.echo(text)  # not above, where an error would be that of the file
+            click.echo(text)  # outside of try: an error here is not one of the file
 
 
 PLAN = (
@@ -127,7 +127,7 @@ _LINES = {"planned": PLAN, "done": DONE, "skipped": SKIPPED}
 
 
 def show_result(result: "FileResult", *, json: bool, quiet: bool, beside_bar: bool) -> None:
-    """Show what became of a measurement, above the bar if there is one."""
+    """Show the result of a measurement, above the bar if there is one."""
     with _above_bar() if beside_bar else nullcontext():
         if result.error is not None:
             Failure(result.error).show()
@@ -156,7 +156,7 @@ def line_of(result: "FileResult") -> str:
 
 
 def _verdict(result: "FileResult") -> str:
-    """Return the verdict on a background, with what it is about where that is known."""
+    """Return the verdict on a background; unless it is good, with its first cause."""
     causes = [each.title for each in result.findings if each.verdict == result.verdict]
     if result.verdict == "good" or not causes:
         return str(result.verdict)
@@ -178,9 +178,9 @@ class Followed:
     runs, options, executor
         See `sparsemed.jobs.many.run_all`.
     log : LogLines
-        What shows lines of log.
+        Its `about` follows the measurement that is computed.
     has_bar : bool
-        Whether a bar is shown. It counts the frames of a single run, and bytes of several.
+        Whether a bar is shown. It counts the frames of a single run, or the bytes of several.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class Followed:
 
 
 def span(seconds: float) -> str:
-    """Return a time in the largest units that suit it."""
+    """Return a time in suitable units."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)

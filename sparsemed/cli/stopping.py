@@ -1,4 +1,4 @@
-"""Commands that signals stop soon and cleanly."""
+"""Commands that end soon and cleanly at a signal."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import click
 
 
 class _Stopped(BaseException):
-    """A signal asked to stop. Click would take a KeyboardInterrupt for its own business."""
+    """A signal asked to stop. Not a KeyboardInterrupt, which Click handles itself."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number)
@@ -20,11 +20,11 @@ class _Stopped(BaseException):
 
 
 STOPS = {"SIGINT": "Interrupted", "SIGTERM": "Terminated", "SIGHUP": "Hung up"}
-"""Signals that stop a command, and what it says then."""
+"""Signals that stop a command, and what it prints then."""
 
 
 class Stoppable(click.Command):
-    """A command that signals stop cleanly: with one line, and the exit status of shells."""
+    """A command that ends at a signal with one line, and the exit status that shells use."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: D102 (click's)
         if threading.current_thread() is not threading.main_thread():  # no handlers run here
@@ -35,7 +35,7 @@ class Stoppable(click.Command):
             except _Stopped as stopped:
                 stopping.is_heard.set()
                 number = stopped.number
-            # Not before this are all files let go that the traceback held.
+            # Only now are all files closed that the traceback held open.
             _say_stopped(number)
         return ctx.exit(128 + number)
 
@@ -46,17 +46,17 @@ def _say_stopped(number: signal.Signals) -> None:
 
 
 class _Stopping:
-    """Raises `_Stopped` when a signal asks to stop, until that is heard.
+    """Raises `_Stopped` at a signal, and again until it is caught.
 
-    While one is on its way, nothing is raised, so that cleaning up is not disturbed. But what is
-    raised within ``__del__`` and other callbacks gets lost, and then it is raised again. Numba
-    crashes where it is interrupted: while it compiles, which takes seconds and comes before any
-    writing, the process ends on the spot. Signals that were ignored remain ignored.
+    Nothing is raised while a `_Stopped` propagates, so that cleaning up is not disturbed. An
+    exception raised within ``__del__`` or another callback is lost; this is why it is raised again.
+    Numba crashes if it is interrupted while it compiles, which comes before any writing; there the
+    process exits at once. Signals that were ignored stay ignored.
 
     Attributes
     ----------
     is_heard : threading.Event
-        Set by whoever caught it.
+        Set when `_Stopped` was caught.
     """
 
     def __enter__(self) -> "_Stopping":
@@ -85,7 +85,7 @@ class _Stopping:
             self._again = threading.Thread(target=self._repeat, args=[number], daemon=True)
             self._again.start()
         elif self._again is None or not self._again.is_alive():
-            return  # the first one is just being heeded
+            return  # the first signal is being handled
         error = sys.exception()
         while error is not None:
             if isinstance(error, _Stopped):
@@ -108,5 +108,5 @@ class _Stopping:
                 signal.raise_signal(number)
 
     def _show_unless_stopped(self, lost: "sys.UnraisableHookArgs") -> None:
-        if self._first is None:  # otherwise it is of something that was cut short
+        if self._first is None:  # otherwise it comes from code that was cut short
             self._show(lost)

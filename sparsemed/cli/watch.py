@@ -1,4 +1,4 @@
-"""The command ``sparsemed watch``: a line at each new image, and the background in the end."""
+"""The command ``sparsemed watch``: a line at each new image, and the background at the end."""
 
 import logging
 from contextlib import closing
@@ -62,7 +62,7 @@ Exit status:
     "--page",
     metavar="FOLDER",
     type=PathType(file_okay=False),
-    help="Keep a page of the recording there, index.html.",
+    help="Keep a page on the recording in FOLDER: index.html.",
 )
 @click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
 @click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
@@ -107,13 +107,13 @@ def watch(
             basins=basins,
             **wanted,
         )
-        with closing(states):  # so that what is kept is written before anything is said
+        with closing(states):  # so that the result is written before anything is printed
             for state in states:
                 click.echo(printable(_line(path, state, patience)))
 
 
 def _line(path: Path, state: "Watched", patience: float) -> str:
-    """Return a line on a recording as it goes on, or on its end."""
+    """Return a line on the state of a recording."""
     poor = [each.title for each in state.findings if each.verdict == state.verdict]
     verdict = "good" if state.verdict == "good" else f"{state.verdict}: {poor[0]}"
     if state.background is None:
@@ -123,7 +123,7 @@ def _line(path: Path, state: "Watched", patience: float) -> str:
         )
     end = "closed"
     if state.status == "silent":
-        end = f"nothing came for {patience:g} s, so this is what there is"
+        end = f"no frame came for {patience:g} s"
     return (
         f"{path}: {end}; {state.frames:,} frames, {state.images:,} windows, "
         f"{len(state.background.images):,} kept -> {state.output}; {verdict}"

@@ -281,7 +281,7 @@ def choose_runs(
         If there is no measurement, or if outputs contradict each other.
     """
     if in_place and output is not None:
-        raise ValueError("there can be only one of --output and --in-place")
+        raise ValueError("--output and --in-place exclude each other")
     to_file = output is not None and goes_to_file(output, FILE_SUFFIXES)
     check_paths(paths)
     given: set[AnyPath] = set()

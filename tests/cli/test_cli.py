@@ -291,8 +291,8 @@ def test_quiet_and_verbose(path):
         (["{in}", "--num-cpus", "-1"], "got -1; leave it out for all cores"),
         (["{in}", "-k", "split_time=0"], "split_time must be a number above 0"),
         (["{in}", "--num-cpus", "0"], "num_cpus must be a whole number from 1 up"),
-        (["{in}", "-q", "-v"], "only one of --quiet and --verbose"),
-        (["{in}", "--in-place", "-o", "out.rtdc"], "only one of --output and --in-place"),
+        (["{in}", "-q", "-v"], "--quiet and --verbose exclude each other"),
+        (["{in}", "--in-place", "-o", "out.rtdc"], "--output and --in-place exclude each other"),
         (["{folder}/gone.rtdc"], "gone.rtdc: there is no such file"),
         (["{in}", "{folder}/out.rtdc"], "--output says where results go"),
         (["{in}", "{in}"], "is given twice; to add the background to the measurement itself"),
@@ -528,7 +528,7 @@ def test_each_line_of_info(tmp_path, monkeypatch):
         "fast path          yes\n"
         "time               2,390.000 s from first to last frame\n"
         "                   from stored times (events/time)\n"
-        "                   it falls from some frames to the next\n"
+        "                   falls between some frames\n"
         "frame rate         2000 Hz\n"
         "background         romed:b=5, 1,200 images, without offsets\n"
         "                   this file: events/image_bg\n"
@@ -536,7 +536,7 @@ def test_each_line_of_info(tmp_path, monkeypatch):
         f"                   file basin, mapped: {raw}: events/image_bg\n"
         "basin              'a\\x1bb' (file): image, image_bg, bg_off, mapped by basinmap2\n"
         f"                   {raw}\n"
-        "basin              'c' (ftp): whatever it has\n"
+        "basin              'c' (ftp): all its features\n"
         "                   basins of this type are not known here\n"
         "\n"
         "measurement  z.rtdc (0.0 MB)\n"
@@ -623,7 +623,7 @@ def test_output_that_cannot_be_written(path, arguments):
                 text=True,
                 env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
             )
-        said = "Error: what is to be shown cannot be written: [Errno 28] No space left on device\n"
+        said = "Error: the output cannot be written: [Errno 28] No space left on device\n"
         assert (done.returncode, done.stderr) == (1, said)
 
 
@@ -857,7 +857,7 @@ def test_a_file_in_place_of_a_command_is_answered_with_compute(path, monkeypatch
     os.mkdir("folder of mine")
     result = invoke(name)
     assert result.exit_code == 2
-    assert f"Error: {name} is no command; to compute its background: sparsemed compute " in (
+    assert f"Error: {name} is not a command; to compute its background: sparsemed compute " in (
         result.stderr
     )
     assert shlex.split(result.stderr.splitlines()[-1])[-1] == name

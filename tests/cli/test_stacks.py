@@ -166,7 +166,7 @@ def test_info_tells_what_a_stack_is(stack, tmp_path):
     text = run("info", stack).stdout
     assert f"stack   {stack} (TIFF, 0.8 MB)" in text
     assert "300 frames of 40 × 64 pixels, uint8" in text
-    assert "not known; say the frame rate with --fps" in text
+    assert "unknown; set the frame rate with --fps" in text
     assert "2.990 s from first to last frame" in run("info", stack, "--fps", 100).stdout
     row = json.loads(run("info", "--json", stack).stdout)
     assert (row["kind"], row["count"], row["frame_rate"]) == ("TIFF", 300, None)

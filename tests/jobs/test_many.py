@@ -111,7 +111,7 @@ def test_mistakes_are_told_at_once_and_nothing_is_done(tmp_path):
         {"num_cpus": 0},
         {"output": "x", "in_place": True},
     ):
-        with pytest.raises(ValueError, match=r"kernel_size|basins|num_cpus|only one of"):
+        with pytest.raises(ValueError, match=r"kernel_size|basins|num_cpus|exclude each other"):
             compute_files(path, **mistake)
     for mistake in ({"kernel": 7}, {"executor": 3}):
         with pytest.raises(TypeError, match=r"kernel|executor"):

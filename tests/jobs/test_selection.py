@@ -122,7 +122,7 @@ def test_an_output_with_images_is_not_touched(data, group):
         (["data", "data"], {}, "data: is given twice"),
         (["data/deep"], {}, "no measurement there .* within folders count with --recursive"),
         (["data"], {"output": Path("x.rtdc")}, r"x\.rtdc: is the output of data.A\.RTDC and of"),
-        (["data"], {"output": Path("x"), "in_place": True}, "only one of --output and --in-place"),
+        (["data"], {"output": Path("x"), "in_place": True}, "--output and --in-place exclude each other"),
     ],
 )
 def test_what_makes_no_sense(data, paths, options, message):

@@ -424,7 +424,7 @@ def test_the_command_line_takes_addresses(server, tmp_path, monkeypatch):
     assert "s3cr3t" not in run.output
     run = CliRunner().invoke(main, ["compute", "a.rtdc", "-o", address])
     assert run.exit_code == 2
-    assert "not one in a network" in run.output
+    assert "name a file on this machine" in run.output
 
 
 @pytest.mark.slow
