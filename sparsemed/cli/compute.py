@@ -46,7 +46,7 @@ Examples:
 \b
 Exit status:
   0    all is done
-  1    some measurements failed; the others are done
+  1    some measurements failed, the others are done; or a folder is read-only
   2    the command line makes no sense; nothing is done
   130  stopped with Ctrl-C; what is done is whole, the rest untouched
   143  the same, by the signal TERM (and 129 by HUP)

@@ -44,8 +44,9 @@ def _run_demo(folder: Path, case: str) -> None:
     from sparsemed.demo import check_replaceable, differences_from_definition, make_measurement
     from sparsemed.jobs.job import BackgroundSparseMed
     from sparsemed.quality import overall
+    from sparsemed.storage import disk
 
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder, "say with --out where else the files are to go")
     name = "demo" if case == "plain" else f"demo-{case}"
     measurement = folder / f"{name}.rtdc"
     output = folder / f"{name}_bg.rtdc"

@@ -36,6 +36,8 @@ def one_line_errors(kind: type[Failure] = Failure) -> Iterator[None]:
     except BrokenPipeError:  # nobody reads the output any more; click ends the command
         raise
     except (OSError, ValueError, TypeError, MemoryError, ImportError) as error:
+        if isinstance(error, PermissionError):  # the command line does make sense
+            kind = Failure
         raise kind(" ".join(str(error).split()) or repr(error)) from error
 
 

@@ -157,10 +157,11 @@ def line_of(result: "FileResult") -> str:
 
 def _verdict(result: "FileResult") -> str:
     """Return the verdict on a background; unless it is good, with its first cause."""
-    causes = [each.title for each in result.findings if each.verdict == result.verdict]
-    if result.verdict == "good" or not causes:
+    poor = [each for each in result.findings if each.verdict == result.verdict]
+    if result.verdict == "good" or not poor:
         return str(result.verdict)
-    return f"{result.verdict}: {causes[0]}"
+    cause = poor[0].title if result.verdict == "look here" else poor[0].advice.rstrip(".")
+    return f"{result.verdict}: {cause}"
 
 
 def _above_bar() -> AbstractContextManager[object]:

@@ -76,19 +76,20 @@ def choose_files(
     without_images: list[Path] = []
     hidden: list[Path] = []
     again: list[Path] = []
-    deeper = ""
+    deeper: list[str] = []
     for path in paths:
         if isinstance(path, RemotePath):  # without as much as a look
             found.setdefault(path, Chosen(path, Path(path.name)))
             continue
         if not recursive and path.is_dir() and (text := _below(path)):
-            deeper = f"{path}: {text} within its folders; --recursive takes these, too"
-            logger.warning("%s", deeper)
+            deeper.append(f"{path}: {text} within its folders; add --recursive for these")
         for file in _files_of(path, wanted, recursive, without_images, hidden):
             within = file.relative_to(path) if path.is_dir() else Path(file.name)
             first = found.setdefault(_identity(file), Chosen(file, within))
             if first.path.absolute() != file.absolute():
                 again.append(file)
+    for text in deeper if found else ():
+        logger.warning("%s", text)
     _tell("without images", without_images)
     _tell("hidden", hidden)
     _tell("other names of files that are taken", again)
@@ -96,11 +97,12 @@ def choose_files(
         for path in paths:
             if foreign := _foreign(path):
                 raise ValueError(foreign)
+        if deeper:
+            raise ValueError("; ".join(deeper))
         where = ", ".join(str(path) for path in paths)
-        hint = "; folders within folders count with --recursive" if deeper else ""
         what = "file" if wanted == "all" else "measurement"
         images = "" if wanted == "all" else " with images"
-        raise ValueError(f"{where}: no {what} there (*{SUFFIX}{images}){hint}")
+        raise ValueError(f"{where}: no {what} there (*{SUFFIX}{images})")
     return list(found.values())
 
 

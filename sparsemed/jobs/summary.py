@@ -106,8 +106,7 @@ class Summary:
         self._entries = {output: self._entry(row) for output, row in self._rows.items()}
         self._next = 0.0  # when to write again
         self._left = len(runs)
-        folder.mkdir(parents=True, exist_ok=True)
-        disk.check_folder(self._page)
+        disk.make_folder(folder, "say with --summary where else the overview is to go")
         self._write()
 
     def add(self, result: FileResult) -> None:

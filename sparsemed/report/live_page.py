@@ -72,8 +72,7 @@ class LivePage:
             raise FileExistsError(
                 f"{self._path}: is not of a recording, and is not replaced; choose another folder"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        disk.check_folder(self._path)
+        disk.make_folder(folder, "say with --page where else it is to go")
 
     def write(self, state: LiveState) -> None:
         """Renew the page, as a whole.

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sparsemed.keywords import MEANT
 from sparsemed.parameters import Parameters
 
 CODE = "sparsemed"
@@ -121,11 +122,13 @@ def closest_parameter(name: str, likeness: float = 0.6) -> str | None:
 
     Examples
     --------
-    >>> closest_parameter("--kernel-sie")
-    'kernel_size'
+    >>> closest_parameter("--kernel-sie"), closest_parameter("step")
+    ('kernel_size', 'split_time')
     """
     known = [field.name for field in fields(Parameters)]
     plain = name.lower().lstrip("-").replace("-", "_")
+    if MEANT.get(plain) in known:
+        return MEANT[plain]
     return next(iter(difflib.get_close_matches(plain, known, 1, likeness)), None)
 
 

@@ -42,6 +42,26 @@ def check_folder(path: Path) -> None:
         raise PermissionError(f"{path}: the folder is read-only")
 
 
+def make_folder(folder: Path, elsewhere: str) -> None:
+    """Make a folder for files, if it is missing.
+
+    Parameters
+    ----------
+    folder : Path
+    elsewhere : str
+        How to choose another one, which ends the error.
+
+    Raises
+    ------
+    PermissionError
+        If no files can be made in it, or it cannot be made.
+    """
+    nearest = next((each for each in (folder, *folder.parents) if os.path.lexists(each)), folder)
+    if nearest.is_dir() and not can_create_in(nearest):
+        raise PermissionError(f"{nearest}: the folder is read-only; {elsewhere}")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def can_create_in(folder: Path) -> bool:
     """Return whether files may be made in a folder, found out by making one.
 

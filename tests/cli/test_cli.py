@@ -107,6 +107,33 @@ def test_a_folder_that_is_read_only_is_not_the_end(path, monkeypatch, options):
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["compute", "{path}", "--summary", "{folder}"], "--summary"),
+        (["compute", "{path}", "--summary", "{folder}/new/one"], "--summary"),
+        (["demo", "--out", "{folder}/new"], "--out"),
+    ],
+)
+def test_an_overview_and_the_demo_name_the_option_that_leads_elsewhere(
+    path, monkeypatch, arguments, option
+):
+    monkeypatch.setattr(disk, "can_create_in", lambda _: False)  # root may write everywhere
+    result = invoke(*(each.format(path=path, folder=path.parent) for each in arguments))
+    assert result.exit_code == 1
+    assert re.fullmatch(
+        rf"Error: {re.escape(str(path.parent))}: the folder is read-only; "
+        rf"say with {option} where else .* to go\n",
+        result.output,
+    )
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_where_it_cannot_be_told_the_line_says_why(path):
+    result = invoke("compute", path, "-k", "kernel_size=20")
+    assert re.search(r"; cannot tell: .* so that nothing can be compared: ", result.stdout)
+
+
 def test_files_of_other_kinds_are_not_made_folders(path):
     result = invoke("compute", path, "-o", path.with_name("out.tif"))
     assert result.exit_code == 2

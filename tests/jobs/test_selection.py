@@ -120,7 +120,7 @@ def test_an_output_with_images_is_not_touched(data, group):
     [
         (["data", "gone"], {}, "gone: there is no such file or folder"),
         (["data", "data"], {}, "data: is given twice"),
-        (["data/deep"], {}, "no measurement there .* within folders count with --recursive"),
+        (["data/deep"], {}, "deep: 1 measurement lies within its folders; add --recursive"),
         (["data"], {"output": Path("x.rtdc")}, r"x\.rtdc: is the output of data.A\.RTDC and of"),
         (["data"], {"output": Path("x"), "in_place": True}, "--output and --in-place exclude each other"),
     ],
@@ -233,7 +233,7 @@ def test_a_result_that_is_named_is_taken_unless_measurements_are_wanted(mixed):
     assert names(choose_files(both, "backgrounds")) == ["b_bg.rtdc"]
     with pytest.raises(ValueError, match="no measurement there"):
         choose_files([result], "measurements")
-    with pytest.raises(ValueError, match=r"deep: no file there \(\*\.rtdc\); .* --recursive"):
+    with pytest.raises(ValueError, match=r"deep: 1 measurement lies within .* --recursive"):
         choose_files([mixed / "deep"], "all")
 
 
@@ -248,7 +248,7 @@ def test_what_is_passed_over_is_counted_and_named_once(data, caplog):
     empty = ", ".join(f"{data / f'empty {number}.rtdc'}" for number in range(5))
     other = f"{data / 'hard.rtdc'}, {data / 'soft.rtdc'}"
     assert caplog.messages == [
-        f"{data}: 1 measurement lies within its folders; --recursive takes these, too",
+        f"{data}: 1 measurement lies within its folders; add --recursive for these",
         f"passed over 7 (without images): {empty} and 2 more",
         f"passed over 1 (hidden): {data / '.A.rtdc'}",
         f"passed over 2 (other names of files that are taken): {other}",
@@ -351,12 +351,18 @@ def test_how_many_measurements_lie_deeper_is_said(data, caplog, monkeypatch):
         (data / "deep" / f"{number}" / "m.rtdc").touch()
         (data / "deep" / f"{number}" / "m_bg.rtdc").touch()
     choose_files([data], "all")
-    assert caplog.messages[0].startswith(f"{data}: 4 measurements lie within its folders; --rec")
+    assert caplog.messages[0].startswith(
+        f"{data}: 4 measurements lie within its folders; add --rec"
+    )
     monkeypatch.setattr("sparsemed.jobs.selection.MOST_FOLDERS", 3)
     choose_files([data], "all")
     assert "2 or more measurements lie" in caplog.messages[-1]
     caplog.clear()
     choose_files([data], "all", recursive=True)
+    assert caplog.messages == []
+    said = "deep: 3 or more measurements lie within its folders; add --recursive for these$"
+    with pytest.raises(ValueError, match=said):
+        choose_files([data / "deep"], "all")
     assert caplog.messages == []
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from sparsemed.quality.finding import judge
 from sparsemed.report.live_page import LivePage, LiveState
+from sparsemed.storage import disk
 
 IMAGE = np.random.default_rng(0).integers(80, 120, (40, 60), np.uint8)
 BRIGHTNESS = np.column_stack([np.arange(9.0), np.linspace(100, 101, 9)])
@@ -55,6 +56,12 @@ def test_only_such_a_page_is_replaced(tmp_path):
         LivePage(tmp_path, "in.rtdc")
     with pytest.raises(FileExistsError):
         LivePage(tmp_path / "index.html", "in.rtdc")
+
+
+def test_a_folder_that_is_read_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "can_create_in", lambda _: False)  # root may write everywhere
+    with pytest.raises(PermissionError, match=r"is read-only; say with --page where else"):
+        LivePage(tmp_path / "new", "in.rtdc")
 
 
 @pytest.mark.slow

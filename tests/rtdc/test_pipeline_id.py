@@ -110,7 +110,7 @@ def test_unknown_names_are_refused():
         parse_value("speed", "3")
 
 
-@pytest.mark.parametrize("slip", ["kernel_sie", "kernel-size", "Kernel_Size", "kernel"])
+@pytest.mark.parametrize("slip", ["kernel_sie", "kernel-size", "Kernel_Size", "kernel", "window"])
 def test_a_slip_is_answered_with_what_may_be_meant(slip):
     meant = r"; did you mean 'kernel_size'\? Known are \['frac_"
     with pytest.raises(ValueError, match=f"^unknown parameter {slip!r}{meant}"):
