@@ -17,6 +17,7 @@ from sparsemed.frames.dask_blocks import DaskBlocks, is_dask
 from sparsemed.frames.shapes import is_one_in_colour, what_fits
 from sparsemed.frames.source import MOST_FRAMES, Batch, Read, Spans, join_spans
 from sparsemed.hdf5.opening import bytes_behind, raise_failure
+from sparsemed.storage.stored import StoredBytes
 
 BATCH_BYTES = 8 * 1024**2
 """Weight of the frames that are read at once."""
@@ -93,7 +94,8 @@ class ArrayFrames:
             images = images.data  # which is of Dask
         self.images = images
         self.label = label
-        self._file_size = _size_of_file(images)
+        self._stored = bytes_behind(images) if isinstance(images, h5py.Dataset) else None
+        self._file_size = _size_of_file(images, self._stored)
         self._size = 0 if self._file_size is None else self._file_size()
         count, height, width = shape
         self.shape = (int(count), int(height), int(width))
@@ -114,7 +116,9 @@ class ArrayFrames:
         self.threads = 1
 
     def interrupt(self) -> None:
-        """Do nothing: whoever reads an array ends when it has."""
+        """End what HDF5 waits for; others end when they have read."""
+        if self._stored is not None:
+            self._stored.interrupt()
 
     @contextmanager
     def reading(self, _: Iterable[Batch] = ()) -> Iterator[Read]:
@@ -317,11 +321,10 @@ def _gaps(images: Any) -> Callable[[NDArray[Any]], Spans] | None:
     return find
 
 
-def _size_of_file(images: Any) -> Callable[[], int] | None:
+def _size_of_file(images: Any, stored: StoredBytes | None) -> Callable[[], int] | None:
     """Return what tells the size of the file behind images, where there is one to be asked."""
-    if isinstance(images, h5py.Dataset):
-        stored = bytes_behind(images)
-        return None if stored is None else lambda: stored.size
+    if stored is not None:
+        return lambda: stored.size
     first, base = None, images
     while isinstance(base, np.ndarray):
         first, base = base, base.base

@@ -59,9 +59,11 @@ class FileObject(ABC):
         """Fill a buffer from there."""
         view = memoryview(buffer).cast("B")
         try:
-            self.fill(view, self.position)
+            if self.failure is None:  # or else nobody wants more, and it may take long
+                self.fill(view, self.position)
         except BaseException as error:
-            self.failure = self.failure or error
+            self.failure = error
+        if self.failure is not None:
             view[:] = bytes(len(view))
         count = max(0, min(len(view), self.size - self.position))
         self.position += count

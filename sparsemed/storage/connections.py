@@ -14,6 +14,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -44,8 +45,46 @@ class ForbiddenHostError(OSError):
     """A host that may not be asked."""
 
 
-def lend(url: Url, guard: Guard) -> tuple[http.client.HTTPConnection, bool]:
+class Calls:
+    """Connections that are in use, so that another thread can end what is waited for.
+
+    Attributes
+    ----------
+    is_over : bool
+        Whether they were ended.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._connections: set[http.client.HTTPConnection] = set()
+
+    def begin(self, connection: http.client.HTTPConnection) -> None:
+        """Note that a connection is in use."""
+        self._connections.add(connection)
+
+    def done(self, connection: http.client.HTTPConnection) -> None:
+        """Note that it is not any more."""
+        self._connections.discard(connection)
+
+    def end(self) -> None:
+        """End all that is waited for, in whatever thread: it raises an OSError there."""
+        self.is_over = True
+        for connection in list(self._connections):
+            with suppress(OSError, AttributeError):  # it has ended by itself
+                # that of an SSLSocket would take away what the other thread is reading with
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+    def rest(self, seconds: float) -> None:
+        """Wait, unless they are ended meanwhile."""
+        until = time.monotonic() + seconds
+        while not self.is_over and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+
+
+def lend(url: Url, guard: Guard, calls: Calls) -> tuple[http.client.HTTPConnection, bool]:
     """Return a connection to the host of an address, and whether it was used before.
+
+    It counts as one of the calls until these are told that it is done.
 
     Raises
     ------
@@ -61,9 +100,10 @@ def lend(url: Url, guard: Guard) -> tuple[http.client.HTTPConnection, bool]:
         except IndexError:  # another thread was faster
             break
         if time.monotonic() - since < _KEPT_SECONDS and guard(_asked(url, connection)):
+            calls.begin(connection)
             return connection, True
         connection.close()
-    return _connect(url, guard), False
+    return _connect(url, guard, calls), False
 
 
 def give_back(url: Url, connection: http.client.HTTPConnection) -> None:
@@ -122,36 +162,46 @@ def _ip(address: str) -> Any:
     return getattr(found, "ipv4_mapped", None) or found
 
 
-def _connect(url: Url, guard: Guard) -> http.client.HTTPConnection:
+def _connect(url: Url, guard: Guard, calls: Calls) -> http.client.HTTPConnection:
     proxy = _proxy(url)
-    host, port = (url.host, url.port) if proxy is None else (proxy.hostname, proxy.port or 8080)
-    connection: Any
-    if url.scheme == "https":
-        context = _context(tuple(os.environ.get(name) for name in _CA_VARIABLES))
-        connection = http.client.HTTPSConnection(
-            host, port, timeout=CONNECT_SECONDS, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS)
     if proxy is None:
-        connection._create_connection = lambda address, *_: _reach(address[0], address[1], guard)
-    elif url.scheme == "https":
-        connection.set_tunnel(url.host, url.port, proxy_headers(url))
-    if proxy is not None and not guard(_literal(url.host)):
-        raise ForbiddenHostError(url.host)
-    connection.connect()
-    connection.sock.settimeout(SILENCE_SECONDS)
+        connection: Any = http.client.HTTPConnection(url.host, url.port)
+    else:
+        if not guard(_literal(url.host)):
+            raise ForbiddenHostError(url.host)
+        guard = lambda _: True  # noqa: E731  (who set the variable, trusts the proxy)
+        connection = http.client.HTTPConnection(proxy.hostname, proxy.port or 8080)
+        if url.scheme == "https":
+            connection.set_tunnel(url.host, url.port, proxy_headers(url))
+    connection._create_connection = lambda *_: _reach(connection, guard)
+    calls.begin(connection)
+    try:
+        connection.connect()
+        if url.scheme == "https":
+            context = _context(tuple(os.environ.get(name) for name in _CA_VARIABLES))
+            connection.sock = context.wrap_socket(
+                connection.sock, server_hostname=url.host, do_handshake_on_connect=False
+            )
+            connection.sock.do_handshake()  # of a socket that can be ended
+        connection.sock.settimeout(SILENCE_SECONDS)
+        if calls.is_over:  # one that was just about to connect could not be ended
+            raise OSError("reading was ended")
+    except BaseException:
+        calls.done(connection)
+        connection.close()
+        raise
     found: http.client.HTTPConnection = connection
     return found
 
 
-def _reach(host: str, port: int, guard: Guard) -> socket.socket:
-    """Open a connection to the first address of a host that may be asked, and answers."""
-    failure: OSError = ForbiddenHostError(host)
-    for family, kind, protocol, _, place in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
+def _reach(connection: http.client.HTTPConnection, guard: Guard) -> socket.socket:
+    """Connect to the first address of a host that may be asked, and answers."""
+    failure: OSError = ForbiddenHostError(connection.host)
+    places = socket.getaddrinfo(connection.host, connection.port, 0, socket.SOCK_STREAM)
+    for family, kind, protocol, _, place in places:
         if not guard(str(place[0])):
             continue
-        found = socket.socket(family, kind, protocol)
+        connection.sock = found = socket.socket(family, kind, protocol)
         try:
             found.settimeout(CONNECT_SECONDS)
             found.connect(place)
@@ -159,9 +209,6 @@ def _reach(host: str, port: int, guard: Guard) -> socket.socket:
         except OSError as error:
             found.close()
             failure = error
-        except BaseException:
-            found.close()
-            raise
     raise failure
 
 

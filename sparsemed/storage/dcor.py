@@ -12,6 +12,7 @@ import time
 from typing import Any, NamedTuple
 
 from sparsemed.storage import connections
+from sparsemed.storage.connections import Calls
 from sparsemed.storage.remote import Record, Way
 from sparsemed.storage.urls import Url, parse_url
 
@@ -83,7 +84,7 @@ class DcorPlace(NamedTuple):
         """Whether there can be another link: they expire."""
         return True
 
-    def way(self) -> Way:
+    def way(self, calls: Calls) -> Way:
         """Ask DCOR for a link.
 
         Raises
@@ -91,7 +92,7 @@ class DcorPlace(NamedTuple):
         OSError
             If it gives none.
         """
-        found = self._ask()
+        found = self._ask(calls)
         for basin in found:
             urls = basin.get("urls")
             if str(basin.get("name")).startswith("resource-") and urls:
@@ -104,14 +105,14 @@ class DcorPlace(NamedTuple):
     @property
     def record(self) -> Record:
         """How others find it: a public one by its own address, a private one by DCOR's."""
-        url = self.way().url
+        url = self.way(Calls()).url
         return Record("dcor", self.shown) if url.query else Record("http", url.shown)
 
-    def _ask(self) -> list[dict[str, Any]]:
+    def _ask(self, calls: Calls) -> list[dict[str, Any]]:
         """Return the basins that DCOR lists, tried with each token that is known."""
         status = 0
         for token in (None, *(_tokens() if self.has_token else ())):
-            status, body = self._get(token)
+            status, body = self._get(token, calls)
             if status == 200:
                 try:
                     answer = json.loads(body)
@@ -130,7 +131,7 @@ class DcorPlace(NamedTuple):
             raise FileNotFoundError(f"{self.shown}: DCOR has no such resource; check the address")
         raise OSError(f"{self.shown}: DCOR answers {status}; run again later")
 
-    def _get(self, token: str | None) -> tuple[int, bytes]:
+    def _get(self, token: str | None, calls: Calls) -> tuple[int, bytes]:
         url = self.host._replace(path=f"{self.host.path.rstrip('/')}{_SERVICE}")
         headers = {"User-Agent": connections.USER_AGENT, "Accept": "application/json"}
         if token is not None:
@@ -138,7 +139,7 @@ class DcorPlace(NamedTuple):
         url = url._replace(query=f"id={self.identifier}&version=2&query=basins")
         for pause in (0.25, 0.5, 1.0, 2.0, None):
             try:
-                connection, _ = connections.lend(url, lambda _: True)
+                connection, _ = connections.lend(url, lambda _: True, calls)
                 try:
                     target = url.whole if connections.is_proxied(url) else url.target
                     connection.request("GET", target, headers=headers)
@@ -146,11 +147,14 @@ class DcorPlace(NamedTuple):
                     if response.status < 500 and response.status != 429:
                         return response.status, response.read(_MOST_ANSWERED)
                 finally:
+                    calls.done(connection)
                     connection.close()
             except (OSError, http.client.HTTPException):
                 pass
             if pause is not None:
-                time.sleep(pause)
+                calls.rest(pause)
+            if calls.is_over:
+                raise OSError(f"{self.shown}: reading was ended")
         raise OSError(f"{self.shown}: DCOR does not answer; run again later")
 
 

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from sparsemed.storage.connections import Calls
 from sparsemed.storage.dcor import DCOR, DcorPlace, dcor_resource
 from sparsemed.storage.remote import Place, Record, Way
 from sparsemed.storage.s3 import as_s3, parse_s3
@@ -42,7 +43,7 @@ class WebPlace(NamedTuple):
         """Whether there can be another link: not from here."""
         return False
 
-    def way(self) -> Way:
+    def way(self, _: Calls) -> Way:
         """Return how it is asked for."""
         return Way(self.url)
 

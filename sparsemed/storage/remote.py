@@ -9,7 +9,6 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import NamedTuple, NoReturn, Protocol
 
 from sparsemed.storage import connections
@@ -24,7 +23,7 @@ from sparsemed.storage.answers import (
     check_status,
     check_whole,
 )
-from sparsemed.storage.connections import Guard, basic, give_back, is_public, lend
+from sparsemed.storage.connections import Calls, Guard, basic, give_back, is_public, lend
 from sparsemed.storage.urls import Url, redirected
 
 MOST_WHOLE = 64 * 1024**2
@@ -89,8 +88,8 @@ class Place(Protocol):
     def is_renewed(self) -> bool:
         """Whether `way` returns another link later on."""
 
-    def way(self) -> Way:
-        """Return how it is asked for, be it by asking who knows.
+    def way(self, calls: Calls, /) -> Way:
+        """Return how it is asked for, be it by calls to who knows.
 
         Raises
         ------
@@ -144,9 +143,8 @@ class RemoteObject:
         self._way: Way | None = None
         self._is_led = False  # by a redirection
         self.is_public = False  # then it does not lead to hosts that are not
-        self._under_way: set[http.client.HTTPConnection] = set()
+        self._calls = Calls()
         self._failure: OSError | None = None
-        self._is_over = False
 
     def __str__(self) -> str:
         return self.place.shown
@@ -225,10 +223,7 @@ class RemoteObject:
 
     def close(self) -> None:
         """End what is under way, in whatever thread: it raises an OSError there."""
-        self._is_over = True
-        for connection in list(self._under_way):
-            with suppress(OSError, AttributeError):  # it has ended by itself
-                connection.sock.shutdown(socket.SHUT_RDWR)
+        self._calls.end()
 
     def _rest(self, number: int, error: PassingError) -> None:
         """Wait before the next try, if there is one."""
@@ -238,15 +233,12 @@ class RemoteObject:
             self._fail(
                 OSError(f"{self}: {error} and asks to wait for {error.pause:.0f} s; run again then")
             )
-        end = time.monotonic() + max(PAUSES[number - 1], error.pause)
-        while (left := end - time.monotonic()) > 0:
-            self._check_going_on()
-            time.sleep(min(left, 0.1))
+        self._calls.rest(max(PAUSES[number - 1], error.pause))
 
     def _check_going_on(self) -> None:
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
-        if self._is_over:
+        if self._calls.is_over:
             raise OSError(f"{self}: reading was ended")
 
     def _fail(self, failure: OSError) -> NoReturn:
@@ -266,7 +258,7 @@ class RemoteObject:
         self._check_going_on()
         way = self._way
         if way is None or way.until - _EARLY < time.time():
-            way = self._way = self.place.way()
+            way = self._way = self.place.way(self._calls)
             self._is_led = False
         headers = {
             "Host": way.url.netloc,
@@ -286,14 +278,13 @@ class RemoteObject:
             target = way.url.whole
             headers |= connections.proxy_headers(way.url)
         connection, was_used = self._lend(way.url)
-        self._under_way.add(connection)
         try:
             if not self._is_led:
                 self.is_public = self.is_public or connections.leads_to_public(way.url, connection)
             connection.request("GET", target, headers=headers)
         except (OSError, http.client.HTTPException) as error:
             self._drop(connection)
-            if was_used and not self._is_over:
+            if was_used and not self._calls.is_over:
                 return self._send(begin, stop)  # there are only so many of these
             raise PassingError(_why(error)) from None
         except BaseException:
@@ -303,7 +294,7 @@ class RemoteObject:
 
     def _lend(self, url: Url) -> tuple[http.client.HTTPConnection, bool]:
         try:
-            return lend(url, self._may_ask)
+            return lend(url, self._may_ask, self._calls)
         except connections.ForbiddenHostError:
             self._fail(
                 OSError(
@@ -363,7 +354,7 @@ class RemoteObject:
                 raise PassingError(_why(error)) from None
             self._fail(OSError(f"{self}: {error}"))
         finally:
-            self._under_way.discard(sent.connection)
+            self._calls.done(sent.connection)
             if is_reusable:
                 give_back(sent.way.url, sent.connection)
             else:
@@ -405,7 +396,7 @@ class RemoteObject:
         raise _TurnError
 
     def _drop(self, connection: http.client.HTTPConnection) -> None:
-        self._under_way.discard(connection)
+        self._calls.done(connection)
         connection.close()
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from sparsemed.install_hint import how_to_install
+from sparsemed.storage.connections import Calls
 from sparsemed.storage.remote import Record, Way
 from sparsemed.storage.urls import Url, parse_url
 
@@ -68,7 +69,7 @@ class S3Place(NamedTuple):
         path = f"{base.path.rstrip('/')}/{self.bucket}/{quote(self.name, safe='/~-._')}"
         return base._replace(path=path)
 
-    def way(self) -> Way:
+    def way(self, _: Calls) -> Way:
         """Return how it is asked for: signed, where somebody says who we are.
 
         Raises

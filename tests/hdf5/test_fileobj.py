@@ -3,6 +3,7 @@
 import gc
 import io
 import pickle
+from contextlib import suppress
 from functools import partial
 
 import h5py
@@ -14,7 +15,7 @@ from sparsemed.frames.chunks import ChunkFrames
 from sparsemed.frames.hdf5_layout import past_hdf5, why_hdf5_reads
 from sparsemed.frames.opening import open_frames
 from sparsemed.hdf5.fileobj import StoredFile
-from sparsemed.hdf5.opening import bytes_behind, open_stored
+from sparsemed.hdf5.opening import bytes_behind, open_stored, raise_failure
 from sparsemed.method.compute import compute, plan
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.inputs import measurement_frames, measurement_time
@@ -211,6 +212,24 @@ def test_so_it_is_where_hdf5_reads_the_frames(stored):
                 with pytest.raises(OSError, match=r"^frames: frames 0 to 39 .*network is down"):
                     read(0, 40, out)
                 stored.error = lambda: None
+
+
+@pytest.mark.parametrize("failure", [OSError("the network is down"), KeyboardInterrupt()])
+def test_who_has_failed_is_not_asked_again(failure):
+    """As each read may last, and HDF5 goes on."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as h5:
+        h5.create_dataset("image", data=np.ones((40, 10, 10)), chunks=(5, 10, 10))
+    stored = MemoryBytes(content.getvalue())
+    with open_stored(stored) as h5:
+        dataset = h5["image"]
+        count = len(stored.reads)
+        stored.error = lambda: failure
+        with suppress(OSError):  # of HDF5, which looks at zeros
+            _ = dataset[:]
+        assert len(stored.reads) == count + 1
+        with pytest.raises(type(failure)):
+            raise_failure(dataset)
 
 
 def test_bytes_that_get_fewer_are_noticed(stored):

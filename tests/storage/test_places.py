@@ -166,7 +166,7 @@ def test_a_profile_without_keys_asks_nobody(monkeypatch, tmp_path):
     for profile in ("empty", "missing"):
         monkeypatch.setenv("AWS_PROFILE", profile)
         with pytest.raises(OSError, match=f"the profile '{profile}' .*check AWS_PROFILE"):
-            place_of("s3://cells/M001.rtdc").way()
+            place_of("s3://cells/M001.rtdc").way(connections.Calls())
     assert not asked
 
 
