@@ -71,6 +71,14 @@ def warned():
         yield lambda: [str(e.message) for e in found if issubclass(e.category, BackgroundWarning)]
 
 
+@pytest.fixture(autouse=True)
+def dcnum_is_left_alone():
+    """Undo what ``sparsemed chipstream`` does to dcnum for the rest of a process."""
+    yield
+    if "sparsemed.dcnum" in sys.modules:
+        sys.modules["sparsemed.dcnum"].unregister()
+
+
 @pytest.fixture
 def dcnum_may_compile(monkeypatch):
     """Let the environment ask for as many threads as Numba has.
