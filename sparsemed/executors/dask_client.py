@@ -1,4 +1,4 @@
-"""A Dask client, as the command line asks for one."""
+"""The Dask client of the option --dask."""
 
 import logging
 import re
@@ -18,10 +18,10 @@ import logging, signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 logging.getLogger("distributed").setLevel(logging.CRITICAL)
 """
-"""What workers of ours begin with: Ctrl-C in a terminal is for the one who ends them."""
+"""Local workers start with this: they ignore Ctrl-C, as the client ends them."""
 
 PATIENCE = 10.0
-"""Seconds that a scheduler has for its first answer."""
+"""Seconds to wait for the first answer of a scheduler."""
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def dask_client(where: str, num_cpus: int | None = None) -> Iterator[Any]:
     ----------
     where : str
         ``"local"``: workers on this machine, which end with the client. Otherwise the address of
-        a scheduler, such as ``tcp://HOST:PORT``, or the path of its file.
+        a scheduler, such as ``tcp://HOST:PORT``, or the path of a scheduler file.
     num_cpus : int, optional
         Cores for workers on this machine. Default: all.
 
@@ -41,7 +41,7 @@ def dask_client(where: str, num_cpus: int | None = None) -> Iterator[Any]:
     ImportError
         If Dask is missing.
     OSError, ValueError
-        If there is no such scheduler, or if it does not answer.
+        If there is no such scheduler, or it does not answer.
     """
     try:
         import distributed
@@ -93,7 +93,7 @@ def _connected(where: str) -> Any:
     else:
         raise ValueError(
             f"--dask {where}: there is no such file; expected local, the address of a scheduler "
-            "(tcp://HOST:PORT), or the file that it writes (dask scheduler --scheduler-file)"
+            "(tcp://HOST:PORT), or its file (dask scheduler --scheduler-file FILE)"
         )
     try:
         return distributed.Client(**place, timeout=PATIENCE, set_as_default=False)
@@ -104,7 +104,7 @@ def _connected(where: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Dask from saying in many lines what is said in one here."""
+    """Silence the logs of Dask: sparsemed reports each error on one line."""
     loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
     before = [each.level for each in loggers]
     try:

@@ -20,15 +20,15 @@ from sparsemed.progress import Progress
 from sparsemed.version import __version__
 
 PATIENCE = 1.0
-"""Seconds after which is looked for new workers, and whether the scheduler is still there."""
+"""Seconds between two looks for new workers and for the scheduler."""
 
 
 FETCH_SECONDS = 10.0
-"""Seconds for which a result may be on its way before is looked whether its worker is there."""
+"""Seconds to wait for a result before checking that its worker is there."""
 
 
 MESSAGE_SECONDS = 0.5
-"""Seconds between two messages of a worker on how far its task has come."""
+"""Seconds between two messages of a worker on the progress of its task."""
 
 
 class DaskCluster:
@@ -42,7 +42,7 @@ class DaskCluster:
         self.name = f"the Dask scheduler at {getattr(client.scheduler, 'address', 'no address')}"
 
     def workers(self) -> list[str]:
-        """Return the addresses of those there are."""
+        """Return the addresses of all workers."""
         self.require_scheduler()
         try:
             return list(self.client.nthreads())
@@ -50,14 +50,14 @@ class DaskCluster:
             raise self._lost() from error
 
     def require_scheduler(self) -> None:
-        """Check that the scheduler is the one that it was."""
-        if self.client.status != "running":  # it may connect again, but its tasks are gone
+        """Check that the connection to the scheduler was never lost."""
+        if self.client.status != "running":  # it may reconnect, but its tasks are gone
             raise self._lost()
 
     def check_versions(self) -> None:
         """Check that all workers have this version of sparsemed."""
         self.require_scheduler()
-        # A function of ours could not even be named to those who have no sparsemed.
+        # Workers without sparsemed could not unpickle a function of it.
         ask = "__import__('sparsemed.version').version.__version__"
         try:
             versions = self.client.run(eval, ask, on_error="return")
@@ -65,31 +65,34 @@ class DaskCluster:
             raise self._lost() from error
         for worker, found in versions.items():
             if isinstance(found, ImportError):
-                raise ExecutorError(f"the worker at {worker} has no sparsemed ({found})")
+                raise ExecutorError(
+                    f"the worker at {worker} has no sparsemed ({found}); install it there"
+                )
             if isinstance(found, BaseException):
-                raise ExecutorError(f"the worker at {worker} cannot be asked ({found!r})")
+                raise ExecutorError(f"the worker at {worker} does not answer ({found!r})")
             require_version(f"the worker at {worker}", found, __version__)
 
-    def free_workers(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:  # noqa: D102 (Workers's)
+    def free_workers(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:  # noqa: D102 (see Workers)
         self.require_scheduler()
         if not self.known or time.monotonic() - self.last_look >= PATIENCE:
             self.known, self.last_look = self.workers(), time.monotonic()
         workers = self.known
         free: list[Place] = [worker for worker in workers if worker not in taken]
         self.had_workers |= bool(workers)
-        # A task that may go to anybody brings workers where there are none yet, as some clusters
-        # grow with their work. Lost ones are started again by those who look after them.
+        # While there are no workers, one task is sent to any: clusters that grow with their work
+        # then start some. Clusters restart lost workers by themselves.
         is_first = not self.had_workers and not taken
         return {*taken} - {None, *workers}, [None] if is_first else free
 
     def submit(self, place: Place, work: Work[Any], task: Any, num_cpus: int | None) -> Any:
         """Send a task to a worker.
 
-        It must be this one alone: what may go to others, too, Dask gives to none that comes later.
+        Exactly this worker is named: a task that may go to others Dask would never give to a
+        worker that comes later.
         """
         import dask
 
-        # A part of an array is sent along with its task, as that must outlive the worker.
+        # A task holds its part of an array, as it must outlive the worker; Dask warns of its size.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
             return self.client.submit(
                 _at_dask_worker,
@@ -101,7 +104,7 @@ class DaskCluster:
                 workers=place and [place],
             )
 
-    def result(self, future: Any, place: Place) -> Any:  # noqa: D102 (Workers's)
+    def result(self, future: Any, place: Place) -> Any:  # noqa: D102 (see Workers)
         from distributed import KilledWorker
 
         while True:
@@ -112,12 +115,12 @@ class DaskCluster:
             except CancelledError as error:
                 raise self._lost() from error
             except TimeoutError:
-                if future.status == "error":  # it is one of the task
+                if future.status == "error":  # the task itself raised it
                     raise
                 if place is not None and place not in self.workers():
                     raise LostError from None
 
-    def cancel(self, futures: list[Any]) -> None:  # noqa: D102 (Workers's)
+    def cancel(self, futures: list[Any]) -> None:  # noqa: D102 (see Workers)
         if futures and self.client.status == "running":
             with suppress(Exception):  # no scheduler, no tasks
                 self.client.cancel(futures)
@@ -130,9 +133,9 @@ _turns: dict[str, threading.Lock] = {}
 
 
 def _at_dask_worker(work: Work[Any], task: Any, num_cpus: int | None, version: str) -> Any:
-    """Do a task with the threads of a worker, one task at a time.
+    """Do a task with all threads of a worker, one task at a time.
 
-    A worker that takes over from one that was lost has a task of its own.
+    The lock is needed when a worker takes over the task of a lost one, and has one already.
     """
     from distributed import get_worker
 
@@ -154,14 +157,14 @@ def this_worker() -> Any | None:
 
 
 def is_client(executor: Any) -> bool:
-    """Whether an executor is a Dask client, which only code that imported Dask has."""
+    """Whether an executor is a Dask client. If Dask was never imported, it is not."""
     distributed = sys.modules.get("distributed")
     return distributed is not None and isinstance(executor, distributed.Client)
 
 
 @contextmanager
 def subscribe(executor: Any, topic: str, note: Callable[[int, float], None]) -> Iterator[None]:
-    """Have noted which part of a task, by its number, is done, where workers can tell."""
+    """Call ``note(number, part)`` as workers report which part of a task is done, if they can."""
     if not hasattr(executor, "subscribe_topic"):
         yield
         return
@@ -174,7 +177,7 @@ def subscribe(executor: Any, topic: str, note: Callable[[int, float], None]) -> 
 
 
 def notify(topic: str, number: int) -> Progress | None:
-    """Return what tells listeners how far a task has come, if this is a Dask worker."""
+    """Return a function that reports the progress of a task, if this is a Dask worker."""
     worker = this_worker()
     if worker is None:
         return None

@@ -1,4 +1,4 @@
-"""An executor of Python's kind: threads, processes, or those of mpi4py, joblib and others."""
+"""Executors of Python and the like: threads, processes, mpi4py, joblib."""
 
 from concurrent.futures import BrokenExecutor, Executor
 from typing import Any
@@ -10,7 +10,7 @@ from sparsemed.version import __version__
 
 def pool_size(pool: Executor) -> int:
     """Return how many workers an executor has."""
-    # What mpi4py's executors call it, and what Python's and loky's do.
+    # The names in mpi4py, and in Python and loky.
     for name in ("num_workers", "_max_workers"):
         if isinstance(count := getattr(pool, name, None), int) and count > 0:
             return count
@@ -18,7 +18,7 @@ def pool_size(pool: Executor) -> int:
 
 
 class Pool:
-    """An executor; it gets a task more for each worker than that can do at once."""
+    """An executor; each worker has a second task waiting, so that it never idles."""
 
     def __init__(self, pool: Executor) -> None:
         self.pool = pool
@@ -26,10 +26,10 @@ class Pool:
         is_local = hasattr(pool, "_max_workers")
         self.share = max(1, available_cores() // self.count) if is_local else None
 
-    def free_workers(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:  # noqa: D102 (Workers's)
+    def free_workers(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:  # noqa: D102 (see Workers)
         return set(), [None] * (2 * self.count - len(taken))
 
-    def submit(  # noqa: D102 (Workers's)
+    def submit(  # noqa: D102 (see Workers)
         self,
         place: Place,  # noqa: ARG002
         work: Work[Any],
@@ -41,19 +41,19 @@ class Pool:
         except BrokenExecutor as error:
             raise _broken(error) from error
 
-    def result(self, future: Any, place: Place) -> Any:  # noqa: ARG002, D102 (Workers's)
+    def result(self, future: Any, place: Place) -> Any:  # noqa: ARG002, D102 (see Workers)
         try:
             return future.result()
         except BrokenExecutor as error:
             raise _broken(error) from error
 
-    def cancel(self, futures: list[Any]) -> None:  # noqa: D102 (Workers's)
+    def cancel(self, futures: list[Any]) -> None:  # noqa: D102 (see Workers)
         for future in futures:
             future.cancel()
 
 
 def _at_worker(work: Work[Any], task: Any, num_cpus: int | None, version: str) -> Any:
-    """Do a task where it was sent to."""
+    """Do a task in a worker."""
     require_version("a worker", __version__, version)
     return work(task, num_cpus)
 
@@ -61,5 +61,5 @@ def _at_worker(work: Work[Any], task: Any, num_cpus: int | None, version: str) -
 def _broken(error: BaseException) -> ExecutorError:
     return ExecutorError(
         f"a worker of the pool ended before its task (killed, or out of memory?), and the pool is "
-        f"broken ({error}); run again, with a new one"
+        f"broken ({error}); run again with a new pool"
     )

@@ -26,23 +26,23 @@ from sparsemed.executors.tasks import (
 )
 
 MOST_LOSSES = 4
-"""Workers that may be lost over the same task before it is blamed for that."""
+"""If so many workers are lost over one task, the task fails."""
 
 
 def check_executor(executor: Any) -> None:
-    """Check that an executor can do work, and that its workers have this version of sparsemed.
+    """Check that an executor can be used, and that its workers have this version of sparsemed.
 
     Parameters
     ----------
     executor : concurrent.futures.Executor, dask.distributed.Client or None
-        None is no executor: work is done here.
+        None: this process does the work.
 
     Raises
     ------
     TypeError
-        If it is none of these, or a client that has to be awaited.
+        If it is none of these, or an asynchronous client.
     ExecutorError
-        If Dask workers have no sparsemed, or another version, or cannot be asked.
+        If Dask workers have no sparsemed, or another version, or do not answer.
     """
     if executor is None or (isinstance(executor, Executor) and not is_client(executor)):
         return
@@ -52,7 +52,7 @@ def check_executor(executor: Any) -> None:
             f"got {executor!r}"
         )
     if executor.asynchronous:
-        raise TypeError("executor: this client has to be awaited; take Client(asynchronous=False)")
+        raise TypeError("executor: this client is asynchronous; use Client(asynchronous=False)")
     DaskCluster(executor).check_versions()
 
 
@@ -68,21 +68,21 @@ def worker_count(executor: Any) -> int:
 def as_completed(
     executor: Any, work: Work[Task], tasks: Iterable[Task], num_cpus: int | None = None
 ) -> Generator[Finished, None, None]:
-    """Have tasks done, and yield what comes of each as it finishes.
+    """Submit tasks, and yield the result of each as it finishes.
 
-    No more tasks are taken than can be under way, so that they may be made as they are needed.
-    When nobody wants to know any more, those that have not begun are called off.
+    Tasks are taken from the iterable only as workers become free, so that they can be made late.
+    When the generator is closed, tasks that have not begun are cancelled.
 
     Parameters
     ----------
     executor : concurrent.futures.Executor, dask.distributed.Client or None
-        None: one task after the other, here.
+        None: one task after the other in this process.
     work : callable
-        ``work(task, num_cpus)``; a function that can be pickled, as must be tasks.
+        ``work(task, num_cpus)``. It and the tasks must be picklable.
     tasks : iterable
     num_cpus : int or None
-        Largest number of threads for a task. None: all those of a Dask worker, an even share
-        of the cores in a pool on this machine, or else all cores there are.
+        Largest number of threads for a task. None: all threads of a Dask worker, an even share
+        of the cores in a pool on this machine, otherwise all cores.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def as_completed(
 
 
 class TaskRunner:
-    """What does tasks: an executor, or this process.
+    """Does tasks by an executor, or in this process.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class TaskRunner:
     Raises
     ------
     TypeError, ExecutorError
-        As of `check_executor`.
+        See `check_executor`.
     """
 
     def __init__(self, executor: Any) -> None:
@@ -130,7 +130,7 @@ class TaskRunner:
 
 
 class _Sent(NamedTuple):
-    """A task that is under way, and who has it."""
+    """A submitted task and its worker."""
 
     number: int
     task: Any
@@ -158,12 +158,12 @@ class _Round:
             while True:
                 try:
                     self.send()
-                except ExecutorError:  # what is done is told all the same
+                except ExecutorError:  # finished tasks are yielded first
                     while not self.arrived.empty():
                         self.take(0)
                     yield from self.news
                     raise
-                # Only now, so that no worker waits for the one who is told.
+                # After sending, so that no worker waits while the caller handles a result.
                 while self.news:
                     yield self.news.pop(0)
                 if not self.under_way and not self.again:
@@ -173,7 +173,7 @@ class _Round:
             self.workers.cancel(list(self.under_way))
 
     def send(self) -> None:
-        """Give tasks to those who have none; first of all those whose worker was lost."""
+        """Send tasks to free workers, beginning with tasks whose worker was lost."""
         lost, free = self.workers.free_workers([sent.place for sent in self.under_way.values()])
         for future in [each for each, sent in self.under_way.items() if sent.place in lost]:
             self.note_loss(future)
@@ -184,10 +184,10 @@ class _Round:
             future.add_done_callback(self.arrived.put)
 
     def take(self, timeout: float) -> None:
-        """Wait for something to arrive, and take note of it."""
+        """Wait for a result, and keep it."""
         with suppress(Empty):
             future = self.arrived.get(timeout=timeout)
-            if future not in self.under_way:  # it was called off
+            if future not in self.under_way:  # it was cancelled
                 return
             try:
                 value = self.workers.result(future, self.under_way[future].place)

@@ -1,4 +1,4 @@
-"""Tasks, what comes of them, and what can go wrong with workers."""
+"""Tasks, their results, and the errors of workers."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -10,16 +10,16 @@ Work = Callable[[Task, int | None], Any]
 
 
 class Finished(NamedTuple):
-    """What came of a task.
+    """The result of a task.
 
     Attributes
     ----------
     number : int
-        Which of the tasks, counted from 0.
+        Number of the task, counted from 0.
     value : object
         What the work returned.
     error : Exception or None
-        What it raised; an `ExecutorError` where the fault is that of the executor.
+        What it raised; an `ExecutorError` if the executor is at fault.
     """
 
     number: int
@@ -28,14 +28,14 @@ class Finished(NamedTuple):
 
 
 Place = str | None
-"""Who has a task: the address of a Dask worker; workers of a pool have none."""
+"""The worker that has a task: the address of a Dask worker, or None in a pool."""
 
 
 class Workers(Protocol):
-    """Workers of one kind or another, as who sends tasks out has to do with them."""
+    """Workers of an executor or a cluster."""
 
     def free_workers(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:
-        """Return which of the places that have a task are lost, and which can have one more."""
+        """Return those of the taken places that are lost, and the places free for one more task."""
 
     def submit(self, place: Place, work: Work[Any], task: Any, num_cpus: int | None) -> Any:
         """Send a task to a worker, and return its future."""
@@ -46,25 +46,25 @@ class Workers(Protocol):
         Raises
         ------
         ExecutorError
-            If the fault is not that of the task.
+            If the task is not at fault.
         LostError
-            If the task was done, but its worker took the result along.
+            If the task was done, but its result was lost with its worker.
         """
 
     def cancel(self, futures: list[Any]) -> None:
-        """Call off tasks that nobody waits for any more."""
+        """Cancel tasks that nobody waits for any more."""
 
 
 class ExecutorError(OSError):
-    """Workers or their scheduler are lost, or they are of another version."""
+    """Workers or their scheduler are lost, or have another version."""
 
 
 class LostError(Exception):
-    """What a task returned was lost with its worker."""
+    """The result of a task was lost with its worker."""
 
 
 def too_many_losses(count: int) -> ExecutorError:
-    """Return the error of a task that has cost so many workers their lives."""
+    """Return the error of a task over which so many workers were lost."""
     return ExecutorError(
         f"{count} workers were lost one after the other while they did the same task; have they "
         "enough memory?"
@@ -72,7 +72,7 @@ def too_many_losses(count: int) -> ExecutorError:
 
 
 def require_version(who: str, found: str, wanted: str) -> None:
-    """Check that a worker has the version of sparsemed that the one has who sends it work.
+    """Check that a worker has the same version of sparsemed as this process.
 
     Raises
     ------
@@ -80,5 +80,5 @@ def require_version(who: str, found: str, wanted: str) -> None:
         If it has another.
     """
     if found != wanted:
-        text = f"{who} has sparsemed {found}, but {wanted} is needed; install that there"
+        text = f"{who} has sparsemed {found}, but {wanted} is needed; install that version there"
         raise ExecutorError(text)

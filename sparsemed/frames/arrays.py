@@ -29,9 +29,8 @@ MOST_LISTED = 100_000
 class ArrayFrames:
     """The frames of an array-like: NumPy, memmap, HDF5, Zarr, Dask and the like.
 
-    An array that is made of blocks is read in whole blocks, each once as long as the reading
-    goes forward: as many at a time as weigh no more than `BATCH_BYTES`, or a single one. Only
-    those are held.
+    An array in blocks is read in whole blocks, each once if reading goes forward: at a time, as
+    many as fit into `BATCH_BYTES`, at least one. No others are held.
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ class ArrayFrames:
         uint8 and uint16 are taken as they are; int16 as uint16, if no value is negative;
         floating-point images as `floats`, if every value is whole and fits.
     label : str
-        What errors call the images.
+        Name of the images in errors.
     floats : dtype
         uint8 or uint16.
 
@@ -48,8 +47,8 @@ class ArrayFrames:
     TypeError
         If the dtype is none of these, or `images` is no array.
     ValueError
-        If the images are not of rank 3, if there is none, if their number is unknown, or if
-        they are in a file that has been closed.
+        If the images are not of rank 3, if there are none, if their number is unknown, or if
+        their file is closed.
     """
 
     def __init__(
@@ -78,8 +77,8 @@ class ArrayFrames:
             raise ValueError(f"{label}: there are no frames; the shape is {shape}")
         if not all(isinstance(length, Integral) for length in shape):
             raise ValueError(
-                f"{label}: the shape {shape} is not known; "
-                "find it out first, for Dask with frames.compute_chunk_sizes()"
+                f"{label}: the shape {shape} is unknown; "
+                "compute it first, for Dask with frames.compute_chunk_sizes()"
             )
         if shape[0] > MOST_FRAMES:
             raise ValueError(
@@ -87,11 +86,11 @@ class ArrayFrames:
             )
         if unwrap := _how_to_unwrap(images):
             raise TypeError(
-                f"{label}: is a tensor or the like ({type(images).__module__}), and no array of "
-                f"NumPy's; hand over {_written(images, label)}{unwrap}"
+                f"{label}: is a tensor or the like ({type(images).__module__}), not a NumPy "
+                f"array; hand over {_written(images, label)}{unwrap}"
             )
         if has_labels(images) and images.chunks:
-            images = images.data  # which is of Dask
+            images = images.data  # a Dask array
         self.images = images
         self.label = label
         self._stored = bytes_behind(images) if isinstance(images, h5py.Dataset) else None
@@ -110,13 +109,13 @@ class ArrayFrames:
         # Blocks larger than a batch, or cut by one, are kept and returned piecewise.
         is_regular = (lengths[:-1] == lengths[0]).all() and lengths[-1] <= lengths[0] <= at_once
         self.block = int(lengths[0]) if is_regular else 1
-        # Of blocks that are held beyond a batch, the rest may be needed for the next one.
+        # Irregular blocks are held for the next batch, which may need all their rows.
         self.row_block = _row_block(images, self.shape[1]) if is_regular else self.shape[1]
         self.batch = at_once // self.block * self.block
         self.threads = 1
 
     def interrupt(self) -> None:
-        """End what HDF5 waits for; others end when they have read."""
+        """End reads of HDF5 that wait for a network; other reads end by themselves."""
         if self._stored is not None:
             self._stored.interrupt()
 
@@ -127,7 +126,7 @@ class ArrayFrames:
         Raises
         ------
         ValueError
-            If the images have become more or fewer meanwhile.
+            If the shape of the images has changed meanwhile.
         """
         held = _Held(DaskBlocks(self.images).read if is_dask(self.images) else self._slice)
         yield partial(self._read, held)
@@ -164,8 +163,8 @@ class ArrayFrames:
     def _require_whole_file(self, otherwise: str) -> None:
         """Check that the file behind the images is as long as it was.
 
-        What is missing shows up as zeros; where a file is mapped into memory, the system may
-        also end the process that looks there. It does if the file is cut in that very moment.
+        Missing bytes would be read as zeros. If the file is mapped into memory and cut during the
+        read itself, the system ends the process.
         """
         if self._file_size is not None and self._file_size() < self._size:
             raise OSError(f"{self.label}: {otherwise}, the file has become shorter")
@@ -176,7 +175,7 @@ class ArrayFrames:
         return part.data if has_labels(part) else part
 
     def _frames(self, load: "_Load", start: int, stop: int, rows: int) -> NDArray[Any]:
-        """Load frames of whole blocks, and at least so many rows of them."""
+        """Load whole blocks of frames, with at least so many rows."""
         rows = min(self.shape[1], -(-rows // self.row_block) * self.row_block)
         self._require_whole_file(f"frames {start} to {stop - 1} cannot be read")
         try:
@@ -189,7 +188,7 @@ class ArrayFrames:
                 f"{self.label}: frames {start} to {stop - 1} cannot be read ({error})"
             ) from error
         except Exception as error:
-            # whatever a Dask task or a codec of Zarr may raise
+            # a Dask task or a codec of Zarr may raise anything
             error.add_note(f"{self.label}: frames {start} to {stop - 1} were being read")
             raise
         if self._gaps is not None:
@@ -225,7 +224,7 @@ class ArrayFrames:
 
 
 class _Held:
-    """The frames read last, which may be more than were asked for, and what reads them."""
+    """The blocks read last, and the function that reads them."""
 
     def __init__(self, load: "_Load") -> None:
         self.load = load
@@ -239,7 +238,7 @@ _Load = Callable[[int, int, int], Any]
 
 def _frame_dtype(stored: Any, label: str, floats: type[np.unsignedinteger]) -> np.dtype[Any]:
     """Return the native dtype in which images of a dtype are computed."""
-    stored = getattr(stored, "numpy_dtype", stored)  # that of TensorStore
+    stored = getattr(stored, "numpy_dtype", stored)  # TensorStore has dtypes of its own
     try:
         dtype: np.dtype[Any] = np.dtype(stored)
         if dtype.kind == "u" and dtype.itemsize <= 2:
@@ -263,10 +262,10 @@ def holds_floats(images: Any) -> bool:
 
 
 def block_edges(images: Any, axis: int, count: int) -> NDArray[np.int64]:
-    """Return where blocks that are stored together begin along an axis, and the last one ends.
+    """Return the edges of blocks along an axis: where each begins, and where the last ends.
 
-    Arrays tell by ``chunks``: HDF5 and Zarr with the length that all blocks have, Dask with the
-    length of each. Without, each frame is a block, whole.
+    They follow from ``chunks``, which holds one length for all blocks (HDF5, Zarr), or the length
+    of each (Dask). Without ``chunks``, each whole frame is a block.
     """
     try:
         chunks = getattr(images, "chunks", None)
@@ -282,7 +281,7 @@ def block_edges(images: Any, axis: int, count: int) -> NDArray[np.int64]:
 
 
 def _row_block(images: Any, height: int) -> int:
-    """Return how many rows of a frame are stored together, or else are better read at once."""
+    """Return how many rows of a frame are stored together; all, if that is unknown."""
     if isinstance(images, np.ndarray):
         return 1
     lengths = np.diff(block_edges(images, 1, height))
@@ -291,15 +290,15 @@ def _row_block(images: Any, height: int) -> int:
 
 
 def has_labels(images: Any) -> bool:
-    """Whether an array is one of xarray's."""
+    """Whether an array is an xarray.DataArray."""
     return isinstance(getattr(images, "dims", None), tuple) and hasattr(images, "data")
 
 
 def _gaps(images: Any) -> Callable[[NDArray[Any]], Spans] | None:
-    """Return what finds frames that nobody ever wrote, where an array says that there are some.
+    """Return a function that finds frames never written, if the array says that chunks are missing.
 
-    Zarr says how many chunks its store has. It leaves out those that hold nothing but the fill
-    value, too, so that the two cannot be told apart; and listing a very large store takes long.
+    Zarr counts the chunks in its store. It also leaves out chunks that hold only the fill value;
+    the two cannot be told apart. Stores of very many chunks are not counted, as that takes long.
     """
     count = getattr(images, "nchunks", None)
     if not isinstance(count, int) or not 0 < count <= MOST_LISTED:
@@ -322,7 +321,7 @@ def _gaps(images: Any) -> Callable[[NDArray[Any]], Spans] | None:
 
 
 def _size_of_file(images: Any, stored: StoredBytes | None) -> Callable[[], int] | None:
-    """Return what tells the size of the file behind images, where there is one to be asked."""
+    """Return a function that gives the size of the file behind images, or None without a file."""
     if stored is not None:
         return lambda: stored.size
     first, base = None, images
@@ -332,14 +331,14 @@ def _size_of_file(images: Any, stored: StoredBytes | None) -> Callable[[], int] 
 
 
 def _written(images: Any, label: str) -> str:
-    """Return how one writes these images in Python."""
+    """Return a Python expression for these images."""
     if isinstance(images, h5py.Dataset):
         return f"h5py.File({images.file.filename!r})[{images.name!r}]"
     return label if label.isidentifier() else "frames"
 
 
 def _how_to_unwrap(images: Any) -> str:
-    """Return what makes an array of NumPy's of what other libraries calculate with, or nothing."""
+    """Return the call that turns a tensor of another library into a NumPy array, or nothing."""
     if hasattr(images, "detach"):
         return ".detach().cpu().numpy()"
     if hasattr(images, "__cuda_array_interface__"):
@@ -352,7 +351,7 @@ def _are_names(images: Sequence[Any]) -> bool:
 
 
 def _how_to_stack(images: Any) -> str:
-    """Say how several images become one array, where that is what they are."""
+    """Return advice on how a sequence of images becomes one array, or nothing."""
     if isinstance(images, Mapping) or not isinstance(images, Iterable):
         return ""
     if isinstance(images, Sequence) and images and _are_names(images):

@@ -1,4 +1,4 @@
-"""Axes that have names: which numbers the frames, and what is chosen of the others."""
+"""Named axes: which one is time, and which entry of each other axis is chosen."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,24 +17,24 @@ NAMES = {
     "channel": ("c", "ch", "channel", "channels", "wavelength", "s", "sample", "band", "rgb"),
     "position": ("p", "r", "pos", "position", "positions", "fov", "field", "site", "tile"),
 }
-"""How axes are called, as microscopes (letters) and people (words) write it."""
+"""Names of axes: letters as in microscopy, and words."""
 
 _CALLED = {name: axis for axis, names in NAMES.items() for name in names}
 
 
 class Choice(NamedTuple):
-    """Which of several stacks in one file is meant; None where there is but one.
+    """Which of several stacks in one file to take; None if there is only one.
 
     Attributes
     ----------
     series : int or None
-        Number of a series of images, as TIFF has them.
+        Number of a series of images in a TIFF or OME-Zarr.
     channel : int or None
         Number of a channel, or of a colour.
     position : int or None
         Number of a position of the stage.
     dataset : str or None
-        Name of an array in a group of Zarr's, or of a dataset in an HDF5 file.
+        Name of an array in a Zarr group, or of a dataset in an HDF5 file.
     """
 
     series: int | None = None
@@ -43,20 +43,22 @@ class Choice(NamedTuple):
     dataset: str | None = None
 
     def only(self, label: str, *names: str) -> None:
-        """Check that nothing is chosen but what these names say.
+        """Check that nothing else than these names is chosen.
 
         Raises
         ------
         ValueError
-            If something is.
+            If something else is chosen.
         """
         for name, value in self._asdict().items():
             if value is not None and name not in names:
-                raise ValueError(f"{label}: has no {name} to choose, but {name}={value} is given")
+                raise ValueError(
+                    f"{label}: has no {name} to choose, but {name}={value} is given; leave it out"
+                )
 
 
 ANY = Choice()
-"""Nothing is chosen, as where there is but one stack."""
+"""Nothing is chosen."""
 
 
 class Frames(NamedTuple):
@@ -65,21 +67,21 @@ class Frames(NamedTuple):
     Attributes
     ----------
     entries : tuple of int or slice
-        What is taken of each axis: all of it for three axes, one entry for the others.
+        The index of each axis: a full slice for three axes, one entry for the others.
     order : tuple of int
-        Where number, height and width of the frames are among the three that are left.
+        Places of number, height and width among these three axes.
     """
 
     entries: tuple[int | slice, ...]
     order: tuple[int, int, int]
 
     def of(self, images: Any) -> Any:
-        """Return the frames of an array of NumPy's kind, without copying."""
+        """Return the frames of a NumPy array, without copying."""
         return images[self.entries].transpose(self.order)
 
 
 def name_axes(axes: Sequence[Any]) -> list[str]:
-    """Return what axes are, by their names; those that nobody knows keep theirs.
+    """Return the kind of each axis by its name; unknown names stay as they are.
 
     Examples
     --------
@@ -92,10 +94,10 @@ def name_axes(axes: Sequence[Any]) -> list[str]:
 def pick_frames(
     axes: Sequence[Any], shape: Sequence[int], choice: Choice, label: str, name: str
 ) -> Frames:
-    """Say how images whose axes have names become frames.
+    """Return how images with named axes become frames.
 
-    Time is found by its name. Axes of length 1 are dropped; of the others, `choice` has to say
-    which entry is meant.
+    Time is found by its name. Axes of length 1 are dropped; of each other axis, `choice` names
+    the entry to take.
 
     Parameters
     ----------
@@ -105,20 +107,20 @@ def pick_frames(
     choice : Choice
         Its channel and position.
     label : str
-        What errors call the images.
+        Name of the images in errors.
     name : str
-        How one writes the array of these images in Python, for advice.
+        A Python expression for the array of these images, for advice.
 
     Raises
     ------
     ValueError
-        If no axis is that of time, if more than one entry of another may be meant, or if there
-        is no such entry as was chosen. The message says what there is.
+        If no axis is time, if an axis has several entries and none is chosen, or if the chosen
+        entry does not exist. The message lists the choices.
     """
     names = name_axes(axes)
     if "y" in names and "x" in names:
         y, x = names.index("y"), names.index("x")
-    else:  # as latitude and longitude, which nobody here knows
+    else:  # unknown names, such as latitude and longitude
         known = set(NAMES) - {"y", "x"}
         spatial = [axis for axis, each in enumerate(names) if each not in known]
         y, x = spatial[-2:] if len(spatial) > 1 else (len(names) - 2, len(names) - 1)
@@ -136,12 +138,13 @@ def pick_frames(
             left.append(axis)
         elif chosen is not None and not 0 <= chosen < shape[axis]:
             raise ValueError(
-                f"{label}: {names[axis]}={chosen} is not there; they count from 0 to "
-                f"{shape[axis] - 1}"
+                f"{label}: there is no {names[axis]}={chosen}; choose from 0 to {shape[axis] - 1}"
             )
     for what, chosen in wanted.items():
         if chosen is not None and what not in names:
-            raise ValueError(f"{label}: has no {what} to choose, but {what}={chosen} is given")
+            raise ValueError(
+                f"{label}: has no {what} to choose, but {what}={chosen} is given; leave it out"
+            )
     if time is None or left:
         raise ValueError(_several(names, shape, time, left, (y, x), label, name))
     three = sorted((time, y, x))
@@ -159,8 +162,8 @@ def _time_of(names: list[str], shape: Sequence[int], others: list[int], label: s
     long = [axis for axis in others if shape[axis] > 1]
     if not unknown and len(long) == 1 and names[long[0]] == "z":
         warn(
-            f"{label}: no axis is called time; that of {shape[long[0]]} planes (z) is taken for "
-            "it, as many programs save films like that"
+            f"{label}: no axis is named time; the axis of {shape[long[0]]} planes (z) is taken as "
+            "time, as many programs save films like that"
         )
         return long[0]
     return None
@@ -175,7 +178,7 @@ def _several(
     label: str,
     name: str,
 ) -> str:
-    """Say what else there is than frames, how to choose, and what to hand over."""
+    """Return an error message on images of more axes: how to choose, or what to hand over."""
     named = ", ".join(f"{length} {each}" for each, length in zip(names, shape, strict=True))
     begin = f"{label}: holds images of shape {tuple(shape)} ({named}), and not (N, H, W)"
     link = "," if time is None else ";"
@@ -187,10 +190,10 @@ def _several(
         if all(names[axis] not in NAMES for axis in left):
             return f"{begin}{what_fits(shape, name)}"
         time, *left = left
-        begin += f"; no axis is called time; if {names[time]} is that"
+        begin += f"; no axis is named time; if {names[time]} is time"
     sorts = list(dict.fromkeys(names[axis] for axis in left))
     said = "".join(
-        f"; say which {each} is meant, {each}=0 to {each}={shape[names.index(each)] - 1}"
+        f"; choose {each}=0 to {each}={shape[names.index(each)] - 1}"
         for each in sorts
         if each in ("channel", "position")
     )
@@ -201,7 +204,7 @@ def _several(
 
 
 def _as_frames(name: str, count: int, wanted: tuple[int, int, int]) -> str:
-    """Return how one writes the frames of an array of more axes, the first of all others."""
+    """Return a Python expression for the frames of an array of more axes: entry 0 of the others."""
     kept = sorted(wanted)
     taken = name + _written([slice(None) if axis in kept else 0 for axis in range(count)])
     if tuple(kept) == wanted:
@@ -210,7 +213,7 @@ def _as_frames(name: str, count: int, wanted: tuple[int, int, int]) -> str:
 
 
 def _written(index: Sequence[int | slice]) -> str:
-    """Return an index as it is written, without what means all at its end or beginning."""
+    """Return an index as Python code, without full slices at its end or beginning."""
     single = [axis for axis, entry in enumerate(index) if not isinstance(entry, slice)]
     if not single:
         return ""
@@ -221,12 +224,12 @@ def _written(index: Sequence[int | slice]) -> str:
 
 
 class PickedAxes:
-    """The frames of an array of more axes, read when they are asked for.
+    """The frames of an array of more axes, read when they are sliced.
 
     Parameters
     ----------
     images : array-like
-        What has ``shape``, ``dtype``, perhaps ``chunks``, and slicing.
+        It has ``shape``, ``dtype``, slicing, and perhaps ``chunks``.
     frames : Frames
         How its axes become those of frames.
     """

@@ -1,7 +1,7 @@
 """Frames of an HDF5 dataset, read past HDF5: each chunk once, by many threads.
 
-A layout says where in the file the chunks are. From there on it is reading and
-decoding, which needs no HDF5 and hence waits for none of its locks.
+A layout says where in the file the chunks are. Reading and decoding them needs
+no HDF5, and so waits for none of its locks.
 """
 
 import threading
@@ -20,12 +20,12 @@ from sparsemed.frames.source import Batch, Read, Spans
 from sparsemed.storage.stored import StoredBytes
 
 BATCH_BYTES = 2 * 1024**2
-"""Weight of the frames that a thread reads at once, if chunks are no heavier."""
+"""Bytes of frames that a thread reads at once, unless a chunk is larger."""
 
 ROWS_BYTES = 64 * 1024
-"""Weight of frames that need no decoding, from which on a few rows of each are read by themselves.
+"""Bytes of an uncompressed frame above which a few rows of it are read alone.
 
-Below, one read of all takes less time than many of a few rows.
+Below, one read of whole frames takes less time than many reads of a few rows.
 """
 
 
@@ -35,9 +35,9 @@ class _Run(NamedTuple):
     Attributes
     ----------
     begin, end : int
-        Where they lie.
+        Offsets in the file.
     chunks : range or list of int
-        Their numbers in the index, in the order of the file; a range if they follow each other.
+        Their numbers in the index, in the order of the file; a range if they are consecutive.
     """
 
     begin: int
@@ -52,11 +52,11 @@ class ChunkFrames:
     ----------
     layout : Layout
     stored : StoredBytes
-        The file that it is the layout of.
+        The file with this layout.
     num_cpus : int
         Threads that read and decode.
     label : str
-        What errors call the images.
+        Name of the images in errors.
     """
 
     def __init__(self, layout: Layout, stored: StoredBytes, num_cpus: int, label: str) -> None:
@@ -71,7 +71,7 @@ class ChunkFrames:
         block_bytes = self.block * height * width * self.dtype.itemsize
         self.batch = self.block * max(1, BATCH_BYTES // block_bytes)
         self._size = layout.chunk_bytes
-        # A chunk of whole frames is decoded where they are to go, if their bytes are in our order.
+        # Chunks of whole frames in native byte order are decoded straight into the output.
         self._is_direct = self._chunk[1:] == self.shape[1:] and layout.dtype == self.dtype
         at_once = min(num_cpus, stored.habits.at_once, 8 * HEAVY_BYTES // self._size)
         self.threads = max(1, at_once)
@@ -82,7 +82,7 @@ class ChunkFrames:
         self._frame_bytes = height * width * self.dtype.itemsize
         self._is_by_rows = self._is_copied and self._frame_bytes > ROWS_BYTES
         self.row_block = 1 if self._is_by_rows else min(self._chunk[1], height)
-        self.unwritten: Spans = []  # otherwise HDF5 reads
+        self.unwritten: Spans = []  # if chunks are missing, HDF5 reads
 
     def interrupt(self) -> None:
         """End reads that are under way; see `sparsemed.frames.source.FrameSource`."""
@@ -98,7 +98,7 @@ class ChunkFrames:
             self.stored.close()
 
     def _ranges(self, start: int, stop: int, rows: int) -> list[tuple[int, int]]:
-        """Return what is read of the file for these rows of some frames, range by range."""
+        """Return the ranges of the file to read for these rows of some frames."""
         if self._is_by_rows and rows < self.shape[1]:
             size = self._frame_bytes // self.shape[1] * rows
             begins = self._frame_addresses(start, stop)
@@ -106,7 +106,7 @@ class ChunkFrames:
         return [(run.begin, run.end) for run in self._runs(start, stop, rows)]
 
     def _frame_addresses(self, start: int, stop: int) -> list[int]:
-        """Return where frames are that need no decoding."""
+        """Return the offsets of frames that need no decoding."""
         chunk, within = np.divmod(np.arange(start, stop), self.block)
         index = self.layout.index
         addresses = index.addresses[chunk - index.begin] + within * self._frame_bytes
@@ -117,8 +117,8 @@ class ChunkFrames:
         habits = self.stored.habits
         numbers, begins, ends = self._chunks_in_order(start, stop, rows)
         gaps = begins[1:] - ends[:-1]
-        # A run ends where the next chunk is elsewhere, or else would make it too long.
-        # What needs no decoding is read to where it is to go, if nothing is in between.
+        # A run ends where the next chunk lies elsewhere, or would make the run too long.
+        # Uncompressed chunks without gaps are read straight into the output.
         is_apart = (gaps < 0) | (gaps > (0 if self._is_copied else habits.gap))
         piece = (ends - begins[0]) // habits.piece
         is_apart |= piece[1:] != piece[:-1]
@@ -169,13 +169,13 @@ class ChunkFrames:
                 address = int(index.addresses[number - index.begin])
                 size = int(index.sizes[number - index.begin])
                 chunk = bytes_[address - run.begin : address - run.begin + size]
-                if not is_there:  # find out which
+                if not is_there:  # find out which chunk
                     begin = number // per_row * self.block
                     self._read_alone(chunk, address, (begin, min(begin + self.block, stop)))
                 self._decode(own, chunk, number, start, stop, out)
 
     def _copy(self, run: _Run, start: int, stop: int, out: NDArray[Any]) -> bool:
-        """Read whole frames that are stored as they are to where they go, if that is possible."""
+        """Read whole uncompressed frames straight into `out`; return whether that was possible."""
         begin, end = run.chunks[0] * self.block, (run.chunks[-1] + 1) * self.block
         if not (
             self._is_copied
@@ -189,11 +189,11 @@ class ChunkFrames:
         target = out[begin - start : end - start].reshape(-1).view(np.uint8)
         try:
             return self.stored.read_into(memoryview(target.data), run.begin)
-        except OSError:  # as is said once it is known which chunk it is
+        except OSError:  # reported by `_read_alone`, which knows the chunk
             return False
 
     def _read_alone(self, into: memoryview, address: int, frames: tuple[int, int]) -> None:
-        """Read what is stored of some frames, or say which they are."""
+        """Read the stored bytes of some frames; errors name the frames."""
         span = f"{self.label}: frames {frames[0]} to {frames[1] - 1}"
         try:
             is_there = self.stored.read_into(into, address)
@@ -201,7 +201,7 @@ class ChunkFrames:
             if error.errno is None:
                 raise OSError(f"{span} cannot be read ({error})") from error
             raise OSError(error.errno, f"{span} cannot be read ({error.strerror})") from error
-        if not is_there:  # HDF5 would take what is missing for zeros
+        if not is_there:  # HDF5 would read missing bytes as zeros
             raise OSError(f"{span} cannot be read, the file has become shorter")
 
     def _decode(
@@ -229,9 +229,8 @@ class ChunkFrames:
             span = f"{self.label}: frames {first} to {last - 1} cannot be read"
             if isinstance(error, CodecFailedError):
                 raise OSError(
-                    f"{span}, their compression cannot be undone ({error}): either the file is "
-                    "damaged, or it was compressed in a way that is not known here; if there is "
-                    "another copy of it, try that"
+                    f"{span}, decompression failed ({error}): either the file is damaged, "
+                    "or its compression is unknown here; try another copy of the file"
                 ) from error
             raise OSError(f"{span}, the file is damaged ({error})") from error
         if not is_direct:
@@ -248,14 +247,14 @@ class ChunkFrames:
 
 
 class _OfThread(threading.local):
-    """What each thread has of its own: room for stored bytes, and for a chunk of them decoded."""
+    """Buffers of a thread: one for stored bytes, one for a decoded chunk."""
 
     def __init__(self, size: int) -> None:
         self.scratch = np.empty(size, np.uint8)
         self._bytes = memoryview(bytearray(0))
 
     def room(self, size: int) -> memoryview:
-        """Return room for that many bytes, which the next call takes again."""
+        """Return a buffer of that many bytes, which the next call overwrites."""
         if len(self._bytes) < size:
             self._bytes = memoryview(bytearray(size))
         return self._bytes[:size]

@@ -3,9 +3,9 @@
 HDF5 holds one lock while it decodes. imagecodecs has all the codecs that occur
 in measurements, and releases Python's lock.
 
-Wrong checksums and lengths are damage. HDF5's word alone would not do: its Zstandard filter does
-not notice when decoding fails, other filters make room for whatever the bytes yield, and where that
-is less than a chunk, the rest is what lay in memory.
+Wrong checksums and lengths count as damage. HDF5 checks less: its Zstandard filter does not
+notice when decoding fails, other filters accept any length, and if a chunk comes out short, HDF5
+fills it with whatever lay in memory.
 """
 
 import functools
@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 
 try:
     import imagecodecs
-except Exception as error:  # not there, or made for another NumPy: HDF5 reads in its place
+except Exception as error:  # missing, or built for another NumPy: HDF5 reads instead
     imagecodecs = None  # type: ignore[assignment,unused-ignore]
     _why_not = error
 
 Values = tuple[int, ...]
-"""What a filter was told when it was applied, such as a level."""
+"""Parameters of a filter when it was applied, such as a level."""
 
 
 class UndecodableError(Exception):
-    """The bytes of a chunk are not what its filters can have made."""
+    """The bytes of a chunk cannot come from its filters."""
 
 
 class CodecFailedError(UndecodableError):
-    """A codec does not take the bytes; another one might."""
+    """A codec fails on the bytes; another decoder might not."""
 
 
 class Codec(NamedTuple):
@@ -39,21 +39,21 @@ class Codec(NamedTuple):
     Attributes
     ----------
     number : int
-        The one that HDF5's registry of filters has for it.
+        Its number in HDF5's registry of filters.
     name : str
-        What people call it.
+        Its common name.
     decode : callable
-        ``decode(data, out, values)`` returns what there was before the filter. Whatever the bytes
-        say, it never writes beyond `out`, an array of uint8 that has the length of the result; it
-        need not write there at all.
+        ``decode(data, out, values)`` returns the bytes before the filter. Whatever the data, it
+        never writes beyond `out`, an array of uint8 of the length of the result. It need not use
+        `out`.
     sample : bytes
-        What it makes of `TEXT`, by which its codec is tried.
+        `TEXT` after the filter; decoding it shows whether the codec works.
     added : int or None
-        Bytes that it adds to each chunk; None: it compresses.
+        Bytes that the filter adds to each chunk; None if it compresses.
     accepts : callable
-        ``accepts(values)`` says whether chunks with such values are decoded here.
+        ``accepts(values)`` tells whether chunks with such values are decoded here.
     has_level : bool
-        Whether the first of its values is a level, and worth showing.
+        Whether the first of its values is a level, which `info` shows.
     """
 
     number: int
@@ -77,7 +77,7 @@ def _undo_checksum(data: Any, _out: Any, _values: Values) -> Any:
 
 
 def _undo_shuffle(data: Any, out: Any, values: Values) -> Any:
-    """Return data with the bytes of each element together again; what is left over stays."""
+    """Return data with the bytes of each element together again; a rest stays as it is."""
     (itemsize,) = values
     if itemsize == 1:  # there is nothing to shuffle
         return data
@@ -90,7 +90,7 @@ def _undo_shuffle(data: Any, out: Any, values: Values) -> Any:
 
 
 def _undo_blosc(data: Any, out: Any, _: Values) -> Any:
-    """Decode Blosc data, which must be as long as it says: its decoder does not check that."""
+    """Decode Blosc data, after a check of its length, which the decoder does not do."""
     if len(data) < 16 or int.from_bytes(data[12:16], "little") > len(data):
         raise UndecodableError("it is shorter than its header says")
     _require_size(int.from_bytes(data[4:8], "little"), len(out))
@@ -110,7 +110,7 @@ def _require_size(found: int, size: int) -> None:
 
 
 TEXT = b"sparsemed " * 3
-"""What samples are made of."""
+"""The content of samples."""
 
 _CODECS = (
     Codec(
@@ -165,14 +165,14 @@ _CODECS = (
 )
 
 CODECS = {codec.number: codec for codec in _CODECS}
-"""The filters that can be undone here, if their codec is there; what is said of filters follows."""
+"""The filters that can be undone here, if their codec works, by number."""
 
 
 @functools.cache
 def missing_codec(number: int) -> str | None:
-    """Say why a filter cannot be undone here although it is known; None if it can.
+    """Return why a known filter cannot be undone here, or None if it can.
 
-    Builds of distributions and frozen programs lack some codecs, which shows when they are called.
+    Some distributions and frozen programs lack codecs; only a call shows it.
     """
     codec = CODECS[number]
     try:
@@ -180,7 +180,7 @@ def missing_codec(number: int) -> str | None:
         works = bytes(codec.decode(codec.sample, np.empty(len(TEXT), np.uint8), (2,))) == TEXT
     except UndecodableError:
         works = False
-    except Exception as error:  # whatever goes wrong with a library that is not whole
+    except Exception as error:  # an incomplete library may raise anything
         if imagecodecs is None:
             return f"imagecodecs cannot be imported: {_why_not}"
         return " ".join(str(error).split()) or repr(error)
@@ -188,7 +188,7 @@ def missing_codec(number: int) -> str | None:
 
 
 _TOO_SMALL = ("too small", "INSUFFICIENT_SPACE", "not large enough")
-"""What codecs say when there is more in the bytes than there is room for."""
+"""Words in the errors of codecs if the decoded bytes exceed the buffer."""
 
 
 class Pipeline:
@@ -211,14 +211,14 @@ class Pipeline:
     def decode(self, stored: memoryview, mask: int, out: NDArray[np.uint8]) -> None:
         """Undo the filters of one chunk.
 
-        Nothing is allocated by what the bytes say about themselves.
+        No size in the bytes decides how much memory is allocated.
 
         Parameters
         ----------
         stored : memoryview
-            The chunk as it is in the file.
+            The chunk as stored in the file.
         mask : int
-            Bit ``i`` says that filter ``i`` was left out for this chunk.
+            If bit ``i`` is set, filter ``i`` was skipped for this chunk.
         out : ndarray of uint8, shape (size,)
             Receives the chunk.
 
@@ -227,7 +227,7 @@ class Pipeline:
         UndecodableError
             If a checksum or a size is wrong.
         CodecFailedError
-            If a codec does not take the bytes.
+            If a codec fails.
         """
         steps = self._steps
         if mask:
@@ -246,7 +246,7 @@ class Pipeline:
 
 
 class _Step(NamedTuple):
-    """A filter to undo; `size` is that of what comes of it, None if that is not known."""
+    """A filter to undo; `size` is the length of its result, or None if unknown."""
 
     codec: Codec
     values: Values
@@ -254,12 +254,12 @@ class _Step(NamedTuple):
 
 
 def _steps(filters: list[tuple[Codec, Values]], size: int) -> list[_Step]:
-    """Return filters in the order in which they are undone, for chunks of some size."""
+    """Return the steps that undo filters, for chunks of some size."""
     steps = []
     left: int | None = size
     for codec, values in filters:
         steps.append(_Step(codec, values, left))
-        # What was compressed has any size; what others have added is there until it is undone.
+        # Compressed data has any size; other filters add a fixed number of bytes.
         left = None if left is None or codec.added is None else left + codec.added
     return steps[::-1]
 

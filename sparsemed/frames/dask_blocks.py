@@ -1,8 +1,8 @@
 """Blocks of a Dask array, each computed by itself.
 
-A slice of an array is a new array, whose graph takes as long to make as there are blocks in all; so
-stacks of many images would take forever, slice by slice. Here the graph is laid open once, and
-from then on each read takes what its own blocks need.
+Each slice of a Dask array makes a new graph in a time that grows with the number of all blocks, so
+slicing a long stack takes forever. Here the graph is made once, and each read computes only the
+blocks that it needs.
 """
 
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ class DaskBlocks:
         self._graph = dict(images.__dask_graph__())
         self._keys = images.__dask_keys__()
         self._stops, self._ends = (np.cumsum(lengths) for lengths in images.chunks[:2])
-        # That of a cluster, if there is one. As a task of a cluster, this would wait for itself.
+        # Use the scheduler of a cluster, if any; but there, a task would wait for itself.
         get = None if this_worker() else get_scheduler(collections=[images])
         self._get = get or images.__dask_scheduler__
 
     def read(self, start: int, stop: int, rows: int) -> NDArray[Any]:
-        """Return so many rows of frames, of whole blocks; masked, if some of the blocks are."""
+        """Return so many rows of frames, in whole blocks; masked if a block is masked."""
         from dask.optimization import cull
 
         first, last = np.searchsorted(self._stops, [start + 1, stop])

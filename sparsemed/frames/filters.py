@@ -1,4 +1,4 @@
-"""Filters of HDF5 that are not undone here, or not installed: names, and where they come from."""
+"""Names of HDF5 filters, and the packages that provide their plugins."""
 
 import h5py
 
@@ -40,23 +40,23 @@ NAMES = {
     32029: "TERSE/PROLIX",
     32030: "FFMPEG",
 }
-"""Names of filters by the numbers that the HDF Group has given to them."""
+"""Names of filters by their registered numbers."""
 
 _OF_HDF5PLUGIN = (307, 32001, 32004, 32008, 32013, 32015, 32017, 32018, 32024, 32026, 32028)
 
 PACKAGES = dict.fromkeys(_OF_HDF5PLUGIN, "hdf5plugin") | {32020: "vbz-h5py-plugin"}
-"""Python packages that have a filter, where there are some."""
+"""Python packages with the plugin of a filter, by its number."""
 
 
 def require_filters(dataset: h5py.Dataset, label: str) -> None:
-    """Check that HDF5 can undo what the chunks of a dataset went through.
+    """Check that HDF5 has the filters of a dataset.
 
-    Chunks may have skipped a filter: what is missing counts only if a frame cannot be read.
+    Chunks may have skipped a filter: a missing one is an error only if a frame cannot be read.
 
     Raises
     ------
     OSError
-        If a filter is missing; the message says its number and name, and which package has it.
+        If a filter is missing; the message gives its number, its name, and its package.
     """
     plist = dataset.id.get_create_plist()
     filters = [plist.get_filter(place) for place in range(plist.get_nfilters())]
@@ -71,13 +71,13 @@ def require_filters(dataset: h5py.Dataset, label: str) -> None:
 
 
 def _told(number: int, name: bytes) -> str:
-    """Say which filter is missing, and what to do."""
+    """Return which filter is missing, and what to do."""
     known = NAMES.get(number) or name.decode(errors="replace") or "of no known name"
     package = PACKAGES.get(number)
     do = (
         f"pip install --upgrade {package}"
         if package
-        else "install the plugin of who wrote the file and let HDF5_PLUGIN_PATH lead to it, or "
-        "rewrite the file with 'h5repack -f NONE' where it is installed"
+        else "install the plugin with which the file was written and set HDF5_PLUGIN_PATH to its "
+        "folder, or rewrite the file with 'h5repack -f NONE' where it is installed"
     )
     return f"the HDF5 filter {number} ({known}), whose plugin is missing: {do}"

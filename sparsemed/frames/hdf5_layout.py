@@ -13,10 +13,10 @@ from sparsemed.hdf5.opening import bytes_behind
 from sparsemed.storage.stored import StoredBytes
 
 MOST_CHUNKS = 2**20
-"""Chunks of a few bytes each that HDF5 can bear; it takes far more than that for each."""
+"""Largest number of very small chunks; HDF5 takes far more memory for each than it has bytes."""
 
 AT_ONCE = 256
-"""Chunks of an index that are taken note of together; so few that Python collects no garbage."""
+"""Chunks of an index that are converted together; so few that Python collects no garbage."""
 
 
 class UnsuitableError(Exception):
@@ -24,7 +24,7 @@ class UnsuitableError(Exception):
 
 
 def why_hdf5_reads(dataset: h5py.Dataset) -> str | None:
-    """Say why a dataset has to be read by HDF5 itself, or None if it need not be.
+    """Return why HDF5 itself must read a dataset, or None if it need not.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def why_hdf5_reads(dataset: h5py.Dataset) -> str | None:
 
 
 def past_hdf5(dataset: h5py.Dataset) -> tuple[Layout, StoredBytes]:
-    """Return what it takes to read a dataset past HDF5: its layout, and the bytes of its file.
+    """Return the layout of a dataset and the bytes of its file, to read it past HDF5.
 
     Raises
     ------
@@ -64,8 +64,8 @@ def past_hdf5(dataset: h5py.Dataset) -> tuple[Layout, StoredBytes]:
     OSError
         If the index of chunks is damaged in a way that HDF5 does not notice.
     ValueError
-        If chunks are heavy and reach far beyond the frames, or if there are millions of a few
-        bytes each: HDF5 would need gigabytes for them.
+        If chunks are large and reach far beyond the frames, or if there are millions of chunks of
+        a few bytes: HDF5 would need gigabytes for them.
     """
     if not dataset.size:
         raise UnsuitableError("there are no frames")
@@ -85,7 +85,7 @@ def past_hdf5(dataset: h5py.Dataset) -> tuple[Layout, StoredBytes]:
 
 
 def read_layout(dataset: h5py.Dataset) -> Layout:
-    """Return how a dataset of plain integers is stored, in chunks or in one piece.
+    """Return the layout of a dataset of plain integers, in chunks or in one piece.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def read_layout(dataset: h5py.Dataset) -> Layout:
 
 
 def _require_bearable(dataset: h5py.Dataset) -> None:
-    """Check that neither HDF5 nor anybody else needs gigabytes for a few frames."""
+    """Check that a few frames do not take gigabytes of memory."""
     chunk = _chunk_shape(dataset)
     plain = prod(chunk) * dataset.dtype.itemsize
     count = prod(_grid(dataset))
@@ -121,7 +121,7 @@ def _require_bearable(dataset: h5py.Dataset) -> None:
 
 
 def _require_plain_integers(dataset: h5py.Dataset) -> None:
-    """Check that values are stored as integers of 8 or 16 bits, all of which count."""
+    """Check that values are stored as integers of 8 or 16 significant bits."""
     if dataset.dtype.kind != "u" or dataset.dtype.itemsize > 2:
         raise UnsuitableError(f"its dtype is {dataset.dtype}")
     stored = dataset.id.get_type()
@@ -131,7 +131,7 @@ def _require_plain_integers(dataset: h5py.Dataset) -> None:
 
 
 def _bytes_at_hand(file: h5py.File) -> StoredBytes:
-    """Return the bytes of a file, if addresses in it are offsets in them, and stay so."""
+    """Return the bytes of a file, if HDF5 addresses are offsets in them and do not change."""
     stored = bytes_behind(file)
     if stored is None:
         raise UnsuitableError(f"its file is opened through the driver '{file.driver}'")
@@ -143,7 +143,7 @@ def _bytes_at_hand(file: h5py.File) -> StoredBytes:
 
 
 def _contiguous_index(dataset: h5py.Dataset) -> Index:
-    """Return where frames are that lie one after the other: each counts as a chunk."""
+    """Return the index of frames in one piece: each counts as a chunk."""
     grid = _grid(dataset)
     count = prod(grid)
     size = prod(dataset.shape[1:]) * dataset.dtype.itemsize
@@ -153,7 +153,7 @@ def _contiguous_index(dataset: h5py.Dataset) -> Index:
 
 
 def _chunk_index(dataset: h5py.Dataset) -> Index:
-    """Return where chunks are, if HDF5 finds them at just these places, too."""
+    """Return the index of chunks, if HDF5 finds them at the listed places."""
     if not lists_chunks(dataset):
         raise UnsuitableError("this build of HDF5 does not list chunks")
     if _lists_wrong_places(dataset):
@@ -162,7 +162,7 @@ def _chunk_index(dataset: h5py.Dataset) -> Index:
         index = read_index(dataset)
     except RuntimeError as error:
         raise UnsuitableError(f"its index of chunks cannot be read ({error})") from error
-    if index.is_damaged:  # HDF5 would not find chunks at such places, and take the fill value
+    if index.is_damaged:  # HDF5 would not find these chunks, and return the fill value
         raise OSError(
             f"{dataset.file.filename}: {dataset.name.lstrip('/')} cannot be read, its index of "
             "chunks is damaged (it lists some twice, or beyond the frames)"
@@ -173,7 +173,7 @@ def _chunk_index(dataset: h5py.Dataset) -> Index:
 
 
 def _require_end(dataset: h5py.Dataset, index: Index) -> None:
-    """Check that all chunks lie where HDF5 would read them: it knows where the file ends."""
+    """Check that HDF5 can read the last chunk in the file, which may lie beyond its end."""
     last = int(np.argmax(index.addresses + index.sizes))
     begin = np.array(np.unravel_index(last, index.grid)) * dataset.chunks
     try:
@@ -184,7 +184,7 @@ def _require_end(dataset: h5py.Dataset, index: Index) -> None:
 
 
 def _chunk_shape(dataset: h5py.Dataset) -> tuple[int, ...]:
-    """Return the shape of what is stored together; frames in one piece are taken one by one."""
+    """Return the shape of a chunk; of frames in one piece, that of a frame."""
     return tuple(int(n) for n in dataset.chunks or (1, *dataset.shape[1:]))
 
 
@@ -195,7 +195,7 @@ def _grid(dataset: h5py.Dataset) -> tuple[int, ...]:
 
 
 def _is_in_one_piece(dataset: h5py.Dataset) -> bool:
-    """Whether all frames lie one after the other in the file itself, as they are."""
+    """Whether all frames lie one after the other in this file."""
     plist = dataset.id.get_create_plist()
     is_here = plist.get_layout() == h5py.h5d.CONTIGUOUS and not plist.get_external_count()
     return is_here and dataset.id.get_offset() is not None
@@ -212,9 +212,9 @@ def _lists_wrong_places(dataset: h5py.Dataset) -> bool:
 
 
 def unwritten_spans(dataset: h5py.Dataset) -> Spans:
-    """Return the frames of which some chunk was never written: HDF5 takes the fill value there.
+    """Return the frames of which some chunk was never written; HDF5 returns the fill value there.
 
-    An acquisition that stopped leaves such chunks behind, and so does an incomplete copy.
+    Interrupted acquisitions and incomplete copies have such chunks.
     """
     if not dataset.size:
         return []
@@ -228,13 +228,13 @@ def unwritten_spans(dataset: h5py.Dataset) -> Spans:
         if dataset.id.get_num_chunks() >= prod(_grid(dataset)):
             return []
         index = read_index(dataset)
-    except RuntimeError:  # the index is damaged, as HDF5 will say when it reads
+    except RuntimeError:  # the index is damaged; reading reports it
         return []
     return index.unwritten(len(dataset), dataset.chunks[0])
 
 
 def read_index(dataset: h5py.Dataset) -> Index:
-    """Read where the chunks of a dataset are, all at once: 16 bytes for each.
+    """Read the index of the chunks of a dataset at once: 16 bytes for each chunk.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def read_index(dataset: h5py.Dataset) -> Index:
 
     def take(each: Any) -> bool | None:
         add(each)
-        # What is called for each chunk had better be short. Anything but None ends it.
+        # This is called for each chunk, so it is short. Any value but None ends the iteration.
         return None if len(found) < AT_ONCE else keep()
 
     def keep() -> bool | None:
@@ -265,7 +265,7 @@ def read_index(dataset: h5py.Dataset) -> Index:
             begin, mask, address, size = (np.array(each, np.uint64) for each in columns)
             row, within = np.divmod(begin, chunk)
             is_damaged |= bool(within.any() or (row >= most).any() or (address >> 63).any())
-            # An index that leads back into itself has no end.
+            # A damaged index may lead back into itself and never end.
             taken += len(written)
             if is_damaged or taken > count:
                 return True

@@ -1,4 +1,4 @@
-"""What arrays say of themselves: which axis is that of time, and when each frame was recorded."""
+"""Labels of arrays: which axis is time, and when each frame was recorded."""
 
 from typing import Any
 
@@ -9,26 +9,26 @@ from sparsemed.frames.choice import ANY, NAMES, Choice, name_axes, pick_frames
 from sparsemed.warned import warn
 
 SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
-"""Units of time, as arrays name them, in seconds."""
+"""Units of time by their names in arrays, in seconds."""
 
 
 def as_frames(images: Any, choice: Choice = ANY, label: str = "frames") -> Any:
-    """Return an array whose first axis numbers frames, by the names of its axes, if it has some.
+    """Return an array with axes in the order (N, H, W), by their names if it has some.
 
     Parameters
     ----------
     images : array-like
-        One of xarray's, or any other, which is returned as it is.
+        An xarray.DataArray; any other array is returned as it is.
     choice : Choice
         Its channel and position.
     label : str
-        What errors call the images.
+        Name of the images in errors.
 
     Raises
     ------
     ValueError
-        If its axes have names and none of them is that of time, or if there are several channels
-        or the like and none is chosen; or if something is chosen of an array without names.
+        If its axes have names and none of them is time, if there are several channels or the like
+        and none is chosen, or if something is chosen from an array without names.
     """
     if not has_labels(images) or not set(name_axes(images.dims)) & set(NAMES):
         choice.only(label)
@@ -44,12 +44,12 @@ def as_frames(images: Any, choice: Choice = ANY, label: str = "frames") -> Any:
 
 
 def own_times(images: Any) -> tuple[Any, float | None]:
-    """Return the times that frames bring along, or their rate (Hz); None for what is not known.
+    """Return the times or the rate (Hz) that an array of frames has; None for an unknown one.
 
-    A video tells its rate, or the time of each frame where that is not constant. Of xarray's
-    arrays the coordinate of the first axis counts, if it holds dates, differences of dates, or
-    numbers with a unit of time or with decimal places. Whole numbers may just count the frames:
-    of these a warning says how they are handed over.
+    A video has a rate, or times if the rate is not constant. A DataArray has times if the
+    coordinate of its first axis holds dates, differences of dates, or numbers with a unit of time
+    or with decimal places. Whole numbers may just count frames: they are not used, and a warning
+    says how to hand them over.
     """
     if not has_labels(images):
         return getattr(images, "times", None), getattr(images, "frame_rate", None)
@@ -66,7 +66,7 @@ def own_times(images: Any) -> tuple[Any, float | None]:
     if values.dtype.kind in "iu" and unit is not None:
         return values * unit, None
     warn(
-        f"The array has a coordinate {name!r} that is not used, as it is not said to be in "
-        f"seconds; if it is, hand over time=frames[{name!r}]"
+        f"The coordinate {name!r} of the array is not used, as it has no unit of time; if it is "
+        f"in seconds, hand over time=frames[{name!r}]"
     )
     return None, None

@@ -1,4 +1,4 @@
-"""How frames are stored, as data: chunks, filters, and where each chunk is. It can be pickled."""
+"""How frames are stored: chunks, filters, and where each chunk is. All of it can be pickled."""
 
 from dataclasses import dataclass, replace
 from math import prod
@@ -11,20 +11,20 @@ from sparsemed.frames.codecs import CODECS, missing_codec
 from sparsemed.frames.source import Spans, join_spans
 
 HEAVY_BYTES = 64 * 1024**2
-"""Weight of chunks up to which several of them are decoded at once."""
+"""Largest bytes of a chunk that is decoded here."""
 
 
 class Filter(NamedTuple):
-    """What each chunk went through.
+    """A filter of the chunks.
 
     Attributes
     ----------
     number : int
-        The one that HDF5's registry of filters has for it.
+        Its number in HDF5's registry of filters.
     values : tuple of int
-        What it was told, such as a level.
+        Its parameters, such as a level.
     name : str
-        What the file calls it.
+        Its name in the file.
     """
 
     number: int
@@ -33,22 +33,22 @@ class Filter(NamedTuple):
 
 
 class Index(NamedTuple):
-    """Where chunks are, in the order of the frames, and of columns within.
+    """Where chunks are, in the order of frames, rows and columns.
 
     Attributes
     ----------
     grid : tuple of int
         Chunks along frames, height and width.
     addresses : ndarray of int64, shape (n,)
-        Offset of each chunk in the file; -1 where it was never written.
+        Offset of each chunk in the file; -1 if it was never written.
     sizes : ndarray of uint32, shape (n,)
-        Bytes of each as it is stored.
+        Stored bytes of each chunk.
     masks : ndarray of uint32, shape (n,)
-        Filters that were left out for it: bit ``i`` stands for filter ``i``.
+        Filters that each chunk skipped: bit ``i`` stands for filter ``i``.
     is_damaged : bool
-        Whether some are listed twice, or beyond the frames.
+        Whether some chunks are listed twice, or beyond the frames.
     begin : int
-        How many chunks at the beginning are left out; all others are numbered as if they were not.
+        Number of the first chunk in these arrays.
     """
 
     grid: tuple[int, ...]
@@ -64,7 +64,7 @@ class Index(NamedTuple):
         return not self.is_damaged and bool((self.addresses >= 0).all())
 
     def unwritten(self, count: int, block: int) -> Spans:
-        """Return the frames, `count` in blocks, of which some chunk was never written."""
+        """Return those of `count` frames, in blocks, of which some chunk was never written."""
         rows = (self.addresses.reshape(self.grid[0], -1) < 0).any(axis=1)
         begins = (np.flatnonzero(rows) * block).tolist()
         return join_spans((begin, min(begin + block, count)) for begin in begins)
@@ -87,11 +87,11 @@ class Layout:
     shape : tuple of int
         ``(N, H, W)``: number, height and width of the frames.
     dtype : dtype
-        That of their values as they are stored, byte order included: 8 or 16 bits without sign.
+        As stored, byte order included: uint8 or uint16.
     chunk : tuple of int
-        Shape of what is stored together. Frames that are stored in one piece are taken one by one.
+        Shape of a chunk. If frames are stored in one piece, each counts as a chunk.
     filters : tuple of Filter
-        What each chunk went through, in that order.
+        Filters in the order in which they were applied.
     index : Index
         Where each chunk is.
     """
@@ -108,7 +108,7 @@ class Layout:
         return prod(self.chunk) * self.dtype.itemsize
 
     def part(self, begin: int, end: int) -> "Layout":
-        """Return what it takes to read some of the frames; they keep their numbers."""
+        """Return the layout with the chunks of some frames only; frames keep their numbers."""
         _, down, across = self.index.grid
         first = begin // self.chunk[0] * down * across
         listed = slice(first, -(-end // self.chunk[0]) * down * across)
@@ -122,12 +122,12 @@ class Layout:
 
     @property
     def end(self) -> int:
-        """Where in the file the last of the chunks ends."""
+        """Offset in the file at which the last chunk ends."""
         return int((self.index.addresses + self.index.sizes).max())
 
 
 def obstacle(layout: Layout) -> str | None:
-    """Say why frames of a layout cannot be decoded here, or None if they can.
+    """Return why frames of a layout cannot be decoded here, or None if they can.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def _obstacle_of_filters(filters: tuple[Filter, ...]) -> str | None:
         if (reason := missing_codec(number)) is not None:
             return f"its filter {number} cannot be undone here ({reason})"
     if sum(CODECS[number].added is None for number in numbers) > 1:
-        return "its chunks are compressed twice"  # and the size in between is not known
+        return "its chunks are compressed twice"  # the size in between is unknown
     for number, values, _ in filters:
         if not CODECS[number].accepts(values):
             return f"its filter {number} has the values {values}"
@@ -169,11 +169,11 @@ def _obstacle_of_chunks(layout: Layout) -> str | None:
         return f"its chunks weigh {plain / 2**20:.0f} MiB each"
     if not index.is_whole:
         return "some of its chunks were never written"
-    # No filter makes a chunk twice as large: such sizes, of which buffers would
-    # be made, are those of a damaged index.
+    # No filter makes a chunk twice as large: only a damaged index has such sizes. Buffers of
+    # such sizes must not be made.
     if index.sizes.max() > 2 * plain + 65536:
         return "some of its chunks are larger than they can be"
-    # An option of HDF5 stores chunks at the edges as they are, and nothing says so of them.
+    # An option of HDF5 stores chunks at the edges unfiltered, without a sign of it in the chunk.
     as_they_are = (index.sizes == plain) & (index.masks == 0)
     if layout.filters and (as_they_are & index.at_edge(layout.shape, layout.chunk)).any():
         return "chunks at its edges may be stored without its filters"

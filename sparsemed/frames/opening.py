@@ -1,4 +1,4 @@
-"""Which reader suits the images at hand."""
+"""Chooses the reader of images."""
 
 import logging
 from typing import Any
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 def open_frames(
     images: Any, num_cpus: int, label: str = "frames", floats: type[np.unsignedinteger] = np.uint8
 ) -> FrameSource:
-    """Return the frames of an array-like; those of HDF5 datasets past HDF5 where that can be.
+    """Return the frames of an array-like; those of an HDF5 dataset past HDF5 if possible.
 
     Parameters
     ----------
@@ -26,16 +26,16 @@ def open_frames(
     num_cpus : int
         Threads that read and decode.
     label : str
-        What errors call the images.
+        Name of the images in errors.
     floats : dtype
-        In which floating-point images are computed, uint8 or uint16.
+        The dtype in which floating-point images are computed, uint8 or uint16.
 
     Raises
     ------
     TypeError, ValueError
         See `ArrayFrames`.
     OSError
-        If frames are filtered by something that is not installed.
+        If a filter of the frames is not installed.
     """
     frames = ArrayFrames(images, label, floats)
     if not isinstance(images, h5py.Dataset):

@@ -1,4 +1,4 @@
-"""A part of the frames: as a source of its own, and sent to where the work is done."""
+"""Parts of the frames, which can be sent to workers."""
 
 import os
 import sys
@@ -27,8 +27,8 @@ from sparsemed.storage.identity import States
 from sparsemed.storage.stored import Opener, file_state, require_state
 
 OTHER_FILE = (
-    "{}: is another file where the work is done than where it was asked for; all workers must see "
-    "the same files under the same paths"
+    "{}: is another file for a worker than for the program that sent the task; all workers must "
+    "see the same files under the same paths"
 )
 
 
@@ -55,7 +55,7 @@ class PartFrames:
 
     @property
     def unwritten(self) -> Spans:
-        """Those of them that nobody ever wrote."""
+        """Frames that were never written."""
         return [
             (max(start, self.begin) - self.begin, min(stop, self.end) - self.begin)
             for start, stop in self.source.unwritten
@@ -81,10 +81,10 @@ class PartFrames:
 
 
 def chunks_part(frames: FrameSource, begin: int, end: int) -> FrameOpener | None:
-    """Return what opens some frames elsewhere that are read from chunks; None if these are not.
+    """Return an opener of some frames that are read from chunks, or None if they are not.
 
-    Where their chunks are, and how their bytes are opened, is all that is sent: nobody has to open
-    the file with HDF5 and to list its chunks again.
+    Only the places of the chunks are sent, and how to open the file: the worker need not list
+    chunks with HDF5 again.
     """
     if isinstance(frames, SampledFrames):
         frames = frames.source
@@ -100,11 +100,11 @@ def chunks_part(frames: FrameSource, begin: int, end: int) -> FrameOpener | None
 
 
 def array_part(images: Any, frames: FrameSource, begin: int, end: int) -> FrameOpener:
-    """Return what opens some frames of an array elsewhere, with no more than they need.
+    """Return an opener of some frames of an array, as small as possible.
 
-    Frames in memory travel. Of a Dask array its graph does, as far as these frames need it; of
-    other arrays, whatever they are when they are pickled: for Zarr, where the store is. An HDF5
-    dataset is found anew by the name of its file, if that is open for reading only.
+    It holds the frames of a NumPy array, and the graph of a Dask array as far as these frames need
+    it. Other arrays are pickled; a Zarr array then holds the path of its store. An HDF5 dataset is
+    opened again by the path of its file, if the file is open for reading only.
     """
     if isinstance(images, h5py.Dataset) and _can_be_opened_again(images):
         if (sent := chunks_part(frames, begin, end)) is not None:
@@ -116,13 +116,13 @@ def array_part(images: Any, frames: FrameSource, begin: int, end: int) -> FrameO
         part = part.data if has_labels(part) else part
         if is_dask(part):
             part = _without_the_rest(part)
-        # Errors count frames from here on.
+        # Errors of the worker number frames from `begin`.
         return partial(_open_array, part, 0, end - begin, f"frames[{begin}:{end}]")
     return partial(_open_array, images, begin, end, "frames")
 
 
 def stack_part(path: Path, states: States, choice: Choice, begin: int, end: int) -> FrameOpener:
-    """Return what opens some frames of a stack elsewhere, by its absolute path."""
+    """Return an opener of some frames of a stack, by its absolute path."""
     return partial(_open_stack, path, states, choice, begin, end)
 
 
@@ -179,9 +179,9 @@ def _open_dataset(
 
 
 def _can_be_opened_again(dataset: h5py.Dataset) -> bool:
-    """Whether the dataset is in a file that others can open while it is open here.
+    """Whether others can open the file of a dataset while it is open here.
 
-    Its name may be relative to another working folder, or be that of another file by now.
+    Its path may be relative to a former working folder, or may name another file by now.
     """
     file = dataset.file
     if file.mode != "r" or file.driver not in ("sec2", "stdio", "windows"):
@@ -200,5 +200,5 @@ def _without_the_rest(part: Any) -> Any:
 
     distributed = sys.modules.get("distributed")
     if distributed is not None and distributed.futures_of(part):
-        return part.compute()  # workers have its blocks, but no task can ask for them
+        return part.compute()  # workers hold its blocks, but a task cannot request them
     return dask.optimize(part)[0]

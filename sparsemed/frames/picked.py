@@ -36,14 +36,14 @@ class PickedFrames:
         self.dtype = source.dtype
         self.block = 1
         self.row_block = source.row_block
-        # Picks of two batches may be of one block, which is read for each of them.
+        # Two batches may pick from one block, which is then read twice.
         frame_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
         self.batch = max(source.batch, BATCH_BYTES // frame_bytes)
         self.threads = source.threads
 
     @property
     def unwritten(self) -> Spans:
-        """Frames picked from those that nobody ever wrote."""
+        """Picked frames that were never written."""
         picked = np.zeros(len(self.picks), bool)
         for start, stop in self.source.unwritten:
             picked |= (self.picks >= start) & (self.picks < stop)
@@ -72,9 +72,9 @@ class PickedFrames:
             out[places] = piece[ranked - first]
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Yield picks, ascending, and where they go: as many as are in one batch of the source.
+        """Yield picks, ascending, and their places, for one batch of the source after the other.
 
-        Picks may lie far apart: never hold more than that.
+        Picks may lie far apart; no more than a batch is held.
         """
         picks = self.picks[start:stop]
         order = np.argsort(picks, kind="stable")

@@ -1,4 +1,4 @@
-"""Frames of another source, some of which are kept as they are read."""
+"""Frames of another source; some are kept as they are read."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from sparsemed.frames.source import Batch, FrameSource, Read, Spans
 
 
 class SampledFrames:
-    """What a source reads, with copies of some frames: to look at them costs no second read.
+    """Frames of a source, with copies of some, so that looking at these needs no second read.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class SampledFrames:
     images : ndarray, shape (n, H, W)
         These frames, as far as they were read.
     read : ndarray of bool, shape (n,)
-        Which of them were.
+        Which of them were read.
     """
 
     def __init__(self, source: FrameSource, numbers: NDArray[np.intp]) -> None:
@@ -41,11 +41,11 @@ class SampledFrames:
 
     @property
     def unwritten(self) -> Spans:
-        """Frames that nobody ever wrote."""
+        """Frames that were never written."""
         return self.source.unwritten
 
     def read_all(self) -> None:
-        """Read all that are to be kept, each by itself."""
+        """Read all frames to keep, one by one."""
         with self.source.reading() as read:
             self._read_whole(read, 0, len(self.numbers))
         self.read[:] = True
@@ -64,14 +64,14 @@ class SampledFrames:
                 first, last = np.searchsorted(self.numbers, (start, stop))
                 if out.shape[1] == self.shape[1]:
                     self.images[first:last] = out[self.numbers[first:last] - start]
-                else:  # what is kept is kept whole
+                else:  # whole frames are kept
                     self._read_whole(read, first, last)
                 self.read[first:last] = True
 
             yield read_and_keep
 
     def _read_whole(self, read: Read, first: int, last: int) -> None:
-        """Read some of those that are to be kept, each by itself."""
+        """Read some of the frames to keep, one by one."""
         for place in range(first, last):
             number = int(self.numbers[place])
             read(number, number + 1, self.images[place : place + 1])

@@ -1,4 +1,4 @@
-"""What to do about images whose axes are not those of frames: number, height, width."""
+"""Advice on images whose axes are not number, height and width."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,19 @@ COLOUR_ADVICE = (
     "; make one array of one channel of many images, such as "
     "numpy.stack([image[..., 0] for image in list_of_images])"
 )
-"""What to do about a single image in colour."""
+"""Advice on a single image in colour."""
 
 LEAST_WIDTH = 100
-"""Pixels from which on a second axis before one of colours can only be the width of an image."""
+"""From this length on, both axes before one of colours are height and width of one image."""
 
 
 def is_one_in_colour(shape: Sequence[int]) -> bool:
-    """Whether a shape is that of a single image in colour, which passes for very narrow frames."""
+    """Whether a shape is that of a single image in colour, rather than of very narrow frames."""
     return len(shape) == 3 and shape[2] in COLOURS and min(shape[:2]) >= LEAST_WIDTH
 
 
 def what_fits(shape: Sequence[int], name: str = "frames") -> str:
-    """Return how to make frames of images of another shape, as the end of a sentence, or nothing.
+    """Return how to make frames from images of another shape, as the end of a sentence, or nothing.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def what_fits(shape: Sequence[int], name: str = "frames") -> str:
 
 
 def frames_last(shape: tuple[int, int, int]) -> str:
-    """Return how to make the last axis of images the first, in words."""
+    """Return advice on how to make the last axis of images the first."""
     count, height, width = shape
     return (
         f"images of shape {shape} are {count} frames of {height} × {width}; if the last axis "
@@ -59,7 +59,7 @@ def frames_last(shape: tuple[int, int, int]) -> str:
 
 
 def _first_of(axes: Sequence[int], count: int) -> str:
-    """Return the index that takes the first of each of these axes."""
+    """Return the index that takes entry 0 of each of these axes."""
     if list(axes) == [count - 1]:
         return "..., 0"
     return ", ".join("0" if axis in axes else ":" for axis in range(max(axes) + 1))

@@ -1,4 +1,4 @@
-"""Where frames come from: one narrow interface, `FrameSource`, and who provides it."""
+"""The interface of all frames: `FrameSource`."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_FRAMES = 10**8
-"""Frames that can be taken: three hours at 10 kHz. What claims more is damaged."""
+"""Largest number of frames: three hours at 10 kHz. A file that claims more is damaged."""
 
 Spans = list[tuple[int, int]]
-"""First frame, and the one after the last, of each stretch; ascending and apart."""
+"""First frame, and the one after the last, of each span; ascending and disjoint."""
 
 
 class Batch(NamedTuple):
@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     start, stop : int
         The first frame, and the one after the last.
     rows : int
-        How many rows of each are read, from the top.
+        Number of rows to read, from the top.
     """
 
     start: int
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 Read = Callable[[int, int, NDArray[Any]], None]
 """``read(start, stop, out)`` fills `out`, of shape ``(stop - start, rows, W)``, with frames.
 
-With as many rows of each as `out` has, from the top: below, nothing is read that need not be.
+Of each frame, it reads the topmost rows, as many as `out` has.
 """
 
 
@@ -46,51 +46,51 @@ class FrameSource(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """What is read: native uint8 or uint16."""
+        """The dtype of frames as read: native uint8 or uint16."""
 
     @property
     def block(self) -> int:
-        """Frames that are stored together; reads had better begin and end at its multiples."""
+        """Number of frames stored together; reads should begin and end at multiples of it."""
 
     @property
     def row_block(self) -> int:
-        """Rows of a frame that are stored together; who needs a few had better read a multiple."""
+        """Number of rows of a frame stored together; reads should take a multiple of it."""
 
     @property
     def batch(self) -> int:
-        """Frames that are best read at once; a multiple of `block`."""
+        """Best number of frames to read at once; a multiple of `block`."""
 
     @property
     def unwritten(self) -> Spans:
-        """Frames, or parts of them, that nobody ever wrote; complete once all was read."""
+        """Frames of which some part was never written; complete once all frames were read."""
 
     @property
     def threads(self) -> int:
-        """How many threads may read at the same time."""
+        """Number of threads that may read at the same time."""
 
     def reading(self, wanted: Iterable[Batch] = (), /) -> AbstractContextManager[Read]:
-        """Hold what reading takes (files, threads), and provide the function that reads.
+        """Hold the resources of reading (files, threads), and provide the function that reads.
 
         Parameters
         ----------
         wanted : iterable of Batch
-            What will be read, in that order, for those who fetch it ahead. It may be left out, and
-            other reads can come in between.
+            The reads to come, in order, so that their bytes can be fetched ahead. It may be left
+            out, and other reads can come in between.
         """
 
     def interrupt(self) -> None:
-        """Let reads that are under way in other threads end with an error, if they may last."""
+        """Make reads in other threads fail soon, if they may take long."""
 
 
 FrameOpener = Callable[[int | None], AbstractContextManager[FrameSource]]
-"""``open_frames(num_cpus)`` opens frames, be it in another process: it can be pickled."""
+"""``open_frames(num_cpus)`` opens frames, also in another process: it can be pickled."""
 
 PartOpener = Callable[[int, int], FrameOpener]
-"""``open_part(begin, end)`` returns what opens these frames alone."""
+"""``open_part(begin, end)`` returns an opener of these frames alone."""
 
 
 def join_spans(spans: Iterable[tuple[int, int]]) -> Spans:
-    """Return spans in order, those that touch or overlap as one.
+    """Return spans in order; those that touch or overlap are joined.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def join_spans(spans: Iterable[tuple[int, int]]) -> Spans:
 
 
 def spans_in_words(spans: Spans) -> str:
-    """Return spans as text; of many, the first ones.
+    """Return spans as text; at most the first four.
 
     Examples
     --------
@@ -115,5 +115,5 @@ def spans_in_words(spans: Spans) -> str:
     '350 to 599, 700'
     """
     shown = [f"{a}" if b == a + 1 else f"{a} to {b - 1}" for a, b in spans[:4]]
-    more = f" and {len(spans) - 4} more stretches" if len(spans) > 4 else ""
+    more = f" and {len(spans) - 4} more spans" if len(spans) > 4 else ""
     return f"{', '.join(shown)}{more}"

@@ -1,6 +1,7 @@
-"""Arrays in blocks that are long in time and small in space: read tile by tile.
+"""Arrays in blocks that are long in time and small in space, read tile by tile.
 
-Whole frames of such an array would take whole blocks of all of them, which may be all there is.
+To read whole frames of such an array takes all blocks across the frame, which may be the whole
+array.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from sparsemed.frames.sampled import SampledFrames
 from sparsemed.frames.source import FrameSource
 
 TILE_BYTES = 32 * 1024**2
-"""What the blocks of a tile may weigh that are held at once."""
+"""Largest bytes of the blocks of a tile that are held at once."""
 
 
 class Tile(NamedTuple):
@@ -27,7 +28,7 @@ class Tile(NamedTuple):
     rows, columns : slice
         Where it is in a frame.
     frames : ArrayFrames
-        The same frames, but of these rows and columns.
+        These rows and columns of the frames.
     """
 
     rows: slice
@@ -36,9 +37,9 @@ class Tile(NamedTuple):
 
 
 def tiles_of(frames: FrameSource) -> list[Tile]:
-    """Return the tiles to read frames by; none, if they are better read as they are.
+    """Return the tiles by which to read frames; none if whole frames are read better.
 
-    Tiles hold whole blocks, as many as may be held at once, so that each block is read once.
+    Each tile holds whole blocks, as many as may be held at once, so that each block is read once.
 
     Parameters
     ----------
@@ -66,12 +67,12 @@ def tiles_of(frames: FrameSource) -> list[Tile]:
 
 
 def are_long_in_time(images: Any, shape: tuple[int, ...], itemsize: int) -> bool:
-    """Whether blocks that together hold whole frames are heavy, and are several beside each other.
+    """Whether frames consist of several blocks side by side that weigh too much together.
 
     Parameters
     ----------
     images : array-like, shape (N, H, W)
-        What tells its blocks; see `sparsemed.frames.arrays.block_edges`.
+        See `sparsemed.frames.arrays.block_edges`.
     shape : (int, int, int)
     itemsize : int
         Bytes of a pixel.
@@ -82,7 +83,7 @@ def are_long_in_time(images: Any, shape: tuple[int, ...], itemsize: int) -> bool
 
 
 def _joined(edges: NDArray[np.int64], most: int) -> list[int]:
-    """Return edges between blocks, without those within as many neighbours as `most` allows."""
+    """Join neighbouring blocks up to the length `most`; return the edges that are left."""
     kept = [int(edges[0])]
     for before, edge in pairwise(edges.tolist()):
         if edge - kept[-1] > most and before != kept[-1]:
@@ -102,7 +103,7 @@ def _part(source: ArrayFrames, rows: slice, columns: slice) -> ArrayFrames:
 
 
 class _Part:
-    """Rows and columns of an array, read when they are asked for; all else is as it is there."""
+    """Rows and columns of an array, read when sliced; other attributes are those of the array."""
 
     def __init__(self, images: Any, rows: slice, columns: slice) -> None:
         self._images = images

@@ -1,6 +1,6 @@
-"""The only door: whatever frames come as, it opens them, with their times and who they are.
+"""The only door: opens frames of any kind, with their times and their identity.
 
-`door` says which kind of input suits what is given; each kind is a module.
+`door` chooses the kind of input; each kind is a module.
 
 May import: rtdc, method, frames, hdf5, executors, storage, kernels.
 """

@@ -1,4 +1,4 @@
-"""Frames in an array: NumPy's, Dask's, Zarr's, an HDF5 dataset, or anything like these."""
+"""Frames in an array: NumPy, Dask, Zarr, an HDF5 dataset, or any other array-like."""
 
 from typing import Any, Self
 
@@ -38,12 +38,12 @@ class ArrayInput(Input):
 
     @property
     def data(self) -> Any:
-        """The array, its axes in our order."""
+        """The array, with axes in the order (N, H, W)."""
         return self._data
 
     @lazy_property
     def frames(self) -> SampledFrames:
-        """The frames, of which some are kept to be looked at."""
+        """The frames; some of them are kept for `review`."""
         label = self.label or "frames"
         return looked_at(open_frames(self.data, self.num_cpus, label, self.options.floats))
 
@@ -54,17 +54,17 @@ class ArrayInput(Input):
 
     @lazy_property
     def _known(self) -> tuple[ArrayLike | None, float | None]:
-        """Times and frame rate, as they were given, or else as the array has them."""
+        """Times and frame rate: those given, or else those of the array."""
         if self.options.time is None and self.options.frame_rate is None:
             return own_times(self.data)
         return self.options.time, self.options.frame_rate
 
     def open_part(self, begin: int, end: int) -> FrameOpener:
-        """Return what opens some of the frames elsewhere."""
+        """Return an opener of some frames, which can be pickled."""
         return array_part(self.data, self.frames, begin, end)
 
     def scanning(self, executor: Any, ranges: int | None, num_cpus: int | None) -> Scanning:
-        """Return what passes over the frames, and keeps those of floats in 8 bits if they fit."""
+        """Return the scan; floating-point frames are kept in 8 bits if their values fit."""
         passing = super().scanning(executor, ranges, num_cpus)
         return narrowing(passing) if holds_floats(self.data) else passing
 
@@ -75,20 +75,20 @@ class ArrayInput(Input):
         """Warn if axes seem to be in another order, or offsets to be wrong."""
         sample = self.frames
         if not (sample.read.any() or is_dask(self.data) or tiles_of(sample)):
-            sample.read_all()  # they were read elsewhere; others would be computed or read again
+            sample.read_all()  # workers read the frames; Dask blocks and tiles would cost too much
         has_times = self._known[0] is not None
         kernel_size = 0 if has_times else int(planned.parameters.kernel_size)
         doubt(found, sample, kernel_size, self.label)
 
     def check_unchanged(self) -> None:
-        """Do nothing: an array is watched, if at all, by who reads it."""
+        """Do nothing: the reader of an array checks it."""
 
     def require_same(self, identity: Identity) -> None:
-        """Do nothing: nobody can tell arrays apart."""
+        """Do nothing: arrays have no identity."""
 
     def reopened(self) -> Self:
-        """Return the same: an array is not closed."""
+        """Return this input: an array is never closed."""
         return self
 
     def close(self) -> None:
-        """Do nothing: the array is the caller's."""
+        """Do nothing: the array belongs to the caller."""

@@ -1,4 +1,4 @@
-"""Frames in a dataset of an HDF5 file, which its name has to say."""
+"""Frames in a dataset of an HDF5 file, chosen by name."""
 
 from contextlib import ExitStack
 from os import PathLike
@@ -17,7 +17,7 @@ from sparsemed.storage.stored import file_state
 
 
 class DatasetInput(ArrayInput):
-    """A dataset of an HDF5 file; it counts as an array that comes from a file.
+    """A dataset of an HDF5 file: an array with an identity.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ class DatasetInput(ArrayInput):
 
     @staticmethod
     def takes(given: Any, choice: Choice) -> bool:
-        """Whether this is the name of a file, and a dataset is chosen that is none of Zarr's."""
+        """Whether this is the name of a file that is no stack, and a dataset is chosen."""
         is_name = isinstance(given, (str, PathLike)) and not is_remote(given)
         return is_name and choice.dataset is not None and stack_kind(given) is None
 
     @lazy_property
     def identity(self) -> Identity:
-        """Which file the frames are from."""
+        """The file that the frames are from."""
         return Identity(
             path=self._place,
             given=self._place,
@@ -61,7 +61,7 @@ class DatasetInput(ArrayInput):
         )
 
     def require_same(self, identity: Identity) -> None:
-        """Check that the file is that from which frames were read before, and untouched."""
+        """Check that this is the file from which frames were read before, unchanged."""
         if ((str(self._place), self._state),) != identity.states:
             raise ValueError(
                 f"{identity.path}: was replaced or changed since its frames were read; put that "
@@ -69,7 +69,7 @@ class DatasetInput(ArrayInput):
             )
 
     def reopened(self) -> Self:
-        """Return the same dataset, open again."""
+        """Return this dataset, open again."""
         return type(self)(self._place, self.options._replace(choice=self._choice))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Opens whatever frames come as: the first kind of input that takes it."""
+"""Opens frames of any kind, as the first kind of input that takes them."""
 
 from os import PathLike, fspath
 from os.path import exists, expanduser
@@ -18,7 +18,7 @@ from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.storage.identity import Identity
 
 NAMED = (DatasetInput, StackInput, MeasurementInput)
-"""Kinds of input that names stand for; the first counts that takes it. All else is an array."""
+"""Kinds of input that have names; the first that takes a name opens it. All else is an array."""
 
 
 def open_input(
@@ -31,7 +31,7 @@ def open_input(
     choice: Choice = ANY,
     floats: type[np.unsignedinteger[Any]] = np.uint16,
 ) -> Input:
-    """Open frames, whatever they come as. It is closed by ``with``, or by its `close`.
+    """Open frames of any kind. Close the input by ``with``, or by its `close`.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ def open_input(
     time, frame_rate, basins, num_cpus
         See `sparsemed.compute_background`.
     choice : Choice
-        Which of several stacks or channels is meant.
+        Which of several stacks or channels to take.
     floats : dtype
-        In what floating-point frames are computed: uint16, or uint8 as dcnum has them.
+        The dtype in which floating-point frames are computed: uint16, or uint8 as in dcnum.
 
     Raises
     ------
@@ -60,19 +60,19 @@ def open_input(
 
 
 def _at_home(name: str | PathLike[str]) -> str | PathLike[str]:
-    """Return a name that begins with ``~`` as one below the home folder, as shells do."""
+    """Expand a leading ``~`` to the home folder, as shells do, unless such a file exists."""
     text = fspath(name)
     is_at_home = text.startswith("~") and not exists(text)
     return expanduser(text) if is_at_home else name
 
 
 def open_again(identity: Identity, basins: Policy, num_cpus: int | None = None) -> Input:
-    """Open the file that frames were read from, after a check that it is still the same.
+    """Open the file that frames were read from, and check that it is still the same.
 
     Raises
     ------
     ValueError
-        If it was replaced or changed meanwhile; and what `open_input` raises.
+        If the file was replaced or changed meanwhile. Also raises what `open_input` raises.
     """
     opened = open_input(
         identity.path, basins=basins, num_cpus=num_cpus, choice=identity.choice or ANY

@@ -1,4 +1,4 @@
-"""What frames, time and identity are asked of, whatever was given."""
+"""The interface of all inputs: frames, time and identity."""
 
 from abc import ABC, abstractmethod
 from numbers import Integral
@@ -32,7 +32,7 @@ class Options(NamedTuple):
 
 
 class Input(ABC):
-    """Frames that were given, and are open until `close`.
+    """Frames from a file or an array, open until `close`.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class Input(ABC):
     Attributes
     ----------
     label : str or None
-        The file as it was given, which errors begin with; None for an array.
+        The file as given, with which errors begin; None for an array.
     source : Path, RemotePath or None
-        The measurement that a result refers to, absolute; None for all else.
+        Absolute path of the measurement; None for other inputs. Results refer to it.
     basins : str
         Which other files may be opened; see `sparsemed.compute_background`.
     num_cpus : int
@@ -66,7 +66,7 @@ class Input(ABC):
     @property
     @abstractmethod
     def frames(self) -> FrameSource:
-        """The frames; opened when they are first asked for, as that may take seconds."""
+        """The frames; opened at first access, as that may take seconds."""
 
     @property
     @abstractmethod
@@ -75,57 +75,57 @@ class Input(ABC):
 
     @property
     def identity(self) -> Identity | None:
-        """Which file the frames are from, as a result keeps it; None for an array."""
+        """The file that the frames are from, as results record it; None for an array."""
         return None
 
     @abstractmethod
     def open_part(self, begin: int, end: int) -> FrameOpener:
-        """Return what opens some of the frames elsewhere: it can be pickled."""
+        """Return an opener of some frames, which can be pickled."""
 
     def scanning(self, executor: Any, ranges: int | None, num_cpus: int | None) -> Scanning:
-        """Return what passes over the frames; see `scanning`."""
+        """Return the scan of the frames; see `scanning`."""
         return scanning(executor, self.open_part, ranges, num_cpus)
 
     @abstractmethod
     def check(self, planned: Plan) -> None:
-        """Check that what is planned suits this kind of input.
+        """Check that this kind of input takes the parameters.
 
         Raises
         ------
         ValueError
-            If it does not.
+            If it does not take one of them.
         """
 
     def review(self, found: Background, planned: Plan) -> None:  # noqa: B027 (most have no doubts)
-        """Warn if frames are not what they were taken for, as a look at some of them shows."""
+        """Warn if some frames show that axes, times or offsets were misread."""
 
     @abstractmethod
     def check_unchanged(self) -> None:
-        """Check that no file was changed since it was opened.
+        """Check that no file has changed since it was opened.
 
         Raises
         ------
         OSError
-            If one was.
+            If a file has changed.
         """
 
     @abstractmethod
     def require_same(self, identity: Identity) -> None:
-        """Check that this is what frames were read from before.
+        """Check that this is the file from which frames were read before.
 
         Raises
         ------
         ValueError
-            If it was replaced or changed meanwhile.
+            If the file was replaced or changed meanwhile.
         """
 
     @abstractmethod
     def reopened(self) -> Self:
-        """Return the same, open again after `close`, whatever the working folder is now."""
+        """Return this input, open again after `close`; the working folder may have changed."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close what was opened here."""
+        """Close all that was opened here."""
 
     def __enter__(self) -> Self:
         return self
@@ -140,7 +140,7 @@ class Input(ABC):
 
 
 def scanning(executor: Any, open_part: PartOpener, ranges: Any, num_cpus: int | None) -> Scanning:
-    """Return what scans: in one pass here, unless there is an executor, or ranges are asked for.
+    """Return the scan: one pass in this process, or by ranges if these or an executor are given.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Frames of a measurement: a file in the RT-DC format, and where its basins lead."""
+"""Frames of a measurement: a file in the RT-DC format, with its basins."""
 
 from dataclasses import replace
 from os import PathLike
@@ -29,7 +29,7 @@ class MeasurementInput(Input):
     Parameters
     ----------
     given : str, path or RemotePath
-        Its path, or its address in a network.
+        Path or network address.
     options : Options
 
     Raises
@@ -50,12 +50,12 @@ class MeasurementInput(Input):
 
     @staticmethod
     def takes(given: Any, choice: Choice) -> bool:  # noqa: ARG004
-        """Whether this is a name."""
+        """Whether this is a path or an address."""
         return isinstance(given, (str, PathLike, RemotePath))
 
     @property
     def data(self) -> Any:
-        """The images as they are stored, or through their mapping."""
+        """The images as stored, or through their mapping."""
         image = self._measurement.image
         return image.dataset if image.mapping is None else image
 
@@ -73,40 +73,40 @@ class MeasurementInput(Input):
 
     @lazy_property
     def identity(self) -> Identity:
-        """Which measurement it is; what it looks at is read when this is first asked for."""
+        """The measurement that the frames are from; read at first access."""
         identity = identify(self._measurement, self.frames.shape[0])
         if isinstance(identity.path, RemotePath):
             return identity
         return replace(identity, given=Path(self.label or identity.path))
 
     def open_part(self, begin: int, end: int) -> FrameOpener:
-        """Return what opens some of the frames elsewhere, by where they are, or by its path."""
+        """Return an opener of some frames: by the places of their chunks, or by the path."""
         sent = chunks_part(self.frames, begin, end)
         return sent or measurement_part(self.identity, self.basins, begin, end)
 
     def check(self, planned: Plan) -> None:
-        """Check that offsets are of the usual rows: no PPID would tell others from them."""
+        """Check that offsets are of the usual rows: the PPID would not tell others apart."""
         if planned.offset_rows != BAND_ROWS:
             raise ValueError(
-                f"offset_rows={planned.offset_rows} can be chosen for arrays only: in "
-                f"{self.label}, no parameter would tell these offsets from those of {BAND_ROWS} "
-                "rows"
+                f"{self.label}: offset_rows={planned.offset_rows} is for arrays only, as no "
+                "parameter in the file would tell these offsets from those of "
+                f"{BAND_ROWS} rows; leave it out"
             )
 
     def check_unchanged(self) -> None:
-        """Check that nobody has changed the files since they were opened."""
+        """Check that no file has changed since it was opened."""
         self._measurement.access.check_unchanged()
 
     def require_same(self, identity: Identity) -> None:
-        """Check that this is the measurement that frames were read from before."""
+        """Check that this is the measurement from which frames were read before."""
         require_same(self._measurement, identity)
 
     def reopened(self) -> Self:
-        """Return the same measurement, open again."""
+        """Return this measurement, open again."""
         again = type(self)(self._measurement.place, self.options)
         again.label = self.label
         return again
 
     def close(self) -> None:
-        """Close the file and those of its basins."""
+        """Close the file and the files of its basins."""
         self._measurement.close()

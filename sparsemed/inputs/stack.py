@@ -1,4 +1,4 @@
-"""Frames in a TIFF or Zarr stack, which counts as an array that comes from a file."""
+"""Frames in a stack of images: an array with an identity."""
 
 from contextlib import ExitStack
 from os import PathLike
@@ -48,7 +48,7 @@ class StackInput(ArrayInput):
 
     @lazy_property
     def identity(self) -> Identity:
-        """Which file the frames are from."""
+        """The files that the frames are from."""
         return Identity(
             path=self._place,
             given=Path(self.label or self._place),
@@ -59,11 +59,11 @@ class StackInput(ArrayInput):
         )
 
     def open_part(self, begin: int, end: int) -> FrameOpener:
-        """Return what opens some of the frames elsewhere, by the path of the stack."""
+        """Return an opener of some frames, by the path of the stack."""
         return stack_part(self._place, self._states, self._choice, begin, end)
 
     def require_same(self, identity: Identity) -> None:
-        """Check that the files are those from which frames were read before, and untouched."""
+        """Check that these are the files from which frames were read before, unchanged."""
         if self._states != identity.states:
             raise ValueError(
                 f"{identity.path}: was replaced or changed since its frames were read; put that "
@@ -71,7 +71,7 @@ class StackInput(ArrayInput):
             )
 
     def reopened(self) -> Self:
-        """Return the same stack, open again."""
+        """Return this stack, open again."""
         again = type(self)(self._place, self.options._replace(choice=self._choice))
         again.label = self.label
         return again

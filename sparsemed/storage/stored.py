@@ -235,9 +235,9 @@ def _open_same(path: Path, state: tuple[int, ...]) -> LocalBytes:
         abs(here - there) < COARSE_NS for here, there in zip(found[1:], state[1:], strict=True)
     )
     if not found or not is_same:
-        what = "is another file" if found else "is missing"
+        what = "is another file for a worker than" if found else "is missing for a worker, but not"
         raise OSError(
-            f"{path}: {what} where the work is done than where it was asked for; all workers "
-            "must see the same files under the same paths"
+            f"{path}: {what} for the program that sent the task; all workers must see the same "
+            "files under the same paths"
         )
     return LocalBytes(path)

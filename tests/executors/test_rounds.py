@@ -59,7 +59,7 @@ def test_a_pool_of_processes():
         assert os.getpid() not in {outcomes[i].value[2] for i in (0, 2, 3)}
 
         (outcome,) = as_completed(pool, work, ["die"])
-        message = r"and the pool is broken \(.*\); run again, with a new one$"
+        message = r"and the pool is broken \(.*\); run again with a new pool$"
         assert re.search(message, str(outcome.error))
         with pytest.raises(ExecutorError, match=message):
             list(as_completed(pool, work, [1]))
@@ -125,7 +125,7 @@ def test_workers_of_another_version(monkeypatch):
         monkeypatch.setattr(pools, "_at_worker", sent_by_another)
         (outcome,) = as_completed(pool, work, ["a"])
     assert str(outcome.error) == (
-        f"a worker has sparsemed {__version__}, but 99.0 is needed; install that there"
+        f"a worker has sparsemed {__version__}, but 99.0 is needed; install that version there"
     )
 
 

@@ -199,5 +199,5 @@ def test_the_command_says_it(tmp_path):
 def test_spans_in_words():
     assert spans_in_words([(0, 1)]) == "0"
     many = [(i, i + 2) for i in range(0, 60, 10)]
-    assert spans_in_words(many) == "0 to 1, 10 to 11, 20 to 21, 30 to 31 and 2 more stretches"
+    assert spans_in_words(many) == "0 to 1, 10 to 11, 20 to 21, 30 to 31 and 2 more spans"
     assert join_spans([]) == []

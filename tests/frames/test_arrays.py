@@ -227,7 +227,7 @@ def test_a_dataset_without_a_shape_is_refused(file):
 def test_an_unknown_number_of_frames_is_refused():
     images = da.from_array(numbered(9), chunks=(4, 5, 6))
     some = images[images[:, 0, 0] > 100]
-    message = r"^frames: the shape \(nan, 5, 6\) is not known; .* frames\.compute_chunk_sizes\(\)$"
+    message = r"^frames: the shape \(nan, 5, 6\) is unknown; .* frames\.compute_chunk_sizes\(\)$"
     with pytest.raises(ValueError, match=message):
         ArrayFrames(some)
     some.compute_chunk_sizes()

@@ -43,9 +43,9 @@ def test_axes_of_space_may_have_other_names():
 
 
 def test_what_has_no_time_is_refused():
-    with pytest.raises(ValueError, match=r"frames: holds images of shape .*no axis is called time"):
+    with pytest.raises(ValueError, match=r"frames: holds images of shape .*no axis is named time"):
         compute_background(xarray.DataArray(FRAMES, dims=("channel", "y", "x")))
-    with pytest.raises(ValueError, match=r"no axis is called time"):
+    with pytest.raises(ValueError, match=r"no axis is named time"):
         compute_background(xarray.DataArray(FRAMES, dims=("y", "x", "position")))
 
 
@@ -89,7 +89,7 @@ def test_numbers_without_a_unit_are_named_and_not_used(warned):
     images = labelled(("time", "y", "x"), time=np.arange(60))
     assert own_times(images) == (None, None)
     (text,) = warned()
-    assert "coordinate 'time' that is not used" in text
+    assert "coordinate 'time' of the array is not used" in text
     assert "time=frames['time']" in text
 
 

@@ -146,7 +146,7 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch, missing):
         tifffile.imwrite(path, IMAGES)
     found = compute_background(path, TIME)
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match=rf"stack: to read .* pip install .*{missing}$"):
+    with pytest.raises(ImportError, match=rf"stack: reading .* pip install .*{missing}$"):
         compute_background(path, TIME)
     assert "left" not in {finding.key for finding in found.quality()}  # and no error
 

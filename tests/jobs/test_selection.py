@@ -122,7 +122,11 @@ def test_an_output_with_images_is_not_touched(data, group):
         (["data", "data"], {}, "data: is given twice"),
         (["data/deep"], {}, "deep: 1 measurement lies within its folders; add --recursive"),
         (["data"], {"output": Path("x.rtdc")}, r"x\.rtdc: is the output of data.A\.RTDC and of"),
-        (["data"], {"output": Path("x"), "in_place": True}, "--output and --in-place exclude each other"),
+        (
+            ["data"],
+            {"output": Path("x"), "in_place": True},
+            "--output and --in-place exclude each other",
+        ),
     ],
 )
 def test_what_makes_no_sense(data, paths, options, message):

@@ -106,14 +106,14 @@ def test_the_same_bytes_are_opened_elsewhere(path):
     os.utime(path, ns=(written, written + 10**9))  # not all file systems keep fractions
     assert opener().size == len(CONTENT)
     os.utime(path, ns=(written, written + 3 * 10**9))
-    with pytest.raises(OSError, match=f"^{path}: is another file where the work is done"):
+    with pytest.raises(OSError, match=f"^{path}: is another file for a worker"):
         opener()
     path.write_bytes(b"short")
     os.utime(path, ns=(written, written))
-    with pytest.raises(OSError, match="is another file where the work is done"):
+    with pytest.raises(OSError, match="is another file for a worker"):
         opener()
     path.unlink()
-    with pytest.raises(OSError, match=f"^{path}: is missing where the work is done"):
+    with pytest.raises(OSError, match=f"^{path}: is missing for a worker"):
         opener()
 
 

@@ -1,6 +1,6 @@
-"""Stacks of images in files, one module a kind, and the table of kinds.
+"""Stacks of images in files: one module for each kind, and the table of kinds.
 
-What is read comes as an array, of which little is held; `foreign` says what to do about the rest.
+A stack is read as an array, of which little is held; `foreign` has advice on all other files.
 May import `storage`, `frames.choice`, `frames.shapes`, and what imports nothing of ours.
 """
 
@@ -30,13 +30,13 @@ class Kind(NamedTuple):
     Attributes
     ----------
     name : str
-        What people call it.
+        Its common name.
     is_in : callable
-        ``is_in(path)``: whether that is what a file, a folder or a pattern holds.
+        ``is_in(path)`` tells whether a file, folder or pattern holds this kind.
     open : callable
         ``open(path, num_cpus, choice)`` provides its frames as an array.
     files : callable
-        ``files(path)`` returns the files that show whether it was replaced.
+        ``files(path)`` returns the files whose states show whether it was replaced.
     """
 
     name: str
@@ -61,30 +61,30 @@ def kind_of(path: str | os.PathLike[str]) -> Kind | None:
         if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would wait
             return None
         return next((kind for kind in KINDS if kind.is_in(path)), None)
-    except OSError:  # who reads it says why
+    except OSError:  # reading it reports why
         return None
 
 
 def stack_kind(path: str | os.PathLike[str]) -> str | None:
-    """Return what a stack in a file or folder is called, such as ``"TIFF"``, or None."""
+    """Return the name of the kind of a stack, such as ``"TIFF"``, or None."""
     kind = kind_of(path)
     return None if kind is None else kind.name
 
 
 def states_of_stack(path: Path) -> States:
-    """Return the files by which it is told whether a stack was replaced, and their states."""
+    """Return the files that show whether a stack was replaced, with their states."""
     kind = kind_of(path)
     files = [path] if kind is None else kind.files(path)
     return tuple((str(file), state) for file in files if (state := file_state(file)))
 
 
 def require_readable(path: str | os.PathLike[str]) -> None:
-    """Check that a file is of no kind that nobody here can read.
+    """Check that a file is of no kind that is known to be unreadable here.
 
     Raises
     ------
     ValueError
-        If it is; the message says what it is, and what to hand over or to do.
+        If it is; the message says what it is, and what to do.
     """
     if (what := what_to_do(Path(path))) is not None:
         raise ValueError(f"{path}: {what}")
@@ -97,23 +97,26 @@ def open_stack(path: str | os.PathLike[str], num_cpus: int, choice: Choice = ANY
     Parameters
     ----------
     path : str or path
-        What `kind_of` knows.
+        A file, folder or pattern of a kind that `kind_of` knows.
     num_cpus : int
         Threads that decode.
     choice : Choice
-        Which of several stacks is meant.
+        Which of several stacks to take.
 
     Raises
     ------
     ImportError
         If the library that reads it is missing.
     ValueError
-        If it holds several stacks and none is chosen, or none of three axes.
+        If it holds several stacks and none is chosen, or no stack of three axes.
     OSError
         If it cannot be read, or was changed meanwhile.
     """
     kind = kind_of(path)
     if kind is None:
-        raise ValueError(f"{path}: is no stack of images that is read here")
+        raise ValueError(
+            f"{path}: is no stack of images that sparsemed reads; expected TIFF, Zarr, a video, "
+            "or a folder or pattern of images"
+        )
     with kind.open(Path(path), num_cpus, choice) as images:
         yield images

@@ -1,4 +1,4 @@
-"""Files that are neither measurements nor stacks that are read here: what they are, what to do."""
+"""Files that sparsemed does not read: what they are, and what to do."""
 
 import os
 from pathlib import Path
@@ -15,9 +15,9 @@ class Foreign(NamedTuple):
     do : str
         What to do; ``{path}`` stands for its path, ``{path!r}`` for that as Python writes it.
     starts : tuple of bytes
-        How such files begin, where that tells.
+        First bytes of such files, if these tell.
     suffixes : tuple of str
-        How their names end, where it is that which tells.
+        Ends of their names, if these tell.
     """
 
     what: str
@@ -30,13 +30,13 @@ HAND_OVER = "hand over an array of frames, such as "
 
 KINDS = (
     Foreign(
-        "a pointer of Git LFS, and not the file that it stands for",
-        "fetch that with 'git lfs pull'",
+        "a pointer of Git LFS, not the file itself",
+        "fetch the file with 'git lfs pull'",
         (b"version https://git-lfs",),
     ),
     Foreign(
-        "a pointer of git-annex, and not the file that it stands for",
-        "fetch that with 'git annex get {path}' or 'datalad get {path}'",
+        "a pointer of git-annex, not the file itself",
+        "fetch the file with 'git annex get {path}' or 'datalad get {path}'",
         (b"/annex/objects/",),
     ),
     Foreign(
@@ -95,22 +95,22 @@ KINDS = (
         (".sif",),
     ),
     Foreign(
-        "a file of astronomers (FITS)",
+        "a file of astronomy (FITS)",
         HAND_OVER + "astropy.io.fits.getdata({path!r})",
         (b"SIMPLE  =",),
     ),
     Foreign(
-        "a file of MATLAB of before version 7.3",
+        "a MATLAB file of a version before 7.3",
         HAND_OVER + "numpy.moveaxis(scipy.io.loadmat({path!r})['frames'], -1, 0)",
         (b"MATLAB 5.0",),
     ),
     Foreign(
-        "an array of NumPy's",
+        "a NumPy array",
         HAND_OVER + "numpy.load({path!r}, mmap_mode='r')",
         (b"\x93NUMPY",),
         (".npy",),
     ),
-    Foreign("arrays of NumPy's", HAND_OVER + "numpy.load({path!r})['images']", (), (".npz",)),
+    Foreign("a set of NumPy arrays", HAND_OVER + "numpy.load({path!r})['images']", (), (".npz",)),
     Foreign(
         "an animation (GIF)",
         HAND_OVER + "imageio.v3.imread({path!r})[..., 0]",
@@ -145,18 +145,18 @@ KINDS = (
         ),
     ),
     Foreign(
-        "a web page, and not the file that was to be downloaded",
-        "download it again, by the address of the file itself; it may take a login",
+        "a web page, not a measurement",
+        "download the file again by its own address; the server may ask for a login",
         (b"<!doctype html", b"<html"),
     ),
     Foreign(
-        "raw values, which do not say how many and how large the frames are",
+        "raw values without number and size of the frames",
         HAND_OVER + "numpy.memmap({path!r}, dtype='uint8', mode='r').reshape(-1, HEIGHT, WIDTH)",
         (),
         (".raw", ".bin", ".dat"),
     ),
 )
-"""What people have, in the order in which it is tried."""
+"""Kinds of files, in the order in which they are tried."""
 
 RECORDINGS = (".tdms", ".nd2", ".czi", ".lif", ".cine", ".seq", ".mraw", ".dcimg", ".sif")
 """Endings of recordings among these; the others may lie beside recordings."""
@@ -167,7 +167,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def what_to_do(path: Path) -> str | None:
-    """Return what a file or folder is, and what to do, if it is known to be nothing that is read.
+    """Return what a file or folder is, and what to do, if it is known to be unreadable here.
 
     Returns
     -------
@@ -176,8 +176,8 @@ def what_to_do(path: Path) -> str | None:
     """
     if path.is_symlink() and not path.exists():
         return (
-            f"is a link that leads nowhere, to {os.readlink(path)}; if its content is kept "
-            "elsewhere (git-annex, DataLad), fetch it first, such as with 'git annex get'"
+            f"is a link to a missing file, {os.readlink(path)}; if its content is kept elsewhere "
+            "(git-annex, DataLad), fetch it first, for example with 'git annex get'"
         )
     if path.is_dir():
         return _of_folder(path)
@@ -186,7 +186,7 @@ def what_to_do(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             begin = file.read(max(_LONGEST, 4096))
-    except OSError:  # who reads it says why
+    except OSError:  # reading it reports why
         return None
     if not begin or begin.startswith(HDF5):
         return None
@@ -206,7 +206,7 @@ def _said(kind: Foreign, path: Path) -> str:
 
 
 def _of_folder(path: Path) -> str | None:
-    """Return what a folder is, if it is something other than a folder of files."""
+    """Return what a folder is, and what to do, if it is a container that is not read."""
     attributes = path / "attributes.json"
     if path.suffix == ".n5" or (attributes.is_file() and b'"n5"' in attributes.read_bytes()[:4096]):
         return (

@@ -1,4 +1,4 @@
-"""What all kinds of stacks share: the library that reads one, and errors that name the file."""
+"""Used by all kinds of stacks: imports libraries, and lets their errors name the file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +21,13 @@ def require(package: str, path: Path, kind: str) -> Any:
         return import_module(package)
     except ImportError as error:
         raise ImportError(
-            f"{path}: to read {kind} takes {package} ({error}): {how_to_install(package)}"
+            f"{path}: reading {kind} needs {package} ({error}): {how_to_install(package)}"
         ) from error
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn what a library raises on files that it cannot read into an OSError that names them."""
+    """Turn any error of a library into an OSError that names the file."""
     try:
         yield
     except (MemoryError, KeyboardInterrupt):

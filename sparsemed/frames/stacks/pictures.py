@@ -25,14 +25,14 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 """Endings of images that are read."""
 
 LEAST_IMAGES = 10
-"""Images of a folder or pattern below which they are taken for pictures rather than frames."""
+"""Fewer images in a folder or pattern are not taken for a recording."""
 
 LISTED = 4
-"""Kinds of names that are listed."""
+"""Number of kinds of names that an error lists."""
 
 
 def is_folder_of_images(path: Path) -> bool:
-    """Whether a folder holds images, or a pattern stands for some; and no measurements."""
+    """Whether a folder holds images and no measurements, or a pattern matches images."""
     if path.is_dir():
         names = [entry.name for entry in os.scandir(path)]
         return any(map(_is_image, names)) and not any(n.lower().endswith(".rtdc") for n in names)
@@ -64,7 +64,7 @@ def open_images(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
 
 
 def natural_order(name: str) -> list[tuple[int, int | str]]:
-    """Return what sorts names as people do: img2 before img10.
+    """Return a sort key for natural order: img2 before img10.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def natural_order(name: str) -> list[tuple[int, int | str]]:
 
 
 class ImageFiles:
-    """Single images as what `ArrayFrames` takes: read when asked for.
+    """Single images as an array for `ArrayFrames`, read when sliced.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class ImageFiles:
     num_cpus : int
         Threads that read.
     channel : int, optional
-        Which colour counts, of images in colour.
+        Which colour to take from images in colour.
 
     Attributes
     ----------
@@ -118,8 +118,8 @@ class ImageFiles:
         image = self._read(file)
         if (image.shape, image.dtype) != (self.shape[1:], self.dtype):
             raise OSError(
-                f"{file}: is of shape {image.shape} and dtype {image.dtype}, but {self.files[0]} "
-                f"of {self.shape[1:]} and {self.dtype}"
+                f"{file}: has shape {image.shape} and dtype {image.dtype}, but {self.files[0]} has "
+                f"{self.shape[1:]} and {self.dtype}"
             )
         out[:] = image
 
@@ -130,13 +130,13 @@ class ImageFiles:
 
 
 def _decode(file: Path) -> NDArray[Any]:
-    """Return what is in a file, with whatever axes it has."""
+    """Return the image in a file, with all its axes."""
     if tiff.is_tiff(file):
         with require("tifffile", file, "TIFF").TiffFile(file) as opened:
             if len(opened.pages) > 1:
                 raise ValueError(
-                    f"{file}: holds {len(opened.pages)} images, and not one; a stack is handed "
-                    "over by its own path"
+                    f"{file}: holds {len(opened.pages)} images, not one; hand over a stack by its "
+                    "own path"
                 )
             image: NDArray[Any] = opened.asarray()
             return image
@@ -153,7 +153,7 @@ def _decode(file: Path) -> NDArray[Any]:
 
 
 def _one_channel(image: NDArray[Any], channel: int | None, file: Path) -> NDArray[Any]:
-    """Return an image in grey, which may be stored in colours that are all the same."""
+    """Return an image in grey; one in colour must have equal colours, or a chosen channel."""
     if image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]
     if image.ndim == 2 and channel is None:
@@ -164,12 +164,14 @@ def _one_channel(image: NDArray[Any], channel: int | None, file: Path) -> NDArra
         colours = image[..., :3] if image.shape[-1] > 2 else image[..., :1]
         if (colours != colours[..., :1]).any():
             raise ValueError(
-                f"{file}: is in colour, of shape {image.shape}; say which channel is meant, "
-                f"channel=0 to channel={image.shape[-1] - 1}"
+                f"{file}: is in colour, of shape {image.shape}; choose channel=0 to "
+                f"channel={image.shape[-1] - 1}"
             )
         channel = 0
     if not 0 <= channel < image.shape[-1]:
-        raise ValueError(f"{file}: channel={channel} is not there; it has {image.shape[-1]}")
+        raise ValueError(
+            f"{file}: there is no channel={channel}; choose from 0 to {image.shape[-1] - 1}"
+        )
     return np.ascontiguousarray(image[..., channel])
 
 
@@ -178,25 +180,25 @@ def _is_image(name: str) -> bool:
 
 
 def _require_recording(files: Sequence[Path], path: Path) -> None:
-    """Check that images can be one recording: they are enough, and of one kind."""
+    """Check that images can be one recording: enough of them, of one kind."""
     _require_one_kind(files, path)
     if len(files) < LEAST_IMAGES:
         how = "tifffile.imread" if tiff.is_tiff(files[0]) else "imageio.v3.imread"
         raise ValueError(
-            f"{path}: holds {len(files)} images ({files[0].name}, …), hardly a recording; if they "
-            "are one, hand over a stack of them, such as "
+            f"{path}: holds only {len(files)} images ({files[0].name}, …); if they are a "
+            "recording, hand over an array, such as "
             f"numpy.stack([{how}(path) for path in {[str(file) for file in files]!r}])"
         )
 
 
 def _require_one_kind(files: Sequence[Path], path: Path) -> None:
-    """Check that names differ by numbers alone, and by none that tells channels apart."""
+    """Check that names differ only by numbers, and by no number of a channel or the like."""
     kinds = Counter(re.sub(r"\d+", "#", file.name.lower()) for file in files)
     if len(kinds) > 1:
         listed = ", ".join(f"{count} of {kind}" for kind, count in kinds.most_common(LISTED))
         raise ValueError(
-            f"{path}: holds images with {len(kinds)} kinds of names ({listed}); which are frames? "
-            f"Give a pattern that fits those alone, such as {_pattern(files[0], path)}"
+            f"{path}: holds images with {len(kinds)} kinds of names ({listed}); give a pattern "
+            f"that matches only the frames, such as {_pattern(files[0], path)}"
         )
     numbers = zip(*(re.findall(r"\d+", file.name) for file in files), strict=True)
     varying = sum(len(set(each)) > 1 for each in numbers)
@@ -221,7 +223,7 @@ _NUMBERED = {
     "position": r"(?<![a-z])(?:position|pos|p|xy|fov)[-_]?(\d+)(?!\d)",
     "plane": r"(?<![a-z])(?:z|slice)[-_]?(\d+)(?!\d)",
 }
-"""How names of images tell the number of a channel and so on."""
+"""Patterns of the number of a channel and the like in names of images."""
 
 
 def _tell_gaps(files: Sequence[Path], path: Path) -> None:
@@ -236,11 +238,11 @@ def _tell_gaps(files: Sequence[Path], path: Path) -> None:
         first = int(where[0])
         warn(
             f"{path}: images are missing {len(where)} times, first between {files[first].name} and "
-            f"{files[first + 1].name}; with a frame rate, what follows counts as recorded earlier"
+            f"{files[first + 1].name}; with a frame rate, later images get times that are too early"
         )
 
 
 def _pattern(file: Path, path: Path) -> Path:
-    """Return a pattern for images that are called like one."""
+    """Return a pattern for images with names like this one."""
     folder = path if path.is_dir() else path.parent
     return folder / re.sub(r"\d+(?=\D*$)", "*", file.name)

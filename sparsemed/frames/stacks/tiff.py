@@ -16,17 +16,17 @@ from sparsemed.storage.stored import file_state
 from sparsemed.warned import warn
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How files begin that are TIFF, or BigTIFF, in either byte order."""
+"""First bytes of TIFF and BigTIFF files, in both byte orders."""
 
 MOST_CHANNELS = 8
-"""Channels beyond which they are no colours: ImageJ and OME take images without axes for them."""
+"""More channels are taken for frames: ImageJ and OME save images without axes as channels."""
 
 LISTED = 6
-"""Series that are listed when one is to be chosen."""
+"""Number of series that an error lists."""
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether this is a file that begins as TIFF does."""
+    """Whether a file begins like a TIFF."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -51,7 +51,7 @@ def open_tiff(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
 
 
 class TiffPages:
-    """The pages of a TIFF, a frame each, as what `ArrayFrames` takes: decoded when asked for.
+    """The pages of a TIFF, one frame each, as an array for `ArrayFrames`; decoded when sliced.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class TiffPages:
     num_cpus : int
         Threads that decode.
     within : tuple of int or slice
-        What is taken of each page: of one in colour, a channel.
+        The index into each page, such as a channel of a page in colour.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class TiffPages:
         self._path = path
         self._num_cpus = num_cpus
         self._within = within
-        self._lock = threading.RLock()  # files are read one page after another
+        self._lock = threading.RLock()  # pages of a file are read one after the other
 
     def __getitem__(self, frames: slice) -> NDArray[Any]:
         numbers = range(*frames.indices(len(self._pages)))
@@ -86,7 +86,7 @@ class TiffPages:
         return out
 
     def keep_open(self, files: ExitStack) -> None:
-        """Open the files that pages are in (of OME-TIFF there may be several) until `files` end."""
+        """Open the files of the pages (an OME-TIFF may have several) until `files` closes."""
         for file in {id(page.parent): page.parent for page in self._pages if page}.values():
             if file.filehandle.closed:
                 file.filehandle.open()
@@ -97,10 +97,13 @@ class TiffPages:
         if page is None or not sum(page.databytecounts):
             raise OSError(f"page {number} was never written; is the file complete?")
         if (page.shape, page.dtype) != (self._page_shape, self.dtype):
-            raise OSError(f"page {number} is of shape {page.shape} and dtype {page.dtype}")
+            raise OSError(
+                f"page {number} has shape {page.shape} and dtype {page.dtype}, but page 0 has "
+                f"{self._page_shape} and {self.dtype}"
+            )
         try:
             out[:] = page.asarray(lock=self._lock)[self._within]
-        except Exception as error:  # whatever a codec may raise
+        except Exception as error:  # a codec may raise anything
             raise OSError(f"page {number}: {error}") from error
 
 
@@ -110,8 +113,8 @@ def _images(path: Path, file: Any, library: Any, num_cpus: int, choice: Choice) 
     if _are_single_pages(file.series) and choice.series is choice.position is None:
         if file.is_ome:
             warn(
-                f"{path}: its {len(file.series)} series of one image each are taken for frames, in "
-                "this order; are they positions?"
+                f"{path}: its {len(file.series)} series of one image each are taken as frames, in "
+                "this order; if they are positions, this is wrong"
             )
         choice.only(str(path))
         return TiffPages([each.keyframe for each in file.series], path, num_cpus)
@@ -121,7 +124,7 @@ def _images(path: Path, file: Any, library: Any, num_cpus: int, choice: Choice) 
     name = f"tifffile.imread({str(path)!r}{which})"
     if series.ndim == 2:
         raise ValueError(
-            f"{path}: is a single image; give the folder of all of them, or a pattern such as "
+            f"{path}: is a single image; give the folder of all images, or a pattern such as "
             f"{path.with_name('*' + path.suffix)}; or make one array of many images, such as "
             "numpy.stack(list_of_images)"
         )
@@ -133,16 +136,16 @@ def _images(path: Path, file: Any, library: Any, num_cpus: int, choice: Choice) 
 
 
 def _axes_of_a_film(path: Path, series: Any) -> str:
-    """Return the axes of a series, where many channels are images: who names none, writes those."""
+    """Return the axes of a series; many channels are frames, written without names of axes."""
     axes: str = series.axes
     if axes == "CYX" and series.shape[0] > MOST_CHANNELS:
-        warn(f"{path}: its {series.shape[0]} channels are taken for images; none is called time")
+        warn(f"{path}: its {series.shape[0]} channels are taken as frames; no axis is named time")
         return "TYX"
     return axes
 
 
 def _are_single_pages(series: Any) -> bool:
-    """Whether series are one image each, as of who writes frame by frame."""
+    """Whether each series is one image, as some programs write frame by frame."""
     first = series[0]
     return len(series) > 1 and all(
         each.ndim == 2 and (each.shape, each.dtype) == (first.shape, first.dtype) for each in series
@@ -150,11 +153,11 @@ def _are_single_pages(series: Any) -> bool:
 
 
 def _series_number(path: Path, file: Any, choice: Choice) -> tuple[int, Choice]:
-    """Return which series is meant, and what is left to be chosen within it."""
+    """Return the number of the chosen series, and the choice that is left within it."""
     count = len(file.series)
     number, what = choice.series, "series"
     if number is None and choice.position is not None and count > 1:
-        number, what = choice.position, "position"  # which OME keeps as a series each
+        number, what = choice.position, "position"  # OME keeps each as a series
         choice = choice._replace(position=None)
     if number is None and count == 1:
         number = 0
@@ -165,35 +168,35 @@ def _series_number(path: Path, file: Any, choice: Choice) -> tuple[int, Choice]:
         )
         more = f"; and {count - LISTED} more" if count > LISTED else ""
         raise ValueError(
-            f"{path}: holds {count} series of images ({listed}{more}); say which one is meant, "
-            f"series=0 to series={count - 1}, or hand over what you make of them, such as "
+            f"{path}: holds {count} series of images ({listed}{more}); choose series=0 to "
+            f"series={count - 1}, or hand over an array, such as "
             f"tifffile.imread({str(path)!r}, series=0)"
         )
     if not 0 <= number < count:
-        raise ValueError(f"{path}: {what}={number} is not there; they count from 0 to {count - 1}")
+        raise ValueError(f"{path}: there is no {what}={number}; choose from 0 to {count - 1}")
     return number, choice._replace(series=None)
 
 
 def _pages(path: Path, series: Any, frames: Frames, num_cpus: int, name: str) -> TiffPages:
-    """Return the pages that are meant, in the order of time."""
+    """Return the chosen pages, in the order of time."""
     across = series.keyframe.ndim
     outer = series.shape[: series.ndim - across]
     count = max(1, int(np.prod(outer)))
     within = frames.entries[series.ndim - across :]
     if series.shape[series.ndim - across :] != series.keyframe.shape or frames.order != (0, 1, 2):
         raise ValueError(
-            f"{path}: holds pages of shape {series.keyframe.shape}, which are no frames; hand over "
-            f"an array of frames that is made of {name}"
+            f"{path}: its pages, of shape {series.keyframe.shape}, are not frames; hand over an "
+            f"array of frames that you make from {name}"
         )
     pages = list(series.pages)
     if len(pages) != count:
-        raise OSError(f"{path}: holds fewer pages than it says; is the file complete?")
+        raise OSError(f"{path}: holds {len(pages)} pages instead of {count}; is the file complete?")
     numbers = np.arange(count).reshape(outer)[frames.entries[: len(outer)]]
     return TiffPages([pages[number] for number in numbers.tolist()], path, num_cpus, within)
 
 
 def _require_whole(path: Path, file: Any) -> None:
-    """Check that the last page is said to be the last one: if pages are missing, nobody tells."""
+    """Check that the last page is marked as the last: tifffile does not tell of missing pages."""
     handle, size = file.filehandle, file.tiff.offsetsize
     handle.seek(file.pages.next_page_offset)
     after = handle.read(size)

@@ -15,17 +15,17 @@ from sparsemed.frames.stacks.library import naming, require
 from sparsemed.storage.stored import file_state
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
-"""Endings of files that are taken for videos."""
+"""Endings of files that are read as videos."""
 
 
 def is_video(path: Path) -> bool:
-    """Whether this is a file that is called like a video."""
+    """Whether this is a file with the name of a video."""
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 @contextmanager
 def open_video(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
-    """Provide the frames of a video as an array, of which only what is asked for is held."""
+    """Provide the frames of a video as an array, of which little is held."""
     library = require("av", path, "videos")
     choice.only(str(path), "channel")
     before = file_state(path)
@@ -36,10 +36,10 @@ def open_video(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
 
 
 class VideoFrames:
-    """The frames of a video, as what `ArrayFrames` takes: decoded when asked for, in order.
+    """The frames of a video as an array for `ArrayFrames`, decoded when sliced.
 
-    Of colours by brightness (YUV), that is the brightness; of others (RGB) one channel, if all are
-    the same or one is chosen.
+    A frame in YUV yields its brightness; one in RGB yields the chosen channel, or any if all are
+    equal.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ class VideoFrames:
     num_cpus : int
         Threads that decode.
     channel : int, optional
-        Which of the colours red, green, blue counts.
+        Which of the colours red, green and blue to take.
 
     Attributes
     ----------
     frame_rate : float or None
-        Frames per second, if that is constant.
+        Frames per second, if constant.
     times : ndarray, shape (N,), seconds, or None
-        When each frame is shown, if the rate is not constant.
+        Time of each frame, if the rate is not constant.
     """
 
     def __init__(self, path: Path, av: Any, num_cpus: int, channel: int | None = None) -> None:
@@ -89,7 +89,10 @@ class VideoFrames:
             except self._av.FFmpegError as error:
                 raise OSError(f"frame {number}: {error}") from error
             if (image.shape, image.dtype) != (self.shape[1:], self.dtype):
-                raise OSError(f"frame {number} is of shape {image.shape} and dtype {image.dtype}")
+                raise OSError(
+                    f"frame {number} has shape {image.shape} and dtype {image.dtype}, but frame 0 "
+                    f"has {self.shape[1:]} and {self.dtype}"
+                )
             out[number - start] = image
         return out
 
@@ -105,9 +108,9 @@ class VideoFrames:
         return stream
 
     def _survey(self) -> tuple[list[int | None], float | None, NDArray[np.float64] | None]:
-        """Return when each frame is shown, in the units of the file; rate or times in seconds.
+        """Return the time of each frame in units of the file, and the rate, or times in seconds.
 
-        Nothing is decoded for that.
+        Nothing is decoded.
         """
         stream = self._open()
         found = [
@@ -120,12 +123,12 @@ class VideoFrames:
         rate = None if stream.average_rate is None else float(stream.average_rate)
         if None in found or len(set(found)) < len(found):
             if rate is None:
-                raise ValueError("it tells neither times nor rate of its frames")
+                raise ValueError("it has neither times nor a rate of its frames")
             return [None] * len(found), rate, None
         stamps = sorted(found)
         unit = float(stream.time_base)
         times = (np.array(stamps) - stamps[0]) * unit
-        # Times are rounded to the unit of the file, which rates are not.
+        # Times are rounded to the unit of the file, rates are not.
         if rate and np.abs(times - np.arange(len(times)) / rate).max() <= unit:
             return list(stamps), rate, None
         return list(stamps), None, times
@@ -139,15 +142,15 @@ class VideoFrames:
         except StopIteration:
             raise OSError(
                 f"frame {number} cannot be decoded, though the file lists {len(self._stamps)}; is "
-                "it cut off? 'ffmpeg -i FILE -c:v ffv1 whole.mkv' writes what is whole"
+                "it cut off? 'ffmpeg -i FILE -c:v ffv1 whole.mkv' saves the frames that are whole"
             ) from None
         self._at = number + 1
-        if frame.format.has_palette:  # which is told at the beginning alone
+        if frame.format.has_palette:  # the palette is at the beginning only: no jumps
             self._stamps = [None] * len(self._stamps)
         return self._grey(frame)
 
     def _jump(self, number: int) -> None:
-        """Let a frame be the next one that is decoded."""
+        """Make a frame the next one to be decoded."""
         stamp = self._stamps[number]
         ahead = number - self._at
         if self._container is None or stamp is not None or ahead < 0:
@@ -170,17 +173,20 @@ class VideoFrames:
             colours = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
             if self._channel is not None:
                 if not 0 <= self._channel < 3:
-                    raise ValueError(f"{self._path}: channel={self._channel} is none of 0, 1 and 2")
+                    raise ValueError(
+                        f"{self._path}: there is no channel={self._channel}; choose 0, 1 or 2"
+                    )
                 return np.ascontiguousarray(colours[..., self._channel])
             if (colours[..., :1] != colours).any():
                 raise ValueError(
-                    f"{self._path}: is in colour; say which channel is meant, channel=0 (red), "
-                    "channel=1 or channel=2"
+                    f"{self._path}: is in colour; choose channel=0 (red), channel=1 (green) or "
+                    "channel=2 (blue)"
                 )
             return np.ascontiguousarray(colours[..., 0])
         if self._channel is not None:
             raise ValueError(
-                f"{self._path}: has no channel to choose, but channel={self._channel} is given"
+                f"{self._path}: has no channel to choose, but channel={self._channel} is given; "
+                "leave it out"
             )
         if not layout.is_planar and len(layout.components) > 1:  # brightness among the colours
             frame = frame.reformat(format="yuv422p")

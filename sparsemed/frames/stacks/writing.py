@@ -1,4 +1,4 @@
-"""Stacks that are written: as TIFF that ImageJ reads, or as Zarr; wholly or not at all."""
+"""Writes stacks, wholly or not at all: as TIFF that ImageJ reads, or as Zarr."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -16,13 +16,13 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR_SUFFIX = ".zarr"
 
 SUFFIXES = (*TIFF_SUFFIXES, ZARR_SUFFIX)
-"""Endings of names that stacks are written under."""
+"""Endings of names under which stacks are written."""
 
 NOTES = "sparsemed"
-"""Under which name notes are kept; by them, a file of ours is known."""
+"""Name of the notes in a file, which mark it as written by sparsemed."""
 
 MOST_OF_IMAGEJ = 2**32 - 2**25
-"""Bytes up to which ImageJ reads a TIFF by itself; a BigTIFF, which can be more, takes a plugin."""
+"""Bytes up to which ImageJ reads a TIFF without a plugin; larger stacks become BigTIFF."""
 
 
 def write_stack(
@@ -33,7 +33,7 @@ def write_stack(
     notes: dict[str, Any],
     labels: list[str] | None = None,
 ) -> None:
-    """Write images to a TIFF or Zarr, in place of an earlier one of ours.
+    """Write images to a TIFF or Zarr; an earlier result of sparsemed is replaced.
 
     Parameters
     ----------
@@ -46,14 +46,14 @@ def write_stack(
     dtype : dtype
         uint8, uint16 or float32.
     notes : dict
-        What JSON can hold; kept beside the images.
+        Stored with the images as JSON.
     labels : list of str, optional
         A line on each image, which ImageJ shows above it.
 
     Raises
     ------
     FileExistsError
-        If there is a file or folder that is no stack of ours.
+        If there is a file or folder that is no result of sparsemed.
     OSError
         If it cannot be written.
     ImportError
@@ -69,33 +69,32 @@ def write_stack(
 
 
 def check_writable(path: Path) -> None:
-    """Check that a stack can be written under a name, as far as that shows beforehand.
+    """Check that a stack can be written under a name, as far as can be known before.
 
     Raises
     ------
     ValueError
-        If the name ends in another way.
+        If the name has another ending.
     FileExistsError
-        If there is a file or folder that is no stack of ours.
+        If there is a file or folder that is no result of sparsemed.
     OSError
         If its folder is missing or read-only.
     ImportError
         If the library that writes it is missing.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path}: stacks are written as {', '.join(SUFFIXES)}")
+        raise ValueError(f"{path}: a stack is written to a name in {', '.join(SUFFIXES)}")
     disk.check_folder(path)
     is_zarr = path.suffix.lower() == ZARR_SUFFIX
     require("zarr" if is_zarr else "tifffile", path, "Zarr" if is_zarr else "TIFF")
     if path.exists() and read_notes(path) is None:
         raise FileExistsError(
-            f"{path}: exists already and is no result of sparsemed; choose another name, or remove "
-            "it"
+            f"{path}: exists and is no result of sparsemed; choose another name, or remove it"
         )
 
 
 def read_notes(path: Path) -> dict[str, Any] | None:
-    """Return what was noted when a stack of ours was written, or None if it is none."""
+    """Return the notes of a stack that sparsemed has written, or None for any other."""
     try:
         if path.is_dir():
             found = dict(require("zarr", path, "Zarr").open(path, mode="r").attrs)
@@ -104,7 +103,7 @@ def read_notes(path: Path) -> dict[str, Any] | None:
                 page = (file.imagej_metadata or {}).get("Info") or file.pages[0].description
                 found = json.loads(page)
         notes = found.get(NOTES)
-    except Exception:  # whatever a library may raise on what is no such file
+    except Exception:  # a library may raise anything on another file
         return None
     return notes if isinstance(notes, dict) else None
 

@@ -1,4 +1,4 @@
-"""Arrays of Zarr's: in folders and zip files, by themselves, in groups, and in OME-Zarr."""
+"""Zarr arrays: in folders and zip files, alone, in groups, and in OME-Zarr."""
 
 import zipfile
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from sparsemed.frames.shapes import what_fits
 from sparsemed.frames.stacks.library import naming, require
 
 FILES = ("zarr.json", ".zarray", ".zgroup")
-"""Files of which a folder or zip has one if it is an array or group of Zarr's."""
+"""A folder or zip file that is a Zarr array or group has one of these."""
 
 LISTED = 5
-"""Arrays that are listed when one is to be chosen."""
+"""Number of arrays that an error lists."""
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a folder or a zip file holds an array or a group of Zarr's."""
+    """Whether a folder or a zip file holds a Zarr array or group."""
     if path.is_dir():
         return path.suffix == ".zarr" or any((path / name).is_file() for name in FILES)
     if path.suffix.lower() != ".zip" or not path.is_file():
@@ -35,7 +35,7 @@ def files_of_zarr(path: Path) -> list[Path]:
 
 @contextmanager
 def open_zarr(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:  # noqa: ARG001
-    """Provide the frames of an array of Zarr's, of which little is held."""
+    """Provide the frames of a Zarr array, of which little is held."""
     library = require("zarr", path, "Zarr")
     with ExitStack() as files:
         with naming(path):
@@ -48,7 +48,7 @@ def open_zarr(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:  # no
 
 
 def _array_of(path: Path, found: Any, choice: Choice) -> tuple[Any, Any, Choice, str]:
-    """Return the array that is meant, the names of its axes, what is left to choose, its name."""
+    """Return the chosen array, the names of its axes, the choice that is left, and its name."""
     if not hasattr(found, "array_keys"):
         choice.only(str(path), "channel", "position")
         return found, _dimension_names(found), choice, ""
@@ -76,14 +76,14 @@ def _array_of(path: Path, found: Any, choice: Choice) -> tuple[Any, Any, Choice,
 
 
 def _scales(group: Any) -> Any:
-    """Return what OME-Zarr says about an image of several sizes, or nothing."""
+    """Return the multiscale metadata of an OME-Zarr group, or an empty dict."""
     attributes = dict(group.attrs)
     scales = (attributes.get("ome") or attributes).get("multiscales")
     return scales[0] if scales else {}
 
 
 def _axes_of_scales(group: Any, name: str) -> list[str] | None:
-    """Return the names of the axes of an array of OME-Zarr, if the group tells them."""
+    """Return the names of the axes of an OME-Zarr array, if the group has them."""
     scales = _scales(group)
     if name not in [each["path"] for each in scales.get("datasets", [])]:
         return None
@@ -103,8 +103,8 @@ def _image_group(path: Path, found: Any, choice: Choice) -> tuple[Any, str, Choi
         number = 0
     if number is None or not 0 <= number < len(images):
         raise ValueError(
-            f"{path}: holds {len(images)} series of images ({_listed(images)}); say which one is "
-            f"meant, series=0 to series={len(images) - 1}"
+            f"{path}: holds {len(images)} series of images ({_listed(images)}); choose series=0 to "
+            f"series={len(images) - 1}"
         )
     by_series = choice.series is not None
     left = choice._replace(series=None) if by_series else choice._replace(position=None)
@@ -112,7 +112,7 @@ def _image_group(path: Path, found: Any, choice: Choice) -> tuple[Any, str, Choi
 
 
 def _frames(path: Path, array: Any, axes: Any, choice: Choice, inner: str) -> Any:
-    """Return an array as one of frames."""
+    """Return an array with axes in the order (N, H, W)."""
     choice.only(str(path), "channel", "position")
     name = f"zarr.open({str(path)!r}, mode='r')" + (f"[{inner!r}]" if inner else "")
     if axes and len(axes) == len(array.shape):
@@ -121,7 +121,7 @@ def _frames(path: Path, array: Any, axes: Any, choice: Choice, inner: str) -> An
         return array if is_plain else PickedAxes(array, frames)
     if len(array.shape) != 3:
         raise ValueError(
-            f"{path}: holds images of shape {array.shape}, and not (N, H, W)"
+            f"{path}: holds images of shape {array.shape}, not (N, H, W)"
             f"{what_fits(array.shape, name)}"
         )
     choice.only(str(path))
@@ -129,7 +129,7 @@ def _frames(path: Path, array: Any, axes: Any, choice: Choice, inner: str) -> An
 
 
 def _dimension_names(array: Any) -> Any:
-    """Return the names of axes, as Zarr 3 and xarray keep them, if each has one."""
+    """Return the names of axes as stored by Zarr 3 or xarray, if each axis has one."""
     names = getattr(array.metadata, "dimension_names", None)
     names = names or array.attrs.get("_ARRAY_DIMENSIONS")
     return names if names and all(names) else None

@@ -24,7 +24,7 @@ FILES = {
         "git lfs pull",
     ),
     "y.rtdc": (b"/annex/objects/SHA256E-s1--ab.rtdc", "git-annex", "git annex get"),
-    "z.rtdc": (b"\n<!DOCTYPE html><html>", "web page", "download it again"),
+    "z.rtdc": (b"\n<!DOCTYPE html><html>", "web page", "download the file again"),
     "x.rtdc.gz": (b"\x1f\x8b\x08", "compressed", "unpack"),
 }
 
@@ -52,9 +52,7 @@ def test_what_is_advised_for_numpy_gives_the_frames(tmp_path):
 def test_a_link_that_leads_nowhere_is_told_from_a_missing_file(tmp_path):
     link = tmp_path / "M002.rtdc"
     link.symlink_to(".git/annex/objects/xx/SHA256E-s1--ab.rtdc")
-    with pytest.raises(
-        ValueError, match=r"M002\.rtdc: is a link that leads nowhere, to \.git/annex"
-    ):
+    with pytest.raises(ValueError, match=r"M002\.rtdc: is a link to a missing file, \.git/annex"):
         compute_background(link)
     with pytest.raises(FileNotFoundError):
         compute_background(tmp_path / "missing.rtdc")

@@ -97,9 +97,7 @@ def test_colours_that_differ_have_to_be_chosen(tmp_path):
         np.testing.assert_array_equal(images[0:90], FRAMES)
     colours = np.stack([FRAMES, FRAMES[::-1], FRAMES], axis=-1)
     write(path, colours, "rawvideo", "bgr24", "rgb24")
-    with pytest.raises(
-        ValueError, match=r"film\.avi: is in colour; say which channel is meant, ch"
-    ):
+    with pytest.raises(ValueError, match=r"film\.avi: is in colour; choose ch"):
         compute_background(path)
     with open_stack(path, 1, Choice(channel=1)) as images:
         np.testing.assert_array_equal(images[0:90], FRAMES[::-1])

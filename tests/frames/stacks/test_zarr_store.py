@@ -94,6 +94,6 @@ def test_names_of_dimensions_are_believed(tmp_path):
         tmp_path / "b", zarr_format=3, consolidated=False
     )
     with pytest.raises(
-        ValueError, match="no axis is called time; if channel is that, take it, such"
+        ValueError, match="no axis is named time; if channel is time, take it, such"
     ):
         compute_background(tmp_path / "b" / "raw")
