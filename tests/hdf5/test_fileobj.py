@@ -3,7 +3,6 @@
 import gc
 import io
 import pickle
-from contextlib import suppress
 from functools import partial
 
 import h5py
@@ -223,10 +222,10 @@ def test_who_has_failed_is_not_asked_again(failure):
     stored = MemoryBytes(content.getvalue())
     with open_stored(stored) as h5:
         dataset = h5["image"]
+        _ = dataset[:5]  # with what HDF5 needs to find all others
         count = len(stored.reads)
         stored.error = lambda: failure
-        with suppress(OSError):  # of HDF5, which looks at zeros
-            _ = dataset[:]
+        assert not dataset[5:].any()  # it tells nothing
         assert len(stored.reads) == count + 1
         with pytest.raises(type(failure)):
             raise_failure(dataset)

@@ -3,6 +3,7 @@
 import gc
 import io
 import json
+import mmap
 import multiprocessing
 import shutil
 import signal
@@ -14,6 +15,7 @@ import time
 import tracemalloc
 import warnings
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -309,6 +311,48 @@ def test_no_more_is_held_than_for_files(server, tmp_path):
     finally:
         tracemalloc.stop()
     assert most < 100 * 2**20
+
+
+MEASURING = """
+import sys, sparsemed
+from pathlib import Path
+
+sparsemed.compute_background(sys.argv[1])
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+"""
+
+
+def write_sparse(path, count):
+    """Write a measurement whose frames take no room, as all of their bytes are zero."""
+    create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    create.set_chunk((40, 80, 400))
+    create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(path, "w", libver="latest") as h5:
+        h5["events/time"] = np.arange(count) / 1000
+        space = h5py.h5s.create_simple((count, 80, 400))
+        h5py.h5d.create(h5["events"].id, b"image", h5py.h5t.STD_U8LE, space, create)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of memory")
+def test_ten_gigabytes_take_as_little_memory_as_those_of_a_file(server, tmp_path):
+    path = tmp_path / "a.rtdc"
+    write_sparse(path, 312_500)
+    assert path.stat().st_size > 10**10
+    peaks = {}
+    with (
+        open(path, "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        server.put("/M001.rtdc", content)
+        for source in (path, server.url("/M001.rtdc")):
+            command = [sys.executable, "-W", "ignore", "-c", MEASURING, source]
+            run = subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+            peaks[source] = int(run.stdout) / 1024
+    near, far = peaks.values()
+    print(f"peaks of memory: {near:.0f} MiB of the file, {far:.0f} MiB of the server")
+    assert far < near + 160  # 64 MiB ahead, and an index of at most 64 MiB
 
 
 # Results, and what they refer to
