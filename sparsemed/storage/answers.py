@@ -131,9 +131,24 @@ def check_status(status: int, headers: Message, was_read: bool) -> None:
         raise OSError(
             "the server refuses to hand out parts of it (416); download it and use the copy"
         )
+    if status == 407:
+        raise OSError(refusal_of_proxy(status))
     if region := headers.get("x-amz-bucket-region"):
         raise OSError(f"lies in another region; set AWS_REGION={region[:40]} and run again")
     raise OSError(f"the server answers {status}, which is no answer to a request for data")
+
+
+def refusal_of_proxy(status: int) -> str:
+    """Say what to do if a proxy lets nothing pass."""
+    if status == 407:
+        return (
+            "the proxy asks who you are (407); put name and password into the variable that names "
+            "the proxy, as http://name:password@host:port"
+        )
+    return (
+        f"the proxy does not let it pass ({status}); if the host can be reached without the proxy, "
+        "name it in no_proxy"
+    )
 
 
 def check_part(headers: Message, begin: int, stop: int) -> Part:

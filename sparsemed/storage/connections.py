@@ -33,7 +33,10 @@ _KEPT_SECONDS = 15.0  # hosts hang up on idle connections, many after 60 s, some
 
 _MOST_KEPT = 32
 
-_CA_VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+CA_VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Names of authorities that are trusted, too; Python itself knows SSL_CERT_FILE."""
+
+_TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR", *CA_VARIABLES)
 
 Guard = Callable[[str], bool]
 """Whether a host may be asked, by its address (IPv4 or IPv6) as text."""
@@ -43,6 +46,10 @@ _idle: dict[tuple[str, str, int], deque[tuple[float, http.client.HTTPConnection]
 
 class ForbiddenHostError(OSError):
     """A host that may not be asked."""
+
+
+class SettingError(Exception):
+    """A variable of the environment says what cannot be; the message says which."""
 
 
 class Calls:
@@ -178,7 +185,7 @@ def _connect(url: Url, guard: Guard, calls: Calls) -> http.client.HTTPConnection
     try:
         connection.connect()
         if url.scheme == "https":
-            context = _context(tuple(os.environ.get(name) for name in _CA_VARIABLES))
+            context = _context(tuple((name, os.environ.get(name)) for name in _TRUSTED))
             connection.sock = context.wrap_socket(
                 connection.sock, server_hostname=url.host, do_handshake_on_connect=False
             )
@@ -221,11 +228,21 @@ def _literal(host: str) -> str:
 
 
 def _proxy(url: Url) -> Any:
-    """Return the proxy that the usual variables name for an address, or None."""
+    """Return the proxy that the usual variables name for an address, or None.
+
+    Raises
+    ------
+    SettingError
+        If they name something else.
+    """
     found = getproxies().get(url.scheme)
     if not found or proxy_bypass(url.host):
         return None
-    return urlsplit(found if "://" in found else f"http://{found}")
+    with suppress(ValueError):
+        proxy = urlsplit(found if "://" in found else f"http://{found}")
+        if proxy.scheme == "http" and proxy.hostname and proxy.port != 0:
+            return proxy
+    raise SettingError(f"{url.scheme}_proxy names no proxy like http://host:port")
 
 
 def is_proxied(url: Url) -> bool:
@@ -252,11 +269,22 @@ def basic(login: str) -> str:
 
 
 @lru_cache
-def _context(bundles: tuple[str | None, ...]) -> ssl.SSLContext:
-    """Return whom to trust: the system's authorities (or SSL_CERT_FILE's), and those given."""
+def _context(variables: tuple[tuple[str, str | None], ...]) -> ssl.SSLContext:
+    """Return whom to trust: the system's authorities (or SSL_CERT_FILE's), and those given.
+
+    Raises
+    ------
+    SettingError
+        If a variable leads to none.
+    """
     context = ssl.create_default_context()
-    for bundle in bundles:
-        if bundle:
+    for name, bundle in variables:
+        if bundle and name in CA_VARIABLES:
             is_folder = os.path.isdir(bundle)
-            context.load_verify_locations(**{"capath" if is_folder else "cafile": bundle})
+            try:
+                context.load_verify_locations(**{"capath" if is_folder else "cafile": bundle})
+            except OSError:
+                raise SettingError(
+                    f"{name} names {bundle}, which holds no authorities that can be read"
+                ) from None
     return context

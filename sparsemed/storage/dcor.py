@@ -9,11 +9,13 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sparsemed.storage import connections
+from sparsemed.storage.answers import PassingError
 from sparsemed.storage.connections import Calls
-from sparsemed.storage.remote import Record, Way
+from sparsemed.storage.remote import Record, Way, call
 from sparsemed.storage.urls import Url, parse_url
 
 TOKEN_VARIABLE = "DCOR_API_TOKEN"
@@ -137,22 +139,21 @@ class DcorPlace(NamedTuple):
         if token is not None:
             headers["Authorization"] = token
         url = url._replace(query=f"id={self.identifier}&version=2&query=basins")
-        for pause in (0.25, 0.5, 1.0, 2.0, None):
-            try:
-                connection, _ = connections.lend(url, lambda _: True, calls)
+        for pause in (0.25, 0.5, 1.0, 2.0, 0.0):
+            with suppress(PassingError):
+                connection, _ = call(self, url, lambda _: True, calls)
                 try:
                     target = url.whole if connections.is_proxied(url) else url.target
                     connection.request("GET", target, headers=headers)
                     response = connection.getresponse()
                     if response.status < 500 and response.status != 429:
                         return response.status, response.read(_MOST_ANSWERED)
+                except (OSError, http.client.HTTPException):
+                    pass
                 finally:
                     calls.done(connection)
                     connection.close()
-            except (OSError, http.client.HTTPException):
-                pass
-            if pause is not None:
-                calls.rest(pause)
+            calls.rest(pause)
             if calls.is_over:
                 raise OSError(f"{self.shown}: reading was ended")
         raise OSError(f"{self.shown}: DCOR does not answer; run again later")

@@ -4,6 +4,7 @@ Messages of libraries may hold signatures and tokens, so none of them is passed 
 """
 
 import http.client
+import re
 import socket
 import ssl
 import time
@@ -22,6 +23,7 @@ from sparsemed.storage.answers import (
     check_part,
     check_status,
     check_whole,
+    refusal_of_proxy,
 )
 from sparsemed.storage.connections import Calls, Guard, basic, give_back, is_public, lend
 from sparsemed.storage.urls import Url, redirected
@@ -96,6 +98,37 @@ class Place(Protocol):
         OSError
             If nobody tells.
         """
+
+
+def call(
+    place: Place, url: Url, guard: Guard, calls: Calls
+) -> tuple[http.client.HTTPConnection, bool]:
+    """Return a connection on the way to an object, and whether it was used before; see `lend`.
+
+    Raises
+    ------
+    PassingError
+        If there is none, but may be later.
+    OSError
+        If there is none; the message names the object and says what to do.
+    """
+    try:
+        return lend(url, guard, calls)
+    except connections.ForbiddenHostError:
+        why = f"leads to {url.host}, which is not followed: that is no host that anybody can reach"
+    except ssl.SSLCertVerificationError:
+        why = (
+            f"nobody who is trusted here vouches for {url.host}; if its certificate is of an "
+            "authority of your own, name that in SSL_CERT_FILE"
+        )
+    except connections.SettingError as error:
+        why = str(error)
+    except (OSError, http.client.HTTPException) as error:
+        found = _TUNNEL.match(str(error))
+        if found is None:
+            raise PassingError(_why(error)) from None
+        why = refusal_of_proxy(int(found[1]))
+    raise OSError(f"{place.shown}: {why}")
 
 
 class _TurnError(Exception):
@@ -273,11 +306,14 @@ class RemoteObject:
             headers["Authorization"] = way.token
         elif way.url.login:
             headers["Authorization"] = basic(way.url.login)
+        try:
+            connection, was_used = call(self.place, way.url, self._may_ask, self._calls)
+        except OSError as error:
+            self._fail(error)
         target = way.url.target
         if connections.is_proxied(way.url):
             target = way.url.whole
             headers |= connections.proxy_headers(way.url)
-        connection, was_used = self._lend(way.url)
         try:
             if not self._is_led:
                 self.is_public = self.is_public or connections.leads_to_public(way.url, connection)
@@ -291,26 +327,6 @@ class RemoteObject:
             self._drop(connection)
             raise
         return _Sent(way, connection, was_used)
-
-    def _lend(self, url: Url) -> tuple[http.client.HTTPConnection, bool]:
-        try:
-            return lend(url, self._may_ask, self._calls)
-        except connections.ForbiddenHostError:
-            self._fail(
-                OSError(
-                    f"{self}: leads to {url.host}, which is not followed: that is no host that "
-                    "anybody can reach"
-                )
-            )
-        except ssl.SSLCertVerificationError:
-            self._fail(
-                OSError(
-                    f"{self}: nobody who is trusted here vouches for {url.host}; if its "
-                    "certificate is of an authority of your own, name that in SSL_CERT_FILE"
-                )
-            )
-        except (OSError, http.client.HTTPException) as error:
-            raise PassingError(_why(error)) from None
 
     def _may_ask(self, address: str) -> bool:
         if self.is_public and not is_public(address):
@@ -399,6 +415,9 @@ class RemoteObject:
         self._calls.done(connection)
         connection.close()
 
+
+_TUNNEL = re.compile(r"Tunnel connection failed: (4\d\d)")
+"""What Python says of a proxy that will never let it pass; the rest of it is the proxy's."""
 
 _REDIRECTIONS = {301, 302, 303, 307, 308}
 

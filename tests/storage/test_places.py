@@ -1,5 +1,6 @@
 """Which objects names lead to, who asks for them, and what is never told."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ import time
 import types
 
 import pytest
+from storage.authority import vouch
 
 from benchmarks.serving import serving
 from sparsemed.storage import connections, remote
@@ -33,7 +35,7 @@ def nobody(monkeypatch, tmp_path):
         "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION",
         "DCLAB_S3_ACCESS_KEY_ID", "DCLAB_S3_SECRET_ACCESS_KEY", "DCLAB_S3_ENDPOINT_URL",
         "DCOR_API_TOKEN", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy",
-        "no_proxy", "NO_PROXY",
+        "no_proxy", "NO_PROXY", "ALL_PROXY",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
@@ -301,63 +303,152 @@ def test_what_is_no_answer_of_dcor_is_told(server, body):
 
 
 class Proxy:
-    """A proxy that passes on whole requests, and tunnels."""
+    """A proxy that passes on whole requests, and lets others through a tunnel.
+
+    Attributes
+    ----------
+    heads : list of str
+        What it was asked.
+    hosts : dict of str to str
+        Addresses of hosts that it alone knows.
+    answer : bytes or None
+        What it says in place of letting anything pass.
+    """
 
     def __init__(self):
-        self.lines = []
+        self.heads = []
+        self.hosts = {}
+        self.answer = None
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self):
-        while True:
-            try:
+        with contextlib.suppress(OSError):  # it is closed
+            while True:
                 client, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client):
-        head = b""
-        while b"\r\n\r\n" not in head:
-            piece = client.recv(4096)
-            if not piece:
+        with client, contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(4096)
+            self.heads.append(head.decode())
+            if self.answer is not None:
+                client.sendall(self.answer)
                 return
-            head += piece
-        first, _, rest = head.partition(b"\r\n")
-        self.lines.append(head.decode())
-        method, target, version = first.decode().split()
-        url = parse_url(target)
-        other = socket.create_connection((url.host, url.port))
-        path = target.split("/", 3)[3]
-        other.sendall(f"{method} /{path} {version}\r\n".encode() + rest)
-        threading.Thread(target=self._pump, args=(client, other), daemon=True).start()
-        self._pump(other, client)
+            first, _, rest = head.partition(b"\r\n")
+            method, target, version = first.decode().split()
+            url = parse_url(target if method == "GET" else f"https://{target}")
+            with socket.create_connection((self.hosts.get(url.host, url.host), url.port)) as other:
+                if method == "GET":
+                    other.sendall(f"GET {url.target} {version}\r\n".encode() + rest)
+                else:
+                    client.sendall(f"{version} 200 OK\r\n\r\n".encode())
+                threading.Thread(target=self._pump, args=(client, other), daemon=True).start()
+                self._pump(other, client)
 
     @staticmethod
     def _pump(source, target):
-        try:
+        with contextlib.suppress(OSError):
             while piece := source.recv(65536):
                 target.sendall(piece)
-        except OSError:
-            pass
 
     def close(self):
+        self._socket.shutdown(socket.SHUT_RDWR)  # it wakes who accepts
         self._socket.close()
 
 
-def test_the_usual_variables_name_a_proxy(server, monkeypatch):
-    served = server.put("/M001.rtdc", CONTENT)
+@pytest.fixture
+def proxy(monkeypatch):
     proxy = Proxy()
-    monkeypatch.setenv("http_proxy", f"http://me:word@127.0.0.1:{proxy.port}")
+    yield proxy
     connections.hang_up()
+    proxy.close()
+
+
+@pytest.fixture
+def safe(tmp_path, monkeypatch):
+    """A server with TLS, as which 127.0.0.1 and a host of another network are known."""
+    context, bundle = vouch(tmp_path, "data.example.org")
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    with serving(context=context) as safe:
+        safe.put("/M001.rtdc", CONTENT)
+        yield safe
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
+def test_a_proxy_is_asked_for_whole_addresses(server, proxy, monkeypatch, variable):
+    served = server.put("/M001.rtdc", CONTENT)
+    monkeypatch.setenv(variable, f"http://me:word@127.0.0.1:{proxy.port}")
     assert content_of(server.url("/M001.rtdc")) == CONTENT
-    assert proxy.lines[0].startswith(f"GET {server.url('/M001.rtdc')} HTTP/1.1")
-    assert "Proxy-Authorization: Basic" in proxy.lines[0]
-    count = len(proxy.lines)
+    assert proxy.heads[0].startswith(f"GET {server.url('/M001.rtdc')} HTTP/1.1")
+    assert "Proxy-Authorization: Basic" in proxy.heads[0]
+    count = len(proxy.heads)
     connections.hang_up()
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert content_of(server.url("/M001.rtdc")) == CONTENT
-    assert len(proxy.lines) == count
+    assert len(proxy.heads) == count
     assert len(served.requests) > count
-    proxy.close()
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY"])
+def test_a_proxy_lets_https_through_a_tunnel(safe, proxy, monkeypatch, variable):
+    monkeypatch.setenv(variable, f"http://me:word@127.0.0.1:{proxy.port}")
+    address = safe.url("/M001.rtdc?signature=secret")
+    assert content_of(address) == CONTENT
+    assert all(head.startswith(f"CONNECT 127.0.0.1:{safe.port} HTTP/1.") for head in proxy.heads)
+    assert "Proxy-Authorization: Basic" in proxy.heads[0]
+    assert "secret" not in "".join(proxy.heads)
+    requests = safe.objects["/M001.rtdc"].requests
+    assert not any("Proxy-Authorization" in request.headers for request in requests)
+    count = len(proxy.heads)
+    connections.hang_up()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert content_of(address) == CONTENT
+    assert len(proxy.heads) == count
+
+
+def test_a_proxy_looks_up_hosts_that_it_alone_knows(safe, proxy, monkeypatch):
+    monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
+    proxy.hosts["data.example.org"] = "127.0.0.1"
+    assert content_of(f"https://data.example.org:{safe.port}/M001.rtdc") == CONTENT
+    proxy.hosts["other.example.org"] = "127.0.0.1"
+    connections.hang_up()
+    with pytest.raises(OSError, match=r"vouches for other\.example\.org"):
+        content_of(f"https://other.example.org:{safe.port}/M001.rtdc")
+
+
+@pytest.mark.parametrize(
+    ("status", "count", "told"),
+    [
+        (407, 1, "put name and password into the variable"),
+        (403, 1, r"the proxy does not let it pass \(403\); .* name it in no_proxy"),
+        (502, 5, "the proxy does not let it pass, 5 times"),
+    ],
+)
+def test_a_proxy_that_lets_nothing_pass_is_told(safe, proxy, monkeypatch, status, count, told):
+    monkeypatch.setenv("https_proxy", f"http://me:password@127.0.0.1:{proxy.port}")
+    proxy.answer = f"HTTP/1.1 {status} Secret\r\nContent-Length: 0\r\n\r\n".encode()
+    with pytest.raises(OSError, match=told) as caught:
+        content_of(safe.url("/M001.rtdc"))
+    assert len(proxy.heads) == count
+    assert "Secret" not in str(caught.value)
+    assert "password" not in str(caught.value).replace("name and password", "").replace(
+        "name:password", ""
+    )
+
+
+def test_a_proxy_that_asks_who_one_is_in_place_of_a_server_is_told(server, proxy, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+    proxy.answer = b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n"
+    with pytest.raises(OSError, match="the proxy asks who you are"):
+        content_of(server.url("/M001.rtdc"))
+
+
+def test_a_proxy_that_cannot_be_is_told(server, monkeypatch):
+    for value in ("http://127.0.0.1:port", "http://", "socks5://127.0.0.1:9"):
+        monkeypatch.setenv("http_proxy", value)
+        with pytest.raises(OSError, match="http_proxy names no proxy like http://host:port"):
+            content_of(server.url("/M001.rtdc"))

@@ -5,8 +5,6 @@ import os
 import pickle
 import random
 import socket
-import ssl
-import subprocess
 import threading
 import time
 
@@ -15,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from patience import PATIENCE
 from rings import examples
+from storage.authority import vouch
 
 from benchmarks.serving import Request, http_date, serving
 from sparsemed.storage import connections, remote
@@ -588,40 +587,28 @@ def test_closing_ends_what_waits(server, silent, busy, data, monkeypatch, waits_
 # Whom to trust
 
 
-def test_an_authority_of_ones_own_is_trusted(data, tmp_path, monkeypatch):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    made = subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            str(key),
-            "-out",
-            str(certificate),
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-        ],
-        capture_output=True,
-        check=False,
-    )
-    if made.returncode:
-        pytest.skip("there is no openssl")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", *connections.CA_VARIABLES])
+def test_an_authority_of_ones_own_is_trusted(data, tmp_path, monkeypatch, variable):
+    context, bundle = vouch(tmp_path)
+    for name in ("SSL_CERT_FILE", *connections.CA_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
     with serving(context=context) as server:
+        served = server.put("/M001.rtdc", data)
+        assert "nobody who is trusted here vouches for 127.0.0.1" in error_of(opened, server)
+        assert not served.requests
+        monkeypatch.setenv(variable, str(bundle))
+        assert read(opened(server), FIRST, 10) == data[FIRST : FIRST + 10]
+
+
+@pytest.mark.parametrize("variable", connections.CA_VARIABLES)
+def test_authorities_that_cannot_be_read_are_told(data, tmp_path, monkeypatch, variable):
+    with serving() as server:
         server.put("/M001.rtdc", data)
-        assert "SSL_CERT_FILE" in error_of(opened, server)
-        for name in ("SSL_CERT_FILE", "AWS_CA_BUNDLE"):
-            with monkeypatch.context() as patch:
-                connections._context.cache_clear()
-                patch.setenv(name, str(certificate))
-                assert read(opened(server), FIRST, 10) == data[FIRST : FIRST + 10]
-        connections._context.cache_clear()
+        address = server.url("/M001.rtdc").replace("http:", "https:")
+        for content in (None, "no certificate"):
+            bundle = tmp_path / "bundle.pem"
+            if content is not None:
+                bundle.write_text(content)
+            monkeypatch.setenv(variable, str(bundle))
+            text = error_of(RangedBytes, place_of(address))
+            assert f"{variable} names {bundle}, which holds no authorities" in text
