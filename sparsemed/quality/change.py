@@ -190,8 +190,8 @@ def change(view: View, cause: str) -> Finding | None:
     value = lag(view)
     places = (changes > LAIN_DOWN) & ~_near_edges(view)
     text = (
-        f"{value:.2g} grey values late where something changes and stays so, "
-        f"{percent(float(np.mean(changes > LEAST_CHANGE)))} of the places"
+        f"{value:.2g} grey values behind; {percent(float(np.mean(changes > LEAST_CHANGE)))} of the "
+        "picture changed and stayed so"
     )
     advice = ""
     least = LATE + (1.5 * graininess(view) if view.is_sampled else 0)

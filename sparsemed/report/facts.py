@@ -1,13 +1,13 @@
 """What the page says about a measurement."""
 
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 
 from sparsemed.method.result import Background
 from sparsemed.quality.sample import Sample
-from sparsemed.report.markup import shown
 from sparsemed.rtdc.identity import require_same
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.pipeline_id import to_ppid
@@ -27,12 +27,15 @@ class Facts:
         The file that holds the frames, if it is known.
     identifier : str or None
         That of the measurement.
+    camera_rate : float or None
+        Frames per second that the camera took.
     """
 
     rows: list[tuple[str, object]] = field(default_factory=list)
     metadata: list[tuple[str, object]] = field(default_factory=list)
     images_file: AnyPath | None = None
     identifier: str | None = None
+    camera_rate: float | None = None
 
 
 def read_facts(background: Background, sample: Sample | None) -> Facts:
@@ -49,9 +52,6 @@ def read_facts(background: Background, sample: Sample | None) -> Facts:
             image = measurement.image
             if image.mapping is not None or measurement.source_of(image) == "file basin":
                 rows.append(("Images from", image.label))
-            rate = measurement.frame_rate
-            if rate is not None:
-                rows.append(("Frame rate", f"{shown(rate)} Hz"))
             stored = _compare_stored(measurement, background, sample)
             rows.append(("Background in the file", stored))
             metadata = sorted(measurement.metadata.items())
@@ -61,7 +61,10 @@ def read_facts(background: Background, sample: Sample | None) -> Facts:
                 images_file = locate(image.dataset.file.filename)  # whose key may hold a secret
                 if isinstance(images_file, Path):
                     images_file = Path(image.key)
-            return Facts(rows, metadata, images_file, measurement.events.identifier)
+            rate = measurement.frame_rate
+            camera_rate = float(rate) if isinstance(rate, Real) else None
+            identifier = measurement.events.identifier
+            return Facts(rows, metadata, images_file, identifier, camera_rate)
     except OSError as error:
         warn(f"The report says nothing about the measurement: {error}")
         return Facts([("File", f"{background.source} (could not be read any more)")])

@@ -51,7 +51,7 @@ _COLUMNS = (
     ("0", "", "Verdict"),
     ("name", "", "Measurement"),
     ("1", "number", "Frames"),
-    ("2", "number", "Kept"),
+    ("2", "number", "Images kept"),
     ("3", "number", "Seconds"),
     ("4", "number", "MB/s"),
 )
@@ -109,8 +109,8 @@ class Entry:
         report = "" if self.link is None else f' · <a href="{escaped(self.link)}">report</a>'
         numbers = [
             ("frames", "" if self.frames is None else f"{self.frames:,}"),
-            ("kept", "" if share is None else f"{100 * share:.0f} %"),
-            ("seconds", "" if self.seconds is None else f"{self.seconds:.3g}"),
+            ("kept", "" if share is None else f"{self.kept:,} of {self.windows:,}"),
+            ("seconds", "" if self.seconds is None else f"{self.seconds:,.2f}"),
             ("speed", _text(self.megabytes_per_second)),
         ]
         cells = "".join(f'<td class="number {kind}">{text}</td>' for kind, text in numbers)
@@ -150,8 +150,14 @@ def make_overview(entries: Sequence[Entry], title: str, state: str, ppid: str) -
     style = base + own
     ordered = sorted(entries, key=lambda entry: entry.rank)
     more = ""
-    if len(ordered) > MOST_ROWS:
+    if any(entry.verdict == LOOK_HERE and entry.link is None for entry in entries):
         more = (
+            '<p class="note">sparsemed report writes a page on each measurement. The next '
+            "sparsemed compute links it here if it lies beside the measurement, beside its result, "
+            "or in the folder of this overview (-o).</p>"
+        )
+    if len(ordered) > MOST_ROWS:
+        more += (
             f'<p class="note">{len(ordered) - MOST_ROWS:,} more, which call for no more of a look '
             "than these, are in summary.csv.</p>"
         )
@@ -185,7 +191,7 @@ def _column(key: str, kind: str, name: str) -> str:
         return f'<th scope="col" class="{kind}">{name}</th>'
     is_first = ' aria-sort="ascending"' if key == "0" else ""
     button = f'<button value="{key}" disabled>{name}</button>'
-    return f'<th scope="col" class="{kind}"{is_first}>{button}</th>'
+    return f'<th scope="col" class="{kind}" abbr="{name}"{is_first}>{button}</th>'
 
 
 def _headline(entries: Sequence[Entry]) -> str:

@@ -223,7 +223,6 @@ def _parameters(background: Background, facts: Facts, at: Path) -> str:
 
 def _measurement(background: Background, facts: Facts) -> str:
     _, height, width = background.series.shape
-    duration = float(np.ptp(background.time))
     images = f"{len(background.series):,}, of which {len(background.images):,} are kept"
     if background.is_loaded:
         images = f"{len(background.images):,}, without those that were dropped"
@@ -231,8 +230,8 @@ def _measurement(background: Background, facts: Facts) -> str:
         *facts.rows,
         ("Frames", f"{len(background):,}"),
         ("Image size", f"{height} × {width} pixels (height × width), {background.images.dtype}"),
-        ("Duration", seconds(duration)),
-        ("Frames per second", f"{len(background) / duration:.4g}" if duration > 0 else "unknown"),
+        ("Duration", seconds(float(np.ptp(background.time)))),
+        ("Frames per second", _frames_per_second(background, facts.camera_rate)),
         ("Background images", images),
     ]
     metadata = ""
@@ -242,6 +241,21 @@ def _measurement(background: Background, facts: Facts) -> str:
             f"{table(facts.metadata)}</details>"
         )
     return section("measurement", "Measurement", f"{table(rows)}{metadata}")
+
+
+def _frames_per_second(background: Background, camera_rate: float | None) -> str:
+    """Say how many frames were recorded, and how many the camera took where these are more."""
+    duration = float(np.ptp(background.time))
+    if duration <= 0:
+        return "unknown"
+    recorded = (len(background) - 1) / duration
+    if camera_rate is None or not camera_rate > 1.05 * recorded:
+        return _rate(recorded)
+    return f"{_rate(recorded)} recorded, of {_rate(camera_rate)} that the camera took"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _versions() -> str:

@@ -70,12 +70,19 @@ def series_section(background: Background, first: int = 0) -> str:
 def _caption(background: Background, number: int, fate: str) -> str:
     at = background.step_times[number]
     caption = f"Image {number + 1} of {len(background.series)}"
-    caption += f", at {seconds(at)}" if math.isfinite(at) else ""
+    caption += f", at {_moment(background, at)}" if math.isfinite(at) else ""
     if background.is_loaded:
         return caption
-    limit = background.threshold
-    rule = f", threshold {limit:.3g}" if math.isfinite(limit) else "; all are kept"
-    return f"{caption}: {fate} (score {background.score[number]:.3g}{rule})"
+    score, limit = background.score[number], background.threshold
+    if not math.isfinite(limit):
+        return f"{caption}: {fate} (score {score:.3g}; all are kept)"
+    digits = max(0, 2 - math.floor(math.log10(limit))) if limit > 0 else 2  # the same in all
+    return f"{caption}: {fate} (score {score:.{digits}f}, threshold {limit:.{digits}f})"
+
+
+def _moment(background: Background, at: float) -> str:
+    """Return a time as text, with as many decimals as all others of a long measurement."""
+    return f"{at:.1f} s" if np.ptp(background.time) >= 10 else seconds(at)
 
 
 def worst_section(view: View) -> str:
@@ -116,7 +123,7 @@ def _frames_section(background: Background, sample: Sample, first: int) -> str:
     reach = LEFT_REACH * grey_scale(background)
     slides = []
     for place, number in enumerate(numbers.tolist()):
-        caption = f"Frame {number}, at {seconds(background.time[number])}"
+        caption = f"Frame {number}, at {_moment(background, background.time[number])}"
         if background.offsets is not None:
             offset = f"{background.offsets[number]:+.2f}".replace("-", "−")
             caption += f": brightness offset {offset}"

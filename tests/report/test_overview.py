@@ -7,7 +7,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from sparsemed.report.overview import MOST_ROWS, Entry, make_overview
+from sparsemed.report.overview import _COLUMNS, MOST_ROWS, Entry, make_overview
 from sparsemed.report.thumbnail import MOST_BYTES, thumbnail
 
 NOISE = np.random.default_rng(0).integers(0, 256, size=(200, 400), dtype=np.uint8)
@@ -140,7 +140,7 @@ def test_what_calls_for_a_look_comes_first_also_without_javascript(visit):
         ("Verdict", "M11 M10 M3 M2 M9 M1", "M1 M9 M2 M3 M10 M11"),
         ("Measurement", "M1 M2 M3 M9 M10 M11", "M11 M10 M9 M3 M2 M1"),
         ("Frames", "M9 M10 M3 M2 M1 M11", "M2 M3 M10 M9 M1 M11"),  # what is not known comes last
-        ("Kept", "M2 M10 M9 M1 M3 M11", "M9 M10 M2 M1 M3 M11"),
+        ("Images kept", "M2 M10 M9 M1 M3 M11", "M9 M10 M2 M1 M3 M11"),
         ("Seconds", "M10 M9 M1 M2 M3 M11", "M9 M10 M1 M2 M3 M11"),
         ("MB/s", "M9 M10 M1 M2 M3 M11", "M10 M9 M1 M2 M3 M11"),
     ],
@@ -178,6 +178,16 @@ def test_it_fits_the_screen(visit, width, scheme):
     assert (colour == "rgb(255, 255, 255)") == (scheme == "light")
 
 
+def test_the_head_of_each_printed_sheet_names_its_columns(visit):
+    page = visit()
+    page.emulate_media(media="print")
+    assert page.locator("thead button:visible").count() == 0
+    shown = page.locator("thead th[abbr]").evaluate_all(
+        "heads => heads.map((head) => getComputedStyle(head, '::after').content)"
+    )
+    assert shown == [f'"{name}"' for _, kind, name in _COLUMNS if kind != "picture"]
+
+
 def test_thumbnails_are_seen_and_text_does_nothing(visit):
     page = visit()
     widths = page.evaluate(
@@ -205,6 +215,24 @@ def test_thumbnails_are_seen_and_text_does_nothing(visit):
 def test_the_headline_is_good_if_nothing_calls_for_a_look(verdicts, kind):
     entries = [Entry(f"{n}.rtdc", "data", verdict) for n, verdict in enumerate(verdicts)]
     assert f'<div class="headline {kind}"' in make_overview(entries, "T", "S", "P")
+
+
+def test_numbers_of_a_column_have_the_same_digits():
+    entries = [
+        Entry("a.rtdc", "data", "good", kept=16, windows=20, seconds=12.3),
+        Entry("b.rtdc", "data", "good", kept=1600, windows=2000, seconds=0.25),
+    ]
+    page = make_overview(entries, "T", "S", "P")
+    for text in ("16 of 20", "1,600 of 2,000", "12.30", "0.25"):
+        assert f">{text}</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("verdict", "link"), [("look here", None), ("good", None), ("look here", "x")]
+)
+def test_where_pages_are_to_lie_is_said_if_one_is_missing(verdict, link):
+    page = make_overview([Entry("a.rtdc", "data", verdict, link=link)], "T", "S", "P")
+    assert ("links it here if" in page) == ((verdict, link) == ("look here", None))
 
 
 def test_a_folder_and_a_name_are_text():

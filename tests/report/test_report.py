@@ -294,7 +294,8 @@ def test_the_size_is_bounded(tmp_path, count, shape, dtype, shown, frames_shown)
     assert (len(series), series[0], series[-1]) == (shown, "1", str(count))
     assert shown < len(page.slides) <= shown + frames_shown + 3  # the worst, too
     steps = np.diff([int(number) for number in series])
-    assert np.ptp(steps) <= 1 if len(steps) else count == 1
+    uneven = np.abs(steps - np.median(steps)) > 1 if len(steps) else np.array([], bool)
+    assert np.count_nonzero(uneven) <= 2  # around the worst
     assert all(image.size <= 100_000 for alt, image in page.images.items() if "image 1," in alt)
 
 
@@ -401,7 +402,6 @@ def test_the_sections_of_a_page_on_a_measurement(shown, demo):
     assert names == {
         "File",
         "Size of the file",
-        "Frame rate",
         "Background in the file",
         "Frames",
         "Image size",
@@ -411,11 +411,12 @@ def test_the_sections_of_a_page_on_a_measurement(shown, demo):
     }
     assert found["File"] == f"{demo}"
     assert found["Size of the file"] == f"{demo.stat().st_size / 1e6:.1f} MB"
-    assert found["Frame rate"] == "2000.0 Hz"
     assert found["Frames"] == "400"
     assert found["Image size"] == "80 × 320 pixels (height × width), uint8"
     assert found["Duration"] == f"{duration:.3g} s"
-    assert found["Frames per second"] == f"{400 / duration:.4g}"
+    assert found["Frames per second"] == (
+        f"{399 / duration:.3g} recorded, of 2,000 that the camera took"
+    )
     assert found["Background images"] == f"{count}, of which {kept} are kept"
 
 
@@ -483,7 +484,7 @@ def test_slides_say_what_they_show_and_on_which_scale(tmp_path):
     write_report(background, path, frames)
     fates = ["kept", "kept", "kept", "✕ dropped", "kept"]
     slides = [
-        f"Image {n + 1} of 5, at {n} s: {fate} (score {background.score[n]:.3g}, threshold 0.9)"
+        f"Image {n + 1} of 5, at {n} s: {fate} (score {background.score[n]:.3f}, threshold 0.900)"
         for n, fate in enumerate(fates)
     ]
     frame = worst(View(background, take_sample(background, frames)))
