@@ -1,7 +1,7 @@
 """HDF5 filters undone without HDF5, so that many threads can do it at once.
 
 HDF5 holds one lock while it decodes. imagecodecs has all the codecs that occur
-in measurements, and releases Python's lock.
+in measurements, and releases Python's lock; so does the checksum of our own.
 
 Wrong checksums and lengths count as damage. HDF5 checks less: its Zstandard filter does not
 notice when decoding fails, other filters accept any length, and if a chunk comes out short, HDF5
@@ -67,11 +67,13 @@ class Codec(NamedTuple):
 
 def _undo_checksum(data: Any, _out: Any, _values: Values) -> Any:
     """Return data without the checksum at its end, which must be right."""
+    from sparsemed.kernels.fletcher32 import fletcher32  # imports Numba, which takes a moment
+
     if len(data) < 4:
         raise UndecodableError(f"{len(data)} bytes, which is no checksum")
     content: Any = memoryview(data)[:-4]
     checksum = bytes(memoryview(data)[-4:])
-    if imagecodecs.h5checksum_fletcher32(content) != int.from_bytes(checksum, "little"):
+    if fletcher32(content) != int.from_bytes(checksum, "little"):
         raise UndecodableError("wrong checksum")
     return memoryview(content)
 
@@ -175,6 +177,8 @@ def missing_codec(number: int) -> str | None:
     Some distributions and frozen programs lack codecs; only a call shows it.
     """
     codec = CODECS[number]
+    if codec.added is not None:  # it is written here
+        return None
     try:
         # The values are those of shuffled pairs of bytes; no other filter looks at them.
         works = bytes(codec.decode(codec.sample, np.empty(len(TEXT), np.uint8), (2,))) == TEXT
