@@ -97,7 +97,7 @@ class DcorPlace(NamedTuple):
         found = self._ask(calls)
         for basin in found:
             urls = basin.get("urls")
-            if str(basin.get("name")).startswith("resource-") and urls:
+            if str(basin.get("name")).startswith("resource") and urls:
                 # by the clock of the server, which may differ
                 lasts = (basin.get("time_expiration") or 0) - (basin.get("time_request") or 0)
                 until = time.time() + lasts if basin.get("perishable") else float("inf")

@@ -1,17 +1,16 @@
 """Which objects names lead to, who asks for them, and what is never told."""
 
-import contextlib
-import json
 import os
 import pickle
 import socket
 import sys
-import threading
 import time
 import types
 
 import pytest
 from storage.authority import vouch
+from storage.dcor_server import PAGE, SERVICE, UUID, Dcor
+from storage.proxy import Proxy
 
 from benchmarks.serving import serving
 from sparsemed.storage import connections, remote
@@ -23,8 +22,6 @@ from sparsemed.storage.s3 import S3Place
 from sparsemed.storage.urls import parse_url
 
 CONTENT = bytes(range(256)) * 4000
-
-UUID = "b1404eb5-f661-4920-be79-5ff4e85915d5"
 
 
 @pytest.fixture(autouse=True)
@@ -202,62 +199,16 @@ def test_dclab_takes_these_addresses(monkeypatch):
 # DCOR
 
 
-class Dcor:
-    """A service that answers as DCOR does."""
-
-    def __init__(self, server, token=None, lasts=3600.0):
-        self.server = server
-        self.token = token
-        self.lasts = lasts
-        self.asked = 0
-        self.given = {}
-        server.pages["/api/3/action/dcserv"] = self.answer
-        server.put("/object", CONTENT, fault=self.check)
-
-    def answer(self, page):
-        assert page.query == f"id={UUID}&version=2&query=basins"
-        if self.token not in (None, page.headers.get("Authorization")):
-            page.send(403, {}, b'{"success": false}')
-            return
-        self.asked += 1
-        now = time.time() + 500  # its clock is another
-        url = self.server.url("/object")
-        if self.token is not None:
-            url += f"?sig={self.asked}"
-            self.given[f"sig={self.asked}"] = time.monotonic()
-        basins = [
-            {
-                "name": f"{kind}-{UUID[:5]}", "format": "http", "type": "remote",
-                "mapping": "same", "perishable": self.token is not None, "urls": [link],
-                "time_request": now, "time_expiration": now + self.lasts,
-            }
-            for kind, link in (("condensed", self.server.url("/condensed")), ("resource", url))
-        ]  # fmt: skip
-        page.send(200, {}, json.dumps({"success": True, "result": basins}).encode())
-
-    def check(self, request):
-        if self.token is None:
-            return False
-        if request.query in self.given and (
-            time.monotonic() - self.given[request.query] < self.lasts
-        ):
-            return False
-        request.send(403, {})
-        return True
-
-
-@pytest.mark.parametrize(
-    "path", [f"/dataset/some-data/resource/{UUID}", f"/api/3/action/dcserv?id={UUID}"]
-)
+@pytest.mark.parametrize("path", [PAGE, f"{SERVICE}?id={UUID}"])
 def test_a_resource_of_dcor_is_read(server, path):
-    Dcor(server)
+    Dcor(server, CONTENT)
     assert content_of(server.url(path)) == CONTENT
     assert place_of(server.url(path)).record == Record("http", server.url("/object"))
 
 
 def test_a_private_resource_takes_a_token(server, monkeypatch):
-    dcor = Dcor(server, token="secret")
-    address = server.url(f"/dataset/some/resource/{UUID}")
+    dcor = Dcor(server, CONTENT, token="secret")
+    address = server.url(PAGE)
     with pytest.raises(PermissionError, match="DCOR_API_TOKEN") as caught:
         content_of(address)
     monkeypatch.setenv("DCOR_API_TOKEN", "wrong")
@@ -268,7 +219,7 @@ def test_a_private_resource_takes_a_token(server, monkeypatch):
     monkeypatch.setitem(sys.modules, "dclab.rtdc_dataset.fmt_dcor.api", handler)
     assert content_of(address) == CONTENT
     assert dcor.asked == 1
-    assert place_of(address).record == Record("dcor", server.url(f"/api/3/action/dcserv?id={UUID}"))
+    assert place_of(address).record == Record("dcor", server.url(f"{SERVICE}?id={UUID}"))
     assert not any(
         request.headers.get("Authorization") for request in server.objects["/object"].requests
     )
@@ -279,8 +230,8 @@ def test_a_link_of_dcor_is_renewed(server, monkeypatch, is_told):
     """Be it before it expires, or when it is refused."""
     monkeypatch.setenv("DCOR_API_TOKEN", "secret")
     monkeypatch.setattr(remote, "_EARLY", 0.1 if is_told else -1000)
-    dcor = Dcor(server, token="secret", lasts=1)
-    stored = RangedBytes(place_of(server.url(f"/dataset/some/resource/{UUID}")))
+    dcor = Dcor(server, CONTENT, token="secret", lasts=1)
+    stored = RangedBytes(place_of(server.url(PAGE)))
     time.sleep(1.1)
     buffer = bytearray(10)
     assert stored.read_into(memoryview(buffer), 700_000)
@@ -290,74 +241,43 @@ def test_a_link_of_dcor_is_renewed(server, monkeypatch, is_told):
     assert len(refused) == (1 if is_told else 2)
 
 
+def test_an_older_dcor_says_less_of_its_links(server, monkeypatch):
+    monkeypatch.setenv("DCOR_API_TOKEN", "secret")
+    dcor = Dcor(server, CONTENT, token="secret")
+    answer = dcor.basins
+    told = ("format", "type", "mapping", "urls")
+    dcor.basins = lambda: [
+        {"name": each["name"].partition("-")[0], **{name: each[name] for name in told}}
+        for each in answer()
+    ]
+    stored = RangedBytes(place_of(server.url(PAGE)))
+    dcor.expire()
+    buffer = bytearray(10)
+    assert stored.read_into(memoryview(buffer), 700_000)
+    assert bytes(buffer) == CONTENT[700_000:700_010]
+    assert dcor.asked == 2
+
+
+def test_an_authority_of_ones_own_vouches_for_dcor(tmp_path, monkeypatch):
+    context, bundle = vouch(tmp_path)
+    with serving(context=context) as server:
+        Dcor(server, CONTENT)
+        with pytest.raises(OSError, match=r"dcserv.* nobody who is trusted here vouches for 127"):
+            content_of(server.url(PAGE))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        assert content_of(server.url(PAGE)) == CONTENT
+
+
 @pytest.mark.parametrize(
     "body", [b"<html>", b"[]", b'{"success": true}', b'{"success": true, "result": 3}']
 )
 def test_what_is_no_answer_of_dcor_is_told(server, body):
-    server.pages["/api/3/action/dcserv"] = lambda page: page.send(200, {}, body)
+    server.pages[SERVICE] = lambda page: page.send(200, {}, body)
     with pytest.raises(OSError, match=r"does not answer as DCOR does|does not say where"):
-        content_of(server.url(f"/dataset/some/resource/{UUID}"))
+        content_of(server.url(PAGE))
 
 
 # A proxy
-
-
-class Proxy:
-    """A proxy that passes on whole requests, and lets others through a tunnel.
-
-    Attributes
-    ----------
-    heads : list of str
-        What it was asked.
-    hosts : dict of str to str
-        Addresses of hosts that it alone knows.
-    answer : bytes or None
-        What it says in place of letting anything pass.
-    """
-
-    def __init__(self):
-        self.heads = []
-        self.hosts = {}
-        self.answer = None
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self):
-        with contextlib.suppress(OSError):  # it is closed
-            while True:
-                client, _ = self._socket.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client):
-        with client, contextlib.suppress(OSError):
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += client.recv(4096)
-            self.heads.append(head.decode())
-            if self.answer is not None:
-                client.sendall(self.answer)
-                return
-            first, _, rest = head.partition(b"\r\n")
-            method, target, version = first.decode().split()
-            url = parse_url(target if method == "GET" else f"https://{target}")
-            with socket.create_connection((self.hosts.get(url.host, url.host), url.port)) as other:
-                if method == "GET":
-                    other.sendall(f"GET {url.target} {version}\r\n".encode() + rest)
-                else:
-                    client.sendall(f"{version} 200 OK\r\n\r\n".encode())
-                threading.Thread(target=self._pump, args=(client, other), daemon=True).start()
-                self._pump(other, client)
-
-    @staticmethod
-    def _pump(source, target):
-        with contextlib.suppress(OSError):
-            while piece := source.recv(65536):
-                target.sendall(piece)
-
-    def close(self):
-        self._socket.shutdown(socket.SHUT_RDWR)  # it wakes who accepts
-        self._socket.close()
 
 
 @pytest.fixture
@@ -412,12 +332,12 @@ def test_a_proxy_lets_https_through_a_tunnel(safe, proxy, monkeypatch, variable)
 
 def test_a_proxy_looks_up_hosts_that_it_alone_knows(safe, proxy, monkeypatch):
     monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
-    proxy.hosts["data.example.org"] = "127.0.0.1"
-    assert content_of(f"https://data.example.org:{safe.port}/M001.rtdc") == CONTENT
-    proxy.hosts["other.example.org"] = "127.0.0.1"
+    proxy.hosts["data.example.org"] = safe.port
+    assert content_of("https://data.example.org/M001.rtdc") == CONTENT
+    proxy.hosts["other.example.org"] = safe.port
     connections.hang_up()
     with pytest.raises(OSError, match=r"vouches for other\.example\.org"):
-        content_of(f"https://other.example.org:{safe.port}/M001.rtdc")
+        content_of("https://other.example.org/M001.rtdc")
 
 
 @pytest.mark.parametrize(
