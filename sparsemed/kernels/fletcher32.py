@@ -66,7 +66,7 @@ def _modulo(number):  # type: ignore[no-untyped-def]
 @kernel
 def _sums(words, odd, a, b):  # type: ignore[no-untyped-def]
     """Return both sums of words and of an odd byte; `a` and `b` are room for those of lanes."""
-    first = second = 0
+    first = second = np.int64(0)
     for begin in range(0, len(words), ROWS * LANES):
         end = min(begin + ROWS * LANES, len(words))
         for lane in range(LANES):
