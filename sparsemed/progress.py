@@ -122,17 +122,18 @@ def holding_up(reason: str) -> Iterator[None]:
     """Say what holds up the work, if that takes more than a second.
 
     It is said behind the bars that are shown, which do not count the time; where there are none,
-    in a line, if somebody watches: in a terminal or a notebook.
+    in a line, if somebody watches: in a terminal or a notebook. The line goes away in the end.
     """
     told: list[Any] = []
+    lines: list[Callable[[], Any]] = []
 
     def tell() -> None:
         told.extend(_bars)
         for shown in told:
             shown.set_postfix_str(reason)
         if not told and _is_watched():
-            with suppress(OSError):
-                print(f"sparsemed: {reason}", file=sys.stderr, flush=True)
+            with suppress(ImportError, OSError):
+                lines.append(_show_line(f"sparsemed: {reason}"))
 
     timer = threading.Timer(HELD_UP, tell)
     timer.daemon = True
@@ -147,6 +148,25 @@ def holding_up(reason: str) -> Iterator[None]:
         for shown in told:
             shown.set_postfix_str("", refresh=False)
             shown.unpause()
+        for take_away in lines:
+            with suppress(OSError):
+                take_away()
+
+
+def _show_line(text: str) -> Callable[[], Any]:
+    """Show a line in a terminal or a notebook; return what takes it away."""
+    if _is_notebook():
+        from IPython import display  # a notebook has it
+
+        show: Any = display.display  # whose declaration has no types
+        cell = show(_in_cell(text), raw=True, display_id=True)
+        return lambda: cell.update(_in_cell(""), raw=True)
+    print(text, end="", file=sys.stderr, flush=True)
+    return lambda: print(f"\r{' ' * len(text)}\r", end="", file=sys.stderr, flush=True)
+
+
+def _in_cell(text: str) -> dict[str, str]:
+    return {"text/plain": text, "text/html": text}
 
 
 def _is_watched() -> bool:
@@ -159,7 +179,11 @@ def _is_watched() -> bool:
         or not logging.getLogger("sparsemed").isEnabledFor(logging.WARNING)
     ):
         return False
-    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel.")
+    return sys.stderr.isatty() or _is_notebook()
+
+
+def _is_notebook() -> bool:
+    return type(sys.stderr).__module__.startswith("ipykernel.")
 
 
 def ignore(fraction: float) -> None:

@@ -157,10 +157,11 @@ def watched(monkeypatch, capsys):
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)
 
 
-def test_what_holds_up_the_work_for_long_is_said_in_a_terminal(soon, watched, capsys):
+def test_what_holds_up_the_work_for_long_is_said_in_a_terminal_and_wiped_out(soon, watched, capsys):
     with holding_up("compiling"):
         sleep(0.2)
-    assert capsys.readouterr().err == "sparsemed: compiling\n"
+        assert capsys.readouterr().err == "sparsemed: compiling"
+    assert capsys.readouterr().err == f"\r{' ' * 20}\r"
 
 
 def test_what_is_over_soon_is_not_said(watched, capsys):
