@@ -8,6 +8,7 @@ are fetched ahead, by threads.
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,7 @@ MOST_CACHED = 256 * 1024
 """Bytes of a read that goes by the blocks; what is longer is data, and read once."""
 
 MOST_KEPT = 1024
-"""Blocks that are kept: 64 MiB."""
+"""Blocks that are kept: 64 MiB. Those that were used last stay."""
 
 MOST_AHEAD = 64 * 1024**2
 """Bytes that are fetched ahead."""
@@ -181,7 +182,9 @@ class RangedBytes:
             count = min(max(self._more, stop - number), MOST_KEPT // 2)
             self._expected = number + count
             self._fetch_blocks([number, *self._missing(number + 1, number + count)])
-            found = self._blocks[number]
+            return self._blocks[number]
+        with suppress(KeyError):  # another thread has just dropped it
+            self._blocks.move_to_end(number)
         return found
 
     def _lacks(self, begin: int, end: int) -> bool:

@@ -211,6 +211,8 @@ def test_images_dropped_in_a_row_are_told_from_chance():
     few = dropped([1, *[0] * run, 1, 1, 1, 1])
     assert f"spread over the measurement ({run} in a row at most)" in few.text
     assert few.value == run / (run + 5)
+    # of four, chance makes runs of two
+    assert f"({run} in a row at most)" in dropped([1, *[0] * run]).text
     row = dropped([1] * 40 + [0] * (run + 1) + [1] * 50)
     assert f"; {run + 1} of them in a row, from 4 to {4 + run / 10:.4g} s" in row.text
     # half of 1000 at random: runs of 2 + log2(500) = 10.97 are no surprise

@@ -16,7 +16,7 @@ from rings import examples
 from storage.authority import vouch
 
 from benchmarks.serving import Request, http_date, serving
-from sparsemed.storage import connections, remote
+from sparsemed.storage import connections, ranged, remote
 from sparsemed.storage.places import is_remote, place_of
 from sparsemed.storage.ranged import AT_ONCE, BLOCK, RangedBytes
 
@@ -184,6 +184,23 @@ def test_no_more_is_held_than_allowed(server, data):
     assert sum(fetched) == 10_000
     ahead.close()
     ahead.join()
+
+
+def test_blocks_are_kept_up_to_a_bound_and_those_used_last_stay(server, data, monkeypatch):
+    monkeypatch.setattr(ranged, "MOST_KEPT", 2 * AT_ONCE)
+    served = server.put("/M001.rtdc", data)
+    stored = opened(server)  # the first blocks are kept
+
+    def is_asked_for(block):
+        before = len(served.requests)
+        assert read(stored, block * BLOCK + 9, 100) == data[block * BLOCK + 9 :][:100]
+        return len(served.requests) > before
+
+    assert [is_asked_for(block) for block in (8, 0, 16)] == [True, False, True]
+    assert sum(map(len, stored._blocks.values())) == 2 * AT_ONCE * BLOCK
+    # 16 to 19 have taken the place of 1, 2 and 3, and of 8; not of 0, which was used meanwhile
+    assert [is_asked_for(block) for block in (0, 9, 10, 11, 19)] == [False] * 5
+    assert [is_asked_for(block) for block in (8, 1)] == [True, True]
 
 
 def test_ranges_of_several_places_come_in_one_round(server, data):
