@@ -82,18 +82,6 @@ def test_the_frame_on_the_page_is_less_its_own_background_and_offset():
     np.testing.assert_array_equal(axes.images[0].get_array(), expected)
 
 
-def test_each_picture_can_be_drawn_alone():
-    images, parameters = CASES["usual"]
-    background = compute_background(images, time=np.arange(120) / 100, kernel_size=10, **parameters)
-    sample = take_sample(background, images)
-    corrected = background.subtract(images[7:8], start=7)[0]
-    assert looks_drawn(plotting.plot_series(background))
-    assert looks_drawn(plotting.plot_score(background))
-    assert looks_drawn(plotting.plot_offsets(background))
-    assert looks_drawn(plotting.plot_noise(background, sample))
-    assert looks_drawn(plotting.plot_frame(images[7], background[7], corrected))
-
-
 def looks_drawn(figure):
     """Tell whether a figure is as wide as a page, and not empty."""
     drawn = render(figure)

@@ -192,6 +192,15 @@ def test_what_passes_is_told_in_grey_values():
     assert passed([0, 5, 10, 15, 20], height=0.9 * LIMIT) == 0
 
 
+def test_a_row_that_is_full_does_not_pass_wherever_it_is():
+    series = np.zeros((13, 20, 30), np.float32)
+    for number in range(1, 6):
+        series[2 * number, 3 * number : 3 * number + 3] = 3
+    assert cells.what_passes(seen(series=series)) == 0
+    series[:, :, 15:] = 0
+    assert cells.what_passes(seen(series=series)) == 3
+
+
 def test_where_most_of_a_picture_is_unusual_nothing_passes():
     rng = np.random.default_rng(0)
     for share, is_told in ((0.8, True), (1.4, False)):
@@ -284,6 +293,31 @@ def test_a_background_is_late_above_the_limit_and_its_grain(monkeypatch):
     assert change.change(view, "").is_good
     few = np.arange(LEAST_WINDOWS - 1)
     assert change.change(seen(series=series, apart=few), "") is None
+
+
+def test_backgrounds_are_late_by_what_changes_from_the_nearest_window():
+    rises = 3 * np.arange(10)[:, None, None] * (np.arange(12) % 2) + np.zeros((1, 6, 1))
+    series = (100 + rises).astype(np.float32)
+
+    def late(by):
+        known = Frames(
+            100,
+            series=series,
+            kept=np.ones(10, bool),
+            frame_index=np.clip(np.arange(100) // 10 - by, 0, 9),
+        )
+        view = seen(
+            background=known,
+            series=series,
+            starts=10 * np.arange(10),
+            length=10,
+            places=lambda images: images,
+        )
+        return change.lag(view)
+
+    assert late(0) == 0  # a frame in the last part of a window is nearest to its middle
+    assert late(1) == pytest.approx(1.5, abs=0.1)  # the other half of 3 counts as light
+    assert change.lag(seen(knows_windows=False)) == 0
 
 
 def lain(by=1.5, places=30, columns=10, edges=0, arrives=3):
@@ -678,15 +712,14 @@ def test_where_time_stands_still_all_frames_are_one_window():
 
 
 def test_images_whose_rows_differ_more_than_columns_are_of_a_channel():
-    rng = np.random.default_rng(0)
-    rows, columns = (rng.permutation(np.linspace(-1, 1, 40)) for _ in range(2))
+    course = np.random.default_rng(0).permutation(np.linspace(-1, 1, 40))
 
     def is_channel(ratio, **known):
-        image = 100 + 10 * (np.sqrt(ratio) * rows[:, None] + columns)
+        image = 100 + 10 * (np.sqrt(ratio) * course[:, None] + course)
         series = np.full((1, 40, 40), image)
         return View(Frames(images=series, series=series, **known), None).is_channel
 
-    assert [is_channel(ratio) for ratio in (0.5, 1, 4)] == [False, False, True]
+    assert [is_channel(ratio) for ratio in (0.5, 1.9, 2.1)] == [False, False, True]
     assert is_channel(0.5, source="M001.rtdc")
 
 
