@@ -209,14 +209,14 @@ class Followed:
 
     def _bar(self) -> Any:
         from sparsemed.jobs.many import frames_of
-        from sparsemed.jobs.shares import size_of
+        from sparsemed.jobs.shares import sizes_of
 
         if not self._has_bar:
             return nullcontext()
         if len(self._runs) == 1:
             count = frames_of(self._runs[0], self._options.basins)
             return bar(count, self._text, keep=False)
-        return bar(sum(map(size_of, self._runs)), self._text, keep=False, unit="B")
+        return bar(sum(sizes_of(self._runs)), self._text, keep=False, unit="B")
 
     def _begin(self, run: "Run") -> None:
         self._log.about = run.source

@@ -17,7 +17,7 @@ from sparsemed.jobs.carrying_out import RunOptions, carry_out
 from sparsemed.jobs.file_result import FileResult
 from sparsemed.jobs.runs import Run
 from sparsemed.jobs.selection import choose_runs
-from sparsemed.jobs.shares import Shares, size_of
+from sparsemed.jobs.shares import Shares, sizes_of
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
@@ -116,7 +116,8 @@ def _followed(
     progress: Progress | bool | None,
     given: dict[Path, Run],
 ) -> Generator[FileResult]:
-    with following(progress, sum(map(size_of, runs)), "B") as report:
+    total = sum(sizes_of(runs)) if progress is True else 0
+    with following(progress, total, "B") as report:
         for result in run_all(runs, options, executor, report):
             yield _under_given_names(result, given[result.output])
 

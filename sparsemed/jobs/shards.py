@@ -8,7 +8,7 @@ from math import prod
 from typing import NamedTuple
 
 from sparsemed.jobs.runs import Run
-from sparsemed.jobs.shares import size_of
+from sparsemed.jobs.shares import sizes_of
 from sparsemed.rtdc.measurement import Measurement
 
 
@@ -46,8 +46,14 @@ def take_shard(runs: Sequence[Run], shard: Shard) -> list[Run]:
     All parts together are all runs, each once, and about as large as each other. A run belongs
     to the same part wherever and whenever it is asked, as long as the measurements are the same
     ones: which of them are done does not count, nor do the backgrounds that they hold.
+
+    Raises
+    ------
+    OSError
+        If a server does not say how large a measurement is: then nobody knows the parts.
     """
-    weights = {run: _weight(run) for run in runs}
+    sizes = zip(runs, sizes_of(runs, must_be_known=True), strict=True)
+    weights = {run: _own_weight(run) if run.in_place else size for run, size in sizes}
     parts = [(0, number) for number in range(1, shard.total + 1)]
     taken = set()
     for run in sorted(runs, key=lambda run: (-weights[run], str(run.output))):
@@ -58,14 +64,9 @@ def take_shard(runs: Sequence[Run], shard: Shard) -> list[Run]:
     return [run for run in runs if run in taken]
 
 
-def _weight(run: Run) -> int:
-    """Return the size of a measurement, which no background changes."""
-    if run.in_place:
-        with (
-            suppress(OSError, ValueError, TypeError),
-            Measurement(run.source, "off") as measurement,
-        ):
-            image = measurement.own("image")
-            return 1 if image is None else max(1, prod(image.shape) * image.dtype.itemsize)
-        return 1
-    return size_of(run)
+def _own_weight(run: Run) -> int:
+    """Return the size of the images of a measurement, which no background changes."""
+    with suppress(OSError, ValueError, TypeError), Measurement(run.source, "off") as measurement:
+        image = measurement.own("image")
+        return 1 if image is None else max(1, prod(image.shape) * image.dtype.itemsize)
+    return 1

@@ -15,7 +15,7 @@ from typing import Any
 from sparsemed.storage.ahead import Ahead
 from sparsemed.storage.answers import Version
 from sparsemed.storage.connections import Guard
-from sparsemed.storage.remote import Place, RemoteObject
+from sparsemed.storage.remote import REQUESTS, Place, RemoteObject
 from sparsemed.storage.stored import Habits
 
 BLOCK = 64 * 1024
@@ -35,9 +35,6 @@ MOST_KEPT = 1024
 
 MOST_AHEAD = 64 * 1024**2
 """Bytes that are fetched ahead."""
-
-REQUESTS = 16
-"""Requests that are under way at once."""
 
 HABITS = Habits(gap=64 * 1024, piece=2 * 1024**2, at_once=REQUESTS)
 """A request takes as long as some 100 KiB."""

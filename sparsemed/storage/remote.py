@@ -9,7 +9,8 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, NoReturn, Protocol
 
 from sparsemed.storage import connections
@@ -30,6 +31,9 @@ from sparsemed.storage.urls import Url, redirected
 
 MOST_WHOLE = 64 * 1024**2
 """Bytes of an object that is fetched whole if its server hands out no parts."""
+
+REQUESTS = 16
+"""Requests that are under way at once."""
 
 TRIES = 5
 """How often something is asked for, if faults may pass."""
@@ -418,6 +422,29 @@ class RemoteObject:
 
 _TUNNEL = re.compile(r"Tunnel connection failed: (4\d\d)")
 """What Python says of a proxy that will never let it pass; the rest of it is the proxy's."""
+
+
+def sizes(places: Sequence[Place]) -> list[int | OSError]:
+    """Return how many bytes objects have, or why that cannot be told; many are asked at once."""
+    objects = [RemoteObject(place) for place in places]
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        try:
+            return list(pool.map(_size, objects))
+        except BaseException:  # Ctrl-C
+            pool.shutdown(wait=False, cancel_futures=True)
+            for each in objects:
+                each.close()
+            raise
+
+
+def _size(remote: RemoteObject) -> int | OSError:
+    try:
+        remote.fetch(0, memoryview(bytearray(1)))
+    except OSError as error:
+        return error.with_traceback(None)  # which holds on to connections
+    assert remote.version is not None  # which an answer tells
+    return remote.version.size
+
 
 _REDIRECTIONS = {301, 302, 303, 307, 308}
 

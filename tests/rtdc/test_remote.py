@@ -20,6 +20,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from dcnum.write import create_with_basins
 from frames.test_chunks import FILTERS
 from parity.cases import make_images
@@ -28,6 +29,7 @@ from patience import PATIENCE
 import sparsemed
 from benchmarks.remote import data_begins, rounds_before
 from benchmarks.serving import serving
+from sparsemed.cli import main
 from sparsemed.frames.chunks import ChunkFrames
 from sparsemed.frames.source import Batch
 from sparsemed.quality.sample import take_sample
@@ -469,6 +471,71 @@ def test_addresses_are_computed_into_the_working_folder(server, tmp_path, monkey
         run(in_place=True)
 
 
+def test_progress_goes_by_the_size_of_objects(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = []
+    for name, count in (("a", 50), ("b", 350)):
+        content = write(tmp_path / "file", grainy(count), chunks=(10, 80, 100))
+        server.put(f"/{name}.rtdc", content)
+        sizes.append(len(content))
+    told, ended = [], []
+    addresses = [server.url(f"/{name}.rtdc") for name in "ab"]
+    for _ in sparsemed.compute_files(addresses, progress=told.append, kernel_size=7):
+        ended.append(told[-1])
+    assert ended[0] == pytest.approx(sizes[0] / sum(sizes))
+
+
+@pytest.mark.slow
+def test_addresses_are_computed_on_a_cluster(server, tmp_path, monkeypatch):
+    """By workers of one's own; what is done stays, parts are told by sizes."""
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.chdir(tmp_path)
+    addresses = []
+    for number in range(4):
+        images = make_images(np.random.default_rng(number), (100 + 50 * number, 40, 30))
+        content = write(tmp_path / f"{number}.rtdc", images, chunks=(7, 40, 30))
+        server.put(f"/raw/M{number}.rtdc", content)
+        addresses.append(server.url(f"/raw/M{number}.rtdc?signature=s3cr3t{number}"))
+    settings = [word for name, value in SETTINGS.items() for word in ("-k", f"{name}={value}")]
+
+    def statuses(*more):
+        command = ["compute", *addresses, *more, "--json", "--num-cpus", "2", *settings]
+        run = CliRunner().invoke(main, command)
+        assert "s3cr3t" not in run.output
+        rows = [json.loads(line) for line in run.stdout.splitlines()]
+        return {row["input"].rpartition("/")[2][:2]: row["status"] for row in rows}
+
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+    ) as cluster:
+        dask = ("--dask", cluster.scheduler_address)
+        parts = [statuses(*dask, "--shard", f"{part}/2", "-o", "parts") for part in (1, 2)]
+        assert parts[0] | parts[1] == dict.fromkeys(("M0", "M1", "M2", "M3"), "done")
+        assert not parts[0].keys() & parts[1].keys()
+        assert statuses("--dask", "local", "--summary", "night", "-o", "parts") == dict.fromkeys(
+            ("M0", "M1", "M2", "M3"), "skipped"
+        )
+        server.objects["/raw/M1.rtdc"].etag = '"two"'
+        server.objects["/raw/M2.rtdc"].data += b"more"
+        again = statuses(*dask, "--summary", "night", "-o", "parts")
+        assert again == {"M0": "skipped", "M1": "done", "M2": "done", "M3": "skipped"}
+        assert statuses(*dask, "--redo", "-o", "parts") == dict.fromkeys(again, "done")
+        (alone,) = sparsemed.compute_files(
+            addresses[3], "alone.rtdc", executor=cluster.get_client(), **SETTINGS
+        )
+        assert alone.status == "done"
+    summary = (tmp_path / "night" / "summary.json").read_text("utf-8")
+    assert "s3cr3t" not in summary + (tmp_path / "night" / "index.html").read_text("utf-8")
+    rows = json.loads(summary)["measurements"]
+    assert sorted(row["status"] for row in rows) == ["done", "done", "skipped", "skipped"]
+    for number in range(4):
+        local = sparsemed.compute_background(tmp_path / f"{number}.rtdc", **SETTINGS)
+        for result in ("alone.rtdc",) * (number == 3) + (f"parts/M{number}_bg.rtdc",):
+            with h5py.File(tmp_path / result) as h5:
+                np.testing.assert_array_equal(h5["basin_events/image_bg"], local.images)
+                np.testing.assert_array_equal(h5["events/bg_off"], local.offsets)
+
+
 def test_the_class_of_dcnum_takes_an_address(server, tmp_path):
     found, path = computed(server, tmp_path)
     outputs = [tmp_path / "far.rtdc", tmp_path / "near.rtdc"]
@@ -483,10 +550,6 @@ def test_the_class_of_dcnum_takes_an_address(server, tmp_path):
 
 
 def test_the_command_line_takes_addresses(server, tmp_path, monkeypatch):
-    from click.testing import CliRunner
-
-    from sparsemed.cli import main
-
     monkeypatch.chdir(tmp_path)
     content = write(tmp_path / "a.rtdc", grainy(300), chunks=(7, 80, 100))
     server.put("/M001.rtdc", content)
