@@ -5,6 +5,7 @@ from itertools import pairwise
 import click
 
 from sparsemed.cli.messages import Mistake, one_line_errors
+from sparsemed.cli.options import parse_settings
 from sparsemed.install_hint import how_to_install
 
 
@@ -41,18 +42,17 @@ def chipstream(context: click.Context) -> None:
 
 
 def _check_background(arguments: list[str]) -> None:
-    """Refuse unknown parameters of this background; ChipStream would show a traceback.
+    """Refuse wrong parameters of this background; ChipStream would show a traceback.
 
     Raises
     ------
-    ValueError
-        If a parameter is unknown.
+    ValueError, TypeError
+        If a parameter is unknown, or its value is wrong.
     """
-    from sparsemed.rtdc.pipeline_id import CODE, to_ppid
+    from sparsemed.parameters import Parameters
+    from sparsemed.rtdc.pipeline_id import CODE
 
     given = list(pairwise(arguments))
     if any(name in ("-b", "--background-method") and value != CODE for name, value in given):
         return
-    for name, value in given:
-        if name == "-kb":
-            to_ppid({value.partition("=")[0]: 0})
+    Parameters(**parse_settings(tuple(value for name, value in given if name == "-kb")))
