@@ -116,7 +116,7 @@ def draw_rooms() -> Figure:
                 arrowprops={"arrowstyle": "-|>", "alpha": 1 if is_direct else 0.6, **look},
             )
     for room, (x, y) in place.items():
-        width = 0.145 if len(rows[floors[room]]) > 4 else 0.17
+        width = min(0.17, 0.95 / len(rows[floors[room]]))
         axes.add_patch(
             FancyBboxPatch(
                 (x - width / 2, y - 0.2),

@@ -310,17 +310,17 @@ class _Watching:
     def _renew_page(self, state: Watched) -> None:
         if self._page is None:
             return
+        is_over = state.output is not None
         facts = [
             ("Frames", f"{state.frames:,}"),
-            ("Duration", f"{state.duration:.1f} s"),
-            ("Frames a second, just now", f"{state.rate:,.0f}"),
+            ("Frames judged", f"{self._judged:,}"),
             ("Background images", f"{state.images:,}"),
-            ("Frames that the numbers are of", f"{self._judged:,}"),
+            ("Duration", f"{state.duration:.1f} s"),
+            ("Result", f"{state.output}")
+            if is_over
+            else ("Frames per second, just now", f"{state.rate:,.0f}"),
         ]
-        if state.output is not None:
-            facts.append(("Result", str(state.output)))
         points = np.array(self._brightness).reshape(-1, 2)
-        is_over = state.output is not None
         try:
             self._page.write(LiveState(facts, state.image, points, state.findings, is_over))
         except OSError as error:  # the recording counts more

@@ -103,7 +103,7 @@ def make_live_page(name: str, state: LiveState) -> str:
         style=style,
         name=escaped(name),
         headline=headline(findings) if findings else "",
-        state=escaped(f"Over, as of {now}." if state.is_over else goes_on),
+        state=escaped(f"The recording is over, as of {now}." if state.is_over else goes_on),
         sections="\n".join([*sections, section("facts", "Recording", table(state.facts))]),
         footer=escaped(f"Made by sparsemed {__version__}. One file; it loads nothing."),
     )

@@ -270,6 +270,7 @@ def test_the_page_is_renewed_and_says_when_it_is_over(path, recorder, tmp_path):
     last = page.read_text("utf-8")
     assert 'http-equiv="refresh"' not in last
     assert "in_bg.rtdc" in last
+    assert "just now" in early and "just now" not in last
     assert os.listdir(tmp_path / "live") == ["index.html"]
 
 
