@@ -296,8 +296,8 @@ def test_a_background_is_late_above_the_limit_and_its_grain(monkeypatch):
 
 
 def test_backgrounds_are_late_by_what_changes_from_the_nearest_window():
-    rises = 3 * np.arange(10)[:, None, None] * (np.arange(12) % 2) + np.zeros((1, 6, 1))
-    series = (100 + rises).astype(np.float32)
+    changed = np.arange(12) <= np.arange(10)[:, None, None] + np.zeros((1, 6, 1))
+    series = (100 + 9 * changed).astype(np.float32)  # a column more in each image
 
     def late(by):
         known = Frames(
@@ -310,13 +310,13 @@ def test_backgrounds_are_late_by_what_changes_from_the_nearest_window():
             background=known,
             series=series,
             starts=10 * np.arange(10),
-            length=10,
+            length=9,
             places=lambda images: images,
         )
         return change.lag(view)
 
     assert late(0) == 0  # a frame in the last part of a window is nearest to its middle
-    assert late(1) == pytest.approx(1.5, abs=0.1)  # the other half of 3 counts as light
+    assert late(1) > 5
     assert change.lag(seen(knows_windows=False)) == 0
 
 
