@@ -340,6 +340,7 @@ class RemoteObject:
     def _receive(self, sent: _Sent, begin: int, buffer: memoryview) -> int:
         """Receive what was asked for, once it was checked, and return how many bytes it is."""
         is_reusable = False
+        response: http.client.HTTPResponse | None = None
         try:
             response = sent.connection.getresponse()
             if response.status in _REDIRECTIONS and response.headers["Location"] is not None:
@@ -378,6 +379,8 @@ class RemoteObject:
             if is_reusable:
                 give_back(sent.way.url, sent.connection)
             else:
+                if response is not None:  # it owns a connection that was to end with it
+                    response.close()
                 sent.connection.close()
 
     def _receive_whole(

@@ -89,8 +89,9 @@ def test_from_the_first_frame_to_the_last(path, recorder, clock, tmp_path):
 def test_a_recording_that_is_over_is_computed(path, recorder, tmp_path):
     recorder("begin swmr time", "image 300", "time 300", "close")
     output = tmp_path / "results"
-    states = sparsemed.watch(path, output, thresh_cleansing=0.3, frac_cleansing=0.5, **SOME)
-    *_, last = states
+    more = {"thresh_cleansing": 0.3, "frac_cleansing": 0.5, "basins": "same-folder"}
+    *_, last = sparsemed.watch(path, output, **more, **SOME)
+    assert last.background.basins == "same-folder"
     assert last.output == output / "in_bg.rtdc"
     assert last.findings
     np.testing.assert_equal(load(last.output).findings, last.findings)  # where NaN equals NaN
@@ -109,6 +110,66 @@ def test_when_nothing_comes_for_long_what_was_flushed_is_taken(path, recorder, i
     assert len(load(last.output)) == 120
     if is_killed:
         assert_as_computed(path, last.output, **SOME)
+
+
+class Clock:
+    """A clock that goes on by what is slept, and by what a test adds; to judge takes a second."""
+
+    now = busy = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def thread_time(self):
+        self.busy += 1
+        return self.busy
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(watch_module, "time", clock)
+    return clock
+
+
+def test_patience_begins_anew_with_each_frame(path, recorder, clock, monkeypatch):
+    monkeypatch.setattr(watch_module, "PAUSE", 5)
+    recorder("begin swmr time", "flush")
+    states = sparsemed.watch(path, patience=30, **SOME)
+    for _ in range(2):
+        record(recorder, 50)
+        clock.now += 20
+        next(states)
+    came = clock.now
+    *_, last = states
+    assert last.status == "silent"
+    assert clock.now - came == 30
+
+
+def test_rates_are_since_the_state_before_and_to_judge_takes_a_tenth_of_the_time(
+    path, recorder, clock, monkeypatch
+):
+    judged = []
+
+    def judge(live):
+        judged.append(len(live))
+        return quality(live)
+
+    quality = watch_module.LiveBackground.quality
+    monkeypatch.setattr(watch_module.LiveBackground, "quality", judge)
+    recorder("begin swmr time", "flush")
+    states = sparsemed.watch(path, **SOME)
+    rates = []
+    for seconds in (2, 5, 5):
+        record(recorder, 50)
+        clock.now += seconds
+        rates.append(next(states).rate)
+    assert rates == [25, 10, 10]
+    assert judged == [50, 150]  # to judge takes a second, so it is done each 10 seconds
+    states.close()
 
 
 def test_a_writer_that_never_flushes(path, recorder, tmp_path):
@@ -270,7 +331,8 @@ def test_the_page_is_renewed_and_says_when_it_is_over(path, recorder, tmp_path):
     last = page.read_text("utf-8")
     assert 'http-equiv="refresh"' not in last
     assert "in_bg.rtdc" in last
-    assert "just now" in early and "just now" not in last
+    assert "just now" in early
+    assert "just now" not in last
     assert os.listdir(tmp_path / "live") == ["index.html"]
 
 

@@ -1,5 +1,7 @@
 """The page on a recording: what it shows, and that a browser shows it anew."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,10 @@ def test_what_it_shows(tmp_path):
     assert "turn &lt;the&gt; knob" in text
     assert "<b>in" not in text
     assert "<script" not in text
+    points = re.search('<polyline points="([^"]*)"', text)[1].split()
+    first, last = (tuple(map(float, points[place].split(","))) for place in (0, -1))
+    assert (first[0], last[0]) == (10, 790)
+    assert first[1] - last[1] == pytest.approx(80 / 1.2, abs=0.2)  # it rises, by 1 of 2 · 0.6
 
 
 def test_what_is_not_there_yet(tmp_path):

@@ -15,7 +15,7 @@ from storage.proxy import Proxy
 from benchmarks.serving import serving
 from sparsemed.storage import connections, remote
 from sparsemed.storage.dcor import DcorPlace, dcor_resource
-from sparsemed.storage.places import is_remote, locate, place_of
+from sparsemed.storage.places import basin_place, is_remote, locate, place_of
 from sparsemed.storage.ranged import RangedBytes
 from sparsemed.storage.remote import Record
 from sparsemed.storage.s3 import S3Place
@@ -372,3 +372,10 @@ def test_a_proxy_that_cannot_be_is_told(server, monkeypatch):
         monkeypatch.setenv("http_proxy", value)
         with pytest.raises(OSError, match="http_proxy names no proxy like http://host:port"):
             content_of(server.url("/M001.rtdc"))
+
+
+def test_tokens_go_to_no_instance_that_a_file_names():
+    for host, has_token in (("dcor.mpl.mpg.de", True), ("dcor.example.org", False)):
+        found = basin_place(f"https://{host}{SERVICE}?id={UUID}", "dcor")
+        assert isinstance(found, DcorPlace)
+        assert found.has_token == has_token

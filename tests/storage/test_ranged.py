@@ -17,8 +17,10 @@ from storage.authority import vouch
 
 from benchmarks.serving import Request, http_date, serving
 from sparsemed.storage import connections, ranged, remote
-from sparsemed.storage.places import is_remote, place_of
+from sparsemed.storage.places import WebPlace, is_remote, place_of
 from sparsemed.storage.ranged import AT_ONCE, BLOCK, RangedBytes
+from sparsemed.storage.remote import Way
+from sparsemed.storage.urls import parse_url
 
 SIZE = 3_000_000
 FIRST = AT_ONCE * BLOCK  # what opening fetches
@@ -88,6 +90,12 @@ def cut(request: Request) -> bool:
     request.send(
         206, {**request.about, "Content-Length": str(len(request.body))}, request.body[:-9]
     )
+    request.hang_up()
+    return True
+
+
+def longer(request: Request) -> bool:
+    request.send(206, request.about | {"Content-Length": None}, request.body + b"more")
     request.hang_up()
     return True
 
@@ -246,6 +254,7 @@ def test_it_can_be_opened_elsewhere_as_the_same(server, data):
         (answers(204), "answers 204"),
         (answers(429, {"Retry-After": "1000"}), "wait for 1000 s"),
         (cut, "ends before its end, 5 times"),
+        (longer, "longer than it should be, 5 times"),
     ],
 )
 def test_a_wrong_answer_ends_with_one_line(server, data, fault, told):
@@ -500,6 +509,45 @@ def test_a_token_stays_with_its_host(server, data):
         address = server.url("/M001.rtdc").replace("//", "//me:password@")
         read(RangedBytes(place_of(address)), 0, 10)
         assert not any("Authorization" in request.headers for request in served.requests)
+
+
+class WithToken(WebPlace):
+    def way(self, *_):
+        return Way(self.url, "Bearer secret")
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_header_is_sent_on_only_to_the_same_host(server, data, is_same):
+    with serving() as other:
+        target = server if is_same else other
+        served = target.put("/object", data)
+        redirecting(server, lambda _: target.url("/object"))
+        RangedBytes(WithToken(*place_of(server.url("/M001.rtdc"))))
+        shown = {request.headers.get("Authorization") for request in served.requests}
+        assert shown == {"Bearer secret" if is_same else None}
+
+
+def test_a_safe_connection_does_not_lead_to_another():
+    way = Way(parse_url("https://data.example.org/M001.rtdc"))
+    asked = remote.RemoteObject(place_of(way.url.shown))
+    with pytest.raises(remote._TurnError):
+        asked._follow(way, "https://data.example.org/other")
+    with pytest.raises(OSError, match="leads from https to http, which is not followed"):
+        asked._follow(way, "http://data.example.org/other")
+
+
+def test_connections_are_used_again_unless_they_were_idle_for_long(server, data, monkeypatch):
+    server.put("/M001.rtdc", data)
+    made = []
+    connect = connections._connect
+    monkeypatch.setattr(connections, "_connect", lambda *a: made.append(a) or connect(*a))
+    connections.hang_up()
+    counts = []
+    for seconds in (connections._KEPT_SECONDS, connections._KEPT_SECONDS, 0):
+        monkeypatch.setattr(connections, "_KEPT_SECONDS", seconds)
+        opened(server)
+        counts.append(len(made))
+    assert counts == [1, 1, 2]
 
 
 def test_hosts_can_be_refused(server, data):
