@@ -22,14 +22,16 @@ def recover(paths: tuple[Path, ...]) -> None:
     """
     with one_line_errors(Mistake):
         from sparsemed.hdf5 import journal
+        from sparsemed.storage import disk
     failed = False
     for path in paths:
         try:
             with one_line_errors():
                 restored = journal.recover(path)
                 if not path.is_file():
-                    what = "is not a file" if path.exists() else "there is no such file"
-                    raise FileNotFoundError(f"{path}: {what}")
+                    if not path.exists():
+                        raise disk.no_such_file(path)
+                    raise FileNotFoundError(f"{path}: is not a file")
         except Failure as failure:
             failed = True
             failure.show()

@@ -16,6 +16,7 @@ import h5py
 from sparsemed.hdf5.fileobj import StoredFile
 from sparsemed.hdf5.journal import recover
 from sparsemed.printable import printable
+from sparsemed.storage import disk
 from sparsemed.storage.places import AnyPath
 from sparsemed.storage.ranged import RangedBytes
 from sparsemed.storage.stored import UNSUPPORTED, LocalBytes, StoredBytes, file_state
@@ -51,7 +52,7 @@ def open_restored(path: Path) -> h5py.File:
         If it is missing or not HDF5; the message names the file.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file")
+        raise disk.no_such_file(path)
     if path.is_dir():
         try:
             os.listdir(path)

@@ -3,7 +3,6 @@
 Results never change a measurement, unless that is asked for in so many words.
 """
 
-import difflib
 import logging
 import os
 import re
@@ -20,6 +19,7 @@ from sparsemed.jobs.runs import FILE_SUFFIXES, SUFFIX, Run
 from sparsemed.rtdc.measurement import Measurement, has_own_images
 from sparsemed.rtdc.names import MARK
 from sparsemed.rtdc.unfinished import is_unfinished
+from sparsemed.storage import disk
 from sparsemed.storage.places import AnyPath, RemotePath
 
 logger = logging.getLogger(__name__)
@@ -337,17 +337,9 @@ def check_paths(paths: Sequence[AnyPath]) -> None:
     for path in paths:
         if isinstance(path, Path) and not os.path.lexists(path):
             raise FileNotFoundError(
-                f"{path}: there is no such file or folder{did_you_mean(path)} "
+                f"{path}: there is no such file or folder{disk.did_you_mean(path)} "
                 "(--output says where results go)"
             )
-
-
-def did_you_mean(path: Path) -> str:
-    """Return the most similar name in the folder of a path, as the end of a sentence."""
-    with suppress(OSError):
-        close = difflib.get_close_matches(path.name, os.listdir(path.parent), 1, 0.8)
-        return f"; did you mean {path.with_name(close[0])}?" if close else ""
-    return ""
 
 
 def goes_to_file(output: Path, suffixes: Sequence[str]) -> bool:

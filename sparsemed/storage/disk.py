@@ -42,6 +42,21 @@ def check_folder(path: Path) -> None:
         raise PermissionError(f"{path}: the folder is read-only")
 
 
+def no_such_file(path: Path) -> FileNotFoundError:
+    """Return the error that says that a file is missing, and which may be meant."""
+    return FileNotFoundError(f"{path}: there is no such file{did_you_mean(path)}")
+
+
+def did_you_mean(path: Path) -> str:
+    """Return the most similar name in the folder of a path, as the end of a sentence."""
+    import difflib  # takes a while to import
+
+    with contextlib.suppress(OSError):
+        close = difflib.get_close_matches(path.name, os.listdir(path.parent), 1, 0.8)
+        return f"; did you mean {path.with_name(close[0])}?" if close else ""
+    return ""
+
+
 def make_folder(folder: Path, elsewhere: str) -> None:
     """Make a folder for files, if it is missing.
 
@@ -249,7 +264,7 @@ def open_for_writing(path: Path, reason: str) -> io.FileIO:
     try:
         return open(path, "r+b", buffering=0, opener=_opened_aside)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: there is no such file") from error
+        raise no_such_file(path) from error
     except PermissionError as error:
         raise PermissionError(
             f"{path}: the file is read-only; make it writable, {reason}"

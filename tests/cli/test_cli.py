@@ -129,6 +129,13 @@ def test_an_overview_and_the_demo_name_the_option_that_leads_elsewhere(
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.parametrize("command", ["compute", "info", "report", "watch", "recover"])
+def test_a_slip_in_a_name_is_answered_with_the_name_that_is_there(path, command):
+    result = invoke(command, path.with_suffix(".rtd"))
+    assert "in.rtd: there is no such file" in result.stderr
+    assert f"; did you mean {path}?" in result.stderr
+
+
 def test_where_it_cannot_be_told_the_line_says_why(path):
     result = invoke("compute", path, "-k", "kernel_size=20")
     assert re.search(r"; cannot tell: .* so that nothing can be compared: ", result.stdout)
