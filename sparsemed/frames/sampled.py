@@ -45,9 +45,18 @@ class SampledFrames:
         return self.source.unwritten
 
     def read_all(self) -> None:
-        """Read all frames to keep, one by one."""
-        with self.source.reading() as read:
-            self._read_whole(read, 0, len(self.numbers))
+        """Read all frames to keep, those of a block together."""
+        block, height = self.numbers // self.block, self.shape[1]
+        groups = np.split(np.arange(len(self.numbers)), np.flatnonzero(np.diff(block)) + 1)
+        spans = [
+            Batch(int(self.numbers[each[0]]), int(self.numbers[each[-1]]) + 1, height)
+            for each in groups
+        ]
+        with self.source.reading(spans) as read:
+            for group, (start, stop, _) in zip(groups, spans, strict=True):
+                found = np.empty((stop - start, *self.shape[1:]), self.dtype)
+                read(start, stop, found)
+                self.images[group] = found[self.numbers[group] - start]
         self.read[:] = True
 
     def interrupt(self) -> None:

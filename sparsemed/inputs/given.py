@@ -82,6 +82,12 @@ class Input(ABC):
     def open_part(self, begin: int, end: int) -> FrameOpener:
         """Return an opener of some frames, which can be pickled."""
 
+    def pick(self, numbers: NDArray[np.intp]) -> NDArray[Any]:
+        """Return some frames, by their numbers, ascending."""
+        # One at a time: not all arrays take lists of indices.
+        frames = (np.asarray(self.data[number : number + 1]) for number in numbers.tolist())
+        return np.concatenate(list(frames))
+
     def scanning(self, executor: Any, ranges: int | None, num_cpus: int | None) -> Scanning:
         """Return the scan of the frames; see `scanning`."""
         return scanning(executor, self.open_part, ranges, num_cpus)

@@ -5,10 +5,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.choice import Choice
 from sparsemed.frames.parts import chunks_part
+from sparsemed.frames.sampled import SampledFrames
 from sparsemed.frames.source import FrameOpener, FrameSource
 from sparsemed.frames.stacks import require_readable
 from sparsemed.inputs.given import Input, Options
@@ -78,6 +80,12 @@ class MeasurementInput(Input):
         if isinstance(identity.path, RemotePath):
             return identity
         return replace(identity, given=Path(self.label or identity.path))
+
+    def pick(self, numbers: NDArray[np.intp]) -> NDArray[Any]:
+        """Return some frames, by their numbers, ascending; from a network they come together."""
+        sampled = SampledFrames(self.frames, numbers)
+        sampled.read_all()
+        return sampled.images
 
     def open_part(self, begin: int, end: int) -> FrameOpener:
         """Return an opener of some frames: by the places of their chunks, or by the path."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.inputs import open_again, open_input
+from sparsemed.inputs import Input, open_again, open_input
 from sparsemed.method.result import Background
 from sparsemed.warned import warn
 
@@ -68,26 +68,25 @@ def take_sample(background: Background, frames: Any = None, count: int = SAMPLE)
     """
     if frames is not None:
         with open_input(frames, basins=background.basins, num_cpus=1) as given:
-            return _pick(background, given.data, count)
+            return _pick(background, given, count)
     if background.identity is None:
         return None
     try:
         with open_again(background.identity, background.basins, num_cpus=1) as given:
-            return _pick(background, given.data, count)
+            return _pick(background, given, count)
     except (OSError, ImportError) as error:
         warn(f"What needs frames is left out: {error}")
         return None
 
 
-def _pick(background: Background, frames: Any, count: int) -> Sample:
+def _pick(background: Background, given: Input, count: int) -> Sample:
+    frames = given.data
     expected = (len(background), *background.images.shape[1:])
     shape = tuple(frames.shape) if hasattr(frames, "shape") else np.shape(frames)
     if shape != expected:
         raise ValueError(f"frames: the background is of {expected} frames, got {shape}")
     numbers = scattered(len(background), count)
-    # One at a time: not all arrays take lists of indices.
-    frames = [np.asarray(frames[number : number + 1]) for number in numbers.tolist()]
-    return Sample(numbers, np.concatenate(frames))
+    return Sample(numbers, given.pick(numbers))
 
 
 def corrected(

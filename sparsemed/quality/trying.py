@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.opening import open_frames
+from sparsemed.frames.source import Batch
 from sparsemed.inputs.door import open_again, open_input
 from sparsemed.inputs.given import Input
 from sparsemed.kernels.cores import check_num_cpus
@@ -141,9 +142,10 @@ def _take(given: Input, background: Background, worst: int) -> Excerpt:
     columns = columns[columns // STRIP % max(1, -(-weight // MOST_BYTES)) == 0]
     kept = np.empty((last - first, height, len(columns)), source.dtype)
     batch = np.empty((min(source.batch, last - first), height, width), source.dtype)
-    with source.reading() as read:
-        for start in range(first, last, len(batch)):
-            stop = min(start + len(batch), last)
+    starts = range(first, last, len(batch))
+    batches = [Batch(start, min(start + len(batch), last), height) for start in starts]
+    with source.reading(batches) as read:
+        for start, stop, _ in batches:
             out = batch[: stop - start]
             read(start, stop, out)
             kept[start - first : stop - first] = out[:, :, columns]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsemed.frames.opening import open_frames
+from sparsemed.frames.source import Batch
 from sparsemed.hdf5.entries import Attributes, as_text
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.method.assignment import find_steps
@@ -152,9 +153,10 @@ def _read_images(feature: Feature, num_cpus: int) -> tuple[Any, NDArray[np.int64
     count = frames.shape[0]
     distinct: list[NDArray[Any]] = []
     index = np.empty(count, np.int64)
-    with frames.reading() as read:
-        for start in range(0, count, frames.batch):
-            stop = min(start + frames.batch, count)
+    starts, height = range(0, count, frames.batch), frames.shape[1]
+    batches = [Batch(start, min(start + frames.batch, count), height) for start in starts]
+    with frames.reading(batches) as read:
+        for start, stop, _ in batches:
             images = np.empty((stop - start, *frames.shape[1:]), frames.dtype)
             read(start, stop, images)
             for number, image in enumerate(images, start):

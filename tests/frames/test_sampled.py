@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pytest
 
@@ -43,3 +44,21 @@ def test_a_job_judges_by_the_frames_that_it_came_by(tmp_path, offsets):
     np.testing.assert_array_equal(job.sample.numbers, again.numbers)
     np.testing.assert_array_equal(job.sample.frames, again.frames)
     assert assess(job.background, job.sample) == job.background.quality(try_cures=False)
+
+
+@pytest.mark.parametrize("block", [1, 7, 90])
+def test_frames_to_keep_are_read_by_blocks(tmp_path, block):
+    images = np.random.default_rng(0).integers(0, 255, (90, 30, 20), dtype=np.uint8)
+    numbers = np.array([0, 1, 7, 41, 42, 89])
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        h5.create_dataset("image", data=images, chunks=(block, 30, 20), compression="lzf")
+    with h5py.File(tmp_path / "a.h5") as h5:
+        frames = open_frames(h5["image"], 1)
+        sampled = SampledFrames(frames, numbers)
+        decoded = []
+        decode = frames._decode
+        frames._decode = lambda *about: (decoded.append(about[2]), decode(*about))
+        sampled.read_all()
+    np.testing.assert_array_equal(sampled.images, images[numbers])
+    assert sampled.read.all()
+    assert sorted(decoded) == sorted(set(decoded))

@@ -32,6 +32,8 @@ from benchmarks.serving import serving
 from sparsemed.cli import main
 from sparsemed.frames.chunks import ChunkFrames
 from sparsemed.frames.source import Batch
+from sparsemed.inputs import open_again
+from sparsemed.quality import trying
 from sparsemed.quality.sample import take_sample
 from sparsemed.rtdc.basins import read_basins, store_record
 from sparsemed.rtdc.info import info
@@ -408,6 +410,32 @@ def test_a_result_is_loaded_with_the_frames_of_the_network(server, tmp_path):
     np.testing.assert_array_equal(take_sample(again).frames, take_sample(found).frames)
     found.report(tmp_path / "report.html")
     assert server.url("/M001.rtdc") in (tmp_path / "report.html").read_text("utf-8")
+
+
+def part_to_try_settings_on(background):
+    with open_again(background.identity, "any") as given:
+        return trying._take(given, background, 1000)
+
+
+@pytest.mark.parametrize("block", [10, 100])
+def test_frames_for_a_page_come_together(server, tmp_path, block):
+    """Each block once, and in few rounds."""
+    images = grainy(2000)
+    content = write(tmp_path / "a.rtdc", images, chunks=(block, 80, 100), compression="lzf")
+    served = server.put("/M001.rtdc", content)
+    background = sparsemed.compute_background(server.url("/M001.rtdc"))
+    server.delay = 0.1
+    for read in (take_sample, part_to_try_settings_on):
+        served.requests.clear()
+        found = read(background)
+        if read is take_sample:
+            np.testing.assert_array_equal(found.frames, images[found.numbers])
+        rounds, until = 0, 0.0
+        for each in sorted(served.requests, key=lambda each: each.went):
+            if each.came >= until:
+                rounds, until = rounds + 1, each.went
+        assert rounds < 16
+        assert served.received < 1.2 * len(content) + 10**6
 
 
 def test_no_secret_gets_into_a_result(server, tmp_path, caplog):
