@@ -1,4 +1,4 @@
-"""HDF5 files, read with distrust and never left half written.
+"""HDF5 files, read without trust and never left half written.
 
 Knows nothing of RT-DC.
 

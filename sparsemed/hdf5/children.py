@@ -1,8 +1,7 @@
-"""Which parts of an index HDF5 will ask for next, told from the part that it reads.
+"""Predicts which parts of an index of chunks HDF5 reads next, from the part that it reads now.
 
-HDF5 walks an index of chunks one part after the other, though the addresses of all that follow are
-there at once. Where an answer takes long, they are fetched together. That is a hint and no more:
-what is told here wrongly, is fetched in vain.
+HDF5 reads the index part by part, though each part holds the addresses of many others. If requests
+are slow, these are fetched together. A wrong prediction only costs a useless fetch.
 """
 
 import struct
@@ -17,12 +16,12 @@ _CHECKSUM = 4
 
 
 def children_of(part: memoryview, size: int) -> list[int]:
-    """Return the addresses that a part of an index leads to.
+    """Return the addresses in a part of an index.
 
     Parameters
     ----------
     part : memoryview
-        What HDF5 has read, be it anything.
+        Any bytes that HDF5 has read.
     size : int
         Bytes of the file.
     """
@@ -35,11 +34,11 @@ def children_of(part: memoryview, size: int) -> list[int]:
 
 
 def _children_of_node(part: memoryview, size: int) -> list[int]:
-    """Return the nodes below one of a B-tree (version 1) of chunks, unless they are chunks."""
+    """Return the child nodes of a node of a B-tree (version 1) of chunks; a leaf has none."""
     _, kind, level, entries = _NODE.unpack_from(part)
     if kind != 1 or level == 0:
         return []
-    for axes in range(2, 7):  # of the dataset, and one more; a key has a number for each
+    for axes in range(2, 7):  # axes of the dataset plus one; a key has a number for each
         key = 8 + 8 * axes
         places = [_NODE.size + key + i * (key + 8) for i in range(entries)]
         if (len(part) - _NODE.size - key) % (key + 8) or places[-1:] > [len(part) - 8]:

@@ -1,10 +1,10 @@
 """Write HDF5 files so that a crash at any moment leaves the old state or the new one.
 
 HDF5 never writes to the disk itself: it works on an overlay, which reads from the file and keeps
-every change in memory. Once HDF5 is done, a journal of the few bytes about to be replaced is laid
-beside the file. Then what is new is appended behind the old end, where no reader looks yet; then
-the few bytes are patched; then the journal is removed. As long as there is a journal, the change
-has not happened, and `recover` restores the old state from it.
+every change in memory. When HDF5 is done, a journal of the few bytes to be replaced is written
+beside the file. Then new content is appended after the old end, where no reader looks yet; then
+the few bytes are patched; then the journal is removed. While the journal exists, the change does
+not count, and `recover` restores the old state from it.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from sparsemed.hdf5.signals import signals_put_off
 from sparsemed.storage import disk
 from sparsemed.storage.stored import LocalBytes, file_state
 
-# "latest" alone means the format of the installed library: what HDF5 2 writes, HDF5 1 cannot read
+# "latest" alone would be the format of the installed library; HDF5 1 cannot read that of HDF5 2
 _LIBVER = ("v110", "latest")
 
 
@@ -53,7 +53,7 @@ def new_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
     path = Path(path).absolute()  # the body may change the working directory
     disk.check_folder(path)
     disk.check_absent(path)
-    recover(path)  # raises if there is a journal of a file that is gone: it would come in here
+    recover(path)  # raises if a missing file has a journal, which would be applied to the new file
     with _kept_in_memory(path) as (h5, overlay):
         yield h5
     failed = "could not be created; make room or choose another folder, and run again"
@@ -63,9 +63,9 @@ def new_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
 
 @contextlib.contextmanager
 def rewritten_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
-    """Write an existing HDF5 file anew: it begins empty, and takes the old one's place at the end.
+    """Write an existing HDF5 file anew: a new file replaces the old one when it is complete.
 
-    Until the body has finished, the old file is there; other programs that read it then go on.
+    Until the body has finished, the old file is there. Programs that read it can go on.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def rewritten_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
     OSError
         If the file is missing, is open or was changed elsewhere, or cannot be written.
     """
-    path = Path(os.path.realpath(path))  # a link goes on leading to it
+    path = Path(os.path.realpath(path))  # so that a link still leads to the file
     recover(path)
     with disk.open_for_writing(path, "or choose another output file") as handle:
         stored = LocalBytes(path, handle.fileno())
@@ -93,7 +93,7 @@ def rewritten_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
             yield h5
         with _locked(handle, path):
             _check_unchanged(path, stored, state)
-            if os.name == "nt":  # which replaces no file that is open, by whomever
+            if os.name == "nt":  # Windows replaces no open file
                 handle.close()
             disk.replace(path, overlay.tail)
 
@@ -102,8 +102,8 @@ def rewritten_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
 def changed_file(path: str | PathLike[str]) -> Iterator[h5py.File]:
     """Change an existing HDF5 file wholly or, if anything fails, not at all.
 
-    The file itself changes only after the body has finished; until then other
-    programs read it undisturbed, and new content is kept in memory.
+    The file changes only after the body has finished; until then, other
+    programs can read it, and new content is kept in memory.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def _hdf5_on(overlay: Overlay, mode: str) -> Iterator[h5py.File]:
 
 @contextlib.contextmanager
 def _locked(handle: io.FileIO, path: Path) -> Iterator[None]:
-    """Keep others out of the file, and say so if it is this program that has it open."""
+    """Lock the file; if that fails, the error tells whether this program has the file open."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(disk.locked(handle, path))
@@ -173,8 +173,8 @@ def _locked(handle: io.FileIO, path: Path) -> Iterator[None]:
             if not is_open_here(path):
                 raise
             raise OSError(
-                f"{path}: is open in this program, too: close what holds it, such as h5py.File or "
-                "a dataset of dclab (by its close(), or at the end of its 'with'), and run again"
+                f"{path}: is open elsewhere in this program: close the h5py.File or the dataset "
+                "of dclab that holds it (by close(), or at the end of 'with'), and run again"
             ) from error
         yield
 
@@ -195,7 +195,7 @@ def _commit(
                 disk.create(journal, pack(overlay.old_size, len(overlay.tail), changes))
                 disk.write(handle, overlay.old_size, overlay.tail)
                 disk.sync(handle)
-                # Fails if the journal is gone: without locks, others may have rolled back.
+                # Fails if the journal is gone: without locks, another process may have rolled back.
                 os.utime(journal)
                 for offset, _, new in changes:
                     disk.write(handle, offset, new)
@@ -208,7 +208,9 @@ def _commit(
                 with disk.naming(path, f"could not be restored; keep {journal.name} and run again"):
                     roll_back(path, handle)
             raise
-        with contextlib.suppress(OSError):  # at worst, the journal comes back and undoes the change
+        with contextlib.suppress(
+            OSError
+        ):  # in the worst case, the journal reappears and undoes the change
             disk.sync_folder(path.parent)
 
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from sparsemed.hdf5.signals import let_signals_in
 
 CHUNK_BYTES = 1024**2
-"""Weight of a chunk in new datasets."""
+"""Bytes of a chunk in new datasets."""
 
 PIECE_BYTES = 8 * 1024**2
-"""Weight of the chunks that HDF5 compresses in one go. No signal is heeded meanwhile."""
+"""Bytes that HDF5 compresses in one call; signals wait until it returns."""
 
 
 def store(h5: h5py.File, name: str, data: NDArray[Any], filters: Mapping[str, Any]) -> h5py.Dataset:
-    """Write a feature in chunks of about CHUNK_BYTES, extendable along the frames."""
+    """Write a dataset in chunks of about CHUNK_BYTES, extendable along the frames."""
     item = data.shape[1:]
     per_chunk = CHUNK_BYTES // (int(np.prod(item)) * data.dtype.itemsize)
     dataset = h5.create_dataset(
@@ -42,6 +42,6 @@ def store(h5: h5py.File, name: str, data: NDArray[Any], filters: Mapping[str, An
 
 
 def storage_options(compress: bool) -> dict[str, Any]:
-    """Return how new datasets are stored: with a checksum, and maybe compressed."""
+    """Return the filters of new datasets: a checksum, and compression if wanted."""
     zstd = dict(hdf5plugin.Zstd(clevel=5)) if compress else {}
     return {**zstd, "fletcher32": True}

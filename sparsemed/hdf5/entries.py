@@ -1,8 +1,8 @@
-"""What is in an HDF5 file, found without letting HDF5 open or trust anything unseen.
+"""Finds entries of an HDF5 file; checks links and data types before HDF5 follows them.
 
 HDF5 follows external links, external raw storage and virtual datasets by itself: it opens whatever
-they name, and waits forever if that is a pipe. Here they are looked at before HDF5 does. What a
-file says of its data types is looked at, too: h5py takes some of it at its word.
+file they name, and waits forever if that is a pipe. Here they are checked before HDF5 opens them.
+Data types are checked, too, as h5py reads some of them unsafely.
 """
 
 import os
@@ -19,12 +19,12 @@ from sparsemed.hdf5.opening import is_elsewhere
 from sparsemed.printable import printable, quoted
 
 MOST_LINKS = 16
-"""Links on the way to one entry; more are taken for a circle. HDF5 has the same bound."""
+"""Links on the way to one entry; more count as a circle. HDF5 has the same limit."""
 
 MOST_SOURCES = 1000
-"""Different datasets that a virtual dataset may be put together from."""
+"""Largest number of source datasets of a virtual dataset."""
 
-_DATES = re.compile(rb"NUMPY:[<>]?[mM]8\[\w+\]")  # what h5py tags dates with
+_DATES = re.compile(rb"NUMPY:[<>]?[mM]8\[\w+\]")  # the tags of h5py for dates
 
 
 def entry(group: h5py.Group, name: Any, access: FileAccess | None = None) -> Any | None:
@@ -33,16 +33,16 @@ def entry(group: h5py.Group, name: Any, access: FileAccess | None = None) -> Any
     Parameters
     ----------
     group : h5py.Group
-        Within it, or if the name begins with a slash within its file.
+        The group; its file, if the name begins with a slash.
     name : str
-        Its path. What is no text names nothing.
+        Path of the entry. Anything but text names nothing.
     access : FileAccess, optional
-        Which other files the entry may lead to; without, there are none.
+        Which other files the entry may lead to. Default: none.
 
     Raises
     ------
     ValueError
-        If it leads to a file that may not be opened, leads in a circle, or is of
+        If it leads to a file that may not be opened, leads in a circle, or has
         a data type that cannot be read safely. The message names file and entry.
     OSError
         If a file that it leads to cannot be read.
@@ -58,7 +58,7 @@ def entry(group: h5py.Group, name: Any, access: FileAccess | None = None) -> Any
 
 
 class _Label:
-    """File and entry, for messages: few are needed, and all take their time."""
+    """File and entry, for messages. Made into text only if needed, as that takes time."""
 
     def __init__(self, group: h5py.Group, name: str) -> None:
         self._group, self._name = group, name
@@ -68,7 +68,7 @@ class _Label:
 
 
 def _find(group: h5py.Group, name: str, label: object, access: FileAccess | None) -> Any | None:
-    """Walk to an entry, step by step, and look at each link."""
+    """Walk to an entry step by step, and check each link."""
     place: Any = group
     ahead = deque(_parts(_encoded(name) or b""))
     if name.startswith("/"):
@@ -93,7 +93,7 @@ def _find(group: h5py.Group, name: str, label: object, access: FileAccess | None
             (h5,) = _open_other(place.file, os.fsdecode(file), f"{label} (external link)", access)
             place = h5["/"]
         else:
-            raise ValueError(f"{label}: is a link of a kind that is not known here")
+            raise ValueError(f"{label}: is a link of an unknown kind, and is not followed")
         ahead.extendleft(reversed(_parts(target)))
     raise ValueError(f"{label}: leads through more than {MOST_LINKS} links; is it a circle?")
 
@@ -104,7 +104,7 @@ def subgroup(h5: h5py.File, name: str, access: FileAccess | None = None) -> h5py
     Raises
     ------
     ValueError, OSError
-        If that is not a group; and see `entry`.
+        If that is not a group. Also see `entry`.
     """
     group = entry(h5, name, access)
     if group is not None and not isinstance(group, h5py.Group):
@@ -113,7 +113,7 @@ def subgroup(h5: h5py.File, name: str, access: FileAccess | None = None) -> h5py
 
 
 def has_entry(h5: h5py.File, name: str) -> bool:
-    """Whether there is an entry, be it a link that leads out of the file, or nowhere."""
+    """Whether there is an entry; a link counts wherever it leads."""
     folder, _, last = name.rstrip("/").rpartition("/")
     group, stored = entry(h5, folder), _encoded(last)
     return isinstance(group, h5py.Group) and bool(stored and group.id.links.exists(stored))
@@ -129,18 +129,18 @@ class Attributes(Mapping[str, Any]):
     Raises
     ------
     ValueError
-        On reading one that is of a data type that cannot be read safely.
+        On reading an attribute whose data type cannot be read safely.
     """
 
     def __init__(self, place: Any) -> None:
         self._place = place
 
     def __getitem__(self, name: str) -> Any:
-        attributes = self._place.attrs  # made anew each time it is asked for
+        attributes = self._place.attrs  # h5py makes a new object at each access
         if name not in attributes:
             raise KeyError(name)
         kind = attributes.get_id(name).get_type()
-        if isinstance(kind, _MADE_UP):  # few are, and messages take their time
+        if isinstance(kind, _MADE_UP):  # few are; the label takes time to make
             label = f"{printable(self._place.file.filename)}: attribute {quoted(name)}"
             _check_type(kind, label)
         return attributes[name]
@@ -158,7 +158,7 @@ def as_text(value: Any) -> str:
 
 
 def _encoded(name: str) -> bytes | None:
-    """Return a name as it is stored; None if none can be stored like that."""
+    """Return a name as stored; None if it cannot be stored."""
     try:
         stored = name.encode(errors="surrogateescape")  # as h5py reads names that are not UTF-8
     except UnicodeEncodeError:
@@ -178,22 +178,21 @@ def _path(group: h5py.Group, name: str) -> str:
 def _open_other(
     h5: h5py.File, name: str, label: object, access: FileAccess | None, prefixes: Sequence[str] = ()
 ) -> list[h5py.File]:
-    """Open the file that a file names, absolute or from its own folder.
+    """Open the file that a file names, by an absolute path or from its own folder.
 
-    Where HDF5 looks into other folders first, all that are there are opened: which of them it
-    takes is not known.
+    If HDF5 looks into other folders first, all files of that name are opened, as it is unknown
+    which one HDF5 takes.
     """
     if access is None:
         raise ValueError(f"{label}: leads to {quoted(name)}, another file, and is not followed")
     if is_elsewhere(h5):
         raise ValueError(
-            f"{label}: leads to {quoted(name)}, on this machine, which is not followed from "
-            "elsewhere"
+            f"{label}: leads from a network to {quoted(name)} on this machine, and is not followed"
         )
     try:
         here = access.folder_of(h5)
         real = os.path.dirname(os.path.realpath(os.path.join(here, os.path.basename(h5.filename))))
-        folders = (here, access.here, real)  # as HDF5 looks
+        folders = (here, access.here, real)  # the order of HDF5
         paths = [Path(folder, name) for folder in folders]
         usual = next((p for p in paths if access.refusal(p) != MISSING), None)
         found = [p for prefix in prefixes if access.refusal(p := Path(prefix, name)) != MISSING]
@@ -209,7 +208,7 @@ def _open_other(
 def _check_storage(
     dataset: h5py.Dataset, label: object, access: FileAccess | None, depth: int = 0
 ) -> None:
-    """Check in which files the data of a dataset are, before HDF5 opens them."""
+    """Check the files that hold the data of a dataset, before HDF5 opens them."""
     if depth > MOST_LINKS:
         raise ValueError(f"{label}: leads through more than {MOST_LINKS} virtual datasets")
     plist = dataset.id.get_create_plist()
@@ -222,13 +221,13 @@ def _check_storage(
             for h5 in places:
                 source = _find(h5["/"], name, about, None)
                 if not isinstance(source, h5py.Dataset):
-                    # HDF5 takes what is missing for zeros
+                    # HDF5 would read zeros
                     raise ValueError(
                         f"{label}: is a virtual dataset, whose source {quoted(name)} in "
-                        f"{quoted(file)} is no dataset there"
+                        f"{quoted(file)} is missing or no dataset"
                     )
                 _check_storage(source, label, access, depth + 1)
-    # HDF5 opens these by their names, as relative to the working folder
+    # HDF5 opens external files by their names, relative to the working folder
     prefix = dataset.id.get_access_plist().get_efile_prefix() or b""
     for number in range(plist.get_external_count()):
         path = Path(os.fsdecode(prefix), os.fsdecode(plist.get_external(number)[0]))
@@ -242,17 +241,14 @@ def _check_storage(
 
 
 def _prefixes_of_sources(dataset: h5py.Dataset) -> list[str]:
-    """Return the folders in which HDF5 looks for virtual sources first: a user may name some.
-
-    Of several it takes each by itself; a single one may begin with the folder of the file.
-    """
+    """Return the folders in which HDF5 looks for virtual sources first, as set by the user."""
     filled_in = os.fsdecode(dataset.id.get_access_plist().get_virtual_prefix() or b"")
     named = os.environ.get("HDF5_VDS_PREFIX", "")
     return [each for each in (filled_in, *named.split(os.pathsep)) if each]
 
 
 def _sources(plist: Any, label: object) -> set[tuple[str, str]]:
-    """Return files and datasets that a virtual dataset is put together from."""
+    """Return the files and datasets that are the sources of a virtual dataset."""
     sources: set[tuple[str, str]] = set()
     for number in range(plist.get_virtual_count()):
         stored = plist.get_virtual_filename(number), plist.get_virtual_dsetname(number)
@@ -261,8 +257,8 @@ def _sources(plist: Any, label: object) -> set[tuple[str, str]]:
         sources.add((file, name))
         if is_pattern or len(sources) > MOST_SOURCES:
             raise ValueError(
-                f"{label}: is a virtual dataset of sources without end ({quoted(file)}), "
-                "and is not read"
+                f"{label}: is a virtual dataset of too many sources ({quoted(file)}), and is not "
+                f"read; at most {MOST_SOURCES} without patterns are"
             )
     return sources
 
@@ -273,20 +269,20 @@ _MADE_UP = (
     h5py.h5t.TypeArrayID,
     h5py.h5t.TypeVlenID,
 )
-"""Kinds of data types that `_check_type` looks into."""
+"""Kinds of data types that `_check_type` checks."""
 
 
 def _check_type(kind: Any, label: object) -> None:
-    """Check that h5py does not take stored bytes for addresses of objects.
+    """Check that h5py does not use stored bytes as addresses of objects.
 
-    It does so for an opaque type that is tagged as one of NumPy's: whoever
-    makes such a file chooses what memory the program works on.
+    It does so for opaque types with a NumPy tag: such a file chooses what
+    memory the program works on.
     """
     if isinstance(kind, h5py.h5t.TypeOpaqueID):
         tag = kind.get_tag()
         if tag.startswith(b"NUMPY:") and not (_DATES.fullmatch(tag) and kind.get_size() == 8):
             raise ValueError(
-                f"{label}: is of the data type {quoted(tag.decode(errors='replace'))}, "
+                f"{label}: has the data type {quoted(tag.decode(errors='replace'))}, "
                 "which cannot be read safely"
             )
     elif isinstance(kind, h5py.h5t.TypeCompoundID):

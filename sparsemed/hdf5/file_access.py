@@ -1,4 +1,4 @@
-"""Which other files a file may lead to, and those of them that are open."""
+"""Access to a file, and to the other files that it may lead to."""
 
 import os
 import stat
@@ -24,15 +24,16 @@ Policy = Literal["off", "same-folder", "any", "network"]
 """Which other files a measurement may lead to; see `FileAccess`."""
 
 MISSING = "which does not exist"
-"""What `FileAccess.refusal` says of a file that is not there."""
+"""The answer of `FileAccess.refusal` for a missing file."""
 
 MOST_FILES = 1000
-"""Other files that a measurement may lead to, all of which are open at once.
+"""Largest number of other files that a measurement may lead to.
 
-So HDF5 finds them open: of sources that it could not open, it would make black frames.
+All stay open, so that HDF5 finds them open: if it could not open a source, it would make black
+frames.
 """
 
-_OF_THE_SYSTEM = ("/proc/", "/sys/")  # regular files, by their looks
+_OF_THE_SYSTEM = ("/proc/", "/sys/")  # they look like regular files
 
 
 def check_policy(basins: str) -> None:
@@ -49,26 +50,26 @@ def check_policy(basins: str) -> None:
 
 
 class FileAccess:
-    """A file, the other files that it may lead to, and those of all these that are open.
+    """A file and the other files that it may lead to, opened for reading.
 
-    All are opened for reading. Others stay as they are: a change that was interrupted is undone
-    only in the file itself, which the user names.
+    An interrupted change is undone only in the file itself, which the user names; other files stay
+    as they are.
 
     Parameters
     ----------
     file : str, path or StoredBytes
-        The file. Bytes that are elsewhere have no folder.
+        The file. Stored bytes have no folder.
     policy : str
         ``"off"``: no other file. ``"same-folder"``: only files directly in the
-        folder of this one, once symbolic links are resolved, of both.
-        ``"any"``: all. ``"network"``: the same here. In any case, only regular files.
+        folder of this one, after symbolic links of both are resolved. ``"any"``
+        and ``"network"``: all. In each case, only regular files.
 
     Attributes
     ----------
     name : str
-        What messages call the file.
+        Name of the file in messages.
     here : str
-        The working folder when this was made: it may change.
+        The working folder at the start; it may change.
 
     Raises
     ------
@@ -86,7 +87,7 @@ class FileAccess:
             self._only = os.path.dirname(os.path.realpath(self._file))
         else:
             self.name = self._file.name
-            self._only = ""  # which no file lies in
+            self._only = ""  # no file lies in it
         self._open: list[h5py.File] = []
         self._others: dict[str, h5py.File] = {}
         self._states: list[tuple[StoredBytes, tuple[Any, ...]]] = []
@@ -104,41 +105,41 @@ class FileAccess:
         return self._remember(open_stored(self._file))
 
     def folder_of(self, h5: h5py.File) -> str:
-        """Return the folder of an open file: as it was named, if the working folder is the same."""
+        """Return the folder of an open file; absolute if the working folder has changed."""
         folder = os.path.dirname(h5.filename)
         return folder if _working_folder() == self.here else os.path.join(self.here, folder)
 
     def close(self) -> None:
-        """Close the files that are open."""
+        """Close all files."""
         for h5 in self._open:
             h5.close()
 
     def raise_failures(self) -> None:
-        """Raise what went wrong while HDF5 read one of the files; see `raise_failure`."""
+        """Raise the error that HDF5 met in one of the files; see `raise_failure`."""
         for h5 in self._open:
             raise_failure(h5)
 
     @property
     def states(self) -> States:
-        """The files that were opened, each with its state then."""
+        """The files that were opened, with their states at that time."""
         return tuple((stored.name, state) for stored, state in self._states)
 
     def check_unchanged(self) -> None:
-        """Check that nobody has changed, replaced or removed the files since they were opened.
+        """Check that no file was changed, replaced or removed since it was opened.
 
         Raises
         ------
         OSError
-            If somebody has. Frames that were read may then be of two different states. Or if
-            HDF5 could not read something.
+            If a file was, as frames may then be of two different states; or if HDF5 failed to
+            read something.
         """
         self.raise_failures()
         for stored, state in self._states:
             require_state(stored, state)
 
     def refusal(self, path: Path) -> str | None:
-        """Say why a file is not opened, as the end of a sentence; None if it may be opened."""
-        if self.policy == "off":  # without as much as a look
+        """Return why a file is not opened, as the end of a sentence; None if it may be opened."""
+        if self.policy == "off":  # not even its state is read
             return "which basins='off' does not follow"
         try:
             found = os.stat(path)
@@ -159,7 +160,7 @@ class FileAccess:
         ValueError
             If it may not be opened.
         OSError
-            If a change of it was interrupted, or it cannot be read as HDF5.
+            If it has an interrupted change, or cannot be read as HDF5.
         """
         real, name = os.path.realpath(path), printable(path)
         if real in self._others:
@@ -169,14 +170,14 @@ class FileAccess:
         self._require_room(name)
         if interrupted(path):
             raise OSError(
-                f"{name}: a change of this file was interrupted; undo it, and run again: "
-                f"sparsemed recover {name}"
+                f"{name}: a change of this file was interrupted; undo it with 'sparsemed recover "
+                f"{name}' and run again"
             )
         seen, state = os.stat(real), file_state(Path(real))
         h5 = open_untouched(path)
         descriptor = _descriptor(h5)
         if descriptor is not None:
-            # another number alone says nothing: some file systems give one at each look
+            # another inode number alone proves nothing: some file systems change it at each look
             is_same = os.path.samestat(os.fstat(descriptor), seen)
             if not is_same and file_state(descriptor) != state:
                 h5.close()
@@ -185,7 +186,7 @@ class FileAccess:
         return self._remember(h5)
 
     def open_stored(self, stored: StoredBytes) -> h5py.File:
-        """Open bytes that are elsewhere, or return the file that they are, if it is open.
+        """Open stored bytes for reading, or return their file if it is open.
 
         Raises
         ------
@@ -210,7 +211,7 @@ class FileAccess:
 
     def _remember(self, h5: h5py.File) -> h5py.File:
         self._open.append(h5)
-        if not h5.swmr_mode:  # one that is being recorded does change
+        if not h5.swmr_mode:  # a file that is being recorded does change
             self._note(bytes_behind(h5) or LocalBytes(h5.filename))
         return h5
 
@@ -221,12 +222,12 @@ class FileAccess:
 def _working_folder() -> str:
     try:
         return os.getcwd()
-    except FileNotFoundError:  # somebody has removed it
+    except FileNotFoundError:  # it was removed
         return os.sep
 
 
 def _descriptor(h5: h5py.File) -> int | None:
-    """Return the descriptor by which HDF5 reads a file, where it has one."""
+    """Return the descriptor with which HDF5 reads a file, if it has one."""
     if os.name == "posix" and h5.driver == "sec2":
         return int(h5.id.get_vfd_handle())
     return None

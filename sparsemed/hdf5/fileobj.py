@@ -1,4 +1,4 @@
-"""What h5py takes for a file: bytes from anywhere, handed to HDF5 by its callbacks."""
+"""File objects for h5py: bytes from anywhere, handed to HDF5 by callbacks."""
 
 import os
 from abc import ABC, abstractmethod
@@ -8,23 +8,23 @@ from sparsemed.hdf5.children import children_of
 from sparsemed.storage.stored import StoredBytes
 
 _PART = 4096
-"""Bytes of most parts of an index."""
+"""Bytes of most parts of an index, at most."""
 
 
 class FileObject(ABC):
-    """What h5py takes for a file.
+    """A file object for h5py.
 
-    HDF5 calls its methods and loses their exceptions, or crashes on them. So they raise none, but
-    note the first failure, and hand out zeros.
+    HDF5 loses exceptions of its methods, or crashes on them. So the methods raise none: they keep
+    the first failure, and return zeros.
 
     Attributes
     ----------
     name : str
-        What h5py takes for the name of the file.
+        Name of the file for h5py.
     size : int
-        Its bytes.
+        Bytes of the file.
     failure : BaseException or None
-        What went wrong first.
+        The first failure.
     """
 
     size: int
@@ -39,7 +39,7 @@ class FileObject(ABC):
 
     @abstractmethod
     def fill(self, view: memoryview, offset: int) -> None:
-        """Fill a view with the bytes from an offset; beyond the end these are zeros."""
+        """Fill a view with the bytes from an offset; beyond the end, with zeros."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to an offset."""
@@ -51,12 +51,12 @@ class FileObject(ABC):
         return self.position
 
     def read(self, count: int) -> bytes:
-        """Return bytes from there."""
+        """Return bytes from the offset on."""
         data = bytearray(count)
         return bytes(data[: self.readinto(data)])
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer from there."""
+        """Fill a buffer from the offset on."""
         view = memoryview(buffer).cast("B")
         try:
             if self.failure is None:  # or else nobody wants more, and it may take long
@@ -69,12 +69,12 @@ class FileObject(ABC):
         self.position += count
         return count
 
-    def flush(self) -> None:  # noqa: B027 (HDF5 calls it, and there is nothing to do)
-        """Do nothing: what is changed stays in memory."""
+    def flush(self) -> None:  # noqa: B027 (HDF5 calls it)
+        """Do nothing: changes stay in memory."""
 
 
 class StoredFile(FileObject):
-    """Stored bytes as h5py takes them, for reading.
+    """Stored bytes as a file object for h5py, for reading.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class StoredFile(FileObject):
         self.size = stored.size
 
     def fill(self, view: memoryview, offset: int) -> None:
-        """Fill a view with the bytes from an offset; beyond the end these are zeros."""
+        """Fill a view with the bytes from an offset; beyond the end, with zeros."""
         there = max(0, min(len(view), self.size - offset))
         if there and not self.stored.read_into(view[:there], offset):
             raise OSError(f"{self.name}: cannot be read, it has become shorter")
@@ -96,15 +96,15 @@ class StoredFile(FileObject):
             self.stored.gather((address, address + _PART) for address in children)
 
     def raise_failure(self) -> None:
-        """Raise what went wrong, now and ever again: HDF5 may have kept the zeros it got.
+        """Raise the first failure, at each call: HDF5 may have kept the zeros.
 
         Raises
         ------
         OSError
-            Made anew each time: one that had passed through here would hold on to the file.
+            A new one each time: the traceback of the first would keep the file open.
         """
         if isinstance(self.failure, Exception):
             raise OSError(str(self.failure))
-        if self.failure is not None:  # Ctrl-C, say
+        if self.failure is not None:  # such as Ctrl-C
             failure, self.failure = self.failure, None
             raise failure

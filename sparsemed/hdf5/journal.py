@@ -1,4 +1,4 @@
-"""The journal: what a change of a file is about to replace, and how that is undone.
+"""The journal: the bytes that a change of a file replaces, and how to restore them.
 
 While the journal exists, the change does not count: the next open rolls it back.
 """
@@ -19,9 +19,9 @@ from sparsemed.storage import disk
 
 _MAGIC = b"sparsemed journal 1 "
 
-_LONGEST = 143  # bytes of a file name that every file system takes; most take 255
+_LONGEST = 143  # bytes of a file name that every file system allows; most allow 255
 
-_FRESH = 60  # seconds for which a journal counts as in use where files cannot be locked
+_FRESH = 60  # seconds for which a journal counts as in use if files cannot be locked
 
 
 def recover(path: str | PathLike[str]) -> bool:
@@ -42,9 +42,9 @@ def recover(path: str | PathLike[str]) -> bool:
     PermissionError
         If there is something to undo, but the file or its folder is read-only.
     OSError
-        If another process is writing the file, or may be where files cannot be
+        If another process writes the file, or may do so where files cannot be
         locked; or if the journal is damaged or does not fit the file. The
-        journal then stays where it is.
+        journal then stays.
     """
     path = Path(os.path.realpath(path))
     journal = journal_of(path)
@@ -62,19 +62,19 @@ def recover(path: str | PathLike[str]) -> bool:
         disk.locked(handle, path) as is_locked,
         failed,
     ):
-        if not journal.exists():  # whoever held the lock has just finished
+        if not journal.exists():  # another process held the lock, and has just finished
             return False
         if not is_locked and abs(time.time() - journal.stat().st_mtime) < _FRESH:
             raise OSError(
-                f"{path}: may be being written by another process, as there is {journal.name} and "
-                f"files cannot be locked here; try again in {_FRESH} seconds"
+                f"{path}: another process may be writing it, as there is {journal.name} and files "
+                f"cannot be locked here; try again in {_FRESH} seconds"
             )
         roll_back(path, handle)
         return True
 
 
 def interrupted(path: str | PathLike[str]) -> bool:
-    """Return whether a change of a file was interrupted, and is still to be undone."""
+    """Return whether a file has an interrupted change that is not undone."""
     return os.path.lexists(journal_of(Path(os.path.realpath(path))))
 
 
@@ -85,7 +85,7 @@ def roll_back(path: Path, handle: io.FileIO) -> None:
     if content is None:
         raise OSError(
             f"{path}: cannot be restored, as {journal.name} is damaged; "
-            f"if the file is as it should be, delete {journal.name}"
+            f"if the file is intact, delete {journal.name}"
         )
     old_size, tail_size, changes = content
     found = [disk.read(handle, offset, offset + len(old)) for offset, old, _ in changes]
@@ -95,9 +95,9 @@ def roll_back(path: Path, handle: io.FileIO) -> None:
     ):
         raise OSError(
             f"{path}: was changed after an interrupted change, which cannot be undone any "
-            f"more; if the file is as it should be, delete {journal.name}"
+            f"more; if the file is intact, delete {journal.name}"
         )
-    # What reads like the old bytes is written, too: after a failed sync, the disk may hold others.
+    # Old bytes that read as equal are written, too: after a failed sync, the disk may differ.
     for offset, old, _ in reversed(changes):
         disk.write(handle, offset, old)
     disk.truncate(handle, old_size)
@@ -123,7 +123,7 @@ def _unpack(journal: bytes) -> tuple[int, int, list[Change]] | None:
 
 
 def journal_of(path: Path) -> Path:
-    """Return where the journal of a file lies."""
+    """Return the path of the journal of a file."""
     journal = path.with_name(f"{path.name}.sparsemed-journal")
     if len(os.fsencode(journal.name)) <= _LONGEST:
         return journal
@@ -131,18 +131,18 @@ def journal_of(path: Path) -> Path:
 
 
 def _check_journal(path: Path, journal: Path) -> None:
-    """Check that a journal is one: it says what to write into the file."""
+    """Check that a journal can be trusted, as it tells what to write into the file."""
     try:
         note = os.lstat(journal)
-    except FileNotFoundError:  # somebody else has just finished with it
+    except FileNotFoundError:  # another process has just finished with it
         return
     if not stat.S_ISREG(note.st_mode):
         raise OSError(f"{path}: its journal {journal.name} is no regular file; delete it")
-    # where all may write, but none replace what others have, none may change it by a journal either
+    # in a sticky folder (/tmp), others cannot replace the file; nor may their journal change it
     if os.name == "posix" and path.exists() and os.stat(path.parent).st_mode & stat.S_ISVTX:
         owners = {os.geteuid(), os.stat(path).st_uid}
         if note.st_uid not in owners:
             raise PermissionError(
-                f"{path}: its journal {journal.name} belongs to somebody else, in a folder where "
-                "that is not to be trusted; let its owner run: sparsemed recover"
+                f"{path}: its journal {journal.name} belongs to another user, in a folder where "
+                "all may write; let its owner run 'sparsemed recover'"
             )

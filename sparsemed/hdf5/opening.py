@@ -1,6 +1,6 @@
-"""Open an HDF5 file for reading: one's own, restored first, or a stranger's, never touched.
+"""Opens HDF5 files for reading: the user's own file, restored first, or others, left untouched.
 
-Or one that is no file of this machine: HDF5 reads whatever `StoredBytes` there are.
+HDF5 also reads any `StoredBytes`, such as a file in a network.
 """
 
 import errno
@@ -22,18 +22,18 @@ from sparsemed.storage.ranged import RangedBytes
 from sparsemed.storage.stored import UNSUPPORTED, LocalBytes, StoredBytes, file_state
 
 _handed: WeakValueDictionary[int, StoredFile] = WeakValueDictionary()
-"""Files handed to HDF5 that it has not closed, by the numbers that it knows them by."""
+"""File objects that HDF5 has open, by its identifiers."""
 
 
 class UnreadableError(OSError):
-    """A file is there, but HDF5 cannot read it; what to do depends on what it was to be.
+    """A file exists, but HDF5 cannot read it. What to do depends on its purpose.
 
     Parameters
     ----------
     name : str
         The file.
     reason : str
-        What is wrong with it.
+        Why it cannot be read.
     advice : str
         What to do if it is a measurement.
     """
@@ -57,7 +57,7 @@ def open_restored(path: Path) -> h5py.File:
         try:
             os.listdir(path)
         except OSError as error:
-            text = f"{path}: this folder cannot be listed ({error.strerror}); nothing of it is read"
+            text = f"{path}: this folder cannot be listed ({error.strerror}); nothing in it is read"
             raise OSError(text) from error
         raise IsADirectoryError(f"{path}: is a folder")
     if not path.is_file():
@@ -67,7 +67,7 @@ def open_restored(path: Path) -> h5py.File:
 
 
 def open_untouched(path: Path) -> h5py.File:
-    """Open an HDF5 file; one that is being recorded, if its writer lets others read (SWMR).
+    """Open an HDF5 file for reading, also one that is being recorded in SWMR mode.
 
     Raises
     ------
@@ -77,43 +77,43 @@ def open_untouched(path: Path) -> h5py.File:
     name = printable(path)
     before = file_state(path)
     if is_recorded(path):
-        with suppress(OSError):  # without a lock, which its writer might want in this moment
+        with suppress(OSError):  # without a lock, which its writer may need at this moment
             return h5py.File(path, "r", locking=False, swmr=True)
     try:
         try:
             return _open(path)
         except OSError:
-            # HDF5 looks at the size before it locks: just then, a change may have been completed.
+            # HDF5 reads the size before it locks; a change may have been completed in between.
             if file_state(path) == before:
                 raise
             return _open(path)
     except PermissionError as error:
-        raise PermissionError(f"{name}: may not be read") from error
+        raise PermissionError(f"{name}: may not be read; check its permissions") from error
     except BlockingIOError as error:
         raise OSError(
             f"{name}: is open for writing in another program; close it there and run again"
         ) from error
     except OSError as error:
         if "consistency flags" in str(error):
-            with suppress(OSError):  # one who records, whose file begins with something else
+            with suppress(OSError):  # a recording whose file begins with a user block
                 return h5py.File(path, "r", locking=False, swmr=True)
             raise UnreadableError(
                 name,
-                "another program writes into it, or died while it did",
-                "; close it there. If there is none, keep a copy and run HDF5's: "
+                "another program writes into it, or died while writing",
+                "; close it there. If no program has it open, keep a copy and run HDF5's "
                 f"h5clear --status {name}",
             ) from error
         if error.errno == errno.EMFILE:
             raise OSError(
-                f"{name}: cannot be opened, as no more files may be open at once; allow more, such "
-                "as by 'ulimit -n 4096', and run again"
+                f"{name}: cannot be opened, as too many files are open; allow more, for example "
+                "with 'ulimit -n 4096', and run again"
             ) from error
         why, advice = _why(path, error)
         raise UnreadableError(name, f"cannot be read as an HDF5 file{why}", advice) from error
 
 
 def is_recorded(path: Path) -> bool:
-    """Whether a program records into a file and lets others read (SWMR), or died while it did."""
+    """Whether a program records into a file in SWMR mode, or died while doing so."""
     with suppress(OSError), open(path, "rb") as file:
         header = file.read(12)
         is_new = len(header) == 12 and header[:8] == b"\x89HDF\r\n\x1a\n" and header[8] >= 2
@@ -122,11 +122,11 @@ def is_recorded(path: Path) -> bool:
 
 
 _SIZES = re.compile(r"truncated file: eof = (\d+),.* stored_eof = (\d+)")
-"""What HDF5 says of a file that is shorter than it was when it was written."""
+"""The message of HDF5 on a file that was cut off."""
 
 
-COPY = "; copy it again from where it is whole"
-"""What to do about a measurement that is empty or cut off."""
+COPY = "; copy it again from its origin"
+"""Advice on a measurement that is empty or cut off."""
 
 
 def _why(path: Path, error: OSError) -> tuple[str, str]:
@@ -144,7 +144,7 @@ def _truncation(error: OSError) -> tuple[str, str]:
 
 
 def is_open_here(path: Path) -> bool:
-    """Whether this process has a file open by HDF5, under whatever name."""
+    """Whether this process has a file open in HDF5, under any name."""
     for file in h5py.h5f.get_obj_ids(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE):
         with suppress(OSError, ValueError, RuntimeError, NotImplementedError):
             if os.path.samefile(path, os.fsdecode(file.name)):
@@ -158,7 +158,7 @@ def _open(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        # A file system without locks; once the file is open like that, all must do the same.
+        # A file system without locks. Once a file is open without locks, HDF5 wants that again.
         no_locks = "unable to lock file" in str(error) and error.errno in UNSUPPORTED
         if not no_locks and "file locking flag values don't match" not in str(error):
             raise
@@ -166,14 +166,14 @@ def _open(path: Path) -> h5py.File:
 
 
 def open_stored(stored: StoredBytes) -> h5py.File:
-    """Open an HDF5 file, wherever its bytes are, for reading.
+    """Open stored bytes as an HDF5 file for reading.
 
-    What goes wrong while HDF5 reads, `raise_failure` raises.
+    Failures of later reads are raised by `raise_failure`.
 
     Raises
     ------
     OSError
-        If they cannot be read, or not as HDF5; the message names them.
+        If the bytes cannot be read, or not as HDF5; the message names them.
     """
     file = StoredFile(stored)
     name = printable(stored.name)
@@ -191,12 +191,12 @@ def open_stored(stored: StoredBytes) -> h5py.File:
 
 @contextmanager
 def opened(path: AnyPath) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading for a while, be it one in a network; see `open_restored`.
+    """Open an HDF5 file for reading, also one in a network; see `open_restored`.
 
     Raises
     ------
     OSError
-        If it cannot be read, also later on.
+        If it cannot be read, now or later.
     """
     if isinstance(path, Path):
         with open_restored(path) as h5:
@@ -212,9 +212,9 @@ def opened(path: AnyPath) -> Iterator[h5py.File]:
 
 
 def bytes_behind(place: h5py.File | h5py.Dataset) -> StoredBytes | None:
-    """Return the bytes that HDF5 reads a file or dataset from.
+    """Return the bytes from which HDF5 reads a file or dataset.
 
-    None: only HDF5 knows them, as it reads them through a driver of its own.
+    Returns None if HDF5 reads them through a driver of its own.
     """
     h5 = place.file
     if (file := _handed.get(h5.id.id)) is not None:
@@ -226,19 +226,19 @@ def bytes_behind(place: h5py.File | h5py.Dataset) -> StoredBytes | None:
 
 
 def is_elsewhere(place: h5py.File | h5py.Dataset) -> bool:
-    """Return whether HDF5 was handed the bytes of a file or dataset, and knows no file."""
+    """Return whether HDF5 reads a file or dataset from stored bytes instead of a file."""
     return place.file.id.id in _handed
 
 
 def raise_failure(place: h5py.File | h5py.Dataset) -> None:
-    """Raise what went wrong when HDF5 read the bytes of a file or dataset, if anything did.
+    """Raise the failure of a read of stored bytes, if there was one.
 
-    HDF5 does not tell, and goes on with zeros.
+    HDF5 does not report it, and goes on with zeros.
 
     Raises
     ------
     OSError
-        As reading has raised it; and again each time, as HDF5 may have kept what it got.
+        The error of the read; raised at each call, as HDF5 may have kept the zeros.
     """
     if (file := _handed.get(place.file.id.id)) is not None:
         file.raise_failure()

@@ -1,4 +1,4 @@
-"""A file for h5py: a real one, with all changes kept in memory."""
+"""A file object for h5py: a real file, with all changes kept in memory."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ from sparsemed.storage import disk
 
 _PAGE = 4096
 
-_NEAR = 4096  # what changes closer than this is one write; the system writes whole pages anyway
+_NEAR = 4096  # closer changes become one write; the system writes whole pages anyway
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -30,17 +30,17 @@ class Overlay(FileObject):
         self.shown = self.old_size  # the file shows only up to here, if it was cut
         self.size = self.old_size
         self.pages: dict[int, bytearray] = {}  # changed pages of the file
-        self.tail = bytearray()  # all that lies beyond its old end
+        self.tail = bytearray()  # all bytes beyond its old end
         self.is_open = False
 
     def fill(self, view: memoryview, offset: int) -> None:
         """Fill a view with the bytes from an offset; beyond the end these are zeros."""
         view[:] = self.content(offset, offset + len(view))
-        if self.is_open and view == _SIGNATURE:  # HDF5 takes this for the file linked to
+        if self.is_open and view == _SIGNATURE:  # HDF5 would take this file for the one linked to
             raise OSError("links to other files cannot be followed during a change")
 
     def write(self, data: Any) -> int:
-        """Put bytes there."""
+        """Write bytes at the offset."""
         view = memoryview(data).cast("B")
         try:
             self._put(self.position, view)
@@ -72,7 +72,7 @@ class Overlay(FileObject):
         return data
 
     def changes(self) -> list[Change]:
-        """Return where the old part of the file has become different."""
+        """Return the changes in the old part of the file."""
         end = min(self.size, self.old_size)
         cut = range(self.shown // _PAGE, -(-end // _PAGE))
         places = [np.empty(0, np.int64)]
@@ -89,8 +89,8 @@ class Overlay(FileObject):
         ]
 
     def raise_failure(self) -> None:
-        """Raise the failure that was noted, if any."""
-        failure, self.failure = self.failure, None  # a circle through HDF5 would outlive Python
+        """Raise the first failure, if any."""
+        failure, self.failure = self.failure, None  # a reference cycle through HDF5 is never freed
         if isinstance(failure, Exception):
             reason = f"{type(failure).__name__}: {failure}"
             raise OSError(

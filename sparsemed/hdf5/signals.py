@@ -1,4 +1,4 @@
-"""No signal handler runs inside HDF5."""
+"""Keeps signal handlers from running inside HDF5."""
 
 import contextlib
 import signal
@@ -11,7 +11,7 @@ from typing import Any
 from sparsemed.hdf5.fileobj import FileObject
 from sparsemed.hdf5.overlay import Overlay
 
-_put_off: deque[int] = deque()  # the threads of timers take from it, too
+_put_off: deque[int] = deque()  # also used by the threads of timers
 
 _OVERLAY_CODE = {
     method.__code__
@@ -25,8 +25,8 @@ _OVERLAY_CODE = {
 def signals_put_off() -> Iterator[None]:
     """Let no signal handler, such as that of Ctrl-C, run while HDF5 works.
 
-    What it raises in a method of the overlay, or when h5py lets go of something, goes to HDF5,
-    and shows up as a crash or not at all. So the signal is sent again a little later.
+    An exception in a method of the overlay, or while h5py frees an object, goes to HDF5: it is lost
+    or crashes the process. So the signal is sent again a little later.
     """
     if threading.current_thread() is not threading.main_thread():  # no handlers run here
         yield
@@ -64,7 +64,7 @@ def signals_put_off() -> Iterator[None]:
 
 
 def let_signals_in() -> None:
-    """Send signals that were put off again: to be called between long calls of HDF5."""
+    """Send signals again that were put off. To be called between long calls of HDF5."""
     while True:
         try:
             number = _put_off.popleft()

@@ -1,4 +1,4 @@
-"""Stacks of images in HDF5 files that are no measurements: which datasets may hold frames."""
+"""Stacks of images in HDF5 files that are no measurements."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +12,15 @@ from sparsemed.hdf5.file_access import FileAccess, Policy
 from sparsemed.printable import printable
 
 LISTED = 5
-"""Datasets that are named."""
+"""Number of datasets that an error lists."""
 
 MOST_VISITED = 10_000
-"""Entries of a file that are looked at."""
+"""Number of entries of a file that are searched."""
 
 
 @contextmanager
 def open_dataset(path: Path, name: str, policy: Policy) -> Iterator[h5py.Dataset]:
-    """Open a dataset of an HDF5 file, and check in the end that nobody has changed the file.
+    """Open a dataset of an HDF5 file, and check at the end that the file has not changed.
 
     Raises
     ------
@@ -42,10 +42,10 @@ def open_dataset(path: Path, name: str, policy: Policy) -> Iterator[h5py.Dataset
 
 
 def frames_in_words(h5: h5py.File) -> str:
-    """Say which datasets of a file look like frames, and how one is handed over."""
+    """Return which datasets of a file look like frames, and how to choose one."""
     found = [(printable(name), dataset) for name, dataset in _like_frames(h5)]
     if not found:
-        return "no dataset in it looks like frames, with three axes"
+        return "no dataset in it has the three axes of frames"
     listed = ", ".join(
         f"{name!r} ({' × '.join(map(str, dataset.shape))} {dataset.dtype})"
         for name, dataset in found[:LISTED]
@@ -53,13 +53,13 @@ def frames_in_words(h5: h5py.File) -> str:
     more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
     first = found[0][0]
     return (
-        f"datasets that look like frames: {listed}{more}; hand one over as dataset={first!r}, or "
+        f"datasets that look like frames: {listed}{more}; choose one with dataset={first!r} or "
         f"--dataset {first}"
     )
 
 
 def _like_frames(h5: h5py.File) -> list[tuple[str, h5py.Dataset]]:
-    """Return the datasets of a file that may be frames, the largest first. No link is followed."""
+    """Return the datasets of a file that may be frames, largest first. Links are not followed."""
     found: list[tuple[str, h5py.Dataset]] = []
     left = iter(range(MOST_VISITED))
 

@@ -59,7 +59,7 @@ def as_result(path: Path, error: UnreadableError) -> str | None:
     if path.stem.endswith(MARK) and error.advice == COPY:
         return (
             f"{path}: {error.reason}; if it is a result, as its name says, remove it, and compute "
-            "it again; if it is a measurement, copy it again from where it is whole"
+            "it again; if it is a measurement, copy it again from its origin"
         )
     return None
 

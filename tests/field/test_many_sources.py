@@ -41,7 +41,7 @@ def test_where_fewer_may_be_open_no_frame_is_black(joined):
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"no more files may be open at once.*ulimit"):
+        with pytest.raises(OSError, match=r"too many files are open.*ulimit"):
             compute_background(joined[0])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

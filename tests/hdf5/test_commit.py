@@ -326,7 +326,7 @@ def test_open_elsewhere(kinds, v110):
 def test_open_in_the_same_process(kinds, v110):
     with (
         h5py.File(v110),
-        pytest.raises(OSError, match=r"m.rtdc: is open in this program, too"),
+        pytest.raises(OSError, match=r"m.rtdc: is open elsewhere in this program"),
     ):
         apply(v110)
     check_unchanged(v110, kinds["v110"][0])
@@ -389,7 +389,9 @@ def test_no_locks_and_a_reader_during_the_change(kinds, v110, monkeypatch):
     def write(handle, offset, data, real=disk.write):
         real(handle, offset, data)
         if (v110.parent / JOURNAL).exists():
-            with pytest.raises(OSError, match=r"m.rtdc: may be being written.* try again in 60 s"):
+            with pytest.raises(
+                OSError, match=r"m.rtdc: another process may be writing it.* try again in 60 s"
+            ):
                 recover(v110)
             refused.append(offset)
 

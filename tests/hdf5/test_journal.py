@@ -44,7 +44,9 @@ def test_without_locks_a_journal_is_in_use_for_a_minute_whatever_the_clock(
     os.utime(interrupted.parent / JOURNAL, (time.time() - age,) * 2)
     before = interrupted.read_bytes()
     if abs(age) < 60:
-        with pytest.raises(OSError, match=r"may be being written .*; try again in 60 seconds"):
+        with pytest.raises(
+            OSError, match=r"another process may be writing it .*; try again in 60 seconds"
+        ):
             recover(interrupted)
         assert interrupted.read_bytes() == before
         assert listing(interrupted) == [interrupted.name, JOURNAL]

@@ -26,14 +26,14 @@ def test_datasets_that_look_like_frames_are_named(path):
         compute_background(path, frame_rate=10)
     assert str(error.value).endswith(
         "datasets that look like frames: 't0/channel0' (40 × 24 × 33 uint8), 'exported_data' "
-        "(5 × 24 × 33 × 1 uint8); hand one over as dataset='t0/channel0', or --dataset t0/channel0"
+        "(5 × 24 × 33 × 1 uint8); choose one with dataset='t0/channel0' or --dataset t0/channel0"
     )
 
 
 def test_a_file_without_frames_says_so(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as h5:
         h5["profile"] = np.zeros((40, 24))
-    with pytest.raises(ValueError, match="no dataset in it looks like frames, with three axes"):
+    with pytest.raises(ValueError, match="no dataset in it has the three axes of frames"):
         compute_background(tmp_path / "a.h5")
 
 

@@ -344,7 +344,7 @@ def test_a_folder_that_cannot_be_listed_fails_by_itself(data, monkeypatch):
     (error,) = (each.error for each in results if each.input.name == "deep")
     folder = data / "deep"
     assert error == (
-        f"{folder}: this folder cannot be listed (Permission denied); nothing of it is read"
+        f"{folder}: this folder cannot be listed (Permission denied); nothing in it is read"
     )
     assert [each.input for each in compute_files(data / "deep")] == [data / "deep"]
 

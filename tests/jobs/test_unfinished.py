@@ -84,9 +84,9 @@ def test_what_is_a_result_by_its_name_alone_may_be_a_measurement(path, result, s
         first, second = str(caught.value).split("; if it is a ")[1:]
         assert f"it is {what}" in str(caught.value)
         assert first == "result, as its name says, remove it, and compute it again"
-        assert second == "measurement, copy it again from where it is whole"
+        assert second == "measurement, copy it again from its origin"
     os.truncate(path, size)
-    with pytest.raises(OSError, match=r"; copy it again from where it is whole$"):
+    with pytest.raises(OSError, match=r"; copy it again from its origin$"):
         info(path)
 
 
@@ -159,7 +159,9 @@ def test_in_a_folder_of_measurements_that_cannot_be_told(tmp_path):
 def test_in_place_while_this_program_has_it_open(path):
     before = path.read_bytes()
     with h5py.File(path) as held, BackgroundSparseMed(path, path, **SETTINGS) as job:
-        with pytest.raises(OSError, match=r"M001\.rtdc: is open in this program, too: close what"):
+        with pytest.raises(
+            OSError, match=r"M001\.rtdc: is open elsewhere in this program: close the"
+        ):
             job.process()
         assert path.read_bytes() == before
         held.close()
