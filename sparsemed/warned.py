@@ -28,7 +28,7 @@ class BackgroundWarning(UserWarning):
     ...     warnings.simplefilter("ignore", sparsemed.BackgroundWarning)
     ...     background = sparsemed.compute_background(images, time=np.arange(9.0))
     >>> background.warnings
-    ('kernel_size 200 is more than the 9 frames there are: all are used',)
+    ('kernel_size 200 is more than the 9 frames: all frames are used',)
     """
 
 

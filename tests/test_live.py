@@ -243,7 +243,7 @@ def with_value(value, at=1):
     ("frames", "times", "kind", "what"),
     [
         (random_frames(3, 5, 4), TIMES, ValueError, r"\(n, 4, 5\), got \(3, 5, 4\)"),
-        (random_frames(3)[0], TIMES[:1], ValueError, r"got \(4, 5\); of a single frame"),
+        (random_frames(3)[0], TIMES[:1], ValueError, r"got \(4, 5\); for a single frame"),
         (random_frames(3).astype("u2"), TIMES, TypeError, "must be uint8, got uint16"),
         (random_frames(3) / 2, TIMES, TypeError, "must be uint8, got float64"),
         ([[1, 2], [3]], TIMES[:1], ValueError, "inhomogeneous"),
@@ -462,7 +462,7 @@ def test_what_is_odd_is_warned_of_at_the_end_and_kept(warned):
         live.quality()
         assert warned() == []
         background = live.finish()
-    assert warned() == ["kernel_size 200 is more than the 60 frames there are: all are used"]
+    assert warned() == ["kernel_size 200 is more than the 60 frames: all frames are used"]
     assert background.warnings == tuple(warned())
 
 

@@ -46,7 +46,7 @@ def _run_demo(folder: Path, case: str) -> None:
     from sparsemed.quality import overall
     from sparsemed.storage import disk
 
-    disk.make_folder(folder, "say with --out where else the files are to go")
+    disk.make_folder(folder, "choose another folder with --out")
     name = "demo" if case == "plain" else f"demo-{case}"
     measurement = folder / f"{name}.rtdc"
     output = folder / f"{name}_bg.rtdc"

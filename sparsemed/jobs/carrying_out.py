@@ -1,4 +1,4 @@
-"""One run from its checks to its result, wherever it is carried out; errors become results."""
+"""Carries out one run, from its checks to its result; errors become results."""
 
 import logging
 from collections.abc import Callable
@@ -19,21 +19,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What is to be done with each of many measurements.
+    """Options for each of many measurements.
 
     Attributes
     ----------
     parameters : Parameters
     num_cpus : int or None
-        Largest number of threads; None leaves that to where it is carried out.
+        Largest number of threads; None: the worker or this process decides.
     basins : str
         Which other files a measurement may lead to.
     redo : bool
-        Whether to compute what is done already.
+        Whether to compute measurements that are up to date, too.
     dry_run : bool
-        Whether only to say what would be done.
+        Whether only to return what would be done.
     thumbnails : bool
-        Whether results come with a small picture, if they are computed.
+        Whether computed results come with a thumbnail.
     """
 
     parameters: Parameters
@@ -59,24 +59,24 @@ def carry_out(
     tell: Callable[[str], None] | None = None,
     executor: Any = None,
 ) -> FileResult:
-    """Compute the background of a measurement, unless that is done, and say what became of it.
+    """Compute the background of a measurement, unless it is up to date, and return the result.
 
-    A measurement that fails does not stop others: whatever goes wrong becomes a result. What is
-    warned of is told as it comes (see `sparsemed.warned.keeping_warnings`), and kept. An executor
-    gets the frames in ranges; what comes before and after is done here.
+    A measurement that fails does not stop others: its error becomes a result. Warnings are told as
+    they come (see `sparsemed.warned.keeping_warnings`), and kept. An executor gets the frames in
+    ranges; all other work is done in this process.
     """
     facts: dict[str, Any]
     with keeping_warnings(tell=tell) as warned:
         try:
             facts = _facts(run, options, progress, executor)
-        except BrokenPipeError:  # nobody reads what is printed
+        except BrokenPipeError:  # nobody reads the output any more
             raise
         except _EXPECTED as error:
             facts = _failure(run, " ".join(str(error).split()) or repr(error))
         except Exception as error:
-            logger.info("%s: what went wrong", run.source, exc_info=True)
+            logger.info("%s: unexpected error", run.source, exc_info=True)
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            facts = _failure(run, f"{text}; this must not happen, please report it")
+            facts = _failure(run, f"{text}; this is a bug, please report it")
     return FileResult(
         input=run.source, output=run.output, ppid=options.ppid, warnings=tuple(warned), **facts
     )

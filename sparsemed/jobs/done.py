@@ -1,4 +1,4 @@
-"""What is done is done: whether a measurement has the background that is asked for."""
+"""Checks whether a measurement is up to date: its result exists, with the wanted parameters."""
 
 import time
 from pathlib import Path
@@ -21,14 +21,14 @@ from sparsemed.warned import warn
 
 
 class Stored(NamedTuple):
-    """A background that is there already.
+    """A background that exists already.
 
     Attributes
     ----------
     frames, height, width, kept : int
-        As in `FileResult`.
+        See `FileResult`.
     verdict, findings : str or None, tuple of Finding
-        As in `FileResult`; what was found when it was computed.
+        See `FileResult`; they are from the time when it was computed.
     """
 
     frames: int
@@ -43,9 +43,9 @@ def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None
     """Return the background that a run would make if it exists, else None.
 
     The output must be whole, belong to the measurement, have these parameters, and not be older
-    than the measurement. If it keeps a digest, a few frames are read to compare it. Of a
-    measurement in a network, the version counts in place of times and frames. An unreadable
-    result counts as missing; computing it reports the error.
+    than the measurement. If it has a digest, a few frames are read to compare it. For a
+    measurement in a network, its version counts instead of times and frames. An unreadable result
+    counts as missing; computing it reports the error.
     """
     try:
         written = run.output.stat().st_mtime_ns
@@ -79,16 +79,16 @@ def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None
 
 
 def _tell_of_clock(source: Path, changed: int) -> None:
-    """Warn that a measurement is from the future, so that no result is newer."""
+    """Warn that a measurement was changed in the future, so that no result is newer."""
     ahead = (changed - time.time_ns()) / 1e9
     warn(
-        f"{source}: was changed {ahead:,.0f} s from now, by the clock of this machine, so it is "
-        "computed again each time; set that clock, or the time of the file, such as with touch"
+        f"{source}: its last change is {ahead:,.0f} s ahead of the clock of this machine, so it "
+        "is computed again each time; set the clock, or the time of the file with touch"
     )
 
 
 def stored_thumbnail(path: Path) -> str | None:
-    """Return a small picture of the background that a file holds, if there is one."""
+    """Return a thumbnail of the background in a file, if there is one."""
     with Measurement(path, "off") as result, naming_damage(path):
         feature = result.feature("image_bg")
         if feature is None or not len(feature.dataset):
@@ -97,7 +97,7 @@ def stored_thumbnail(path: Path) -> str | None:
 
 
 def _stored(result: Measurement, parameters: Parameters, count: int) -> Stored | None:
-    """Return the background that a file holds for so many frames, with these parameters."""
+    """Return the background in a file, if it has so many frames and these parameters."""
     ppid = to_ppid(parameters)
     image = result.feature("image_bg")
     if image is None or len(image) != count or not _is_of(image, ppid):
@@ -129,10 +129,10 @@ def _version(result: Measurement) -> str | None:
 
 
 def _belongs(result: Measurement, measurement: Measurement, *, is_known: bool) -> bool:
-    """Whether a result leads to its measurement; or, if it leads nowhere, is known to be of it.
+    """Whether a result refers to its measurement or, without a reference, has its identifier.
 
-    A measurement that nothing tells from others may have taken the place of another.
-    Where the measurement was moved to is not looked for: a run that computes it anew records that.
+    A measurement without identifier and digest (`is_known`) may have replaced another one. If the
+    measurement was moved, the result does not count: a new run records the new place.
     """
     identifiers = measurement.events.identifiers
     found = references(result.basins, measurement.basins)

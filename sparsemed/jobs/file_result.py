@@ -1,4 +1,4 @@
-"""What became of one measurement of many."""
+"""The result of one measurement of many."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,41 +12,40 @@ Status = Literal["done", "skipped", "failed", "planned"]
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of one measurement of many; see `sparsemed.compute_files`.
+    """The result of one measurement of many; see `sparsemed.compute_files`.
 
     Attributes
     ----------
     input : Path or RemotePath
         The measurement.
     output : Path
-        Where its background is.
+        The file with its background.
     status : str
-        ``"done"``; ``"skipped"``: its background was there already, with these
-        parameters; ``"failed"``; or ``"planned"``, of a dry run.
+        ``"done"``; ``"skipped"``: it was up to date; ``"failed"``; or ``"planned"``, in a dry
+        run.
     ppid : str
-        Pipeline identifier of the background that was asked for.
+        Pipeline identifier of the background.
     error : str or None
         Why it failed, in one line.
     warnings : tuple of str
-        What was said about it meanwhile.
+        Warnings about it.
     frames, height, width : int or None
-        Number of frames, and of their rows and columns, as far as known.
+        Number of frames, and of their rows and columns, if known.
     windows, kept : int or None
-        Background images before cleansing, and after it.
+        Number of background images before and after cleansing.
     frames_per_window, change : int, str or None
-        Of a dry run: frames in a window, and what would become of the output.
+        In a dry run: frames in a window, and what would happen to the output.
     seconds, megabytes_per_second : float or None
-        How long it took; and how much of its frames, uncompressed, that makes a second, of which
-        none was spent on compiling.
+        Time taken, and uncompressed bytes of frames per time without compiling.
     replaces : str or None
-        Pipeline identifier of the background that this one took the place of.
+        Pipeline identifier of the background that this one replaced.
     verdict : str or None
-        Verdict on the background; see `sparsemed.quality.overall`. Of a background that was there
-        already, it is the one that was written along with it.
+        Verdict on the background; see `sparsemed.quality.overall`. Of a skipped measurement, it
+        is the verdict stored in the result.
     findings : tuple of Finding
-        The numbers it is made of.
+        The numbers behind the verdict.
     thumbnail : str or None
-        One of the background images, small, as a data URL; for summaries.
+        A small background image as a data URL, for summaries.
     """
 
     input: AnyPath
@@ -70,7 +69,7 @@ class FileResult:
     thumbnail: str | None = None
 
     def as_row(self) -> dict[str, Any]:
-        """Return what is known, as JSON can hold it; the thumbnail is left out."""
+        """Return the known values, ready for JSON, without the thumbnail."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
         del row["thumbnail"]
         row |= {name: str(row[name]) for name in ("input", "output")}

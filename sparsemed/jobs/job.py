@@ -1,4 +1,4 @@
-"""`BackgroundSparseMed`: the class that dcnum's users know, on top of this package."""
+"""`BackgroundSparseMed`: the class of dcnum, built on this package."""
 
 import logging
 import time
@@ -34,20 +34,21 @@ if TYPE_CHECKING:
 class BackgroundSparseMed:
     """Compute the background of a measurement and write it to a file.
 
-    A drop-in for the class of the same name in dcnum 0.31: same arguments,
-    same results, same files, but without a pool of processes. Like that of dcnum, a new
-    file refers to the measurement by one path, the one that you give; `SparseBackground.save`
-    and the command line record two, by which it is also found after both were moved.
+    A drop-in replacement for the class of the same name in dcnum 0.31: same
+    arguments, same results, same files, but without a pool of processes. As in
+    dcnum, a new file refers to the measurement by one path, the one that you give.
+    `SparseBackground.save` and the command line record two paths, so that the
+    measurement is found after both files were moved.
 
     Parameters
     ----------
     input_data : str, path or array-like of shape (N, H, W)
         A measurement (``.rtdc``), or its images.
     output_path : str or path
-        Where the background goes: a new file, an existing one, or the
-        measurement itself. It changes wholly or not at all.
+        File for the background: a new one, an existing one, or the measurement
+        itself. It changes wholly or not at all.
     kernel_size : int
-        Frames in the window that a background image is the median of.
+        Number of frames in the window of which a background image is the median.
     split_time : float, seconds
         Time from one background image to the next.
     thresh_cleansing : float
@@ -58,29 +59,29 @@ class BackgroundSparseMed:
     offset_correction : bool
         Whether to write ``bg_off``, the brightness offset of each frame.
     compress : bool
-        Whether to compress what is written.
+        Whether to compress the data.
     num_cpus : int, optional
         Largest number of threads. Default: all cores available.
     basins : {"any", "network", "same-folder", "off"}
         Which other files the measurement may lead to; see
         `sparsemed.compute_background`. dcnum opens any.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
-        Who passes over the frames, in that many `ranges`; see `sparsemed.compute_background`.
+        Workers that scan the frames in ranges; see `sparsemed.compute_background`.
     ranges : int, optional
-        How many. Default: what suits size and number of workers.
+        Number of ranges. Default: it follows from size and number of workers.
 
     Attributes
     ----------
     kernel_size : int
-        Frames in a window: as asked for, or all frames where there are fewer.
+        Frames in a window: as given, or all frames if there are fewer.
     split_time, thresh_cleansing, frac_cleansing, offset_correction, num_cpus
         As given.
     kwargs : dict
-        The parameters as they enter the PPID.
+        The parameters in the PPID.
     input_data : h5py.Dataset or array-like
         The images, one for each frame.
     output_path : Path
-        Where the background goes.
+        File for the background.
     image_count, image_shape : int, tuple of int
         Number and shape ``(H, W)`` of the images.
     time : ndarray, shape (N,), seconds
@@ -92,13 +93,13 @@ class BackgroundSparseMed:
     bg_images : ndarray, shape (M, H, W)
         All background images, before cleansing; zero until they are computed.
     background : SparseBackground or None
-        The result, once it is computed.
+        The result, after it was computed.
     sample : Sample or None
-        Some of its frames, kept on the way, for `sparsemed.quality.assess`.
+        Some of its frames, kept for `sparsemed.quality.assess`.
     warnings : tuple of str
-        What was warned of so far, about measurement, background and output.
+        Warnings so far, about measurement, background and output.
     logger : logging.Logger
-        What the class logs to.
+        The logger of the class.
 
     Warns
     -----
@@ -202,7 +203,7 @@ class BackgroundSparseMed:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was warned of so far."""
+        """Warnings so far."""
         return tuple(self._warned)
 
     @staticmethod
@@ -214,14 +215,14 @@ class BackgroundSparseMed:
         frac_cleansing: float = 0.8,
         offset_correction: bool = True,
     ) -> None:
-        """Check the parameters of the method; see the class for what they mean.
+        """Check the parameters of the method, which the class describes.
 
         Raises
         ------
         ValueError
-            If one is not of its kind or out of its range.
+            If a parameter is of a wrong type or out of its range.
         TypeError
-            If there is no such parameter.
+            If a parameter is unknown.
         """
         Parameters(kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction)
 
@@ -237,7 +238,7 @@ class BackgroundSparseMed:
 
     @staticmethod
     def get_ppkw_from_ppid(bg_ppid: str) -> dict[str, Any]:
-        """Return the parameters that a pipeline identifier stands for."""
+        """Return the parameters in a pipeline identifier."""
         return from_ppid(bg_ppid)
 
     def get_ppid(self) -> str:
@@ -256,13 +257,13 @@ class BackgroundSparseMed:
         Parameters
         ----------
         progress : True or callable, optional
-            See `sparsemed.compute_background`; here, 1 means that it is written.
+            See `sparsemed.compute_background`; here, 1 means that the file is written.
 
         Raises
         ------
         OSError, ValueError, TypeError
             If the images cannot be read or the file cannot be written. The
-            file is then what it was before.
+            file is then unchanged.
         """
         began = time.perf_counter()
         with self._following(progress):
@@ -280,7 +281,7 @@ class BackgroundSparseMed:
 
     def _process(self) -> None:
         background = self._compute()
-        # Nothing may hold the output open while it changes: it can be the
+        # The output must not be open while it changes: it may be the
         # measurement itself, or one of its basins.
         given = self._opened()
         self._close()
@@ -320,23 +321,23 @@ class BackgroundSparseMed:
     def _opened(self) -> Input:
         if self._given is None:
             label = self._plan.label or "frames"
-            raise ValueError(f"{label}: the job is over and its input closed; make a new one")
+            raise ValueError(f"{label}: the job is over and its input closed; make a new job")
         return self._given
 
     def _keeping_warnings(self) -> AbstractContextManager[list[str]]:
         return keeping_warnings(self._warned)
 
     def _pass_over(self, given: Input) -> Background:
-        """Compute the background of the frames, and keep some of these."""
+        """Compute the background of the frames, and keep some frames."""
         frames = SampledFrames(given.frames, sample_numbers(*given.frames.shape))
         found = compute(frames, self._plan, self.num_cpus, self._note_progress, self._scan)
-        if not frames.read.any():  # they were read elsewhere
+        if not frames.read.any():  # workers have read them
             frames.read_all()
         self.sample = Sample(frames.numbers[frames.read], frames.images[frames.read])
         return found
 
     def _note_progress(self, fraction: float) -> None:
-        # The last bit is writing.
+        # The last percent is writing.
         self._progress = 0.99 * fraction
         self._report(self._progress)
 

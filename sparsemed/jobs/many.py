@@ -1,4 +1,4 @@
-"""Many measurements, by any executor; the same call again goes on where it stopped."""
+"""Many measurements, by any executor; the same call again continues where it stopped."""
 
 import secrets
 from collections.abc import Callable, Generator, Sequence
@@ -26,7 +26,7 @@ from sparsemed.storage.places import locate
 from sparsemed.warned import tell_python
 
 Begin = Callable[[Run], None]
-"""Told which run begins, where one is carried out after the other."""
+"""Called with each run that begins, if runs are carried out one after the other."""
 
 
 def compute_files(
@@ -42,33 +42,33 @@ def compute_files(
     basins: Policy = "any",
     **parameters: Any,
 ) -> Generator[FileResult]:
-    """Compute the backgrounds of many measurements, and say of each what became of it.
+    """Compute the backgrounds of many measurements, and yield the result of each.
 
-    What is done is left as it is, so that the same call again goes on where the last one
-    stopped. A measurement that fails does not stop the others.
+    Measurements that are up to date are skipped, so the same call again continues where the last
+    one stopped. A measurement that fails does not stop the others.
 
     Parameters
     ----------
     paths : path, or sequence of paths
-        Measurements, by paths or addresses, and folders of them.
+        Measurements, as paths or addresses, and folders of measurements.
     output : path, optional
-        Where results go: a file, if it ends in ``.rtdc``, ``.h5`` or ``.hdf5``, otherwise a
-        folder, which is made. Default: next to each measurement, or of one in a network in the
-        working folder, with ``_bg`` added to its name.
+        A file, if it ends in ``.rtdc``, ``.h5`` or ``.hdf5``, otherwise a folder, which is made.
+        Default: next to each measurement (of one in a network: in the working folder), with
+        ``_bg`` added to its name.
     in_place : bool
-        Whether to write into the measurements themselves.
+        Whether to write into the measurements.
     recursive : bool
-        Whether to take folders within folders, too.
+        Whether to search folders within folders, too.
     redo : bool
-        Whether to compute what is done already.
+        Whether to compute measurements that are up to date, too.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
-        What computes: a measurement is a task, and of a single one, each of several ranges of
-        frames, as for `compute_background`. Default: this process, one after the other.
+        Workers. Each measurement is a task; of a single measurement, each of several ranges of
+        frames is one, as in `compute_background`. Default: this process, one after the other.
     progress : True or callable, optional
-        As for `compute_background`, but of all measurements, by the size of their files.
+        See `compute_background`; the progress is that of all measurements, by size of their files.
     num_cpus : int, optional
-        Largest number of threads for a measurement. Default: all cores available, or those of
-        the worker.
+        Largest number of threads for a measurement. Default: all cores of this process or of the
+        worker.
     basins : str
         Which other files a measurement may lead to; see `compute_background`.
     **parameters
@@ -77,14 +77,14 @@ def compute_files(
     Yields
     ------
     FileResult
-        As they finish.
+        Each as it finishes.
 
     Raises
     ------
     ValueError, TypeError, FileNotFoundError
-        If what is asked for makes no sense; then nothing is done.
+        If the arguments make no sense; then nothing is done.
     OSError
-        If the workers of the executor are lost. What is done is done: call it again.
+        If the workers of the executor are lost. Finished results are kept; call it again.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def _under_given_names(result: FileResult, run: Run) -> FileResult:
     names = {str(result.output): str(run.output), str(result.input): str(run.source)}
 
     def named(text: str) -> str:
-        for there in sorted(names, key=len, reverse=True):  # one may begin like the other
+        for there in sorted(names, key=len, reverse=True):  # one may be a prefix of the other
             text = text.replace(there, names[there])
         return text
 
@@ -146,7 +146,7 @@ def run_all(
     progress: Progress = ignore,
     begin: Begin | None = None,
 ) -> Generator[FileResult]:
-    """Carry out runs, here or by an executor that was checked, and yield results as they come.
+    """Carry out runs, in this process or by a checked executor, and yield results as they come.
 
     Parameters
     ----------
@@ -156,9 +156,9 @@ def run_all(
     executor : object, optional
         See `compute_files`.
     progress : callable
-        Gets the fraction done of all, by the size of files.
+        Gets the fraction done of all runs, by the size of files.
     begin : callable
-        Gets each run when it begins, where one is carried out after the other.
+        Gets each run when it begins, if runs are carried out one after the other.
     """
     shares = Shares(runs, progress)
     if executor is None or len(runs) == 1:
@@ -169,7 +169,7 @@ def run_all(
             shares.note(number, 1.0)
             yield result
         return
-    # The largest first, so that none of them begins when all others are over.
+    # The largest first, so that no large one begins when all others have ended.
     numbers = sorted(range(len(runs)), key=lambda number: -shares.sizes[number])
     topic = f"sparsemed-{secrets.token_hex(8)}"
     tasks = ((_absolute(runs[number]), options, topic, number) for number in numbers)
@@ -182,7 +182,7 @@ def run_all(
 
 
 def _result(run: Run, options: RunOptions, ended: Finished) -> FileResult:
-    """Return what came of a run elsewhere, under the names by which it was given."""
+    """Return the result of a run by a worker, with the names as given."""
     if ended.error is None:
         result: FileResult = ended.value
         there, here = str(run.source.absolute()), str(run.source)
@@ -203,17 +203,17 @@ def _result(run: Run, options: RunOptions, ended: Finished) -> FileResult:
 
 
 def _is_fatal(error: ExecutorError) -> bool:
-    """Whether a run has cost several workers their lives: then it is that run that fails."""
+    """Whether several workers were lost over a run: then this run fails, and others go on."""
     return type(error.__cause__).__name__ == "KilledWorker"
 
 
 def _absolute(run: Run) -> Run:
-    """Return a run that means the same in another working folder."""
+    """Return a run with absolute paths, which is valid in any working folder."""
     return run._replace(source=run.source.absolute(), output=run.output.absolute())
 
 
 def carry_out_there(task: tuple[Run, RunOptions, str, int], num_cpus: int | None) -> FileResult:
-    """Carry out a run where an executor has sent it."""
+    """Carry out a run in a worker."""
     run, options, topic, number = task
     return carry_out(
         run, replace(options, num_cpus=num_cpus), notify(topic, number), tell=_wait_with_it
@@ -221,11 +221,11 @@ def carry_out_there(task: tuple[Run, RunOptions, str, int], num_cpus: int | None
 
 
 def _wait_with_it(text: str) -> None:
-    """Leave a warning to the one who gets the result."""
+    """Print nothing: the warning travels with the result."""
 
 
 def frames_of(run: Run, basins: Policy) -> int:
-    """Return how many frames a measurement has; 0 if that cannot be told."""
+    """Return the number of frames of a measurement; 0 if it is unknown."""
     with suppress(OSError, ValueError, TypeError), Measurement(run.source, basins) as measurement:
         return len(measurement.image)
     return 0

@@ -1,4 +1,4 @@
-"""Reports on many measurements: which pages they go to, and how one is made."""
+"""Reports on many measurements: chooses the pages and makes each."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from sparsemed.quality import Finding
 
 PAGE_SUFFIXES = (".html", ".htm")
-"""Endings that make the output of a report a file; all else is a folder."""
+"""Endings of the output of a report that is a file; any other output is a folder."""
 
 
 class Page(NamedTuple):
-    """A measurement, or its result, and the page of its report.
+    """A measurement or its result, and the page of its report.
 
-    What takes long to import is imported for that.
+    Slow imports are inside the methods.
 
     Attributes
     ----------
     source : Path or RemotePath
     output : Path
     folder_is_made : bool
-        Whether the folder of the page is one for pages, to be made if need be.
+        Whether the folder of the page is made if it is missing.
     stack : StackOptions or None
-        What is said of a stack of images; None for a measurement.
+        Options of a stack of images; None for a measurement.
     """
 
     source: AnyPath
@@ -40,12 +40,13 @@ class Page(NamedTuple):
     def write(
         self, wanted: dict[str, Any], num_cpus: int | None, basins: Policy, has_bar: bool
     ) -> "tuple[Finding, ...]":
-        """Compute the background anew, with what is stored but for what is wanted, and report it.
+        """Compute the background with the stored parameters, changed by `wanted`, and report it.
 
         Raises
         ------
         OSError, ValueError, TypeError, ImportError
-            If it cannot be computed, or the page cannot be written; the latter is found out first.
+            If the page cannot be written, which is checked first, or the background cannot be
+            computed.
         """
         from sparsemed.background import compute_background
         from sparsemed.report import check_report, write_report
@@ -73,26 +74,26 @@ def choose_pages(
     recursive: bool = False,
     output: Path | None = None,
 ) -> list[Page]:
-    """Return the measurements and results that files and folders stand for, each with its page.
+    """Return the measurements and results in files and folders, each with its page.
 
     Parameters
     ----------
     paths, recursive
-        See `sparsemed.jobs.selection.choose_files`. Of a measurement and a result beside it, the
-        result is taken, which has the parameters that count. Stacks are taken as they are given.
+        See `sparsemed.jobs.selection.choose_files`. If a measurement has a result beside it, the
+        result is taken, as it has the parameters. Stacks must be given by themselves.
     stack : StackOptions
-        What is said of stacks.
+        Options of stacks.
     output : Path, optional
-        The page (by its ending, or if there is one) or folder for pages. Default: next to each
+        A page (by its ending, or if the file exists) or a folder for pages. Default: next to each
         file, with ``_report.html``.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As of `sparsemed.jobs.selection.choose_runs`.
+        See `sparsemed.jobs.selection.choose_runs`.
     """
     to_file = output is not None and (output.is_file() or goes_to_file(output, PAGE_SUFFIXES))
-    if len(paths) > 1:  # one that is missing fails by itself
+    if len(paths) > 1:  # a single missing one fails by itself
         check_paths(paths)
     pages = []
     stacks = [path for path in paths if is_stack(path, stack, recursive=recursive)]

@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from sparsemed.parameters import Parameters
 
 SUFFIX = ".rtdc"
-"""What names of measurements end with."""
+"""Ending of the names of measurements."""
 
 FILE_SUFFIXES = (SUFFIX, ".h5", ".hdf5")
-"""Endings that make the output of one measurement a file; all else is a folder."""
+"""Endings of an output that is a file; any other output is a folder."""
 
 
 class Run(NamedTuple):
-    """One measurement, and where its result goes.
+    """One measurement, and the file for its result.
 
-    What is done is told as a row of facts. What takes long to import is imported for that.
+    `plan` and `compute` return values of a `FileResult`. Slow imports are inside the methods.
 
     Attributes
     ----------
     source : Path or RemotePath
     output : Path
     in_place : bool
-        Whether the result is to go into the measurement itself.
+        Whether the result goes into the measurement itself.
     folder_is_made : bool
-        Whether the folder of the output is one for results, to be made if need be.
+        Whether the folder of the output is made if it is missing.
     """
 
     source: AnyPath
@@ -45,14 +45,14 @@ class Run(NamedTuple):
     folder_is_made: bool = False
 
     def check(self) -> None:
-        """Check that the output is not a measurement that nobody asked to change.
+        """Check that the output is no measurement, unless in place, and can be written.
 
         Raises
         ------
         ValueError
             If the output holds images of its own.
         OSError
-            If there is no folder for results and none can be made, or if it is read-only.
+            If the folder of the output is read-only, or cannot be made.
         """
         if not self.in_place:
             check_folder(self.output, is_made=self.folder_is_made)
@@ -62,11 +62,11 @@ class Run(NamedTuple):
         if has_own_images(self.output):
             raise ValueError(
                 f"{self.output}: holds images of its own, and is not changed; "
-                "give another output, or add the background to a measurement with --in-place"
+                "choose another output, or add the background to a measurement with --in-place"
             )
 
     def plan(self, parameters: "Parameters", basins: Policy) -> dict[str, Any]:
-        """Say what `compute` would do, after the checks that come before its work."""
+        """Return what `compute` would do, after the same checks."""
         from sparsemed.inputs import open_input
         from sparsemed.method.compute import plan
         from sparsemed.rtdc.output import check_output
@@ -77,7 +77,7 @@ class Run(NamedTuple):
         if self.output.parent.is_dir() or not self.folder_is_made:
             check_output(self.output, frames, self.source, basins)
         planned = plan(axis, parameters, str(self.source))
-        change = "into the file that is there" if self.output.exists() else "new file"
+        change = "into the existing file" if self.output.exists() else "new file"
         if self.in_place:
             change = "into the measurement itself"
         replaced = _replaced(self.output)
@@ -104,7 +104,7 @@ class Run(NamedTuple):
         progress: Progress | None = None,
         is_pictured: bool = False,
     ) -> dict[str, Any]:
-        """Compute, write and judge a background; and draw it, small, if it is to be pictured."""
+        """Compute, judge and write a background; if `is_pictured`, also make its thumbnail."""
         from sparsemed.jobs.job import BackgroundSparseMed
         from sparsemed.kernels.compiling import seconds_compiling
         from sparsemed.quality import assess, overall
@@ -126,9 +126,9 @@ class Run(NamedTuple):
             result = job.process_approach(progress)
         judging, compiled_before = time.perf_counter(), seconds_compiling()
         findings = assess(result, job.sample)
-        began += time.perf_counter() - judging  # which counts for nothing
+        began += time.perf_counter() - judging  # judging is not counted
         compiled += seconds_compiling() - compiled_before
-        # records two paths, where the class records one
+        # `save` records two paths; `job.process` would record one
         result.save(self.output, in_place=self.in_place, findings=findings)
         seconds = time.perf_counter() - began
         working = seconds - (seconds_compiling() - compiled)
@@ -151,9 +151,9 @@ class Run(NamedTuple):
 
 
 def _replaced(path: Path) -> str | None:
-    """Return the pipeline identifier of the background that a new one takes the place of.
+    """Return the pipeline identifier of the background that a new one replaces, or None.
 
-    One that a recording program wrote has none: then it is said to be of unknown origin.
+    A background written by a recording program has no identifier; the text says so.
     """
     from sparsemed.rtdc.measurement import Measurement
     from sparsemed.rtdc.stored_backgrounds import stored_backgrounds
@@ -163,27 +163,25 @@ def _replaced(path: Path) -> str | None:
             for each in stored_backgrounds(measurement):
                 dataset = each.dataset.removeprefix(f"{path}: ")
                 return each.ppid or f"a background of unknown origin ({dataset})"
-    except (OSError, ValueError):  # no such file, or none that will do, as is said elsewhere
+    except (OSError, ValueError):  # a missing or unusable file; later checks report it
         pass
     return None
 
 
 def check_folder(output: Path, *, is_made: bool) -> None:
-    """Check that a result can be made in its folder, which may have to be made itself.
+    """Check that a result can be created in its folder, or that the folder can be made.
 
     Raises
     ------
     OSError
-        If there is no such folder and it is not to be made, or it cannot be; or if it is read-only.
+        If the folder is read-only, or cannot be made.
     """
     folder = output.parent
     nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     if not nearest.is_dir() and is_made:
         raise NotADirectoryError(
-            f"{nearest}: is no folder; an output that does not end like a file is a folder"
+            f"{nearest}: is no folder; an output without the ending of a file is a folder"
         )
     if nearest.is_dir() and (is_made or nearest == folder) and not disk.can_create_in(nearest):
         named = nearest if is_made else output
-        raise PermissionError(
-            f"{named}: the folder is read-only; say with -o where else results are to go"
-        )
+        raise PermissionError(f"{named}: the folder is read-only; choose another output with -o")

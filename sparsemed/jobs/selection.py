@@ -1,6 +1,6 @@
-"""Which files a command line means, and where results go.
+"""Chooses the files of a command line, and where results go.
 
-Results never change a measurement, unless that is asked for in so many words.
+Results go into a measurement only if the user asks for it explicitly.
 """
 
 import logging
@@ -25,20 +25,20 @@ from sparsemed.storage.places import AnyPath, RemotePath
 logger = logging.getLogger(__name__)
 
 MARK_OF_CHIPSTREAM = "_dcn"
-"""What ChipStream adds to the name of a measurement for its result."""
+"""Suffix of the name of a measurement in the name of its ChipStream result."""
 
 MOST_NAMES = 5
-"""Files that are named when many are passed over."""
+"""Number of skipped files that a message names."""
 
 MOST_FOLDERS = 1000
-"""Folders within a folder that are looked into, to say what `recursive` would find there."""
+"""Number of subfolders that are searched to tell what `recursive` would find."""
 
 Wanted = Literal["measurements", "backgrounds", "all"]
-"""What is taken of a folder; see `choose_files`."""
+"""Kind of files to take from a folder; see `choose_files`."""
 
 
 class Chosen(NamedTuple):
-    """A file that is meant: its path, and its path within the folder that was given."""
+    """A chosen file: its path, and its path within the given folder."""
 
     path: AnyPath
     within: Path
@@ -47,25 +47,24 @@ class Chosen(NamedTuple):
 def choose_files(
     paths: Sequence[AnyPath], wanted: Wanted, *, recursive: bool = False
 ) -> list[Chosen]:
-    """Return the files that files and folders stand for, each once.
+    """Return the given files, and the files in the given folders, each once.
 
-    Of a folder, these are files ``*.rtdc``. What is passed over is counted and named, once. Links
-    to folders are followed; a folder with several names is searched once. A folder that cannot be
-    listed is one of the files: it fails when it is read, and says why.
+    From a folder, files ``*.rtdc`` are taken. Skipped files are counted and named in messages.
+    Links to folders are followed; a folder with several names is searched once. A folder that
+    cannot be listed is returned as a file: reading it reports the error.
 
     Parameters
     ----------
     paths : sequence of Path
         Files and folders.
     wanted : str
-        What is taken of a folder. ``"measurements"``: files that hold images or have basins; not
-        results of earlier runs (``*_bg.rtdc`` without images of their own), also if they are
-        named, and not those of ChipStream (``*_dcn.rtdc``, or whatever dcnum has found cells in).
-        ``"backgrounds"``: the same, but results in place of measurements that lie beside them,
-        also if these are named.
-        ``"all"``: all of them.
+        ``"measurements"``: files that hold images or have basins. Results of earlier runs
+        (``*_bg.rtdc`` without images of their own) are skipped, also if they are given
+        themselves; so are results of ChipStream in folders (``*_dcn.rtdc``, or any file with
+        segmented events). ``"backgrounds"``: the same, but if a measurement has its result beside
+        it, the result is taken. ``"all"``: all files.
     recursive : bool
-        Whether folders within folders count.
+        Whether to search folders within folders.
 
     Raises
     ------
@@ -78,7 +77,7 @@ def choose_files(
     again: list[Path] = []
     deeper: list[str] = []
     for path in paths:
-        if isinstance(path, RemotePath):  # without as much as a look
+        if isinstance(path, RemotePath):  # without a request
             found.setdefault(path, Chosen(path, Path(path.name)))
             continue
         if not recursive and path.is_dir() and (text := _below(path)):
@@ -92,7 +91,7 @@ def choose_files(
         logger.warning("%s", text)
     _tell("without images", without_images)
     _tell("hidden", hidden)
-    _tell("other names of files that are taken", again)
+    _tell("other names of chosen files", again)
     if not found:
         for path in paths:
             if foreign := _foreign(path):
@@ -107,7 +106,7 @@ def choose_files(
 
 
 def _foreign(path: AnyPath) -> str | None:
-    """Say what a folder is, or what lies in it, if that is known and is no measurement."""
+    """Return what a folder is, or which recordings it holds, if they are known but not read."""
     if not isinstance(path, Path):
         return None
     if (what := what_to_do(path)) is not None:
@@ -124,20 +123,20 @@ def _tell(what: str, files: list[Path]) -> None:
     if files:
         names = ", ".join(map(str, files[:MOST_NAMES]))
         more = f" and {len(files) - MOST_NAMES} more" if len(files) > MOST_NAMES else ""
-        logger.warning("passed over %d (%s): %s%s", len(files), what, names, more)
+        logger.warning("skipped %d (%s): %s%s", len(files), what, names, more)
 
 
 def _identity(path: Path) -> object:
-    """Return what is equal for all names of one file, symbolic links and hard ones."""
+    """Return a key that is equal for all names of one file: symbolic and hard links."""
     try:
         found = path.stat()
-    except OSError:  # who reads it says so
+    except OSError:  # reading it reports the error
         return os.path.realpath(path)
     return (found.st_dev, found.st_ino) if found.st_nlink > 1 else os.path.realpath(path)
 
 
 def _below(path: Path) -> str:
-    """Say how many measurements the folders within a folder hold, by their names."""
+    """Return how many measurements are in the subfolders of a folder, by their names, as text."""
     count = 0
     for number, (_, names) in enumerate(_folders(path, True, [])):
         if number > MOST_FOLDERS:
@@ -149,7 +148,7 @@ def _below(path: Path) -> str:
 
 
 def _folders(path: Path, recursive: bool, unlisted: list[Path]) -> Iterator[tuple[Path, list[str]]]:
-    """Yield a folder, and those within it, with the names in each; note which cannot be listed.
+    """Yield a folder and its subfolders, with the names in each; collect those not listable.
 
     Links are followed, but no folder comes twice, so that circles end.
     """
@@ -197,7 +196,7 @@ def _files_of(
 
 
 def _with_images(files: list[Path], wanted: Wanted, without_images: list[Path]) -> Iterator[Path]:
-    """Yield those files of one folder that are measurements, or the results of these."""
+    """Yield the files of one folder that are measurements, or results if these are wanted."""
     results = {file for file in files if _is_result(file)}
     for file in files:
         is_result = file in results or file.stem.endswith(MARK_OF_CHIPSTREAM)
@@ -221,7 +220,7 @@ def _is_result(path: Path) -> bool:
 
 
 def _is_broken_result(path: Path) -> bool:
-    """Whether a file that cannot be opened is where a result goes: then it is no measurement."""
+    """Whether a file that cannot be opened has the name of a result, so that it is none to read."""
     if not path.stem.endswith(MARK) or _can_be_opened(path):
         return False
     measurement = path.with_name(f"{path.stem.removesuffix(MARK)}{path.suffix}")
@@ -245,11 +244,11 @@ def _can_be_opened(path: Path) -> bool:
 
 
 def _content(path: Path) -> Literal["images", "cells", "no images"]:
-    """Return what a file of a folder may hold. A broken file is taken, so that it is noticed."""
+    """Return the content of a file in a folder. A broken file counts as images, to be reported."""
     try:
         with Measurement(path, basins="off") as measurement:  # it opens no other file
             if Attributes(measurement.events.h5).get("pipeline:dcnum segmenter"):
-                return "cells"  # that were found in frames, and no frames
+                return "cells"  # segmented events, not frames
             has_images = bool(measurement.basins) or measurement.own("image") is not None
             return "images" if has_images else "no images"
     except (OSError, ValueError):
@@ -263,17 +262,17 @@ def choose_runs(
     output: Path | None = None,
     in_place: bool = False,
 ) -> list[Run]:
-    """Return the measurements that files and folders stand for, each with its output.
+    """Return the given measurements, and those in the given folders, each with its output.
 
     Parameters
     ----------
     paths, recursive
         See `choose_files`.
     output : Path, optional
-        The file (by its ending) or folder for results. Default: next to each
-        measurement, or of one in a network in the working folder, with ``_bg`` added to its name.
+        A file (by its ending) or a folder for results. Default: next to each measurement (of one
+        in a network: in the working folder), with ``_bg`` added to its name.
     in_place : bool
-        Whether results go into the measurements themselves.
+        Whether results go into the measurements.
 
     Raises
     ------
@@ -289,7 +288,7 @@ def choose_runs(
     given: set[AnyPath] = set()
     for path in paths:
         if in_place and isinstance(path, RemotePath):
-            raise ValueError(f"{path}: cannot be changed, so there is no --in-place for it")
+            raise ValueError(f"{path}: is in a network and cannot be changed; drop --in-place")
         real = path if isinstance(path, RemotePath) else path.resolve()
         if real in given:
             raise ValueError(
@@ -321,18 +320,18 @@ def _check_outside(output: Path, folder: Path) -> None:
     """Check that results do not go to a folder that is searched for measurements."""
     if folder.resolve() in output.resolve().parents:
         raise ValueError(
-            f"{output}: lies in the folder {folder}, which is searched for measurements; give one "
-            "beside it, or none, and results go next to their measurements"
+            f"{output}: lies in the folder {folder}, which is searched for measurements; choose "
+            "an output outside of it, or none to write results next to their measurements"
         )
 
 
 def check_paths(paths: Sequence[AnyPath]) -> None:
-    """Check that there are such files and folders.
+    """Check that files and folders exist.
 
     Raises
     ------
     FileNotFoundError
-        If there is none of some name.
+        If one of them does not.
     """
     for path in paths:
         if isinstance(path, Path) and not os.path.lexists(path):
@@ -348,7 +347,7 @@ def goes_to_file(output: Path, suffixes: Sequence[str]) -> bool:
     Raises
     ------
     ValueError
-        If it ends like a file of another kind, and there is no folder of that name.
+        If it has the ending of another kind of file, and is no existing folder.
     """
     if output.is_dir():
         return False
@@ -356,19 +355,19 @@ def goes_to_file(output: Path, suffixes: Sequence[str]) -> bool:
         return True
     if re.fullmatch(r"\.[a-z]\w*", output.suffix, re.IGNORECASE):
         raise ValueError(
-            f"{output}: what is written ends in {', '.join(suffixes)}, and not in {output.suffix}; "
-            "for a folder of that name, make it first"
+            f"{output}: the name must end in {', '.join(suffixes)}, not in {output.suffix}; "
+            "if it is to be a folder, make it first"
         )
     return False
 
 
 def check_distinct(ways: Iterable[tuple[AnyPath, Path]]) -> None:
-    """Check that no two files, given with their outputs, go to the same one.
+    """Check that no two files have the same output.
 
     Raises
     ------
     ValueError
-        If they do.
+        If two have.
     """
     first: dict[Path, AnyPath] = {}
     for source, output in ways:
@@ -376,5 +375,5 @@ def check_distinct(ways: Iterable[tuple[AnyPath, Path]]) -> None:
         if other is not source:
             raise ValueError(
                 f"{output}: is the output of {other} and of {source}; "
-                "give a folder as --output, or none, or run them one by one"
+                "give a folder as --output, or no --output, or run them one by one"
             )

@@ -1,4 +1,4 @@
-"""A fixed part of many runs, for those who have many machines and nothing that hands out work."""
+"""A fixed part of many runs, for many jobs without a common scheduler."""
 
 import heapq
 import re
@@ -20,12 +20,12 @@ class Shard(NamedTuple):
 
 
 def read_shard(text: str) -> Shard:
-    """Return the part that a text such as ``2/8`` means.
+    """Return the part in a text such as ``2/8``.
 
     Raises
     ------
     ValueError
-        If it means none.
+        If the text is no part.
 
     Examples
     --------
@@ -41,16 +41,15 @@ def read_shard(text: str) -> Shard:
 
 
 def take_shard(runs: Sequence[Run], shard: Shard) -> list[Run]:
-    """Return those of the runs that belong to a part.
+    """Return the runs that belong to a part.
 
-    All parts together are all runs, each once, and about as large as each other. A run belongs
-    to the same part wherever and whenever it is asked, as long as the measurements are the same
-    ones: which of them are done does not count, nor do the backgrounds that they hold.
+    Each run belongs to one part; all parts are about equally large. The parts depend only on the
+    measurements, not on place or time, on which of them are done, or on stored backgrounds.
 
     Raises
     ------
     OSError
-        If a server does not say how large a measurement is: then nobody knows the parts.
+        If a server does not tell the size of a measurement, without which the parts are unknown.
     """
     sizes = zip(runs, sizes_of(runs, must_be_known=True), strict=True)
     weights = {run: _own_weight(run) if run.in_place else size for run, size in sizes}
@@ -65,7 +64,7 @@ def take_shard(runs: Sequence[Run], shard: Shard) -> list[Run]:
 
 
 def _own_weight(run: Run) -> int:
-    """Return the size of the images of a measurement, which no background changes."""
+    """Return the bytes of the images of a measurement, which do not depend on a background."""
     with suppress(OSError, ValueError, TypeError), Measurement(run.source, "off") as measurement:
         image = measurement.own("image")
         return 1 if image is None else max(1, prod(image.shape) * image.dtype.itemsize)

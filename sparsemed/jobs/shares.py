@@ -1,4 +1,4 @@
-"""How far many runs have come, all together."""
+"""The progress of many runs together."""
 
 import threading
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ from sparsemed.storage.places import RemotePath
 from sparsemed.storage.remote import sizes
 
 _far: dict[RemotePath, int | OSError] = {}
-"""What objects in a network weigh, or why that is not known: they are asked once."""
+"""Bytes of objects in a network, or the error of their server: each is asked once."""
 
 
 def sizes_of(runs: Sequence[Run], *, must_be_known: bool = False) -> list[int]:
-    """Return the size of each measurement's file, and 1 for what has none, or is not asked for it.
+    """Return the bytes of the file of each measurement; 1 if they are unknown.
 
     Parameters
     ----------
     runs : sequence of Run
     must_be_known : bool
-        Whether it is an error if a server does not answer, as it may another time.
+        Whether it is an error if a server does not answer; sizes would change when it does.
 
     Raises
     ------
     OSError
-        If it does not.
+        If it does not answer, and sizes must be known.
     """
     asked = [run.source for run in runs if isinstance(run.source, RemotePath)]
     asked = [path for path in dict.fromkeys(asked) if path not in _far]
@@ -48,14 +48,13 @@ def _size_of(source: object, *, must_be_known: bool) -> int:
 
 
 class Shares:
-    """Which part of each run is done; tells which part of all that makes.
+    """Adds up the progress of runs, weighted by the size of their files.
 
     Parameters
     ----------
     runs : sequence of Run
-        A run counts by the size of its file.
     progress : callable
-        Gets the fraction of all.
+        Gets the fraction done of all runs.
     """
 
     def __init__(self, runs: Sequence[Run], progress: Progress) -> None:
@@ -67,12 +66,12 @@ class Shares:
 
     @lazy_property
     def sizes(self) -> list[int]:
-        """What each run counts; of one alone, that does not matter."""
+        """Weight of each run; for a single run, it does not matter."""
         return sizes_of(self._runs) if len(self._runs) > 1 else [1]
 
     def note(self, number: int, part: float) -> None:
-        """Note which part of a run is done. One that begins anew takes nothing back."""
-        if self._progress is ignore:  # then nobody is asked for a size
+        """Note which part of a run is done. If a run begins anew, the progress does not go back."""
+        if self._progress is ignore:  # no server is asked for a size
             return
         with self._one:
             more = max(0.0, part - self._done[number])

@@ -1,4 +1,4 @@
-"""What a stack of images holds: facts, as `sparsemed info` shows them."""
+"""Facts about a stack of images, for `sparsemed info`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,12 @@ from sparsemed.method.time_axis import as_numbers
 
 @dataclass(frozen=True)
 class StackInfo:
-    """What a stack of images holds.
+    """Facts about a stack of images.
 
     Attributes
     ----------
     path, kind : str
-        Which stack it is, and of which kind.
+        The stack, and the name of its kind.
     size : int
         Bytes of its files.
     count, height, width : int
@@ -27,11 +27,11 @@ class StackInfo:
     dtype : str
         Dtype as stored.
     files : tuple of str
-        Of single images, the first and the last one.
+        The first and the last of single images.
     frame_rate : float or None
-        Frames per second, where it tells.
+        Frames per second, if known.
     span : float or None
-        Seconds from first to last frame, where it tells.
+        Seconds from first to last frame, if known.
     """
 
     path: str
@@ -47,12 +47,12 @@ class StackInfo:
 
 
 def stack_info(path: Path, options: StackOptions = ABOUT_NONE) -> StackInfo:
-    """Return what a stack holds.
+    """Return facts about a stack.
 
     Raises
     ------
     OSError, ValueError, TypeError, ImportError
-        If it cannot be opened, or no background of it be computed.
+        If it cannot be opened, or its background cannot be computed.
     """
     from sparsemed.inputs import open_input
 
@@ -84,7 +84,7 @@ def stack_info(path: Path, options: StackOptions = ABOUT_NONE) -> StackInfo:
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of a stack's files."""
+    """Return the bytes of the files of a stack."""
     if path.is_dir() and stack_kind(path) == "Zarr":
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return sum(state[0] for _, state in states_of_stack(path))

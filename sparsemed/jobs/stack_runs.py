@@ -1,4 +1,4 @@
-"""One stack of images and its result, as on the command line: checked, planned, computed."""
+"""One stack of images and its result: checked, planned, computed."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from sparsemed.result import SparseBackground
 
 SUFFIXES = (*writing.SUFFIXES, *FILE_SUFFIXES)
-"""Endings of what the background of a stack is written to."""
+"""Endings of names for the background of a stack."""
 
 PIECE_BYTES = 16 * 1024**2
-"""Weight of the frames that are read at once to subtract their background."""
+"""Bytes of frames that are read at once to subtract their background."""
 
 
 class StackOptions(NamedTuple):
-    """What can be said of a stack, and of no measurement.
+    """Options that are for stacks only.
 
     Attributes
     ----------
     frame_rate : float or None
         Rate of the camera in Hz.
     choice : Choice
-        Which of several stacks is meant.
+        Which of several stacks to take.
     subtracted : Path or None
-        Where the frames go, less their background.
+        File for the frames minus their background.
     """
 
     frame_rate: float | None = None
@@ -49,33 +49,31 @@ class StackOptions(NamedTuple):
     subtracted: Path | None = None
 
     def require_none(self) -> None:
-        """Check that nothing is said, as there are measurements.
+        """Check that no option is set, as there are only measurements.
 
         Raises
         ------
         ValueError
-            If something is.
+            If an option is set.
         """
         said = {"fps": self.frame_rate, "subtracted": self.subtracted, **self.choice._asdict()}
         if names := [f"--{name}" for name, value in said.items() if value is not None]:
-            raise ValueError(
-                f"{', '.join(names)}: for stacks of images alone, not for measurements"
-            )
+            raise ValueError(f"{', '.join(names)}: for stacks of images only, not for measurements")
 
 
 ABOUT_NONE = StackOptions()
-"""Nothing is said of a stack."""
+"""No option is set."""
 
 
 class StackRun(NamedTuple):
-    """One stack, and where its result goes; see `sparsemed.jobs.runs.Run`.
+    """One stack, and the file for its result; see `sparsemed.jobs.runs.Run`.
 
     Attributes
     ----------
     source, output : Path
     options : StackOptions
     in_place, folder_is_made : bool
-        False: stacks stay as they are, and their results are files.
+        Always False: stacks are never changed, and their results are files.
     """
 
     source: Path
@@ -98,7 +96,7 @@ class StackRun(NamedTuple):
             writing.check_writable(self.options.subtracted)
 
     def plan(self, parameters: "Parameters", basins: Policy) -> dict[str, Any]:
-        """Say what `compute` would do, after the checks that come before its work."""
+        """Return what `compute` would do, after the same checks."""
         from sparsemed.inputs import open_input
         from sparsemed.method.compute import plan
 
@@ -116,7 +114,7 @@ class StackRun(NamedTuple):
             "width": width,
             "windows": len(planned.steps),
             "frames_per_window": planned.length,
-            "change": "in place of an earlier one" if self.output.exists() else "new file",
+            "change": "replaces an earlier result" if self.output.exists() else "new file",
             "replaces": None,
         }
 
@@ -130,7 +128,7 @@ class StackRun(NamedTuple):
         progress: Progress | None = None,
         is_pictured: bool = False,
     ) -> dict[str, Any]:
-        """Compute, write and judge a background; and subtract it, if that is asked for."""
+        """Compute, judge and write a background; subtract it if that is wanted."""
         from sparsemed.background import compute_background
         from sparsemed.quality import overall
         from sparsemed.report.thumbnail import thumbnail
@@ -148,7 +146,7 @@ class StackRun(NamedTuple):
         )
         judging = time.perf_counter()
         findings = background.quality(try_cures=False)
-        began += time.perf_counter() - judging  # which counts for nothing
+        began += time.perf_counter() - judging  # judging is not counted
         write_images(self.output, background, findings)
         if self.options.subtracted is not None:
             self._subtract(self.options.subtracted, background, basins, num_cpus)
@@ -204,7 +202,7 @@ def write_images(path: Path, background: "SparseBackground", findings: "Sequence
         It ends in one of `SUFFIXES`.
     background : SparseBackground
     findings : sequence of Finding
-        What was found of it; HDF5 keeps that.
+        Its quality, which is stored in HDF5 only.
 
     Raises
     ------
@@ -233,7 +231,7 @@ def write_images(path: Path, background: "SparseBackground", findings: "Sequence
 
 
 def _notes(background: "SparseBackground") -> dict[str, Any]:
-    """Return what is noted of a background beside its images: where from, and how."""
+    """Return the notes to store with background images: their origin and parameters."""
     return {
         "version": __version__,
         "pipeline": to_ppid(background.parameters),
@@ -246,10 +244,11 @@ def _notes(background: "SparseBackground") -> dict[str, Any]:
 
 
 def is_stack(path: AnyPath, options: StackOptions = ABOUT_NONE, *, recursive: bool = False) -> bool:
-    """Whether a path stands for a stack of images, and for no measurements.
+    """Whether a path is a stack of images, rather than measurements.
 
-    A folder of measurements may hold a picture, too, and folders below it: images in a folder
-    are a stack if it was given for itself, and if they are enough. What is in a network is none.
+    A folder of measurements and its subfolders may hold a few pictures. So images in a folder are
+    a stack only if there are enough of them, and not in a recursive search. An address in a
+    network is none.
     """
     if not isinstance(path, Path):
         return False
@@ -268,15 +267,15 @@ def is_stack(path: AnyPath, options: StackOptions = ABOUT_NONE, *, recursive: bo
 def choose_stack_runs(
     paths: Sequence[AnyPath], output: Path | None, options: StackOptions, *, in_place: bool = False
 ) -> list[StackRun]:
-    """Return what is to be done with a stack, given its path.
+    """Return the run of a stack.
 
     Raises
     ------
     ValueError
-        If there are several, or if it is not said where the result goes, or it cannot go there.
+        If there are several stacks, or if the output is missing or cannot be used.
     """
     source = next(path for path in paths if isinstance(path, Path))
-    what = f"{source}: is a stack ({stack_kind(source) or 'HDF5'}), and no measurement"
+    what = f"{source}: is a stack ({stack_kind(source) or 'HDF5'}), not a measurement"
     if len(paths) > 1:
         raise ValueError(
             f"{what}; give one at a time, and many single images as a folder, or as a pattern in "
@@ -286,15 +285,17 @@ def choose_stack_runs(
         raise ValueError(f"{what}; only measurements can be changed --in-place")
     if output is None:
         raise ValueError(
-            f"{what}; say where its background goes, such as -o {_stem(source)}_bg.tif"
+            f"{what}; name a file for its background, such as -o {_stem(source)}_bg.tif"
         )
     if output.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{output}: the background of a stack is written as {', '.join(SUFFIXES)}")
+        raise ValueError(
+            f"{output}: the name for the background of a stack must end in {', '.join(SUFFIXES)}"
+        )
     for path in (output, options.subtracted):
         if path is not None and path.resolve() == source.resolve():
-            raise ValueError(f"{path}: is the stack itself, which is not changed")
+            raise ValueError(f"{path}: is the stack itself, which is not changed; choose another")
     if options.subtracted is not None and options.subtracted.resolve() == output.resolve():
-        raise ValueError(f"{output}: is where both results would go")
+        raise ValueError(f"{output}: --output and --subtracted name the same file")
     return [StackRun(source, output, options)]
 
 

@@ -1,7 +1,7 @@
-"""What became of many measurements, in three files that people and programs look at.
+"""The summary of many measurements, in three files for people and programs.
 
-``summary.csv`` has a row a measurement, ``summary.json`` says the same, and ``index.html`` shows
-it. They grow while the run goes on; each is replaced as a whole, so that it is whole at any moment.
+``summary.csv`` has a row for each measurement, ``summary.json`` has the same content, and
+``index.html`` shows it. They are updated during the run; each is replaced as a whole.
 """
 
 import csv
@@ -47,7 +47,7 @@ COLUMNS = (
     "error",
     "warnings",
 )
-"""Columns of the table; behind these are the numbers of quality, and the verdict on each."""
+"""Columns of the table; the quality numbers and their verdicts follow."""
 
 OF_THE_RESULT = (
     "verdict",
@@ -59,13 +59,13 @@ OF_THE_RESULT = (
     "quality",
     "thumbnail",
 )
-"""What a summary remembers of a result that an earlier run has made."""
+"""Values that a summary takes over for the result of an earlier run."""
 
 PAUSE = 2.0
-"""Seconds from one state of the files to the next, or more, if it takes long to write them."""
+"""Least seconds between two updates of the files; more if writing takes long."""
 
 _MARKS = {".html": b", overview", ".csv": b"status,verdict,", ".json": b'{"sparsemed": '}
-"""What is near the beginning of each of the files."""
+"""Bytes near the beginning of each file, by its ending."""
 
 
 class Summary:
@@ -74,13 +74,13 @@ class Summary:
     Parameters
     ----------
     folder : Path
-        It is made if need be. What an earlier run left there is replaced, and remembered where
-        its results are still those; other files of these names are not replaced.
+        It is made if it is missing. An earlier summary there is replaced; its values are kept for
+        results that have not changed. Other files of these names are not replaced.
     runs : sequence of Run
     ppid : str
         Pipeline identifier of the backgrounds.
     shard : Shard, optional
-        Which part of the measurements these are; it enters the names of the files.
+        The part of the measurements; it enters the names of the files.
 
     Raises
     ------
@@ -106,18 +106,18 @@ class Summary:
         self._entries = {output: self._entry(row) for output, row in self._rows.items()}
         self._next = 0.0  # when to write again
         self._left = len(runs)
-        disk.make_folder(folder, "say with --summary where else the overview is to go")
+        disk.make_folder(folder, "choose another folder with --summary")
         self._write()
 
     def add(self, result: FileResult) -> None:
-        """Add what became of a measurement; the files follow a while later."""
+        """Add the result of a measurement; the files are updated a little later."""
         row = _row(result)
         if result.status == "skipped":
             earlier = self._earlier.get(row["output"], {})
             if (earlier.get("ppid"), earlier.get("written")) == (row["ppid"], row["written"]):
                 row |= {name: earlier[name] for name in OF_THE_RESULT if earlier.get(name)}
             else:
-                with suppress(OSError, ValueError):  # somebody has just changed it
+                with suppress(OSError, ValueError):  # it was changed at this moment
                     row["thumbnail"] = stored_thumbnail(result.output)
         self._rows[result.output] = row
         self._entries[result.output] = self._entry(row)
@@ -125,12 +125,12 @@ class Summary:
         if time.monotonic() >= self._next:
             try:
                 self._write()
-            except OSError as error:  # the measurements count more; in the end it is said again
+            except OSError as error:  # measurements are more important; `finish` raises it
                 logger.warning("%s", error)
                 self._next = time.monotonic() + 30
 
     def finish(self) -> None:
-        """Write the last state, which knows of all reports that are there by now.
+        """Write the last state, with links to all reports that exist by now.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class Summary:
     def _write(self, is_over: bool = False) -> None:
         began = time.monotonic()
         rows = list(self._rows.values())
-        # with a mark by which spreadsheets know the encoding
+        # with a byte order mark, by which spreadsheets recognize the encoding
         disk.replace(self._table, _as_table(rows).encode("utf-8-sig", errors="replace"))
         listed = ",\n".join(as_json(row) for row in rows)
         text = f'{{"sparsemed": {as_json(__version__)}, "measurements": [\n{listed}\n]}}\n'
@@ -159,10 +159,10 @@ class Summary:
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         through = f"{len(self._rows) - self._left:,} of {len(self._rows):,}"
         if not is_over:
-            return f"{through} are through, as of {now}. The run goes on: load the page again."
+            return f"{through} are done, as of {now}. The run goes on: reload this page."
         if self._left:
-            return f"Stopped on {now}, when {through} were through; the same command again goes on."
-        return f"All are through, as of {now}."
+            return f"Stopped on {now}: {through} are done. Repeat the command to go on."
+        return f"All are done, as of {now}."
 
     def _entry(self, row: dict[str, Any]) -> Entry:
         source = Path(row["input"])
@@ -187,11 +187,11 @@ class Summary:
         )
 
     def _report_of(self, row: dict[str, Any]) -> str | None:
-        """Return the report on a measurement: beside its result or it, or in this folder."""
+        """Return the report on a measurement: beside its result or itself, or in this folder."""
         source, output = Path(row["input"]), Path(row["output"])
         names = [f"{path.stem}_report.html" for path in (output, source)]
         places = [path.with_name(name) for path in (output, source) for name in names]
-        # where `report -o` puts pages: in folders that are named as those of the measurements
+        # `report -o` puts pages into folders with the names of those of the measurements
         folder = self._page.parent.absolute()
         tails = [source.parent.parts[first:] for first in range(1, len(source.parent.parts) + 1)]
         places += [folder.joinpath(*tail, name) for tail in tails for name in names]
@@ -228,7 +228,7 @@ def _row(result: FileResult) -> dict[str, Any]:
     row.pop("findings", None)
     row["written"] = None
     if result.status in ("done", "skipped"):
-        with suppress(OSError):  # somebody has just removed it
+        with suppress(OSError):  # it was removed at this moment
             written = result.output.stat().st_mtime
             row["written"] = datetime.fromtimestamp(written, UTC).isoformat()
     return row
@@ -249,7 +249,7 @@ def _as_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _address(path: Path, folder: Path) -> str:
-    """Return a path as a page in a folder links to it."""
+    """Return the link to a path from a page in a folder."""
     try:
         return quote(os.path.relpath(path, folder).replace(os.sep, "/"))
     except ValueError:  # another drive of Windows
@@ -257,11 +257,11 @@ def _address(path: Path, folder: Path) -> str:
 
 
 def _check_replaceable(path: Path) -> None:
-    """Check that a file is missing, or of an earlier summary."""
+    """Check that a file is missing, or belongs to an earlier summary."""
     nearest = next(each for each in (path.parent, *path.parents) if os.path.lexists(each))
     if not nearest.is_dir():
         raise NotADirectoryError(
-            f"{nearest}: is no folder; --summary names a folder, which is made if it is missing"
+            f"{nearest}: is no folder; --summary needs a folder, which is made if it is missing"
         )
     if not os.path.lexists(path):
         return
@@ -269,12 +269,12 @@ def _check_replaceable(path: Path) -> None:
         start = file.read(1000)
     if start and _MARKS[path.suffix] not in start:
         raise FileExistsError(
-            f"{path}: is not of an earlier summary, and is not replaced; choose another folder"
+            f"{path}: is no earlier summary, and is not replaced; choose another folder"
         )
 
 
 def _read_earlier(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the rows of earlier summaries in a folder, those of parts, too, by their outputs."""
+    """Return the rows of earlier summaries in a folder, also of parts, by their outputs."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("summary*.json")):
         try:
@@ -283,5 +283,5 @@ def _read_earlier(folder: Path) -> dict[str, dict[str, Any]]:
                 if row.get("verdict") or row["output"] not in found:
                     found[row["output"]] = row
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            logger.warning("%s: is no summary, and is passed over", path)
+            logger.warning("%s: is no summary, and is ignored", path)
     return found

@@ -1,4 +1,4 @@
-"""Follow a recording while it is written, and write its background when it is over."""
+"""Follows a recording while it is written, and writes its background at the end."""
 
 import logging
 import time
@@ -24,44 +24,44 @@ from sparsemed.rtdc.growing import GrowingMeasurement
 logger = logging.getLogger(__name__)
 
 PAUSE = 0.2
-"""Seconds between two looks at a file in which nothing was new. NFS and SMB tell of no change."""
+"""Seconds between two polls without new frames. NFS and SMB do not notify of changes."""
 
 SHOWN = 1.0
 """Seconds between two states, at least."""
 
 TROUBLE = 3.0
-"""Seconds after which a file that cannot be read is given up: it may just be changing."""
+"""Seconds for which an unreadable file is tried again, as it may be changing at this moment."""
 
 Status = Literal["recording", "closed", "silent", "stopped"]
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What is known of a recording by now.
+    """The state of a recording.
 
     Attributes
     ----------
     status : str
-        ``"recording"``, or in the end ``"closed"`` or ``"silent"``: nothing came for long, as
-        when the program that records has died.
+        ``"recording"``, or at the end ``"closed"``, or ``"silent"``: no frame came for long, for
+        example because the recording program died.
     frames : int
-        Frames that were taken.
+        Number of frames so far.
     duration : float, seconds
-        Time of the newest of them; the first is at 0.
+        Time of the newest frame; the first is at 0.
     rate : float
-        Frames that came in a second, since the state before.
+        Frames per second since the last state.
     images : int
-        Background images that are final; in the end all, before cleansing.
+        Number of final background images; at the end, all before cleansing.
     image : ndarray, shape (H, W), or None
-        The newest of them.
+        The newest background image.
     image_time : float, seconds
-        Its time; NaN without one.
+        Its time; NaN without an image.
     findings : tuple of Finding
-        What could be judged when it was last; see `SparseBackground.quality`.
+        The latest quality numbers; see `SparseBackground.quality`.
     background : SparseBackground or None
-        The background, in the end.
+        The background, at the end.
     output : Path or None
-        Where it is written, in the end.
+        The file of the background, at the end.
     """
 
     status: Status
@@ -96,41 +96,41 @@ def watch(
     num_cpus: int | None = None,
     basins: Policy = "any",
 ) -> Generator[Watched, None, None]:
-    """Follow a measurement while another program records it (SWMR), and write its background.
+    """Follow a measurement while another program records it, and write its background.
 
     Parameters
     ----------
     path : str or path
-        The measurement, to which a program writes so that others can read meanwhile.
+        The measurement, to which the program writes in SWMR mode.
     output : str or path, optional
         The file, or the folder, for the result. Default: next to the measurement, with ``_bg``
         added to its name.
     kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction
         See `compute_background`.
     patience : float, seconds
-        For how long nothing may come before the recording counts as over.
+        Time without a frame after which the recording counts as over.
     keep : bool
-        Whether the background of what was recorded so far is written if watching is stopped.
+        Whether to write the background of all frames so far if watching is stopped.
     page : str or path, optional
-        A folder, which is made if need be, for a page ``index.html`` that shows the newest image,
-        brightness and verdicts. It is renewed with each state, and so is what a browser shows.
+        A folder, made if it is missing, for a page ``index.html`` with the newest image,
+        brightness and verdicts. The page is updated with each state; browsers reload it.
     num_cpus, basins
         See `compute_background`.
 
     Yields
     ------
     Watched
-        Whenever there is a new background image, but one a second at most; and a last one when
-        the result is written. It is the file that `sparsemed compute` writes.
+        At each new background image, at most one a second; and at the end, after the result is
+        written. The result is the same file as that of `sparsemed compute`.
 
     Raises
     ------
     OSError
-        If the measurement cannot be read, or not while another program writes into it; if no
-        frame came within `patience`; or if the result cannot be written, or the page not at first.
+        If the measurement cannot be read, or its writer does not use SWMR mode; if no frame came
+        within `patience`; if the result cannot be written; or if the page cannot be created.
     ValueError, TypeError
         If a parameter is out of its range; if the measurement has no images or times that can
-        be followed; if it is replaced or cut while it is watched; or if its times fall.
+        be followed; if it is replaced or cut while it is watched; or if its times decrease.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def watch(
 
 
 class _Watching:
-    """One recording that is watched. What can be wrong beforehand is found out at once."""
+    """A watched recording. All that can be checked is checked at the start."""
 
     def __init__(
         self,
@@ -186,8 +186,8 @@ class _Watching:
         )
         self._brightness: list[tuple[float, float]] = []  # of each image, with its time
         self._findings: tuple[Finding, ...] = ()
-        self._judged = 0  # frames that they are about
-        self._judge_at = 0.0  # before that, it would cost too much
+        self._judged = 0  # number of frames behind the findings
+        self._judge_at = 0.0  # earlier, judging would cost too much
         self._told_frames = self._told_images = 0
         self._told_at = self._read_at = self._came_at = time.monotonic()
 
@@ -201,7 +201,7 @@ class _Watching:
                         yield self._tell()
             except Exception:
                 raise
-            except BaseException:  # Ctrl-C, or whoever took the states wants no more
+            except BaseException:  # Ctrl-C, or the generator was closed
                 if self._keep:
                     self._stop()
                 raise
@@ -213,7 +213,7 @@ class _Watching:
         return is_due and len(self._brightness) > self._told_images
 
     def _look(self) -> Status:
-        """Take what has come, and say whether that was all."""
+        """Take new frames, and return the status."""
         try:
             frames, times = self._recording.poll()
         except OSError:
@@ -240,7 +240,7 @@ class _Watching:
         self._brightness.append((at, float(band_means(image[np.newaxis])[0])))
 
     def _tell(self) -> Watched:
-        """Return the state by now, and renew the page."""
+        """Return the current state, and update the page."""
         began = time.monotonic()
         if began >= self._judge_at:
             busy = time.thread_time()
@@ -269,15 +269,15 @@ class _Watching:
             if status == "closed":
                 raise ValueError(f"{self._path}: there are no frames")
             raise OSError(
-                f"{self._path}: no frame came within {self._patience:g} s; does the program that "
-                "records let others see what it writes (does it flush)?"
+                f"{self._path}: no frame came within {self._patience:g} s; does the recording "
+                "program flush what it writes?"
             )
         asked = self._parameters
         found = self._live.finish(asked.thresh_cleansing, asked.frac_cleansing)
         axis = self._recording.time
         if axis is not None and not np.array_equal(axis, found.time):
             raise ValueError(
-                f"{self._path}: times that were there have changed while it was watched; compute "
+                f"{self._path}: times of earlier frames have changed while it was watched; compute "
                 "the background now that the file is closed"
             )
         background = replace(found, identity=self._recording.identity(), basins=self._basins)
@@ -297,7 +297,7 @@ class _Watching:
         return state
 
     def _stop(self) -> None:
-        """Write the background of what has come so far, if there is any."""
+        """Write the background of the frames so far, if there are any."""
         if len(self._live):
             self._finish("stopped")
             logger.warning(
@@ -323,12 +323,12 @@ class _Watching:
         points = np.array(self._brightness).reshape(-1, 2)
         try:
             self._page.write(LiveState(facts, state.image, points, state.findings, is_over))
-        except OSError as error:  # the recording counts more
+        except OSError as error:  # the recording is more important
             logger.warning("%s", error)
 
 
 def _open(path: Path, basins: Policy) -> GrowingMeasurement:
-    """Open a recording, of which the program that records may be just about to let others see."""
+    """Open a recording; wait a little if its program has not yet switched to SWMR mode."""
     began = time.monotonic()
     while True:
         try:

@@ -1,6 +1,7 @@
-"""Numba, and only here: kernels, how they are compiled, and threads that share out their work.
+"""Numba kernels: all use of Numba is here.
 
-`median` and `fletcher32` have the kernels, `compiling` and `cores` what makes them dependable.
+`median` and `fletcher32` have the kernels, `compiling` compiles and caches them, `cores` shares out
+their work.
 
 May import: nothing.
 """

@@ -1,9 +1,9 @@
-"""Kernels compiled by Numba, and kept on disk where that can be.
+"""Compiles kernels with Numba, and caches them on disk if possible.
 
-Of processes that need the same kernel at once, one compiles it; the others wait, and load what it
-has kept. As Numba numbers the files of its cache, and an index says which is which, processes
-that compile at once could also mix up their files. And a cache that cannot be read or written is
-an error of the program to Numba, but no more than a loss of time here.
+If several processes need the same kernel, one compiles it, and the others wait and load it. This
+also protects the cache: Numba numbers its files and keeps an index of them, which processes that
+compile at the same time could mix up. For Numba, an unreadable or read-only cache is an error;
+here it only costs time.
 """
 
 import functools
@@ -17,7 +17,7 @@ from typing import Any
 
 import numba
 import numpy as np
-import numpy.ma  # as Numba would on the first call, in the midst of which somebody may fork
+import numpy.ma  # Numba would import it at the first call, during which the process may fork
 import portalocker
 from numba import jit, njit
 from numba.core.caching import FunctionCache
@@ -29,19 +29,19 @@ from sparsemed.progress import holding_up
 logger = logging.getLogger(__name__)
 
 Kernel = Callable[..., Any]
-"""What works on arrays, and does not hold Python's lock."""
+"""A function on arrays that releases Python's lock."""
 
 PATIENCE = 60
 """Seconds to wait for another process that compiles."""
 
 COUNT = "NUMBA_NUM_THREADS"
-"""The variable by which a user may say how many threads Numba is to have."""
+"""The environment variable with the number of threads of Numba."""
 
-_njit: Any = njit  # whose declaration does not know all of its options
+_njit: Any = njit  # its type declaration lacks some options
 
 _LEAN = {"nogil": True, "no_cfunc_wrapper": True}
 _PART = _LEAN | {"no_cpython_wrapper": True}
-"""Options that spare Numba the ways in that nobody takes."""
+"""Options that leave out wrappers which are not needed."""
 
 _uncached: dict[Any, Any] = {}
 
@@ -49,24 +49,24 @@ _seconds = 0.0
 
 
 def kernel(function: Kernel) -> Any:
-    """Let Numba compile a function that Python calls, or load what was compiled earlier."""
+    """Compile a function that Python calls, or load it from the cache."""
     compiled = _njit(**_LEAN)(function)
     if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-        with suppress(RuntimeError):  # there is no folder to keep it in
+        with suppress(RuntimeError):  # there is no folder for the cache
             compiled._cache = _Kept(function)
     return compiled
 
 
 def part(function: Kernel) -> Any:
-    """Let Numba compile a function that kernels call, and nobody else."""
+    """Compile a function that only kernels call."""
     return _njit(**_PART)(function)
 
 
 class _Kept(FunctionCache):  # type: ignore[misc,unused-ignore]
-    """What was compiled earlier, loaded without all that it takes to compile.
+    """The cache of a kernel, loaded without the imports that compiling needs.
 
-    Numba itself first imports whatever it might have to compile, and SciPy's linear algebra:
-    half a second, for code that is there. If there is none, it does so when it compiles.
+    Numba first imports everything that code may need, and linear algebra of SciPy, which takes half
+    a second. Here this happens only if the kernel has to be compiled.
     """
 
     def __init__(self, function: Kernel) -> None:
@@ -74,14 +74,14 @@ class _Kept(FunctionCache):  # type: ignore[misc,unused-ignore]
         self._turn: portalocker.Lock | None = None
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return the code for a signature, or None; called with the compiler's lock held.
+        """Return the code for a signature; the caller holds the compiler lock.
 
-        None means that it is to be compiled, and that it is this process's turn.
+        None: this process has to compile it, and others wait.
         """
         code = self._load(sig, target_context)
         if code is None:
             self._take_turn()
-            code = self._load(sig, target_context)  # another one may just have compiled it
+            code = self._load(sig, target_context)  # another process may have just compiled it
             if code is None:
                 logger.info("Compiling %s %s", self._name, sig)
             else:
@@ -89,7 +89,7 @@ class _Kept(FunctionCache):  # type: ignore[misc,unused-ignore]
         return code
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep the code for a signature, and let others load it."""
+        """Store the code for a signature, and let other processes load it."""
         try:
             super().save_overload(sig, data)
         finally:
@@ -105,29 +105,29 @@ class _Kept(FunctionCache):  # type: ignore[misc,unused-ignore]
         turn = portalocker.Lock(
             Path(self.cache_path) / "sparsemed.lock", timeout=PATIENCE, check_interval=0.1
         )
-        # where nothing can be written, or files cannot be locked, it goes without
+        # without a lock, if nothing can be written or files cannot be locked
         with suppress(portalocker.LockException, OSError):
             turn.acquire()
             self._turn = turn
 
     def _load(self, sig: Any, target_context: Any) -> Any:
-        if not hasattr(self, "_load_overload"):  # a Numba to come
+        if not hasattr(self, "_load_overload"):  # a future version of Numba
             return super().load_overload(sig, target_context)
-        rtsys.initialize(target_context)  # arrays that kernels make need memory
+        rtsys.initialize(target_context)  # kernels may allocate arrays
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
-        return None  # the cache could not be read, which was guarded against
+        return None  # the cache could not be read
 
 
 def ready(kernel: Any, *examples: Any) -> Kernel:
-    """Return a kernel that can be called at once, whatever is wrong with the cache.
+    """Return a compiled kernel, whatever the state of the cache.
 
     Parameters
     ----------
     kernel : callable
-        What `kernel` has decorated.
+        A function decorated by `kernel`.
     *examples
-        Arguments of the types that it will be called with.
+        Arguments of the types of later calls.
     """
     global _seconds
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
@@ -149,7 +149,7 @@ def ready(kernel: Any, *examples: Any) -> Kernel:
 
 
 def seconds_compiling() -> float:
-    """Return how long kernels were compiled, waited for and loaded, in this process so far."""
+    """Return the seconds that this process has spent on compiling, awaiting and loading kernels."""
     return _seconds
 
 
@@ -161,8 +161,8 @@ def _compile(kernel: Any, types: tuple[Any, ...]) -> Kernel:
             raise
         except Exception as reason:  # a damaged cache can raise anything
             logger.warning(
-                "Compiled kernels cannot be loaded from, or kept in, %s (%s): %s; if this "
-                "stays, delete that folder",
+                "Compiled kernels cannot be loaded from or stored in %s (%s): %s; if this happens "
+                "again, delete that folder",
                 kernel.stats.cache_path,
                 type(reason).__name__,
                 reason,
@@ -177,22 +177,22 @@ def _compile(kernel: Any, types: tuple[Any, ...]) -> Kernel:
 @functools.cache
 def _warn_of_no_cache() -> None:
     logger.warning(
-        "Compiled kernels cannot be kept anywhere, so that each process spends seconds to compile "
-        "them: set NUMBA_CACHE_DIR to a folder that can be written"
+        "Compiled kernels cannot be cached, so each process spends seconds on compiling them: set "
+        "NUMBA_CACHE_DIR to a writable folder"
     )
 
 
 def _run_by_python(kernel: Kernel, *args: Any) -> Any:
-    with np.errstate(over="ignore"):  # compiled integers wrap without a word
+    with np.errstate(over="ignore"):  # compiled integers wrap silently
         return kernel(*args)
 
 
 @contextmanager
 def _thread_count_as_it_is() -> Iterator[None]:
-    """Let the environment ask for as many threads as Numba has, once it has them.
+    """Set the number of threads in the environment to that of Numba, once its threads run.
 
-    Numba reads the environment again whenever it compiles, and refuses to if another number is
-    wanted by then. ChipStream sets one when it is imported, which may be late.
+    Numba reads the environment whenever it compiles, and fails if the number has changed.
+    ChipStream sets the number when it is imported, which may be late.
     """
     found, has = os.environ.get(COUNT), _started_threads()
     if has is None or _wanted_threads() == has:
@@ -202,7 +202,7 @@ def _thread_count_as_it_is() -> Iterator[None]:
     try:
         yield
     finally:
-        if os.environ.get(COUNT) == put:  # not if somebody has changed it
+        if os.environ.get(COUNT) == put:  # unless it was changed meanwhile
             if found is None:
                 del os.environ[COUNT]
             else:
@@ -212,13 +212,13 @@ def _thread_count_as_it_is() -> Iterator[None]:
 def _started_threads() -> int | None:
     try:
         numba.threading_layer()  # type: ignore[attr-defined]
-    except ValueError:  # there are none yet: Numba takes what it finds
+    except ValueError:  # no threads yet: Numba takes the number it finds
         return None
     return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
 def _wanted_threads() -> int:
-    """Return what Numba makes of the environment."""
+    """Return the number of threads that Numba reads from the environment."""
     try:
         return int(os.environ[COUNT])
     except (KeyError, ValueError):
@@ -226,7 +226,7 @@ def _wanted_threads() -> int:
 
 
 if hasattr(os, "register_at_fork"):
-    # A child has none of the threads that may have been compiling, but what they hold.
+    # A child process lacks a thread that was compiling, but would inherit its lock.
     os.register_at_fork(
         before=global_compiler_lock.acquire,
         after_in_parent=global_compiler_lock.release,

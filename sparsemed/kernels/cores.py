@@ -1,8 +1,8 @@
-"""How many cores there are, and threads that share out work.
+"""The number of available cores, and threads that share out work.
 
-Numba's own threads are not used. They are a resource of the whole process: another thread's launch
-of somebody else's parallel function may end it, so may a fork, and a parallel function takes as
-long to compile as all the rest. Plain threads, which last as long as a call, do the same.
+The threads of Numba are not used. They belong to the whole process: a parallel function of another
+package in another thread may crash it, as may a fork. And a parallel function takes as long to
+compile as all other kernels. Plain threads that live for one call do the same work.
 """
 
 import os
@@ -20,10 +20,9 @@ def available_cores() -> int:
     Returns
     -------
     int
-        The cores of the machine, less those that CPU affinity, Python
-        (``PYTHON_CPU_COUNT``, from 3.13 on), a control group (Linux, such as
-        that of a container) or Slurm (``SLURM_CPUS_PER_TASK``) takes away;
-        at least 1.
+        The cores of the machine, as limited by CPU affinity, Python
+        (``PYTHON_CPU_COUNT``, from 3.13 on), control groups (Linux, for example
+        in a container) and Slurm (``SLURM_CPUS_PER_TASK``); at least 1.
     """
     counts = [_slurm_cpus(), _group_quota()]
     if hasattr(os, "sched_getaffinity"):
@@ -36,7 +35,7 @@ def available_cores() -> int:
 
 
 def _slurm_cpus() -> int | None:
-    """Cores that a job of Slurm has for each task, or None."""
+    """Return the cores per task of a Slurm job, or None."""
     try:
         count = int(os.environ["SLURM_CPUS_PER_TASK"])
     except (KeyError, ValueError):
@@ -47,11 +46,10 @@ def _slurm_cpus() -> int | None:
 def _group_quota(
     groups: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
 ) -> int | None:
-    """Cores that the control groups of this process grant (rounded up), or None without a limit.
+    """Return the cores that control groups allow (rounded up), or None without a limit.
 
-    Each group is within another, up to where the system is mounted, and the smallest limit counts.
-    A container may be told a path that only the world outside knows; all it sees of that is the
-    mount, which is then its own group.
+    Groups are nested up to the mount point, and the smallest limit counts. In a container, the path
+    of the group may be valid outside only; then the mount point is its own group.
     """
     quotas = []
     for folder, group in _own_groups(groups, mount):
@@ -63,7 +61,7 @@ def _group_quota(
 
 
 def _own_groups(groups: Path, mount: Path) -> Iterator[tuple[Path, str]]:
-    """Yield where a hierarchy that limits cores may be mounted, and the path of the group in it."""
+    """Yield possible mount points of control groups for cores, each with the path of the group."""
     try:
         lines = groups.read_text(errors="surrogateescape").split("\n")
     except OSError:  # not Linux
@@ -80,7 +78,7 @@ def _own_groups(groups: Path, mount: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _quota(*files: Path) -> int | None:
-    """Cores that a control group grants by two numbers: microseconds of how many."""
+    """Return the cores that a control group allows: quota divided by period, in microseconds."""
     try:
         quota, period = (int(word) for file in files for word in file.read_text().split())
         return -(-quota // period) if quota > 0 else None
@@ -109,12 +107,12 @@ def check_num_cpus(num_cpus: int | None) -> int:
 def share_out(work: Callable[[int, int], None], count: int, most: int, num_cpus: int) -> None:
     """Call ``work(begin, end)`` for all parts of `count` items, in plain threads.
 
-    The calling thread does its share, and all of it where no other thread is to be had.
+    The calling thread takes part; if no other thread can be started, it does all.
 
     Parameters
     ----------
     work : callable
-        Had better not hold Python's lock.
+        It should release Python's lock.
     count : int
         Number of items, 1 or more.
     most : int
@@ -134,7 +132,7 @@ def share_out(work: Callable[[int, int], None], count: int, most: int, num_cpus:
                 work(*part)
         except BaseException as error:
             errors.append(error)
-            list(todo)  # takes all that is left, so that the others end
+            list(todo)  # leaves no parts, so that the other threads end
 
     helpers = [threading.Thread(target=take_parts) for _ in range(min(cores, len(parts)) - 1)]
     try:
@@ -148,4 +146,4 @@ def share_out(work: Callable[[int, int], None], count: int, most: int, num_cpus:
             if helper.ident is not None:
                 helper.join()
     if errors:
-        raise errors.pop(0)  # what others say after a Ctrl-C does not hide it
+        raise errors.pop(0)  # the first, such as Ctrl-C; later errors do not hide it

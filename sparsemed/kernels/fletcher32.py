@@ -1,13 +1,13 @@
-"""HDF5's checksum of chunks, several times as fast as one word after another.
+"""The checksum of HDF5 chunks, several times as fast as word by word.
 
-Fletcher's two sums are that of all words, and that of all that the first was on the way. Of n
-words, word ``i`` counts n - i times in the second, so that words can be added in any order: here
-in rows of LANES words, each lane by itself. In the second sum of all, a lane counts LANES times
-for each row, less its place in the row.
+Fletcher's first sum is that of all words, the second that of all values of the first. Of n words,
+word ``i`` counts n - i times in the second sum, so that words can be added in any order: here in
+rows of LANES words, each lane by itself. In the total of the second sum, a lane counts LANES times
+for each row, minus its place in the row.
 
-Both sums are wanted modulo 65535, where 65535 stands for 0 unless all words are 0. HDF5 takes
-the first byte of a word as the high one. Modulo 65535, to exchange the bytes of words exchanges
-those of their sums.
+Both sums are taken modulo 65535, where 65535 stands for 0 unless all words are 0. The first byte of
+a word is the high one in HDF5. Modulo 65535, swapping the bytes of all words swaps the bytes of
+both sums.
 
 Source: J. G. Fletcher, "An arithmetic checksum for serial transmissions", IEEE Transactions on
 Communications 30 (1982) 247-252, as HDF5 applies it (``H5_checksum_fletcher32``).
@@ -22,19 +22,19 @@ from numpy.typing import NDArray
 from sparsemed.kernels.compiling import Kernel, kernel, part, ready
 
 LANES = 64
-"""Words of a row."""
+"""Words in a row."""
 
 ROWS = 256
-"""Rows after which sums are reduced: those of a lane stay below 2³²."""
+"""Rows after which sums are reduced, so that those of a lane stay below 2³²."""
 
 
 def fletcher32(data: Any) -> int:
-    """Return HDF5's checksum of bytes.
+    """Return the checksum of bytes as in HDF5.
 
     Parameters
     ----------
     data : bytes-like
-        Of an odd number, the last is the high byte of a word.
+        If their number is odd, the last is the high byte of a word.
 
     Returns
     -------

@@ -1,22 +1,22 @@
-"""The median images of windows of frames: three Numba kernels, and what says which is used.
+"""The median images of windows of frames: three Numba kernels, and the choice among them.
 
 Nothing is sorted and nothing is copied. The value at rank ``r`` of a pixel is
-the largest ``v`` below which there are at most ``r`` frames, and everything
-here is counting how many frames are below some value.
+the largest ``v`` such that at most ``r`` frames are below ``v``. So all kernels
+count frames below some values.
 
-Each kernel is compiled when it is first needed. What kernels have in common are parts, which are
-compiled again within each: so there are few, loops are written out, and nobody makes an array,
-as all that takes long to compile.
+Each kernel is compiled when it is first needed. Kernels share parts, which are compiled again in
+each kernel. To compile fast, there are few parts, loops are written out, and no part makes an
+array.
 
 All kernels take
 
 - frames (n, P), unsigned integers; for each frame its row in these; first frames of windows,
-  ascending; frames in a window; and the powers of two of the frames' dtype, the largest first;
-- the first pixel, and the one after the last; and room, see `_room`;
-- images (m, P), of the frames' dtype, that receive medians; the window to begin with, and the one
-  after the last.
+  ascending; frames in a window; and the powers of two of the dtype, the largest first;
+- the first pixel, and the one after the last; and buffers, see `_room`;
+- images (m, P), of the same dtype, for the medians; the window to begin with, and the one after
+  the last.
 
-They return the first window that they have not found the median of.
+They return the first window whose median they have not found.
 """
 
 import functools
@@ -30,31 +30,31 @@ from sparsemed.kernels.compiling import Kernel, kernel, part, ready
 from sparsemed.kernels.cores import check_num_cpus, share_out
 
 CACHE_BYTES = 400_000
-"""What one chunk of pixels may weigh, over the frames of a window: a core's cache holds it."""
+"""Bytes of one chunk of pixels over the frames of a window, which fit into the cache of a core."""
 
 WORTH_BYTES = 2_000_000
-"""Weight of the windows for which another thread pays, each counted in full."""
+"""Bytes of windows that are worth another thread, each window counted in full."""
 
 LEVELS = 8
-"""Values around the median for which counts are kept while windows overlap."""
+"""Number of values around the median for which counts are kept while windows overlap."""
 
 GUESSES = 4
-"""Values around the last window's median that are tried first where windows do not."""
+"""Number of values around the last median that are tried first if windows do not overlap."""
 
 NEAR = 4
 """Counts are updated if at most one in NEAR frames of a window is new."""
 
 FEW = 32
-"""Pixels are searched for one by one if at most one in FEW is left."""
+"""Pixels are searched one by one if at most one in FEW is left."""
 
 
 @part
 def _count_below(frames, rows, lo, hi, limit, few, below):  # type: ignore[no-untyped-def]
     """Count, for pixels lo to hi, the frames in `rows` that are below `limit`.
 
-    The inner loops run along pixels, which are contiguous, and count in bytes,
-    which makes them a handful of vector instructions; the bytes are emptied
-    into wide counters before they can overflow (31 times 8 frames).
+    The inner loops run along pixels, which are contiguous, and count in bytes, so
+    that they compile to a few vector instructions. The bytes are added to wide
+    counters before they can overflow (after 31 times 8 frames).
     """
     width = hi - lo
     for j in range(width):
@@ -96,9 +96,8 @@ def _count_below(frames, rows, lo, hi, limit, few, below):  # type: ignore[no-un
 def _count_below_each(frames, rows, lo, hi, limits, fews, below):  # type: ignore[no-untyped-def]
     """Count, for pixels lo to hi, the frames below each of GUESSES limits.
 
-    Each value is loaded once.
-
-    Four frames at a time are as many as there are registers for; 63 times four fill a byte.
+    Each value is loaded once. Registers suffice for four frames at a time; 63 times four frames
+    fill a byte.
     """
     width = hi - lo
     u, v, w, x = limits[0], limits[1], limits[2], limits[3]
@@ -151,9 +150,9 @@ def _read_column(frames, window, pixel, column):  # type: ignore[no-untyped-def]
 
 @part
 def _surround(medians, levels, bits, lowest):  # type: ignore[no-untyped-def]
-    """Choose, for each pixel, the lowest of so many values, with its median in their middle.
+    """Write the lowest of `levels` consecutive values around the median of each pixel.
 
-    Of so many values one less can be told from the rest.
+    The counts below so many values tell one value less from all others.
     """
     back = max(levels // 2 - 1, 0)
     highest = bits[0] - 1 + bits[0] - (levels - 1)
@@ -163,16 +162,16 @@ def _surround(medians, levels, bits, lowest):  # type: ignore[no-untyped-def]
 
 @part
 def _settle(frames, window, lo, bits, levels, lowest, counts, passed, limit, column, image):  # type: ignore[no-untyped-def]
-    """Write medians into `image`, of pixels of which frames below some values were counted.
+    """Write medians into `image`, from the counts of frames below some values.
 
-    The median is the last of the values with at most as many frames below it as its rank,
-    unless all or none are like that: then it is none of these values. It is searched for bit by
-    bit if there are few such pixels; they are left in the last row of `counts`.
+    The median is the last value with no more frames below it than its rank. If this holds for all
+    or none of the values, the median is not among them. If there are few such pixels, their medians
+    are searched bit by bit, and the pixels are listed in the last row of `counts`.
 
     Returns
     -------
     int
-        How many there are; -1 if so many that the window had better be searched as a whole.
+        Number of these pixels; -1 if they are so many that the whole window should be searched.
     """
     rank = len(window) // 2
     top = bits[0] - 1 + bits[0]
@@ -206,11 +205,11 @@ def _settle(frames, window, lo, bits, levels, lowest, counts, passed, limit, col
 def _by_bits(  # type: ignore[no-untyped-def]
     frames, rows, starts, length, bits, lo, hi, limits, fews, counts, _column, images, begin, _end
 ):
-    """Find the median of window `begin`, of which nothing is known.
+    """Find the median of window `begin` without prior knowledge.
 
-    The bits of the value at rank ``r`` can be tried one by one, the most significant first: set
-    the bit, count the frames below the candidate, and keep the bit if there are at most ``r`` of
-    them. As the count never falls while the candidate grows, no decision has to be taken back.
+    The bits of the value at rank ``r`` are found one by one, the most significant first: set the
+    bit, count the frames below the candidate, and keep the bit if at most ``r`` frames are. The
+    count never decreases while the candidate grows, so each decision is final.
     """
     window = rows[starts[begin] : starts[begin] + length]
     rank = length // 2
@@ -232,9 +231,9 @@ def _by_bits(  # type: ignore[no-untyped-def]
 def _by_guesses(  # type: ignore[no-untyped-def]
     frames, rows, starts, length, bits, lo, hi, limits, fews, counts, column, images, begin, end
 ):
-    """Find the medians of windows from `begin` on, as long as each is near the one before.
+    """Find the medians of windows from `begin` on, as long as each is near the last one.
 
-    Frames are counted below each of GUESSES values around that.
+    Frames are counted below each of GUESSES values around the last median.
     """
     lowest, limit = limits[0], limits[-1]
     for w in range(begin, end):
@@ -257,10 +256,10 @@ def _by_guesses(  # type: ignore[no-untyped-def]
 def _by_counts(  # type: ignore[no-untyped-def]
     frames, rows, starts, length, bits, lo, hi, limits, fews, counts, column, images, begin, end
 ):
-    """Find the medians of windows from `begin` on that overlap, as long as they do not go far.
+    """Find the medians of overlapping windows from `begin` on, as long as they change little.
 
-    Frames are counted below each of LEVELS values, and when the window moves on, the counts are
-    updated by the frames that came and those that went.
+    Frames are counted below each of LEVELS values. For the next window, counts are updated by the
+    frames that came and those that went.
     """
     lowest, limit, few, below = limits[0], limits[-1], fews[0], counts[-1]
     _surround(images[begin - 1, lo:hi], LEVELS, bits, lowest)
@@ -286,7 +285,7 @@ def _by_counts(  # type: ignore[no-untyped-def]
         )
         if number < 0:
             return w
-        for j in counts[-1, :number]:  # from now on around the median that was found
+        for j in counts[-1, :number]:  # from now on, count around the new median
             _read_column(frames, window, lo + j, column)
             _surround(image[j : j + 1], LEVELS, bits, lowest[j : j + 1])
             for level in range(LEVELS):
@@ -308,9 +307,9 @@ def _select(
 ) -> None:
     """Write the medians of windows into `images`, for pixels lo to hi.
 
-    Each of the ways finds the same medians; only the time differs. The median of a window is
-    hardly ever far from the last one, so that guesses are tried, and counts are kept where windows
-    overlap. What these do not find is searched for bit by bit.
+    All kernels find the same medians; only the time differs. The median of a window is usually near
+    the last one, so values around it are guessed or, if windows overlap, counts are kept. Medians
+    that are not found in this way are searched bit by bit.
 
     Parameters
     ----------
@@ -329,10 +328,10 @@ def _select(
     room = _room(hi - lo, length, frames.dtype)
     of_all = (frames, rows, starts, length, _bits(frames.dtype), lo, hi, *room, images)
     is_guessed = stretches[0].begin > 0
-    lasted = 2  # windows for which counts were of use
+    lasted = 2  # number of windows for which counts were of use
     for is_near, w, end in stretches:
         while w < end:
-            # Where the median does not stay around for long, counting does not pay.
+            # If the median changes much, counting does not pay.
             if is_near and lasted >= 2:
                 first, w = w, ways.by_counts(*of_all, w, end)
                 lasted = w - first
@@ -345,13 +344,13 @@ def _select(
 
 
 def _is_near(image: NDArray[Any], last: NDArray[Any]) -> bool:
-    """Tell whether all but few medians are such as could be guessed."""
+    """Return whether all but few medians could have been guessed."""
     far = np.maximum(image, last) - np.minimum(image, last) >= GUESSES // 2
     return bool(FEW * np.count_nonzero(far) <= len(image))
 
 
 class _Stretch(NamedTuple):
-    """Windows, each of them near the one before, or none."""
+    """Consecutive windows: all of them near the one before, or none."""
 
     is_near: bool
     begin: int
@@ -359,7 +358,7 @@ class _Stretch(NamedTuple):
 
 
 def _stretches(starts: NDArray[np.intp], length: int, done: int) -> list[_Stretch]:
-    """Return the stretches that windows from `done` on make."""
+    """Return the windows from `done` on as stretches."""
     near = NEAR * np.diff(starts[done:], prepend=starts[max(done - 1, 0)]) <= length
     near[:1] &= done > 0
     edges = [0, *(np.flatnonzero(near[1:] != near[:-1]) + 1).tolist(), len(near)]
@@ -397,8 +396,8 @@ def median_image(stack: ArrayLike, num_cpus: int | None = None) -> NDArray[Any]:
     TypeError
         If the dtype is neither uint8 nor uint16.
     ValueError
-        If the stack is not of rank 3, holds no frame, or has masked values; or if
-        `num_cpus` is not a whole number from 1 up.
+        If the stack is not of rank 3, has no frame or masked values, or if `num_cpus`
+        is not a whole number from 1 up.
 
     Examples
     --------
@@ -446,7 +445,7 @@ def median_images(
     ----------
     frames : ndarray, shape (n, H, W), uint8 or uint16, native and C-contiguous
     rows : ndarray of int, shape (N,)
-        Where in `frames` each frame is; those of no window are not looked at.
+        For each frame, its row in `frames`; only frames in windows are used.
     starts : ndarray of int, shape (m,), ascending
         First frame of each window, as an index into `rows`. Windows that overlap
         by three quarters or more cost in proportion to the frames that are new.
@@ -457,10 +456,11 @@ def median_images(
     num_cpus : int or None
         Largest number of threads; None means all cores available.
     done : int
-        Windows whose median images are there already; the last of them is where the search begins.
+        Number of windows whose median images are in `images` already; the search begins with the
+        last of these.
     """
     flat = frames.reshape(len(frames), -1)
-    flat.flags.writeable = False  # one type for the compiler, whatever the caller has
+    flat.flags.writeable = False  # one type for the compiler, whatever the flag of the caller
     flat_images = images.reshape(len(images), -1)
     pixels = flat.shape[1]
     most = max(512, CACHE_BYTES // (flat.itemsize * length))
@@ -485,7 +485,7 @@ def median_images(
 
 @functools.cache
 def _compiled(kernel: Kernel, dtype: np.dtype[Any]) -> Kernel:
-    """Return a kernel that is compiled for frames of a dtype."""
+    """Return a kernel compiled for a dtype of frames."""
     frames = np.empty((1, 1), dtype)
     frames.flags.writeable = False
     numbers = np.empty(1, np.intp)
@@ -494,13 +494,12 @@ def _compiled(kernel: Kernel, dtype: np.dtype[Any]) -> Kernel:
 
 
 def _room(width: int, length: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], ...]:
-    """Return room in which kernels compute medians of so many pixels, for windows of that length.
+    """Return buffers for kernels, for so many pixels and windows of that length.
 
     Returns
     -------
     tuple of ndarray
-        Values that frames may be below, how many are, in bytes and in full, and the values of one
-        pixel.
+        Limits; counts of frames below them, in bytes and in full; and the values of one pixel.
     """
     levels = max(LEVELS, GUESSES)
     return (

@@ -1,4 +1,4 @@
-"""For each frame, its background image."""
+"""Assigns a background image to each frame."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def assign_frames(
     """Return, for each frame, the index of its background image.
 
     An image serves up to the frame nearest to half a `split_time` after its
-    step, where the next one takes over; the last serves to the end.
+    step; from there on, the next image serves. The last image serves to the end.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def assign_frames(
     index = np.zeros(len(time), dtype=np.int64)
     start = 0
     for image, stop in enumerate(stops):
-        # On an unsorted axis `stop` may lie before `start`; what an earlier
-        # image was given there is then given away again by the next slice.
+        # On an unsorted axis, `stop` may lie before `start`; then the next slice
+        # overwrites frames that were assigned to an earlier image.
         index[start:stop] = image
         start = stop
     index[start:] = len(kept_times) - 1
@@ -54,16 +54,16 @@ def assign_frames(
 def find_steps(
     time: NDArray[Any], frame_index: NDArray[np.int64], count: int, split_time: float
 ) -> NDArray[Any] | None:
-    """Return the steps of background images, from the frames that each was assigned to.
+    """Return the steps of background images, from the frames to which each was assigned.
 
     An image begins where the one before it ends, and the first steps that end there are taken.
-    Where the last image ends does not show: it is taken to be of the step after the one before.
+    The end of the last image is unknown; its step is taken as the one after the last but one.
 
     Parameters
     ----------
     time : ndarray, shape (N,), seconds
     frame_index : ndarray of int64, shape (N,)
-        What `assign_frames` returned.
+        The result of `assign_frames`.
     count : int
         Number of images.
     split_time : float
@@ -72,7 +72,7 @@ def find_steps(
     Returns
     -------
     ndarray, shape (count,), seconds, or None
-        None if no steps explain which image each frame has, or if the axis is not sorted.
+        None if no steps lead to this assignment, or if the axis is not sorted.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """Cleansing: drop the background images that still show cells.
 
 A cell that stays in the median leaves a streak, which widens the range of grey
-values along the flow in the rows where it passed. Images are scored by how far
-that range, in the middle of the channel, is off from what is usual.
+values along the flow in the rows where it passed. The score of an image is the
+deviation of that range, in the middle of the channel, from the usual range.
 """
 
 import logging
@@ -18,7 +18,7 @@ from sparsemed.warned import warn
 logger = logging.getLogger(__name__)
 
 BASELINE_LENGTH = 10
-"""Images over which the usual range is taken: a median filter of that size."""
+"""Number of images for the usual range: the size of a median filter."""
 
 
 class Cleansing(NamedTuple):
@@ -29,9 +29,9 @@ class Cleansing(NamedTuple):
     kept : ndarray of bool, shape (M,)
         Images to keep: those with ``score <= threshold``. At least one.
     score : ndarray of float64, shape (M,)
-        How far the range of grey values is off; large where cells are left.
+        Deviation of the range of grey values; large where cells are left.
     threshold : float
-        Scores up to this are kept; infinite when nothing is to be dropped.
+        Images with scores up to this are kept; infinite if cleansing is off.
     """
 
     kept: NDArray[np.bool_]
@@ -55,10 +55,10 @@ def cleanse(series: Any, thresh_cleansing: float, frac_cleansing: float) -> Clea
 
     Notes
     -----
-    With ``d`` the score, the threshold is ``150 var(d) / thresh_cleansing``. Where
-    that is 0, or would keep less than `frac_cleansing` of the images (then with
-    a warning), it is the quantile `frac_cleansing` of ``d``. Method and constants
-    are those of dcnum's ``BackgroundSparseMed``.
+    With ``d`` the score, the threshold is ``150 var(d) / thresh_cleansing``. If
+    `thresh_cleansing` is 0, or this would keep less than `frac_cleansing` of the
+    images (then with a warning), it is the quantile `frac_cleansing` of ``d``.
+    Method and constants are those of ``BackgroundSparseMed`` in dcnum.
     """
     score = _score(series)
     if frac_cleansing == 1:
@@ -70,14 +70,14 @@ def cleanse(series: Any, thresh_cleansing: float, frac_cleansing: float) -> Clea
     threshold = quantile if thresh_cleansing == 0 else spread / thresh_cleansing
     kept = score <= threshold
     dropped = np.sum(~kept) / kept.size
-    # The rounding of `1 - dropped` decides in close cases: keep it.
+    # Close cases depend on the rounding of `1 - dropped`, which is that of dcnum.
     if thresh_cleansing != 0 and 1 - dropped < frac_cleansing:
         enough = np.quantile(score, frac_cleansing, method="higher")
         named = 0.99 * spread / enough if enough > 0 else 0
         warn(
             f"thresh_cleansing={thresh_cleansing} would keep only {100 * (1 - dropped):.1f} % of "
-            f"the background images, less than frac_cleansing={frac_cleansing} asks for, which "
-            f"decides instead; thresh_cleansing={named:.3g} would have kept enough"
+            f"the background images, so frac_cleansing={frac_cleansing} decides instead; "
+            f"thresh_cleansing={named:.3g} would have kept enough"
         )
         threshold = quantile
         kept = score <= threshold
@@ -86,13 +86,13 @@ def cleanse(series: Any, thresh_cleansing: float, frac_cleansing: float) -> Clea
 
 
 def _score(series: Any) -> NDArray[np.float64]:
-    """How far the range of grey values in the middle of the channel is off, per image."""
+    """Return the deviation of the range of grey values in the middle of the channel, per image."""
     height = series.shape[1]
     distinct, index = apart(series)
     ranges = _ranges(distinct)
     excess = ranges - np.median(ranges[index], axis=0)
     reach = max(20, height // 4)
-    # In images of less than 40 rows the start is negative and counts from the end.
+    # In images of less than 40 rows, the start is negative and counts from the end, as in dcnum.
     middle = slice(height // 2 - reach, height // 2 + reach)
     course = np.mean(excess[:, middle], axis=1)[index]
     course = course - _baseline(course)
@@ -102,7 +102,7 @@ def _score(series: Any) -> NDArray[np.float64]:
 
 def _ranges(images: NDArray[Any]) -> NDArray[Any]:
     """Return the range of grey values in each row of each image."""
-    # Piece by piece: NumPy heeds no signal meanwhile, and a series may weigh gigabytes.
+    # Piece by piece: signals wait for each call of NumPy, and a series may have gigabytes.
     pieces = range(0, len(images), 100)
     return np.concatenate([np.ptp(images[start : start + 100], axis=2) for start in pieces])
 

@@ -24,7 +24,7 @@ from sparsemed.warned import warn
 
 
 class Plan(NamedTuple):
-    """Which windows of frames make the background images.
+    """The windows of frames for the background images.
 
     Attributes
     ----------
@@ -37,11 +37,11 @@ class Plan(NamedTuple):
     length : int
         Frames in a window.
     parameters : Parameters
-        What all that follows from.
+        The parameters of the method.
     label : str or None
-        What errors call the measurement.
+        Name of the measurement in messages.
     offset_rows : int
-        First rows of a frame, from which its brightness offset is taken.
+        Number of rows at the top of a frame from which its brightness offset is computed.
     """
 
     time: NDArray[Any]
@@ -60,7 +60,7 @@ def compute(
     progress: Progress = ignore,
     scanning: Scanning = scan,
 ) -> Background:
-    """Compute a background from frames, as it was planned: the method itself.
+    """Compute a background from frames as planned: the method itself.
 
     Parameters
     ----------
@@ -71,12 +71,12 @@ def compute(
     progress : callable
         Called with the fraction done.
     scanning : callable
-        What passes over the frames.
+        Scans the frames; see `sparsemed.method.scan.scan`.
 
     Raises
     ------
     ValueError
-        If windows and background images do not fit into memory; and what reading raises.
+        If windows and background images do not fit into memory. Also raises what reading raises.
     """
     progress(0.0)
     try:
@@ -95,7 +95,7 @@ def compute(
     if found.unwritten:
         warn(
             f"{planned.label or 'frames'}: frames {spans_in_words(found.unwritten)} were never "
-            "written, so they count as black; is the file complete?"
+            "written, and count as black; is the file complete?"
         )
     background = replace(concluded, unwritten=tuple(found.unwritten))
     progress(1.0)
@@ -103,17 +103,18 @@ def compute(
 
 
 def _too_large(frames: FrameSource, planned: Plan, error: MemoryError) -> str:
-    """Say which argument makes background images or windows too large for the memory."""
+    """Return which parameter makes background images or windows too large for the memory."""
     count, height, width = frames.shape
     image = height * width * frames.dtype.itemsize
     images = len(np.unique(planned.starts))
     too_many = images > planned.length
     what = (
         f"split_time={planned.parameters.split_time:g} makes {len(planned.steps)} background "
-        f"images, of which {images} differ ({images * image / 1e9:.3g} GB); take a larger one"
+        f"images, of which {images} differ ({images * image / 1e9:.3g} GB); use a larger "
+        "split_time"
         if too_many
         else f"kernel_size={planned.parameters.kernel_size} makes windows of {planned.length} "
-        f"frames ({planned.length * image / 1e9:.3g} GB); take a smaller one"
+        f"frames ({planned.length * image / 1e9:.3g} GB); use a smaller kernel_size"
     )
     return (
         f"{planned.label or 'frames'}: {count} frames of {height} × {width} pixels do not fit into "
@@ -127,7 +128,7 @@ def plan(
     label: str | None = None,
     offset_rows: int = BAND_ROWS,
 ) -> Plan:
-    """Choose the windows for a time axis, and warn if that is odd; see `Plan`."""
+    """Choose the windows for a time axis, and warn of an odd axis; see `Plan`."""
     steps = step_times(time, parameters.split_time, label or "time")
     about = f"{label}: " if label else ""
     if (falls := find_falls(time)).count:
@@ -137,9 +138,9 @@ def plan(
     if len(steps) > len(time):
         warn(
             f"{about}split_time={parameters.split_time:g} makes {len(steps)} background images of "
-            f"{len(time)} frames, as the time spans {time[-1]:.6g} s: is it in seconds? If it is "
-            "in milliseconds, divide it by 1000; if frames are that sparse, a larger split_time "
-            "makes fewer images"
+            f"{len(time)} frames, as the time spans {time[-1]:.6g} s; if the time is in "
+            "milliseconds, divide it by 1000; if frames are really that sparse, use a larger "
+            "split_time"
         )
     length = window_length(parameters.kernel_size, time)
     starts = window_starts(time, steps, length)
@@ -147,7 +148,7 @@ def plan(
 
 
 def conclude(planned: Plan, found: Scan) -> Background:
-    """Make a background of what one pass over the frames has found."""
+    """Make a background from the results of a scan."""
     series, frame_means = found.series, found.band_means
     time, parameters = planned.time, planned.parameters
     kept, score, threshold = cleanse(series, parameters.thresh_cleansing, parameters.frac_cleansing)

@@ -1,6 +1,6 @@
-"""What frames say against what was taken for granted: the order of axes, and the rows for offsets.
+"""Checks on frames what was assumed: the order of axes, and the rows for offsets.
 
-A few frames are looked at, which were kept as they were read.
+The checks use a few frames, which were kept as they were read.
 """
 
 from typing import NamedTuple
@@ -15,26 +15,26 @@ from sparsemed.method.result import Background
 from sparsemed.warned import warn
 
 PLACES = 8
-"""Places in a recording from which two neighbouring frames are looked at each."""
+"""Places in a recording at each of which two neighbouring frames are kept."""
 
 LOOK_BYTES = 16 * 1024**2
-"""What these frames may weigh, if they are more than four."""
+"""Largest bytes of these frames, if they are more than four."""
 
 LEAST_LENGTH = 12
-"""Length of an axis below which nothing is told of it."""
+"""Frames with a shorter side are not checked for the order of axes."""
 
 SIDE = 96
-"""Pixels along each side of a slice that are looked at, evenly spaced."""
+"""Largest number of pixels along each side of a slice to use, evenly spaced."""
 
 OFF = 2.0
-"""Grey values by which an offset is wrong, if the noise of a pixel is no more than twice that."""
+"""Least error of a wrong offset in grey values; if noise is large, half the noise of a pixel."""
 
 OFTEN = 0.2
-"""Part of the frames with a wrong offset from which on that is told."""
+"""From this share of frames with wrong offsets on, there is a warning."""
 
 
 def looked_at(frames: FrameSource) -> SampledFrames:
-    """Return frames of which some are kept as they are read: pairs of neighbours."""
+    """Return frames that keep some of them as they are read: pairs of neighbours."""
     count, height, width = frames.shape
     most = LOOK_BYTES // max(1, 2 * height * width * frames.dtype.itemsize)
     pairs = max(2, min(PLACES, most))
@@ -44,15 +44,15 @@ def looked_at(frames: FrameSource) -> SampledFrames:
 
 
 def doubt(found: Background, sample: SampledFrames, kernel_size: int, label: str | None) -> None:
-    """Warn if the frames of an array or stack are not what they were taken for.
+    """Warn if axes of an array or stack seem to be in another order, or offsets to be wrong.
 
     Parameters
     ----------
     found : Background
     sample : SampledFrames
-        The frames that it was computed from, some of which were kept, if they were read here.
+        The frames of the background; some were kept if they were read here.
     kernel_size : int
-        As it was asked for, if times are not known; otherwise 0, as their number tells that of the
+        As given, if there are no times; otherwise 0, as the number of times confirms that of the
         frames.
     label : str or None
         The file of the frames, if there is one.
@@ -68,9 +68,10 @@ def doubt(found: Background, sample: SampledFrames, kernel_size: int, label: str
 
 
 def offsets_in_doubt(found: Background, sample: SampledFrames, about: str) -> None:
-    """Warn if offsets are wrong in many frames, as something passes in the rows they are from.
+    """Warn if offsets are wrong in many frames, as something passes in the rows for offsets.
 
-    What an offset should be, the median of all pixels tells, on which what passes has less effect.
+    The true offset is estimated by the median over all pixels, on which passing objects have less
+    effect.
     """
     assert found.offsets is not None
     places = _sparse(sample.images)
@@ -83,23 +84,23 @@ def offsets_in_doubt(found: Background, sample: SampledFrames, about: str) -> No
         return
     warn(
         f"{about}Offsets are wrong by more than {tolerance:.3g} grey values in {wrong.sum()} of "
-        f"{len(wrong)} frames that were looked at: something passes in the first "
-        f"{found.offset_rows} rows, which they are taken from. offset_correction=False does "
-        "without; if the light flickers, turn the frames so that rows where nothing passes come "
-        "first, and say how many they are by offset_rows="
+        f"{len(wrong)} checked frames: something passes in the first {found.offset_rows} rows, "
+        "from which offsets are computed. Turn offsets off with offset_correction=False; or, if "
+        "the light flickers, turn the frames so that rows where nothing passes come first, and "
+        "give their number as offset_rows="
     )
 
 
 class _Changes(NamedTuple):
-    """How much slices along an axis differ: median of the absolute differences of grey values.
+    """Changes along an axis: median absolute difference in grey values between slices.
 
     Attributes
     ----------
     far, near : float
-        Of slices that are far apart, and of neighbours.
+        Between slices that are far apart, and between neighbours.
     own : float
-        Of slices that are far apart, once one of them is made as bright as the other: without
-        flicker and bleaching.
+        Between slices that are far apart, after they were made equally bright: without flicker
+        and bleaching.
     """
 
     far: float
@@ -108,11 +109,11 @@ class _Changes(NamedTuple):
 
 
 def axis_of_time(frames: NDArray[np.generic]) -> str | None:
-    """Return which axis seems to number the frames, by what they show.
+    """Return which axis seems to be time, judged by the frames.
 
-    In a recording, most of an image is the same in all frames; so slices along time differ less
-    than those along an axis of space. Where the light flickers they differ more, but in brightness
-    alone, and as much from their neighbours as from any other, while images are smooth.
+    In a recording, most of the image is the same in all frames, so slices along time differ less
+    than slices along a spatial axis. If the light flickers, slices along time differ more, but only
+    in brightness, and from neighbours as much as from all others; images, however, are smooth.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ def axis_of_time(frames: NDArray[np.generic]) -> str | None:
     Returns
     -------
     str or None
-        ``"first"`` or ``"last"``; None if that cannot be told, as of noise.
+        ``"first"`` or ``"last"``; None if it cannot be told, for example from noise.
     """
     if len(frames) < 4 or min(frames.shape[1:]) < LEAST_LENGTH:
         return None
@@ -157,7 +158,7 @@ def _along(frames: NDArray[np.generic], axis: int) -> _Changes:
 
 
 def _changes(slices: NDArray[np.generic], neighbours: NDArray[np.generic]) -> _Changes:
-    """Return how slices change over half of the axis, and to their neighbours."""
+    """Return the changes of slices over half of the axis, and to their neighbours."""
     places = _sparse(slices)
     here, there = (each[places].astype(np.float32) for each in (slices, neighbours))
     near = np.abs(here - there)

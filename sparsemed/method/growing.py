@@ -1,17 +1,16 @@
-"""Frames that arrive while they are recorded: which windows are final, and their median images.
+"""Frames that arrive during the recording: which windows are final, and their median images.
 
 Steps, windows, medians and brightness are those of `windows`, `kernels` and `offsets`, as in a
-scan; here is what a scan does not need: to tell when later frames can change nothing any more.
+scan. In addition, this module tells when later frames can no longer change a window.
 
-*Steps.* As time does not fall, the steps up to the last frame stay as they are.
+*Steps.* As time does not decrease, the steps up to the last frame do not change.
 
-*Windows.* A window begins with the frame nearest to its step. Once a frame is at the step or
-after it, none that follows can be nearer, and of those as near the first counts. The window is
-final when all its frames are there. If they never come, it is the last frames that the recording
-has.
+*Windows.* A window begins with the frame nearest to its step; of equally near ones, with the
+first. After a frame at the step or later, no following frame can be nearer. The window is final
+when it has all its frames. If the recording ends before, it is the last frames of the recording.
 
-*What is held.* Hence the last `kernel_size` frames, and those from the first that any step to
-come may find as near as the last one.
+*Frames held.* The last `kernel_size` frames, and those from the first one that may be as near to a
+future step as the last one.
 """
 
 from bisect import bisect_right
@@ -28,38 +27,38 @@ from sparsemed.method.time_axis import require_axis
 from sparsemed.method.windows import MOST_STEPS, nearest_to, require_few_steps, step_times
 
 PIECE_BYTES = 16 * 1024**2
-"""Weight of the frames that are taken at once; of more, piece by piece."""
+"""Bytes of frames that are taken at once; more are taken piece by piece."""
 
 HELD_BYTES = 1024**3
-"""Weight of the frames that are held, at most, if time stands still."""
+"""Largest bytes of held frames, if time stands still."""
 
 
 class GrowingSeries:
-    """The median images of a recording that goes on.
+    """The median images of a recording in progress.
 
-    What it knows changes in single steps: a signal between any two of them leaves it whole.
+    Its state changes in single steps, so that a signal between any two leaves it consistent.
 
     Parameters
     ----------
     shape : (int, int)
         Height and width of the frames.
     dtype : dtype
-        That of the frames: native uint8 or uint16.
+        dtype of the frames: native uint8 or uint16.
     kernel_size : int
         Frames in a window.
     split_time : float, seconds
         Time from one step to the next.
     band_rows : int or None
-        Rows from which the brightness of frames is taken, if it is.
+        Number of rows for the brightness of frames; None: no brightness.
     num_cpus : int or None
         Largest number of threads; None means all cores available.
     file : binary file, optional
-        An empty file for the median images, which are else kept in memory.
+        An empty file for the median images. Default: memory.
 
     Attributes
     ----------
     latest : ndarray, shape (H, W), or None
-        The median image of the newest window that is final. Never changes, but is replaced.
+        The median image of the newest final window. It is replaced, never changed.
     """
 
     def __init__(
@@ -78,19 +77,19 @@ class GrowingSeries:
         self._split_time = split_time
         self._band_rows = band_rows
         self._num_cpus = num_cpus
-        # What rounding may make equally near to the last step that there can be.
+        # Rounding may make times equally near to a step if they differ by no more than this.
         self._blur = np.spacing(2.0 * MOST_STEPS * float(split_time))
         frame_bytes = shape[0] * shape[1] * dtype.itemsize
         self._most_held = max(4 * self._length, HELD_BYTES // frame_bytes)
         size = self._length + max(1, PIECE_BYTES // frame_bytes)
         self._ring = np.empty((size, *shape), dtype)  # frame i is in row i % size
-        self._begin = 0  # the first frame that is held
-        self._log = bytearray()  # time and brightness of each frame: grows without being copied
+        self._begin = 0  # the first held frame
+        self._log = bytearray()  # time and brightness of each frame: grows without copies
         self._entry = np.dtype([("time", np.float64)])
-        self._first: Any = None  # time of the first frame, as it was given
+        self._first: Any = None  # time of the first frame, as given
         self._last: Any = None
         self._starts: list[int] = []  # first frame of the window of each step so far
-        self._place: dict[int, int] = {}  # by the first frame of a window: that of its median
+        self._place: dict[int, int] = {}  # by first frame of a window: place of its median
         self._medians = _Kept(shape, dtype, file)
         self.latest: NDArray[Any] | None = None
 
@@ -99,7 +98,7 @@ class GrowingSeries:
 
     @property
     def final(self) -> int:
-        """How many steps have a median image that is final."""
+        """Number of steps with a final median image."""
         last = next(reversed(self._place), None)
         return 0 if last is None else bisect_right(self._starts, last)
 
@@ -114,28 +113,28 @@ class GrowingSeries:
         return np.ascontiguousarray(self._entries()["time"])
 
     def median(self, step: int) -> NDArray[Any]:
-        """Return the median image of a step, which must be final."""
+        """Return the median image of a final step."""
         return self._medians.image(self._place[self._starts[step]])
 
     def push(self, frames: Any, times: Any) -> int:
-        """Take frames, and compute the medians of all windows that are final with them.
+        """Take frames, and compute the medians of all windows that become final.
 
         Parameters
         ----------
         frames : array-like, shape (n, H, W)
             They are copied.
         times : array-like, shape (n,), seconds
-            The time of each, from any zero.
+            Time of each frame, with any zero.
 
         Returns
         -------
         int
-            How many steps have become final.
+            Number of steps that have become final.
 
         Raises
         ------
         TypeError, ValueError
-            If frames or times are not such that they can follow; then none is taken.
+            If frames or times do not fit to the earlier ones; then no frame is taken.
         """
         frames = self._checked_frames(frames)
         if not len(frames):
@@ -159,19 +158,19 @@ class GrowingSeries:
         return self.final - before
 
     def found(self, starts: NDArray[np.intp], length: int) -> Scan:
-        """Return what a scan of all frames so far finds.
+        """Return the same as a scan of all frames so far.
 
         Parameters
         ----------
         starts : ndarray of int, shape (M,)
-            First frame of each window, as `plan` has it of all times so far.
+            First frame of each window, planned from all times so far.
         length : int
             Frames in a window.
         """
         final = self.final
         if starts[:final].tolist() != self._starts[:final]:
             raise RuntimeError(
-                "windows that were taken as final differ from those of the whole time axis"
+                "final windows differ from those of the whole time axis; please report this"
             )
         distinct, window_of_step = np.unique(starts, return_inverse=True)
         known = len(self._place)
@@ -183,21 +182,24 @@ class GrowingSeries:
         return Scan(of_steps(medians, window_of_step), means, [])
 
     def let_go_all(self) -> None:
-        """Let go the frames and the file; nothing can be pushed or found after that."""
+        """Release the frames and the file; after that, nothing can be pushed or found."""
         self._ring = np.empty((0, *self.shape), self.dtype)
         self._medians.close(len(self._place))
 
     def _entries(self, begin: int = 0) -> NDArray[Any]:
-        """Return time and brightness of frames: a copy, as nothing grows while it is looked at."""
+        """Return time and brightness of frames, as a copy: a buffer in use could not grow."""
         return np.frombuffer(self._log[begin * self._entry.itemsize :], self._entry)
 
     def _checked_frames(self, frames: Any) -> NDArray[Any]:
         if np.ma.is_masked(frames):
-            raise ValueError("frames: some values are masked, but a median leaves none out")
+            raise ValueError(
+                "frames: some values are masked, but a median leaves none out; fill them with "
+                "frames.filled(value)"
+            )
         array = np.asarray(frames)
         if array.ndim != 3 or array.shape[1:] != self.shape:
             height, width = self.shape
-            hint = "; of a single frame, hand over frame[numpy.newaxis]" if array.ndim == 2 else ""
+            hint = "; for a single frame, give frame[numpy.newaxis]" if array.ndim == 2 else ""
             raise ValueError(
                 f"frames: shape must be (n, {height}, {width}), got {array.shape}{hint}"
             )
@@ -208,7 +210,7 @@ class GrowingSeries:
         return array
 
     def _checked_times(self, times: Any, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return times as they were given, and with the first frame of all at 0."""
+        """Return times as given, and relative to the first frame of the recording."""
         if np.ma.is_masked(times):
             raise ValueError("times: some are masked; each frame needs its time")
         raw = np.asarray(times)
@@ -216,8 +218,8 @@ class GrowingSeries:
         first, number = (raw[0], 0) if not len(self) else (self._first, len(self))
         if number and np.result_type(raw, first) != first.dtype:
             raise TypeError(
-                f"times: are of dtype {raw.dtype}, but those of the frames before of "
-                f"{first.dtype}; hand over all in the same"
+                f"times: have dtype {raw.dtype}, but those of earlier frames have {first.dtype}; "
+                "give all times in the same dtype"
             )
         if not (finite := np.isfinite(raw)).all():
             at = int(np.argmin(finite))
@@ -226,18 +228,18 @@ class GrowingSeries:
         if (falling := raw < before).any():
             at = int(np.argmax(falling))
             raise ValueError(
-                f"times: fall at frame {number + at}, from {before[at]} s to {raw[at]} s; what "
-                "was recorded after a restart is another recording"
+                f"times: fall at frame {number + at}, from {before[at]} s to {raw[at]} s; "
+                "after a restart, begin a new recording"
             )
         with np.errstate(over="ignore", invalid="ignore"):
             axis = raw.astype(first.dtype.newbyteorder("="), copy=False) - first
         if not 0 <= axis[0] <= axis[-1] < np.inf:
-            raise ValueError(f"times: their span is beyond what {axis.dtype} can hold")
+            raise ValueError(f"times: their span exceeds {axis.dtype}; use a wider dtype")
         require_few_steps(axis[-1], self._split_time, "times")
         return raw, axis
 
     def _require_room(self, axis: NDArray[Any]) -> None:
-        """Check that no more frames have to be held than can be."""
+        """Check that the frames to hold do not exceed the limit."""
         if len(self) - self._begin + len(axis) <= self._most_held:
             return
         if len(self):
@@ -245,13 +247,13 @@ class GrowingSeries:
         equal = np.arange(1, len(axis) + 1) - np.searchsorted(axis, axis - self._blur)
         if (at := int(np.argmax(equal > self._most_held))) or equal[0] > self._most_held:
             raise ValueError(
-                f"times: {equal[at]:,} frames up to frame {self._begin + at} are at the same time, "
-                f"{axis[at]} s after the first; no more than {self._most_held:,} can be held until "
+                f"times: {equal[at]:,} frames up to frame {self._begin + at} have the same time, "
+                f"{axis[at]} s after the first; at most {self._most_held:,} can be held until "
                 "time goes on. Does the clock of the camera stand still?"
             )
 
     def _take(self, frames: NDArray[Any], axis: NDArray[Any]) -> int:
-        """Copy as many frames as there is room for, and return how many."""
+        """Copy as many frames as fit, and return their number."""
         size, number = len(self._ring), len(self)
         row = number % size
         count = min(len(frames), size - row, size - (number - self._begin))
@@ -265,7 +267,7 @@ class GrowingSeries:
         return count
 
     def _enlarge(self) -> None:
-        """Make more room, for frames that are held as time stands still."""
+        """Enlarge the ring for frames that are held while time stands still."""
         held = np.arange(self._begin, len(self))
         ring = np.empty((2 * len(self._ring), *self.shape), self.dtype)
         ring[held % len(ring)] = self._ring[held % len(self._ring)]
@@ -275,7 +277,7 @@ class GrowingSeries:
         """Find the windows of the steps that time has passed."""
         known = len(self._starts)
         last = self._entries(len(self) - 1)["time"][0]
-        # Up to here there is no other step, however it is rounded.
+        # There is no further step up to here, however it is rounded.
         if last <= 0 or float(last) < known * float(self._split_time) * (1 - 1e-9):
             return
         steps = step_times(np.array([0, last], last.dtype), self._split_time)[known:]
@@ -285,7 +287,7 @@ class GrowingSeries:
             self._starts += (self._begin + nearest_to(held, steps)).tolist()
 
     def _compute(self) -> None:
-        """Compute the medians of all windows whose frames are there."""
+        """Compute the medians of all complete windows."""
         final = self.final
         complete = bisect_right(self._starts, len(self) - self._length, lo=final)
         starts = list(dict.fromkeys(self._starts[final:complete]))
@@ -302,7 +304,7 @@ class GrowingSeries:
         of_window = np.array([-length, *(start - self._begin for start in starts)])
         done = 0
         if self.latest is not None:
-            medians[0] = self.latest  # hardly ever far from the next; that it overlaps is no gain
+            medians[0] = self.latest  # a good first guess for the next one
             done = 1
         rows = np.arange(self._begin, len(self)) % len(self._ring)
         skip = 1 - done
@@ -312,17 +314,17 @@ class GrowingSeries:
         return medians[1:]
 
     def _let_go(self) -> None:
-        """Let go the frames that no window to come can have."""
+        """Release the frames that no future window can contain."""
         held = self._entries(self._begin)["time"]
         tied = self._begin + int(np.searchsorted(held, held[-1] - self._blur))
         self._begin = max(self._begin, min(len(self) - self._length, tied))
 
 
 class _Kept:
-    """Median images, each in its place: in memory, or in a file.
+    """Median images, in memory or in a file.
 
-    The file is written rather than mapped, as a disk that is full is an error then, and the end
-    of the process otherwise.
+    The file is written rather than mapped into memory: a full disk is then an error, not the end of
+    the process.
     """
 
     def __init__(self, shape: tuple[int, int], dtype: np.dtype[Any], file: BinaryIO | None) -> None:
@@ -332,7 +334,7 @@ class _Kept:
         self._images: list[NDArray[Any]] = []
 
     def put(self, number: int, image: NDArray[Any]) -> NDArray[Any]:
-        """Keep an image, and return a copy that nobody can change."""
+        """Keep an image, and return a read-only copy."""
         copy = image.copy()
         copy.flags.writeable = False
         if self._file is None:
@@ -344,7 +346,7 @@ class _Kept:
         return copy
 
     def image(self, number: int) -> NDArray[Any]:
-        """Return one of the images."""
+        """Return an image by its number."""
         if self._file is None:
             return self._images[number]
         size = self._shape[0] * self._shape[1] * self._dtype.itemsize
@@ -352,14 +354,14 @@ class _Kept:
         return np.frombuffer(self._file.read(size), self._dtype).reshape(self._shape)
 
     def close(self, count: int) -> None:
-        """Close the file, if there is one; so many images in it can still be looked at."""
+        """Close the file, if there is one; so many of its images can still be read."""
         if self._file is not None:
             with self._file:
                 self._images = list(self.series(count, None)) if count else []
             self._file = None
 
     def series(self, count: int, more: NDArray[Any] | None) -> NDArray[Any]:
-        """Return the first images, and some more behind them, as one array."""
+        """Return the first images, followed by some more, as one array."""
         shape = (count + (0 if more is None else len(more)), *self._shape)
         if self._file is None:
             series = np.empty(shape, self._dtype)

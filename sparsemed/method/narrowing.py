@@ -1,4 +1,4 @@
-"""Medians of floats: computed in 16 bits, as cameras have them, and kept in 8 where they fit."""
+"""Medians of floating-point frames: computed in 16 bits, and kept in 8 bits if they fit."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from sparsemed.method.scan import Scan
 
 
 def narrowing(scanning: Scanning) -> Scanning:
-    """Return what scans as `scanning` does, and keeps medians in 8 bits if all of them fit.
+    """Return a scan like `scanning` that keeps medians in 8 bits if all of them fit.
 
-    Which values floats have, nobody knows before all are read.
+    The range of floating-point frames is unknown until all are read.
     """
 
     def scan_and_narrow(*args: Any, **kwargs: Any) -> Scan:

@@ -1,8 +1,8 @@
 """Brightness of the channel wall: one offset per frame, against a flickering lamp.
 
 The first rows of a frame show the wall of the channel, where no cells pass.
-What the wall is brighter in a frame than in its background image is the
-frame's offset.
+The offset of a frame is the brightness of the wall in the frame minus that in
+its background image.
 """
 
 from numbers import Integral
@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 BAND_ROWS = 20
-"""Rows at the top of a frame that count as the wall, if nothing else is said."""
+"""Default number of rows at the top of a frame that count as the wall."""
 
 
 def band_means(frames: NDArray[Any], rows: int = BAND_ROWS) -> NDArray[np.float64]:
-    """Return the mean of the wall band of each frame: of its first `rows`, or all if it has less.
+    """Return the mean of the wall band of each frame: its first `rows`, or all if it has fewer.
 
-    The sum of the band is taken in integers, so it is exact, and there is one
-    rounding: the division. Hence the bits depend on nothing but the pixels.
+    The sum is an exact integer, and only the division rounds. So the bits of
+    the mean depend on the pixels alone.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def band_means(frames: NDArray[Any], rows: int = BAND_ROWS) -> NDArray[np.float6
     """
     band = frames[:, :rows]
     pixels = band.shape[1] * band.shape[2]
-    # Adding up in 32 bits is faster than in 64, where that is enough.
+    # Sums in 32 bits are faster, if they suffice.
     fits = pixels * np.iinfo(frames.dtype).max < 2**32
     sums = band.sum(axis=(1, 2), dtype=np.uint32 if fits else np.uint64)
     means: NDArray[np.float64] = sums / np.float64(pixels)
@@ -47,7 +47,7 @@ def band_means(frames: NDArray[Any], rows: int = BAND_ROWS) -> NDArray[np.float6
 
 
 def check_offset_rows(rows: Any) -> int:
-    """Return a number of rows for offsets, if it is one.
+    """Return the number of rows for offsets as an int.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def check_offset_rows(rows: Any) -> int:
 def offsets(
     of_frames: NDArray[np.float64], of_images: NDArray[np.float64], frame_index: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return how much brighter each frame's wall is than its background image's.
+    """Return how much brighter the wall is in each frame than in its background image.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""One huge measurement, cut into ranges of frames that are scanned apart, and joined again.
+"""One large measurement, cut into ranges of frames that are scanned separately and joined.
 
-A range holds the windows that begin in it, and reads on as far as they reach; so it shares some
-frames with the next. Only medians and band means come back. They are the same, however the frames
-are cut: each median is one of the same frames.
+A range has the windows that begin in it, and reads on to the end of the last one, so it shares some
+frames with the next range. Only medians and band means come back. They do not depend on the cuts,
+as each median is that of the same frames.
 """
 
 from collections.abc import Callable, Generator
@@ -17,26 +17,26 @@ from sparsemed.method.scan import Scan, of_steps, scan
 from sparsemed.progress import Progress, ignore
 
 RANGE_BYTES = 128 * 1024**2
-"""What the frames of a range weigh at least, where nobody says how many ranges there are to be."""
+"""Least bytes of the frames of a range, if the number of ranges is not given."""
 
 PER_WORKER = 4
-"""Ranges for each worker, of frames that are enough for that: if one is lost, so is little."""
+"""Ranges for each worker, if there are enough frames: a lost worker then costs little."""
 
 LEAST_WINDOWS = 4
-"""Windows that fit into a range at least, one after the other, so that little is read twice."""
+"""Least length of a range in windows, so that few frames are read twice."""
 
 
 class Range(NamedTuple):
-    """Some windows, and the frames that they take.
+    """Some windows, and the frames that they need.
 
     Attributes
     ----------
     begin, end : int
-        The first frame that is read, and the one after the last.
+        The first frame to read, and the one after the last.
     own : int
-        The frame after the last one whose band mean is taken here.
+        The frame after the last one whose band mean this range provides.
     first, last : int
-        Its first window, in the order of the file, and the one after its last.
+        Its first window, in the order of the file, and the one after the last.
     """
 
     begin: int
@@ -47,10 +47,10 @@ class Range(NamedTuple):
 
 
 class Runner(Protocol):
-    """What does ranges, here or elsewhere; see `sparsemed.executors.rounds.TaskRunner`."""
+    """Does tasks, in this process or in workers; see `sparsemed.executors.rounds.TaskRunner`."""
 
     def worker_count(self) -> int:
-        """Return how many ranges are done at the same time."""
+        """Return how many tasks are done at the same time."""
 
     def as_completed(
         self, work: Callable[..., Any], tasks: Any, num_cpus: int | None
@@ -59,16 +59,16 @@ class Runner(Protocol):
 
 
 class RangedScan:
-    """A scan in ranges; it is called as `sparsemed.method.scan.scan`.
+    """A scan in ranges; it is called like `sparsemed.method.scan.scan`.
 
     Parameters
     ----------
     runner : Runner
-        What does the ranges.
+        Scans the ranges.
     open_part : callable
-        ``open_part(begin, end)`` returns what opens these frames where the work is done.
+        ``open_part(begin, end)`` returns an opener of these frames, which can be pickled.
     ranges : int or None
-        How many ranges; None leaves that to their size and the number of workers.
+        Number of ranges; None: it follows from their size and the number of workers.
     num_cpus : int or None
         Largest number of threads for a range; see `Runner`.
     """
@@ -130,7 +130,7 @@ Scanning = Callable[..., Scan]
 
 
 def range_count(frames: FrameSource, length: int, workers: int) -> int:
-    """Return how many ranges suit frames and workers: a multiple of these, if there are enough."""
+    """Return a number of ranges: a multiple of `workers`, if there are enough frames."""
     count, height, width = frames.shape
     size = count * height * width * frames.dtype.itemsize
     most = min(PER_WORKER * workers, size // RANGE_BYTES, count // (LEAST_WINDOWS * length))
@@ -140,10 +140,10 @@ def range_count(frames: FrameSource, length: int, workers: int) -> int:
 def cut(
     starts: NDArray[np.intp], length: int, frames: FrameSource, number: int, with_bands: bool
 ) -> list[Range]:
-    """Return ranges that hold all windows, and with bands all frames: no more than `number`.
+    """Return at most `number` ranges that have all windows and, with bands, all frames.
 
-    They begin where blocks of frames do. With bands they are as even as these let them; without,
-    each has as many windows as the others, and frames of no window are in none.
+    They begin at edges of blocks. With bands, they are about equally long. Without, they have
+    about equally many windows, and frames outside of windows are left out.
 
     Parameters
     ----------
@@ -152,11 +152,11 @@ def cut(
     length : int
         Frames in a window.
     frames : FrameSource
-        What is to be cut.
+        The frames to cut.
     number : int
-        How many ranges there are to be, if blocks are enough.
+        Number of ranges, if there are enough blocks.
     with_bands : bool
-        Whether each frame is needed, be it in a window or not.
+        Whether each frame is needed, in a window or not.
     """
     count, block = frames.shape[0], frames.block
     parts = np.arange(min(number, count if with_bands else len(starts)))
@@ -181,7 +181,7 @@ def cut(
 
 
 class _Task(NamedTuple):
-    """What a worker needs for a range; windows begin at `starts`, counted from its first frame."""
+    """A range for a worker; `starts` of windows are counted from its first frame."""
 
     open_frames: FrameOpener
     starts: NDArray[np.intp]

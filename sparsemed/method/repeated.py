@@ -1,7 +1,7 @@
 """Images of which many are equal, each kept once.
 
-After a pause of a day, tens of thousands of steps have the very same window. Their images would
-take gigabytes, and are but a few.
+After a pause of a day, tens of thousands of steps have the same window. Their images would take
+gigabytes, although only a few differ.
 """
 
 from collections.abc import Callable
@@ -12,23 +12,23 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
 SMALL_BYTES = 64 * 1024**2
-"""Weight up to which images are repeated in memory, as an array of NumPy's."""
+"""Bytes up to which repeated images are held as a NumPy array."""
 
 PIECE_BYTES = 8 * 1024**2
-"""Weight of the images that are copied at once. No signal is heeded meanwhile."""
+"""Bytes of images that are copied in one call; signals wait until it returns."""
 
 
 class RepeatedImages(NDArrayOperatorsMixin):
-    """Images of which many are equal: what an array is asked for, without the memory.
+    """Images of which many are equal: used like an array, with less memory.
 
-    Slices and picked images are arrays of NumPy's, and so is what anything else makes of it.
+    Slices and selected images are NumPy arrays, as are the results of all other operations.
 
     Parameters
     ----------
     distinct : ndarray, shape (D, H, W)
         The images, each once.
     index : ndarray of int, shape (M,)
-        For each image, which of those it is.
+        For each image, its number in `distinct`.
     """
 
     def __init__(self, distinct: NDArray[Any], index: NDArray[np.intp]) -> None:
@@ -50,14 +50,14 @@ class RepeatedImages(NDArrayOperatorsMixin):
         if images is Ellipsis or images is None:
             found: NDArray[Any] = np.asarray(self)[key]
             return found
-        # What is wanted of an image is taken first, so that whole ones are not repeated for it.
+        # Parts of images are taken first, so that whole images are not repeated for them.
         parts = self.distinct[(slice(None), *within)]
         chosen: NDArray[Any] = parts[self.index[images]]
         return chosen
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
-            raise ValueError("an array of these images can only be a copy")
+            raise ValueError("RepeatedImages: an array of these images can only be a copy")
         return np.asarray(_picked(self.distinct, self.index), dtype)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -68,12 +68,12 @@ class RepeatedImages(NDArrayOperatorsMixin):
         weight = len(self) * self.distinct[0].nbytes / 1e9 if name != "distinct" else 0
         raise AttributeError(
             f"RepeatedImages has no {name!r}; numpy.asarray() makes an array of {weight:.2g} GB, "
-            "and 'distinct' has those that differ"
+            "'distinct' has the different images"
         )
 
 
 def pick(images: Any, index: NDArray[np.intp]) -> Any:
-    """Return ``images[index]``: a copy; or a view where much would be repeated, or is in a file."""
+    """Return ``images[index]``; as `RepeatedImages` if much is repeated or mapped."""
     if isinstance(images, np.memmap):
         return repeat(images, index)
     if isinstance(images, RepeatedImages):
@@ -82,7 +82,7 @@ def pick(images: Any, index: NDArray[np.intp]) -> Any:
 
 
 def repeat(distinct: NDArray[Any], index: NDArray[np.intp]) -> Any:
-    """Return ``distinct[index]``, as an array if that is not large and nothing of it in a file."""
+    """Return ``distinct[index]``; as an array if it is small and not mapped from a file."""
     if isinstance(distinct, np.memmap):
         return RepeatedImages(distinct, index)
     if len(index) <= 2 * len(distinct) or len(index) * distinct[0].nbytes <= SMALL_BYTES:
@@ -91,21 +91,21 @@ def repeat(distinct: NDArray[Any], index: NDArray[np.intp]) -> Any:
 
 
 def apart(images: Any) -> tuple[NDArray[Any], Any]:
-    """Return images so that no two are kept for being equal, and what picks all of them again."""
+    """Return the different images, and the index that makes all images from them."""
     if isinstance(images, RepeatedImages):
         return images.distinct, images.index
     return images, slice(None)
 
 
 def each(images: Any, measure: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
-    """Return what a function of a stack of images yields for each of them, computed once each."""
+    """Apply a function of a stack to images; it is computed once for equal images."""
     distinct, index = apart(images)
     measured: NDArray[Any] = measure(distinct)[index]
     return measured
 
 
 def _picked(images: NDArray[Any], index: NDArray[np.intp]) -> NDArray[Any]:
-    """Copy piece by piece, as it may weigh gigabytes."""
+    """Return ``images[index]``, copied piece by piece, as it may have gigabytes."""
     picked = np.empty((len(index), *images.shape[1:]), images.dtype)
     piece = max(1, PIECE_BYTES // max(1, images[0].nbytes))
     for start in range(0, len(index), piece):

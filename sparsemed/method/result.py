@@ -1,4 +1,4 @@
-"""What the method yields: a background image for each frame, and how it came about."""
+"""The result of the method: a background image for each frame, and how it was computed."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,24 +16,24 @@ from sparsemed.storage.identity import Identity
 from sparsemed.storage.places import AnyPath
 
 Frames = SupportsIndex | slice | Sequence[int] | Sequence[bool] | NDArray[Any]
-"""Which frames are meant: one, a slice, numbers, or a mask."""
+"""Selected frames: one, a slice, numbers, or a mask."""
 
 PIECE_BYTES = 8 * 1024**2
-"""Weight of the frames that are subtracted at once, so that little is held beside the result."""
+"""Bytes of frames that are subtracted at once, so that little memory is needed."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Background:
-    """A background image for each of N frames, and how it came about.
+    """A background image for each of N frames, and how it was computed.
 
     ``background[i]`` is the background image of frame ``i``; ``background[i:j]`` and
-    ``background[[3, 5]]`` are those of several frames. Where NumPy subtracts them from frames,
-    differences wrap around: take `subtract`, or ``frames - background`` for all frames at once.
+    ``background[[3, 5]]`` are those of several frames. If NumPy subtracts these from frames,
+    differences wrap around: use `subtract`, or ``frames - background`` for all frames at once.
 
     Attributes
     ----------
     images : ndarray, shape (M', H, W), dtype of the frames
-        The background images that cleansing kept. As `series`, it may be a `RepeatedImages`.
+        The background images that cleansing kept. Like `series`, it may be a `RepeatedImages`.
     frame_index : ndarray of int64, shape (N,)
         For each frame, its background image in `images`.
     offsets : ndarray of float64, shape (N,), or None
@@ -42,37 +42,37 @@ class Background:
     time : ndarray, shape (N,), seconds
         Time of each frame; the first is at 0.
     series : ndarray, shape (M, H, W)
-        All background images, before cleansing. After a long pause, when most of them are equal
-        and together would take more than 64 MiB, it is a `RepeatedImages`, which is asked like an
-        array, and of which ``numpy.asarray`` makes one. Files do not keep those that were
-        dropped: of a background that was loaded it is `images`.
+        All background images, before cleansing. If most of them are equal, as after a long pause,
+        and would take more than 64 MiB, it is a `RepeatedImages`: it is used like an array, and
+        ``numpy.asarray`` makes an array from it. Files keep no dropped images: of a loaded
+        background, it is `images`.
     step_times : ndarray, shape (M,), seconds
-        Time of each image of `series`. NaN where a file does not tell.
+        Time of each image of `series`; NaN if a file does not have it.
     kept : ndarray of bool, shape (M,)
         Which images of `series` cleansing kept.
     score : ndarray of float64, shape (M,)
-        Score of each image of `series`; large where cells are left. NaN of a background that was
+        Score of each image of `series`; large where cells are left. NaN if the background was
         loaded.
     threshold : float
-        Images with a score up to this are kept; infinite when cleansing was off. NaN of a
-        background that was loaded.
+        Images with a score up to this are kept; infinite if cleansing was off. NaN if the
+        background was loaded.
     parameters : Parameters
-        What the background was computed with.
+        The parameters of the method.
     unwritten : tuple of (int, int)
-        Stretches of frames that nobody ever wrote, as when an acquisition stopped: the first
-        frame, and the one after the last, of each. They count as they are read, mostly black.
+        Spans of frames that were never written, as after an interrupted acquisition: first
+        frame, and the one after the last, of each. They are used as read, mostly black.
     warnings : tuple of str
-        What `sparsemed.BackgroundWarning` said while the background was computed.
+        Texts of the `sparsemed.BackgroundWarning` given while the background was computed.
     offset_rows : int
-        First rows of a frame, from which `offsets` are taken: 20, unless others were chosen.
+        Number of rows at the top of a frame from which `offsets` are computed. Default: 20.
     identity : Identity or None
-        Which file the frames are from, as it was when they were read; None for an array.
+        The file of the frames, as it was when they were read; None for an array.
     source : Path, RemotePath or None
-        The measurement that the frames are from; absolute.
+        The measurement of the frames; absolute.
     basins : {"any", "network", "same-folder", "off"}
         Which other files it may lead to, when it is read again; see `compute_background`.
     stack : Path or None
-        The TIFF or Zarr stack that the frames are from; absolute.
+        The stack of the frames; absolute.
     """
 
     images: NDArray[Any]
@@ -100,7 +100,7 @@ class Background:
         time: NDArray[Any],
         **more: Any,
     ) -> Self:
-        """Return a background of which no more is known than a file tells; see the attributes."""
+        """Return a background with unknown values as after loading; see the attributes."""
         count = len(images)
         unknown: dict[str, Any] = {
             "series": images,
@@ -113,44 +113,44 @@ class Background:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """``(N, H, W)``: that of the frames, each of which has its background image."""
+        """``(N, H, W)``, the shape of the frames."""
         return (len(self), *self.images.shape[1:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """That of the background images."""
+        """Data type of the background images."""
         dtype: np.dtype[Any] = self.images.dtype
         return dtype
 
     @property
     def nbytes(self) -> int:
-        """What an array of an image for every frame would weigh; `images` hold each but once."""
+        """Bytes of an array with an image for each frame; `images` holds each image once."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def source(self) -> AnyPath | None:
-        """The measurement that the frames are from."""
+        """The measurement of the frames."""
         return self.origin if self.identity and self.identity.kind == "measurement" else None
 
     @property
     def stack(self) -> Path | None:
-        """The stack that the frames are from."""
+        """The stack of the frames."""
         is_stack = self.identity is not None and self.identity.kind == "stack"
         return self.origin if is_stack and isinstance(self.origin, Path) else None
 
     @property
     def is_loaded(self) -> bool:
-        """Whether it is from a file, which tells neither scores nor what was dropped."""
+        """Whether it was loaded from a file, which has neither scores nor dropped images."""
         return math.isnan(self.threshold)
 
     @property
     def origin(self) -> AnyPath | None:
-        """The file that the frames are from: `source` or `stack`; None for an array."""
+        """The file of the frames: `source` or `stack`; None for an array."""
         return self.identity.path if self.identity else None
 
     @property
     def fate(self) -> str:
-        """How many background images were kept, in words."""
+        """Number of kept background images, in words."""
         if self.is_loaded:
             return f"{len(self.images):,} background images kept"
         return f"{len(self.images):,} of {len(self.series):,} background images kept"
@@ -166,7 +166,7 @@ class Background:
         for image in self.frame_index.tolist():
             yield self.images[image]
 
-    # NumPy would make an array of the background images, and differences that wrap around.
+    # Otherwise NumPy would convert the background to an array, and differences would wrap around.
     __array_ufunc__ = None
 
     def __rsub__(self, frames: Any) -> Any:
@@ -175,7 +175,7 @@ class Background:
         if shape != expected:
             raise ValueError(
                 f"frames - background takes all frames, of shape {expected}, got {shape}; "
-                "for some of them say which they are: background.subtract(frames, start)"
+                "for some frames, use background.subtract(frames, start)"
             )
         return self.subtract(frames)
 
@@ -204,38 +204,38 @@ class Background:
         *,
         out: NDArray[Any] | None = None,
     ) -> Any:
-        """Return frames less their background.
+        """Return frames minus their background.
 
-        As a TIFF that ImageJ reads, the result is saved by ``tifffile.imwrite("corrected.tif",
-        result.astype("float32"), imagej=True, metadata={"axes": "TYX"})``; that of a whole stack in
-        a file by ``sparsemed compute STACK -o background.tif --subtracted corrected.tif``.
+        To save the result as a TIFF for ImageJ, use ``tifffile.imwrite("corrected.tif",
+        result.astype("float32"), imagej=True, metadata={"axes": "TYX"})``; for a whole stack in a
+        file, use ``sparsemed compute STACK -o background.tif --subtracted corrected.tif``.
 
         Parameters
         ----------
         frames : array-like, shape (n, H, W) or (H, W)
             Some frames, or one.
         start : int, or slice, or array of int or bool, optional
-            Number of the first of consecutive frames; or which frames they are. Default: the
-            first of the measurement; of a single frame, the number must be given.
+            Number of the first of consecutive frames, or the numbers of all frames. Default: 0
+            for several frames; a single frame needs its number.
         out : ndarray, optional
-            Where the result goes, of the shape of `frames`; it can be float32, too.
+            Array for the result, of the shape of `frames`; it may be float32, too.
 
         Returns
         -------
-        ndarray, or what xarray makes of it, of the shape of `frames`
+        ndarray or DataArray, of the shape of `frames`
             Signed differences: float64 with offsets, otherwise int16 for uint8
-            and int32 for uint16 frames. Of a DataArray, a DataArray; otherwise `out`, if it
-            was given.
+            and int32 for uint16 frames. It is `out`, if given; otherwise a DataArray if
+            `frames` is one.
 
         Raises
         ------
         ValueError
-            If the frames are of another shape or number, or `out` is; or if consecutive ones
-            are beyond the frames of this background.
+            If `frames` or `out` has another shape or length, or if consecutive frames are
+            beyond the frames of this background.
         IndexError
-            If numbers of frames are.
+            If numbers of frames are out of range.
         TypeError
-            If `out` is no array of NumPy's, or cannot hold the differences.
+            If `out` is no NumPy array, or cannot hold the differences.
 
         Examples
         --------
@@ -279,12 +279,12 @@ class Background:
         return difference
 
     def _numbers(self, frames: NDArray[Any], start: Frames | None) -> NDArray[np.intp]:
-        """Return which frames these are."""
+        """Return the numbers of these frames."""
         count = len(frames) if frames.ndim == 3 else 1
         if start is None:
             if frames.ndim == 2:
                 raise ValueError(
-                    "frames: is a single frame; say which it is: background.subtract(frame, 7)"
+                    "frames: a single frame needs its number, as in background.subtract(frame, 7)"
                 )
             start = 0
         if isinstance(start, (int, np.integer)):
@@ -300,11 +300,11 @@ class Background:
 
 
 def _checked(out: NDArray[Any], shape: tuple[int, ...], exact: np.dtype[Any]) -> NDArray[Any]:
-    """Return where differences go, if it can hold them."""
+    """Return the array for differences, after a check that it can hold them."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape:
         raise ValueError(f"out: shape must be {shape} as that of frames, got {out.shape}")
     if not np.can_cast(exact, out.dtype, "safe") and out.dtype != np.float32:
-        raise TypeError(f"out: of dtype {out.dtype} cannot hold differences of dtype {exact}")
+        raise TypeError(f"out: dtype {out.dtype} cannot hold differences of dtype {exact}")
     return out

@@ -1,4 +1,4 @@
-"""One pass over the frames: each is read once, and feeds every window it is part of."""
+"""One pass over the frames: each frame is read once for all its windows."""
 
 import secrets
 import threading
@@ -18,20 +18,20 @@ from sparsemed.method.repeated import repeat
 from sparsemed.method.series import Series
 
 AHEAD_BYTES = 128 * 1024**2
-"""Weight of the frames that may be on their way, however many threads read."""
+"""Largest bytes of frames that are being read, for any number of threads."""
 
 
 class Scan(NamedTuple):
-    """What one pass over the frames yields.
+    """The results of one pass over the frames.
 
     Attributes
     ----------
     series : ndarray or RepeatedImages, shape (M, H, W)
         Median image of each window.
     band_means : ndarray of float64, shape (N,), or None
-        Brightness of each frame's wall band, where it was asked for.
+        Brightness of the wall band of each frame, if wanted.
     unwritten : list of (int, int)
-        Stretches of frames that nobody ever wrote.
+        Spans of frames that were never written.
     """
 
     series: Any
@@ -51,12 +51,11 @@ def scan(
 ) -> Scan:
     """Compute the median image of each window, and the band mean of each frame.
 
-    Windows are visited in the order of the file, whatever the order of `starts`,
-    and equal windows are computed once. While threads read batches of frames
-    into the free places of a buffer, those that no window needs pass by, and are read
-    only as far as their bands go.
-    When all places are taken, or all is read, the medians of all windows that are
-    complete are computed, many in one launch; reading and computing take turns.
+    Windows are computed in the order of the file, whatever the order of `starts`, and equal
+    windows once. Threads read batches of frames into free places of a buffer. Of frames that no
+    window needs, only the bands are read. When all places are taken, or all is read, the
+    medians of all complete windows are computed, many in one launch; reading and computing
+    take turns.
 
     Parameters
     ----------
@@ -66,14 +65,14 @@ def scan(
     length : int
         Frames in a window.
     with_bands : bool
-        Whether to compute `band_means`. Otherwise blocks of frames that no
-        window needs are not read.
+        Whether to compute `band_means`. Otherwise, blocks that no window needs are
+        not read.
     band_rows : int
-        Rows of these bands.
+        Number of rows of the bands.
     num_cpus : int or None
         Largest number of threads; None means all cores available.
     progress : callable
-        Called with the fraction of the frames that were passed.
+        Called with the fraction of frames that are done.
 
     Returns
     -------
@@ -90,7 +89,7 @@ def scan(
     todo = _batches(spans, frames.batch)
     following = next(todo, None)
     under_way: deque[tuple[int, int, Future[None]]] = deque()
-    # Of frames that no window needs, the band is read, and what is stored along with it.
+    # Of frames that no window needs, only the band is read, up to the end of its row block.
     top = min(height, -(-band_rows // frames.row_block) * frames.row_block)
     own = _OfThread((min(frames.batch, count), top, width), frames.dtype)
 
@@ -121,32 +120,29 @@ def scan(
                 else:
                     series.compute()
         finally:
-            # An error refers to this frame; a frame that refers to the error, by what came
-            # of reading, would keep the buffer until the garbage collector comes by.
+            # An error refers to this stack frame. If the stack frame referred to the error
+            # through its futures, the buffer would live until the garbage collector runs.
             under_way.clear()
 
     return Scan(of_steps(series.images, window_of_step), means, frames.unwritten)
 
 
 class _OfThread(threading.local):
-    """What each thread has of its own: room for frames that no window needs.
-
-    They are read again and again into what the cache still holds.
-    """
+    """A buffer of each thread for frames that no window needs; it stays in the cache."""
 
     def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
         self.frames = np.empty(shape, dtype)
 
 
 def of_steps(images: NDArray[Any], window_of_step: NDArray[np.intp]) -> Any:
-    """Return the image of each step, given that of each window, of which several may be equal."""
+    """Return the image of each step from that of each window; several steps may share one."""
     once_each = np.array_equal(window_of_step, np.arange(len(images)))
     return images if once_each else repeat(images, window_of_step)
 
 
 @contextmanager
 def _threads(count: int, interrupt: Callable[[], None]) -> Iterator[ThreadPoolExecutor]:
-    """Provide a pool of threads. An error, or a signal, ends them before it goes on its way."""
+    """Provide a pool of threads. After an error or a signal, they end before it propagates."""
     name = f"sparsemed-{secrets.token_hex(8)}"
     with ThreadPoolExecutor(count, thread_name_prefix=name) as pool:
         try:
@@ -155,7 +151,7 @@ def _threads(count: int, interrupt: Callable[[], None]) -> Iterator[ThreadPoolEx
             pool.shutdown(wait=False, cancel_futures=True)
             interrupt()
             pool.shutdown()
-            # The pool does not know a thread during whose start a signal arrived.
+            # If a signal arrived while a thread was started, the pool does not know that thread.
             for _ in range(1000):
                 if not any(thread.name.startswith(name) for thread in threading.enumerate()):
                     break
@@ -164,14 +160,14 @@ def _threads(count: int, interrupt: Callable[[], None]) -> Iterator[ThreadPoolEx
 
 
 def _submit(pool: ThreadPoolExecutor, work: Callable[..., None], *args: Any) -> Future[None]:
-    """Let a thread of the pool do some work, or do it here where pools take no more."""
+    """Submit work to the pool, or do it here if the interpreter is shutting down."""
     try:
         return pool.submit(work, *args)
     except RuntimeError as error:
-        # Threads may outlive the main one, after whose end no pool takes anything.
+        # This thread may outlive the main thread, after which pools accept no work.
         if "shutdown" not in str(error):
             raise OSError(f"no thread can be started ({error}); use a smaller num_cpus") from error
-    pool.shutdown()  # what it took already comes first, as not every source can be read by two
+    pool.shutdown()  # earlier work must end first, as not all sources allow two readers
     arrival: Future[None] = Future()
     work(*args)
     arrival.set_result(None)
@@ -181,7 +177,7 @@ def _submit(pool: ThreadPoolExecutor, work: Callable[..., None], *args: Any) -> 
 def _needed_spans(
     starts: NDArray[np.intp], length: int, frames: FrameSource
 ) -> list[tuple[int, int]]:
-    """Return the spans of frames, in whole blocks, that windows are made of."""
+    """Return the spans of frames, in whole blocks, that windows need."""
     block = frames.block
     spans: list[tuple[int, int]] = []
     for start in starts.tolist():

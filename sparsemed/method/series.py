@@ -1,7 +1,7 @@
-"""The series: frames come in, in the order of the file; median images come out.
+"""The series of median images, computed from frames that come in the order of the file.
 
-Frames are held as long as windows need them, and the medians of all windows that have become
-complete are computed together, many in one launch.
+Frames are held as long as windows need them. The medians of all complete windows are computed
+together, many in one launch.
 """
 
 from bisect import bisect_right
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from sparsemed.kernels.median import median_images
 
 HELD_BYTES = 64 * 1024**2
-"""Weight of the frames that are held for windows, before their medians are computed together."""
+"""Bytes of frames that are held before medians are computed."""
 
 LAUNCH_BYTES = 1024**3
-"""Weight of the windows of one launch, each counted in full. No signal is heeded during one: a
+"""Bytes of the windows of one launch, each counted in full. Signals wait for the end of a launch: a
 fraction of a second on one core."""
 
 
@@ -32,9 +32,9 @@ class Series:
     shape : (int, int, int)
         ``(N, H, W)``: number, height and width of the frames.
     dtype : dtype
-        That of the frames: native uint8 or uint16.
+        dtype of the frames: native uint8 or uint16.
     batch : int
-        Frames in a batch, but for the last ones.
+        Frames in a batch; the last may have fewer.
     ahead : int
         Batches that may have a place before the first of them has arrived.
     num_cpus : int or None
@@ -63,7 +63,7 @@ class Series:
         self._num_cpus = num_cpus
         self.images = np.empty((len(starts), height, width), dtype)
         frame_bytes = height * width * dtype.itemsize
-        # However small, a window takes some time of its own.
+        # Even a very small window takes some time.
         self._at_once = max(1, LAUNCH_BYTES // max(64 * 1024, length * frame_bytes))
         of_a_window = -(-length // batch) + 1
         places = max(HELD_BYTES // (batch * frame_bytes), of_a_window) + ahead
@@ -82,24 +82,24 @@ class Series:
         return self._done == len(self._starts)
 
     def needs(self, start: int, stop: int) -> bool:
-        """Whether some window needs any of the frames from start to stop."""
+        """Whether a window needs any of the frames from start to stop."""
         first = max(self._done, bisect_right(self._sorted, start - self._length))
         return first < len(self._sorted) and self._sorted[first] < stop
 
     def place(self, start: int, stop: int) -> NDArray[Any] | None:
-        """Return where the frames from start to stop are to go; there must be room.
+        """Return the array for the frames from start to stop; None if no window needs them.
 
-        None: no window needs them.
+        There must be room.
         """
         return self._room.take(start, stop) if self.needs(start, stop) else None
 
     def arrived(self, start: int, stop: int) -> None:
-        """Take note that frames are in their place; batches arrive in the order of the file."""
+        """Note that frames are in their place; batches arrive in the order of the file."""
         if self.needs(start, stop):
             self._held.append((start, stop))
 
     def compute(self) -> None:
-        """Compute the medians of all windows that are complete, and let go what none needs now."""
+        """Compute the medians of all complete windows, and free batches that are not needed now."""
         complete = bisect_right(self._sorted, self._held[-1][1] - self._length)
         while self._done < complete:
             part = slice(self._done, min(self._done + self._at_once, complete))
@@ -120,17 +120,17 @@ class Series:
 
 
 class _Room:
-    """Room for batches of frames, which lie in it in no order.
+    """A buffer for batches of frames, in any order.
 
     Attributes
     ----------
     buffer : ndarray, shape (n, H, W)
         The frames.
     row : ndarray of int, shape (N,)
-        For each frame that is held, its row in `buffer`.
+        For each held frame, its row in `buffer`.
     free : list of int
-        First rows of the places for batches that are free; the last one that
-        became free is taken first, as a cache may still hold it.
+        First rows of free places. The place freed last is used first, as it may
+        still be in the cache.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class _Room:
         self.row = np.zeros(count, np.intp)
 
     def take(self, start: int, stop: int) -> NDArray[Any]:
-        """Return where the frames from start to stop are to go."""
+        """Return the array for the frames from start to stop."""
         first = self.free.pop()
         end = first + stop - start
         self.row[start:stop] = np.arange(first, end)

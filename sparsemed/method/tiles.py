@@ -1,4 +1,4 @@
-"""A scan tile by tile, of frames whose blocks are long in time; the bits are the same."""
+"""A scan tile by tile, for frames whose blocks are long in time; the bits are the same."""
 
 from functools import partial
 from typing import Any
@@ -25,8 +25,8 @@ def scan_tiles(
 ) -> Scan:
     """Compute the median image of each window, and the band mean of each frame.
 
-    As `sparsemed.method.scan.scan`, which does each tile: the median of a pixel knows nothing of
-    its neighbours, and sums of whole numbers are the same in any order.
+    Each tile is done by `sparsemed.method.scan.scan`. The result is the same: the median of a pixel
+    does not depend on its neighbours, and sums of whole numbers not on their order.
     """
     how: dict[str, Any] = {"num_cpus": num_cpus}
     tiles = tiles_of(frames)
@@ -53,7 +53,8 @@ def scan_tiles(
         medians[:, rows, columns] = found.series
         unwritten += found.unwritten
         if found.band_means is not None:
-            # Each is a whole number by a whole number, rounded once: so this is that number.
+            # A band mean is an integer sum divided by the number of pixels, rounded once; this
+            # gives that sum back.
             sums += np.rint(found.band_means * (own * (columns.stop - columns.start)))
     means = sums / np.float64(band * width) if with_bands else None
     return Scan(of_steps(medians, window_of_step), means, join_spans(unwritten))

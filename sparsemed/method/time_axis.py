@@ -1,4 +1,4 @@
-"""The time axis: when each frame was recorded, or how that is estimated."""
+"""The time axis: the time of each frame, recorded or estimated."""
 
 import logging
 from datetime import datetime, timedelta
@@ -29,22 +29,22 @@ def time_axis(
     """Return the time of each frame in seconds, the first being 0.
 
     The first of these that is given decides: `time`; `frame` together with
-    `frame_rate`; `frame_rate` alone (then the duration is an estimate);
-    nothing (then it is a guess). The estimate is logged; the guess is a warning.
+    `frame_rate`; `frame_rate` alone (the duration is then an estimate, and logged);
+    nothing (the duration is then a guess, with a warning).
 
     Parameters
     ----------
     count : int
         Number of frames N.
     time : array-like, shape (N,), seconds, optional
-        Time of each frame. The dtype of floats is kept, and with it their rounding. Dates and
+        Time of each frame. Floats keep their dtype, and so their rounding. Dates and
         differences of dates (NumPy, pandas, xarray, Python) become seconds.
     frame : array-like, shape (N,), optional
         Number of each frame, counted by the camera.
     frame_rate : number, Hz, optional
         Rate of the camera.
     label : str
-        What errors call the time axis.
+        Name of the time axis in errors.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def time_axis(
     Raises
     ------
     ValueError
-        If an axis is not of length N, is not numeric, or is not finite; or if times are masked.
+        If an axis does not have length N, or is not numeric or not finite, or if times are masked.
 
     Examples
     --------
@@ -73,19 +73,19 @@ def time_axis(
         with np.errstate(over="ignore"):
             duration = count / frame_rate * STRETCH
         if not np.isfinite(duration):
-            raise ValueError(f"frame rate {frame_rate} Hz is too small")
+            raise ValueError(f"frame rate {frame_rate} Hz is too small: the duration is infinite")
         logger.info("The frame rate suggests a duration of about %.1f s", duration)
     else:
         duration = count / GUESSED_FRAME_RATE * STRETCH
         warn(
-            f"No time is known; {GUESSED_FRAME_RATE / STRETCH:.0f} frames per second are assumed, "
-            f"so a duration of {duration:.1f} s"
+            f"The times are unknown: {GUESSED_FRAME_RATE / STRETCH:.0f} frames per second are "
+            f"assumed, a duration of {duration:.1f} s"
         )
     return np.linspace(0, duration, count)
 
 
 def frame_times(frame: ArrayLike, count: int, frame_rate: Any, label: str) -> NDArray[Any]:
-    """Return the times of frames that the camera counted, from its own zero; see `time_axis`."""
+    """Return times from frame numbers of the camera, with its zero; see `time_axis`."""
     rate = _checked_rate(frame_rate)
     with np.errstate(over="ignore"):
         times: NDArray[Any] = _checked(np.asarray(frame), count, label) / rate
@@ -95,14 +95,14 @@ def frame_times(frame: ArrayLike, count: int, frame_rate: Any, label: str) -> ND
 def array_time(
     shape: tuple[int, int, int], time: ArrayLike | None, frame_rate: Any
 ) -> NDArray[Any]:
-    """Return the time of each frame of an array of a shape, in seconds, the first being 0.
+    """Return the time of each frame of an array, in seconds, the first being 0.
 
-    Only measurements leave frames out: with a rate, frame ``i`` is at ``i / frame_rate``.
+    With a rate, frame ``i`` is at ``i / frame_rate``: unlike measurements, arrays have all frames.
 
     Raises
     ------
     ValueError
-        If the rate is no number above 0, or so small that times are infinite; and what
+        If the rate is no number above 0, or so small that times are infinite. Also raises what
         `time_axis` raises.
 
     Examples
@@ -119,15 +119,15 @@ def array_time(
     with np.errstate(over="ignore"):
         axis: NDArray[Any] = np.arange(count) / float(rate)
     if not np.isfinite(axis[-1]):
-        raise ValueError(f"frame rate {rate} Hz is too small")
+        raise ValueError(f"frame rate {rate} Hz is too small: the duration is infinite")
     return axis
 
 
 def coarseness(time: NDArray[Any], split_time: float) -> str | None:
-    """Say that times are too coarse to find the frames of a step by them, if they are.
+    """Return a warning if times are too coarse to find the frames of a step, otherwise None.
 
-    They are if they have few different values, which are apart by more than a quarter of
-    `split_time`. So are seconds since 1970 in 32 bits, which can tell only every 128th.
+    They are if they have few different values, more than a quarter of `split_time` apart. An
+    example is seconds since 1970 in 32 bits, which are multiples of 128.
     """
     different = np.unique(time)
     if not 1 < len(different) <= len(time) // 2:
@@ -137,13 +137,13 @@ def coarseness(time: NDArray[Any], split_time: float) -> str | None:
         return None
     return (
         f"{len(time)} frames have only {len(different)} different times, {tick:g} s apart: too "
-        f"coarse for split_time={split_time:g}. If they were rounded to {time.dtype} as seconds "
-        "since 1970 or the like, take off the first one before that; or give frame_rate= instead"
+        f"coarse for split_time={split_time:g}. If seconds since 1970 or the like were rounded to "
+        f"{time.dtype}, subtract the first time before rounding; or give frame_rate= instead"
     )
 
 
 def require_axis(shape: tuple[int, ...], dtype: np.dtype[Any], count: int, label: str) -> None:
-    """Check that an array of this shape and dtype can be a time axis, before it is read.
+    """Check that an array of this shape and dtype can be a time axis; it need not be read for that.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def require_axis(shape: tuple[int, ...], dtype: np.dtype[Any], count: int, label
 
 
 def as_numbers(time: Any) -> NDArray[Any]:
-    """Return times as numbers; of dates and the like, the seconds from the first one.
+    """Return times as numbers; dates and the like become seconds since the first one.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def _from_zero(axis: NDArray[Any], label: str) -> NDArray[Any]:
         if (exact != shifted).any():  # differences that the dtype cannot hold have wrapped around
             shifted = exact
     if not np.isfinite(shifted).all():
-        raise ValueError(f"{label}: its span is beyond what {axis.dtype} can hold")
+        raise ValueError(f"{label}: its span exceeds {axis.dtype}; use a wider dtype")
     return shifted
 
 

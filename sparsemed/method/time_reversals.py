@@ -1,4 +1,4 @@
-"""Time that falls: where recordings were joined, or an axis was turned round."""
+"""Finds where time falls: at joints of recordings, or along a reversed axis."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class TimeReversals:
-    """Where the time of a frame is before that of the frame before it.
+    """Frames whose time is earlier than that of the frame before.
 
     Attributes
     ----------
     count : int
-        How often that is; 0 where time never falls.
+        Number of these frames; 0 if time never decreases.
     frame : int
-        The first frame of which it is true.
+        The first of these frames.
     before, after : float, seconds
-        Time of the frame before that, and of the frame itself.
+        Time of the frame before it, and of the frame itself.
     is_reversed : bool
-        Whether time never rises, so that the axis as a whole is turned round.
+        Whether time never increases, so that the whole axis is reversed.
     """
 
     count: int
@@ -31,7 +31,7 @@ class TimeReversals:
 
     @property
     def text(self) -> str:
-        """What is odd, in words; empty where time never falls."""
+        """The finding in words; empty if time never decreases."""
         if not self.count:
             return ""
         at = f"frame {self.frame}, from {self.before:.6g} s to {self.after:.6g} s"
@@ -47,16 +47,16 @@ class TimeReversals:
         if self.is_reversed:
             return (
                 "If only the times are in reverse order, give time[::-1]; if the frames are, too, "
-                "turn round both."
+                "reverse both."
             )
         if self.count == 1:
             return (
-                "If two recordings were joined there, compute them one by one: frames are given "
-                "backgrounds by their times, and so those of the other recording."
+                "If two recordings were joined there, compute them one by one; otherwise frames "
+                "get backgrounds of the other recording, as these are assigned by time."
             )
         return (
-            "Frames are given backgrounds by their times. Put them in order, or, if recordings "
-            "were joined, compute these one by one."
+            "Backgrounds are assigned by time. Sort the frames by time or, if recordings were "
+            "joined, compute these one by one."
         )
 
 

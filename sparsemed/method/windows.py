@@ -1,4 +1,4 @@
-"""Steps in time, and the window of frames of each."""
+"""Steps in time, and the window of frames for each step."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from sparsemed.warned import warn
 
 MOST_STEPS = 10**6
-"""Background images that can be asked for; more would never fit into memory."""
+"""Largest number of background images; more would not fit into memory."""
 
 
 def step_times(time: NDArray[Any], split_time: float, label: str = "time") -> NDArray[Any]:
-    """Return the times at which a background image is computed, in seconds.
+    """Return the times at which background images are computed, in seconds.
 
-    Every `split_time` seconds from 0 on. When the axis spans no time (one
-    frame, or all at once) there is a single step, at 0. Errors begin with `label`.
+    They are every `split_time` seconds from 0 on. If the axis spans no time (one
+    frame, or all at the same time), there is a single step at 0. Errors begin with `label`.
 
     Raises
     ------
@@ -38,27 +38,27 @@ def require_few_steps(duration: Any, split_time: float, label: str) -> None:
     if float(duration) > MOST_STEPS * float(split_time):
         raise ValueError(
             f"{label}: split_time {split_time} s is too small for a duration of {duration} s: "
-            f"there can be no more than {MOST_STEPS} background images (is time in seconds?)"
+            f"at most {MOST_STEPS} background images are possible (is time in seconds?)"
         )
 
 
 def window_length(kernel_size: int, time: NDArray[Any]) -> int:
-    """Return the frames in a window: `kernel_size`, or all where they are fewer or span no time."""
+    """Return the number of frames in a window: `kernel_size`, or all if fewer or without a span."""
     count = len(time)
     if time[-1] <= time[0]:
         what = "spans no time" if time[-1] == time[0] else "ends before it begins"
         warn(f"The time axis {what}; all frames make one background image")
         return count
     if kernel_size > count:
-        warn(f"kernel_size {kernel_size} is more than the {count} frames there are: all are used")
-    return min(int(kernel_size), count)  # NumPy's small integers overflow in what is made of it
+        warn(f"kernel_size {kernel_size} is more than the {count} frames: all frames are used")
+    return min(int(kernel_size), count)  # small NumPy integers would overflow later
 
 
 def window_starts(time: NDArray[Any], steps: NDArray[Any], length: int) -> NDArray[np.intp]:
-    """Return the first frame of each step's window of `length` frames.
+    """Return the first frame of the window of each step.
 
-    It is the frame nearest to the step (the first of several), or as much
-    earlier as it takes for the window to end with the measurement.
+    It is the frame nearest to the step (the first of several), or an earlier
+    one, so that the window ends with the measurement.
 
     Examples
     --------
@@ -77,12 +77,12 @@ def nearest_to(time: NDArray[Any], steps: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def nearest_frames(time: NDArray[Any], steps: NDArray[Any], delay: Any) -> NDArray[np.intp]:
-    """``argmin(abs(time - s - delay))`` for every step ``s``, on a sorted axis.
+    """Return ``argmin(abs(time - s - delay))`` for each step ``s``, on a sorted axis.
 
-    The signed distance ``g(i) = (time[i] - s) - delay`` never
-    falls as ``i`` grows, rounding included, because rounding is monotonic. So
-    the nearest frame is either the first with ``g >= 0`` or the last before it,
-    and of several at that same distance the first counts.
+    The signed distance ``g(i) = (time[i] - s) - delay`` never decreases as ``i``
+    grows, also after rounding, because rounding is monotonic. So the nearest frame
+    is the first with ``g >= 0`` or the last before it; of several at the same
+    distance, the first.
     """
 
     def distance(index: NDArray[np.intp]) -> NDArray[Any]:
@@ -100,13 +100,13 @@ def nearest_frames(time: NDArray[Any], steps: NDArray[Any], delay: Any) -> NDArr
 
 
 def is_bisectable(time: NDArray[Any], steps: NDArray[Any]) -> bool:
-    """Whether distances are floats (integers may wrap around) and time never falls."""
+    """Whether distances are floats (integers may wrap around) and time never decreases."""
     floats = np.result_type(time, steps).kind == "f"
     return floats and bool(np.all(time[1:] >= time[:-1]))
 
 
 def _first_true(test: Any, count: int, size: int) -> NDArray[np.intp]:
-    """First index from 0 up at which a monotonic `test` holds, or `count`; `size` at once."""
+    """Return, `size` at once, the first index at which a monotonic `test` holds, or `count`."""
     low = np.zeros(size, dtype=np.intp)
     high = np.full(size, count, dtype=np.intp)
     while np.any(low < high):

@@ -1,8 +1,8 @@
-"""Pictures of a background. Needs matplotlib.
+"""Figures of a background. Needs matplotlib.
 
-All pictures are 8 inches wide, for a notebook or a printed page. Colours are those of
-Okabe and Ito, which colour-blind people can tell apart; where they mean something, so
-does a shape or a word. No picture touches the state of pyplot.
+All figures are 8 inches wide, for a notebook or a printed page. Colours are those of
+Okabe and Ito, which colour-blind people can tell apart; each meaning of a colour is
+also shown by a shape or a word. No figure changes the state of pyplot.
 
 May import: quality, method.
 """
@@ -31,13 +31,13 @@ def plot(background: Background, sample: Sample | None = None) -> Figure:
     ----------
     background : Background
     sample : Sample, optional
-        Frames, see `sparsemed.quality.take_sample`. Without them the page has no frame
+        Frames, see `sparsemed.quality.take_sample`. Without them, the page shows no frame
         and no noise.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A notebook shows it as the last line of a cell; ``savefig`` writes it to a file.
+        A notebook shows it; ``savefig`` writes it to a file.
     """
     lines = _verdict_lines(assess(background, sample))
     heights = [0.175 * len(lines) + 0.6, series_height(background), COURSE_HEIGHT, COURSE_HEIGHT]
@@ -63,9 +63,9 @@ def plot(background: Background, sample: Sample | None = None) -> Figure:
 
 
 def plot_series(background: Background) -> Figure:
-    """Draw the background images in the order of time, and which of them were dropped.
+    """Draw the background images in the order of time, and mark those that were dropped.
 
-    Of more than 24 images as many are shown, evenly spaced.
+    If there are more than 24 images, 24 of them are shown, evenly spaced.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def plot_series(background: Background) -> Figure:
 
 
 def plot_score(background: Background) -> Figure:
-    """Draw the cleansing score of each background image, the threshold, and what was kept.
+    """Draw the cleansing score of each background image, the threshold, and the kept images.
 
     Parameters
     ----------
@@ -113,12 +113,12 @@ def plot_offsets(background: Background) -> Figure:
 
 
 def plot_left(view: View) -> Figure:
-    """Draw what is left of the frames over time, and where in the frame with most of it.
+    """Draw what is left of frames over time, and a map of the frame with most of it.
 
     Parameters
     ----------
     view : View
-        See `sparsemed.quality.view`; with frames.
+        A view with frames; see `sparsemed.quality.view`.
 
     Returns
     -------
@@ -150,14 +150,14 @@ def plot_noise(background: Background, sample: Sample) -> Figure:
 
 
 def plot_frame(frame: NDArray[Any], background: NDArray[Any], corrected: NDArray[Any]) -> Figure:
-    """Draw a raw frame, its background, and the frame less its background.
+    """Draw a raw frame, its background, and the frame minus its background.
 
     Parameters
     ----------
     frame, background : ndarray, shape (H, W)
-        Drawn with one grey scale.
+        Drawn with the same grey scale.
     corrected : ndarray, shape (H, W)
-        Signed difference; drawn with a scale that is symmetric about 0.
+        Signed difference; drawn with a scale symmetric about 0.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def _draw_verdicts(
 ) -> None:
     name = background.origin.name if background.origin else "Background"
     title = figure.suptitle(printable(name), x=0.01, ha="left", fontsize=12, fontweight="bold")
-    title.set(parse_math=False, usetex=False)  # a file name is no formula, and no program
+    title.set(parse_math=False, usetex=False)  # a file name may look like a formula
     axes = figure.subplots()
     axes.set_axis_off()
     _, height, width = background.images.shape

@@ -16,11 +16,11 @@ from sparsemed.quality.sample import Sample
 
 
 def draw_score(figure: FigureBase, background: Background) -> None:
-    """Draw the score of each background image, the threshold, and what was kept."""
+    """Draw the score of each background image, the threshold, and the kept images."""
     axes = figure.subplots()
     kept, times, score = background.kept, background.step_times, background.score
     if background.is_loaded:
-        _say(axes, "files do not keep the scores, nor what was dropped")
+        _say(axes, "the file has neither scores nor dropped images")
         dress(axes, "Cleansing score of each image", "", background.time, legend=False)
         return
     size = 5 if len(score) < 200 else 3
@@ -83,7 +83,7 @@ def draw_offsets(figure: FigureBase, background: Background) -> None:
 
 
 def draw_noise(figure: FigureBase, background: Background, sample: Sample) -> None:
-    """Draw the noise of the wall, before and after."""
+    """Draw the noise of the wall before and after subtraction."""
     axes = figure.subplots()
     noise = wall_noise(background, sample)
     time = background.time[sample.numbers]
@@ -103,7 +103,7 @@ def draw_noise(figure: FigureBase, background: Background, sample: Sample) -> No
 
 
 def _say(axes: Axes, text: str) -> None:
-    """Say why there is nothing to draw."""
+    """Write why there is nothing to draw."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
     axes.set_yticks([])
 

@@ -64,7 +64,7 @@ def draw_frame(
     background: NDArray[Any],
     corrected: NDArray[Any],
 ) -> None:
-    """Draw a raw frame, its background, and the frame less its background."""
+    """Draw a raw frame, its background, and the frame minus its background."""
     wide = _is_wide(*frame.shape)
     panels = figure.subplots(*((3, 1) if wide else (1, 3)), squeeze=False).ravel()
     height, width = frame.shape
@@ -108,9 +108,9 @@ def draw_frame(
 
 
 def shrunk(images: NDArray[Any], most: int) -> NDArray[Any]:
-    """Return images of not many more than `most` pixels a side, by the means of squares.
+    """Return images with about `most` pixels a side at most, by means over squares.
 
-    What is left over at the lower and right edge is not shown.
+    Incomplete squares at the lower and right edges are left out.
     """
     step = max(images.shape[1:]) // most
     if step < 2 or min(images.shape[1:]) < step:
@@ -133,7 +133,7 @@ def _series_columns(background: Background) -> int:
 
 
 def series_height(background: Background) -> float:
-    """Return the height of a picture of the series in inches."""
+    """Return the height of the figure of the series in inches."""
     count, height, width = background.series.shape
     columns = _series_columns(background)
     tile = (WIDTH - 0.9) / columns * height / width
@@ -142,7 +142,7 @@ def series_height(background: Background) -> float:
 
 
 def frame_height(height: int, width: int) -> float:
-    """Return the height of a picture of a frame in inches."""
+    """Return the height of the figure of a frame in inches."""
     if _is_wide(height, width):
         return 3 * ((WIDTH - 1.6) * height / width + 0.25) + 0.5
     return (WIDTH - 0.6) / 3 * height / width + 1.4

@@ -1,4 +1,4 @@
-"""What is left of the frames: when, and where."""
+"""What is left of frames after subtraction: when, and where."""
 
 from matplotlib.figure import FigureBase
 from matplotlib.ticker import MaxNLocator
@@ -10,7 +10,7 @@ from sparsemed.quality.question import worst, worst_map
 from sparsemed.quality.view import View
 
 REACH = 5
-"""Grey values at the ends of the colours of a map."""
+"""Grey values at both ends of the colour scale of a map."""
 
 
 def draw_left(figure: FigureBase, view: View) -> None:
@@ -42,11 +42,11 @@ def draw_left(figure: FigureBase, view: View) -> None:
         interpolation="nearest",
         extent=(0, view.grid * shown.shape[1], top + view.grid * shown.shape[0], top),
     )
-    axes.set_facecolor("0.85")  # what is not looked at: the wall
+    axes.set_facecolor("0.85")  # the wall, which is not judged
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.set_title(
-        f"and where: frame {number}, at {time[worst(view)]:.4g} s; cells are set aside",
+        f"and where: frame {number}, at {time[worst(view)]:.4g} s; without cells",
         loc="left",
         fontsize=10,
     )

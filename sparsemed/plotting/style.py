@@ -1,4 +1,4 @@
-"""Colours and sizes that all pictures share."""
+"""Colours and sizes of all figures."""
 
 from io import BytesIO
 from typing import Any
@@ -12,10 +12,10 @@ ORANGE = "#E69F00"
 VERMILION = "#D55E00"
 
 WIDTH = 8.0
-"""Width of all pictures in inches."""
+"""Width of all figures in inches."""
 
 COURSE_HEIGHT = 2.1
-"""Height of a picture of something over time in inches."""
+"""Height of a figure over time in inches."""
 
 GREY_VALUES = "grey values"
 
@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {"fontsize": 8}
 
 
 class Picture(Figure):
-    """A figure that a notebook shows, though pyplot does not know it."""
+    """A figure that notebooks show without pyplot."""
 
     def _repr_png_(self) -> bytes:
         file = BytesIO()

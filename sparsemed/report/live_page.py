@@ -72,7 +72,7 @@ class LivePage:
             raise FileExistsError(
                 f"{self._path}: is not of a recording, and is not replaced; choose another folder"
             )
-        disk.make_folder(folder, "say with --page where else it is to go")
+        disk.make_folder(folder, "choose another folder with --page")
 
     def write(self, state: LiveState) -> None:
         """Renew the page, as a whole.

@@ -1,4 +1,4 @@
-"""The RT-DC file format: what a measurement holds, and how results join it.
+"""The RT-DC file format: reads measurements and writes results.
 
 May import: method, frames, hdf5, storage, kernels.
 """

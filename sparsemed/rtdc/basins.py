@@ -1,4 +1,4 @@
-"""Basin records: where a file says that more of its features can be found.
+"""Basin records, which tell where more features of a file are.
 
 A record is a JSON text, stored line by line in a dataset of the group
 ``basins`` whose name is the MD5 sum of the text. A *file basin* points at
@@ -25,13 +25,13 @@ from sparsemed.printable import printable, quoted
 from sparsemed.storage.remote import Record
 
 MOST_BASINS = 300
-"""Records in a file. Each one may take a look at many files; ten are many."""
+"""Largest number of records in a file. Each may name many files; ten are many."""
 
 MOST_ITEMS = {"paths": 100, "urls": 100, "features": 1000}
-"""Entries of the lists in a record. Three paths are many, and so are 300 features."""
+"""Largest lengths of the lists in a record. Three paths are many, as are 300 features."""
 
 RECORD_BYTES = 2**20
-"""Bytes of a record."""
+"""Largest bytes of a record."""
 
 MAPPINGS = tuple(f"basinmap{i}" for i in range(10))
 """The features that can hold the mapping of a basin."""
@@ -53,7 +53,7 @@ class Basin(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the basin is called."""
+        """Name of the basin."""
         return str(self.record.get("name"))
 
     @property
@@ -68,47 +68,47 @@ class Basin(NamedTuple):
 
     @property
     def paths(self) -> list[Any]:
-        """Files (any one will do), or the group of an internal basin."""
+        """Alternative paths of one file, or the group of an internal basin."""
         return list(self.record.get("paths") or [])
 
     @property
     def features(self) -> list[str] | None:
-        """Features that the basin provides; None if the record leaves it open."""
+        """Features that the basin provides; None if the record does not tell."""
         return self.record.get("features")
 
     @property
     def is_remote(self) -> bool:
-        """Whether the basin is somewhere in a network."""
+        """Whether the basin is in a network."""
         return self.record.get("type") == "remote"
 
     @property
     def format(self) -> str | None:
-        """How the basin is stored, and with a network reached."""
+        """Format of the basin, which for one in a network also tells the protocol."""
         return self.record.get("format")
 
     @property
     def is_chopped(self) -> bool:
-        """Whether it holds of each image only what is around an event."""
+        """Whether it holds only the part of each image around an event."""
         return self.format == "h5datasetchop"
 
     @property
     def hosts(self) -> list[str]:
-        """Where in the network the basin is."""
+        """Hosts of the basin in a network."""
         return list(dict.fromkeys(map(_host, self.urls)))
 
     @property
     def urls(self) -> list[str]:
-        """Addresses in a network; any one will do."""
+        """Alternative addresses in a network."""
         return [url for url in self.record.get("urls") or [] if isinstance(url, str)]
 
     @property
     def identifier(self) -> str | None:
-        """What the measurement of the basin's file is to be known by."""
+        """Identifier that the measurement in the basin must have, if any."""
         return self.record.get("identifier")
 
     @property
     def mapping(self) -> str | None:
-        """Feature that holds the mapping; None if frames are the same."""
+        """Feature that holds the mapping; None if the basin has the same frames."""
         mapping = self.record.get("mapping")
         return None if mapping == "same" else mapping
 
@@ -126,8 +126,8 @@ def read_basins(h5: h5py.File) -> list[Basin]:
     Raises
     ------
     ValueError
-        If a record is not a JSON object, or not that of a basin; or if there are
-        more of them, or larger ones, than any measurement has use for.
+        If a record is not a JSON object or not a basin record, or if there are more
+        or larger records than any measurement needs.
     """
     group = subgroup(h5, "basins")
     keys = [] if group is None else list(group)
@@ -149,12 +149,12 @@ def _read_record(h5: h5py.File, key: str) -> dict[str, Any]:
 
 
 def parse_record(lines: Any, label: str) -> dict[str, Any]:
-    """Return the basin record that the lines of a text, as bytes, hold.
+    """Return the basin record in a text, given as lines of bytes.
 
     Raises
     ------
     ValueError
-        If it is not a JSON object, or not that of a basin; the message begins with the label.
+        If it is not a JSON object or not a basin record; the message begins with the label.
     """
     try:
         record = json.loads("\n".join(line.decode() for line in lines))
@@ -183,20 +183,20 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "urls": (list,),
     "features": (list, NoneType),
 }
-"""What a record may hold; what is not named here is of no concern."""
+"""Types of the values in a record; other names are ignored."""
 
 
 def search_order(basins: list[Basin]) -> list[Basin]:
-    """Return basins as they are searched: internal ones, then those of files; each by name."""
+    """Return basins in the order of search: internal ones, then others; each sorted by name."""
     return sorted(basins, key=lambda basin: (not basin.is_internal, basin.name))
 
 
 def known_identifiers(attributes: Mapping[str, Any]) -> list[str]:
-    """Return by what a measurement may be known: first what dclab and we record.
+    """Return the identifiers that a measurement may have; first the one of dclab and sparsemed.
 
-    That is the attribute ``experiment:run identifier``, or else a UUID made from the MD5 sum of
-    time, date and device. Where these are of fixed length, h5py has them as bytes: dclab takes
-    them for text, but dcnum puts them into words as Python does, such as ``b'12:00:00'``.
+    It is the attribute ``experiment:run identifier``, or else a UUID made from the MD5 sum of
+    time, date and device. h5py returns text of fixed length as bytes: dclab decodes them, but
+    dcnum uses their Python representation, such as ``b'12:00:00'``.
     """
     if identifier := attributes.get("experiment:run identifier"):
         return [as_text(identifier)]
@@ -262,7 +262,7 @@ def remote_record(
     features: list[str],
     identifier: str | None,
 ) -> dict[str, Any]:
-    """Return the record of a basin in a network, as dclab reads it."""
+    """Return the record of a basin in a network, as dclab expects it."""
     return {
         "description": description,
         "name": name,
@@ -277,7 +277,7 @@ def remote_record(
 
 
 def store_record(h5: h5py.File, record: dict[str, Any], filters: Mapping[str, Any]) -> None:
-    """Write a basin record, unless the very same one is there."""
+    """Write a basin record, unless an equal one is there."""
     text = json.dumps(record, indent=2)
     key = hashlib.md5(text.encode()).hexdigest()
     group = h5.require_group("basins")
@@ -299,7 +299,7 @@ def free_mapping(h5: h5py.File, mapping: NDArray[np.int64]) -> str:
     Raises
     ------
     ValueError
-        If all of them are taken.
+        If all are in use.
     """
     for name in MAPPINGS:
         if not has_entry(h5, f"events/{name}"):

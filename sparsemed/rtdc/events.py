@@ -1,4 +1,4 @@
-"""The events of one file, and what its basins have: features, own or of another file."""
+"""The events of one file: features of its own, and features of its basins."""
 
 import os
 from collections.abc import Callable
@@ -27,9 +27,9 @@ class Feature:
     Attributes
     ----------
     dataset : h5py.Dataset
-        Where the data are, maybe in another file.
+        The data, maybe in another file.
     mapping : ndarray of int64, shape (N,), or None
-        For each frame, its index in the dataset; None means frame by frame.
+        For each frame, its index in the dataset; None: the entry of the same number.
     label : str
         File and dataset, for messages.
     """
@@ -40,7 +40,7 @@ class Feature:
 
     @property
     def key(self) -> str:
-        """Which file it is in: features of one file have the same key."""
+        """Key of its file: features of one file have the same key."""
         return key_of(self.dataset)
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ class Feature:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Number of frames, and shape of the data of one."""
+        """Number of frames, and shape of the data of one frame."""
         return (len(self), *self.dataset.shape[1:])
 
     @property
@@ -61,30 +61,30 @@ class Feature:
             data: NDArray[Any] = self.dataset[frames]
             return data
         wanted = self.mapping[frames]
-        # h5py takes lists of indices only if they ascend
+        # h5py accepts lists of indices only if they ascend
         distinct, place = np.unique(wanted, return_inverse=True)
         picked: NDArray[Any] = self.dataset[distinct][place.reshape(np.shape(wanted))]
         return picked
 
     def fetch_together(self, frames: NDArray[Any]) -> None:
-        """Fetch what frames are stored in at once, where that takes long; reading them follows."""
+        """Fetch the chunks of some frames at once, if the file is in a network."""
         stored, chunk = bytes_behind(self.dataset), self.dataset.chunks
         if stored is None or chunk is None or not is_elsewhere(self.dataset):
             return
         rows = frames if self.mapping is None else self.mapping[frames]
-        with suppress(RuntimeError, ValueError, OSError):  # then who reads them says why
+        with suppress(RuntimeError, ValueError, OSError):  # reading reports the error
             begins = [(row // chunk[0] * chunk[0], 0, 0) for row in rows.tolist()]
             found = [self.dataset.id.get_chunk_info_by_coord(begin) for begin in begins]
             stored.gather((each.byte_offset, each.byte_offset + each.size) for each in found)
 
     def read(self) -> NDArray[Any]:
-        """Return the data of all frames (for features that are small)."""
+        """Return the data of all frames (for small features)."""
         values: NDArray[Any] = self.dataset[:]
         return values if self.mapping is None else values[self.mapping]
 
 
 KINDS = ("gone", "not followed", "wrong", "unreadable")
-"""What can be wrong with a basin, the worst last; see `Failure`."""
+"""Kinds of failures of a basin, the worst last; see `Failure`."""
 
 
 class Failure(NamedTuple):
@@ -94,11 +94,11 @@ class Failure(NamedTuple):
     ----------
     basin : Basin
     reason : str
-        As it goes on after the name of the basin.
+        Text to follow the name of the basin.
     kind : str
-        ``"gone"``: its file is not there. ``"not followed"``: it is elsewhere, and not to be
-        followed. ``"wrong"``: it is of another measurement, or does not fit. ``"unreadable"``:
-        reading has failed.
+        ``"gone"``: its file is missing. ``"not followed"``: the policy forbids to open it.
+        ``"wrong"``: it belongs to another measurement, or does not fit. ``"unreadable"``:
+        reading failed.
     """
 
     basin: Basin
@@ -110,7 +110,7 @@ class Failure(NamedTuple):
 
 
 class Events:
-    """What one file has, by itself and through its basins.
+    """The features of one file, its own and those of its basins.
 
     Parameters
     ----------
@@ -119,15 +119,15 @@ class Events:
     access : FileAccess
         Which other files may be opened.
     follow : callable
-        ``follow(events, basin)`` returns the events of the file that a basin leads to, or why
-        there are none; see `sparsemed.rtdc.following`.
+        ``follow(events, basin)`` returns the events of the file that a basin leads to, or a
+        `Failure`; see `sparsemed.rtdc.following`.
     above : tuple of str, optional
         Keys of the files that lead here, which are not followed again.
 
     Attributes
     ----------
     name : str
-        What messages call the file.
+        Name of the file in messages.
     way : tuple of str
         Keys of the files that lead here, and of the file itself.
     basins : list of Basin
@@ -163,18 +163,18 @@ class Events:
 
     @property
     def folder(self) -> Path:
-        """Where the file is, and paths in it begin; bytes that are elsewhere have no folder."""
+        """Folder from which paths in the file begin; for stored bytes, the working folder."""
         is_elsewhere = self.h5.driver == "fileobj"
         return Path(self.access.here if is_elsewhere else self.access.folder_of(self.h5))
 
     @property
     def identifier(self) -> str | None:
-        """What tells this measurement from others."""
+        """Identifier of the measurement, if it has one."""
         return next(iter(self.identifiers), None)
 
     @property
     def identifiers(self) -> list[str]:
-        """All by which this measurement may be known; see `known_identifiers`."""
+        """All identifiers that the measurement may have; see `known_identifiers`."""
         return known_identifiers(Attributes(self.h5))
 
     def feature(
@@ -182,8 +182,9 @@ class Events:
     ) -> Feature | None:
         """Return a feature of the file, or of the first basin that provides it.
 
-        Why basins before that one did not, is added to `failures`. Files that were found to have
-        no such feature, themselves or by their basins, are added to `without`, and not asked again.
+        The failures of basins before that one are added to `failures`. Files without such a
+        feature, in themselves and in their basins, are added to `without`, and are not searched
+        again.
         """
         if (own := self.own(name)) is not None:
             return own
@@ -195,7 +196,7 @@ class Events:
         return None
 
     def own(self, name: str) -> Feature | None:
-        """Return a feature that the file itself has, basins aside."""
+        """Return a feature of the file itself, without its basins."""
         dataset = _dataset(self._events, name, self.access)
         if dataset is None:
             return None
@@ -208,7 +209,7 @@ class Events:
         failures: list[Failure],
         without: set[str] | None = None,
     ) -> Feature | None:
-        """Return a feature that a basin of the file provides, or note why it does not."""
+        """Return a feature from a basin of the file, or add the reason to `failures`."""
         if basin.features is not None and name not in basin.features:
             return None
         try:
@@ -229,9 +230,9 @@ class Events:
     def _within(
         self, basin: Basin, name: str, failures: list[Failure], without: set[str]
     ) -> Feature | None:
-        """Return a feature as the basin has it, before any mapping."""
+        """Return a feature as stored in a basin, before any mapping."""
         if basin.is_chopped and name == "image":
-            reason = " holds of each image only what is around an event; the rest would be made up"
+            reason = " holds only the part of each image around an event, so it has no whole frames"
             failures.append(Failure(basin, reason, "wrong"))
         elif basin.is_internal:
             group = entry(self.h5, basin.paths[0], self.access) if basin.paths else None
@@ -249,7 +250,7 @@ class Events:
         return None
 
     def _mapped(self, basin: Basin, feature: Feature) -> Feature | None:
-        """Return a feature of a basin as frames of this file; None if the mapping is missing."""
+        """Return a feature of a basin for the frames of this file; None without its mapping."""
         if basin.mapping is None:
             return feature
         mapping = _dataset(self._events, basin.mapping, self.access)
@@ -281,7 +282,7 @@ Follow = Callable[[Events, Basin], Events | Failure]
 
 
 def key_of(place: h5py.File | h5py.Dataset) -> str:
-    """Return what tells the file that something is in from others."""
+    """Return the key of a file, or of the file of a dataset."""
     stored = bytes_behind(place)
     return os.path.realpath(place.file.filename) if stored is None else stored.key
 
@@ -298,7 +299,7 @@ def _dataset(group: h5py.Group, name: str, access: FileAccess) -> h5py.Dataset |
         raise ValueError(
             f"{group.file.filename}: {printable(found.name).lstrip('/')} is not an array"
         )
-    if found.shape[0] > MOST_FRAMES:  # before anybody makes room for it
+    if found.shape[0] > MOST_FRAMES:  # before memory is allocated for it
         raise ValueError(
             f"{group.file.filename}: {printable(found.name).lstrip('/')} has {found.shape[0]} "
             f"entries; there can be no more than {MOST_FRAMES} frames"

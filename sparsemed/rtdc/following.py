@@ -1,6 +1,6 @@
-"""Where a basin leads: the file that it means, found, checked and opened.
+"""Follows a basin: finds, checks and opens its file.
 
-How that is done depends on the format of the basin; `OPENERS` has one way for each.
+`OPENERS` has a function for each format of basins.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from sparsemed.storage.ranged import RangedBytes
 from sparsemed.storage.remote import Place
 
 DEEPEST = 16
-"""Basins of basins that are followed, from one file to the next."""
+"""Largest number of files that are followed one after the other, through basins of basins."""
 
 
 def follow(events: Events, basin: Basin) -> Events | Failure:
@@ -30,14 +30,14 @@ def follow(events: Events, basin: Basin) -> Events | Failure:
 
 
 def follow_file(events: Events, basin: Basin) -> Events | Failure:
-    """Open the first file that a basin may mean and that is the right measurement."""
+    """Open the first of the possible files of a basin that is the right measurement."""
     access = events.access
     shown = ", ".join(quoted(path) for path in basin.paths[:1])
-    if access.policy == "off":  # without as much as a look
+    if access.policy == "off":  # not even its existence is checked
         reason = f" leads to {shown}, which basins='off' does not follow"
         return Failure(basin, reason, "not followed")
-    if is_elsewhere(events.h5):  # who put it there does not choose what is read here
-        reason = f" leads to {shown}, on this machine, which is not followed from elsewhere"
+    if is_elsewhere(events.h5):  # a file from a network must not choose what is read here
+        reason = f" leads from a network to {shown} on this machine, and is not followed"
         return Failure(basin, reason, "not followed")
     failures: list[Failure] = []
     for path in _places(events, basin):
@@ -63,7 +63,7 @@ def follow_file(events: Events, basin: Basin) -> Events | Failure:
 
 
 def follow_remote(events: Events, basin: Basin) -> Events | Failure:
-    """Open the first object in a network that a basin means and that is the right measurement."""
+    """Open the first of the addresses of a basin that is the right measurement."""
     access = events.access
     if access.policy != "network":  # without a request
         return _not_followed(events, basin)
@@ -90,12 +90,12 @@ def follow_remote(events: Events, basin: Basin) -> Events | Failure:
 
 
 def _not_followed(events: Events, basin: Basin) -> Failure:
-    """Say where in a network a basin is."""
+    """Return the failure of a basin in a network that the policy forbids to open."""
     hosts = ", ".join(map(quoted, basin.hosts)) or "a network"
     name = Path(events.name).name
     reason = (
-        f" is at {hosts}, and is not followed; choose basins='network', or download it, and put "
-        f"it beside {name}"
+        f" is at {hosts}, and is not followed; choose basins='network', or download it beside "
+        f"{name}"
     )
     return Failure(basin, reason, "not followed")
 
@@ -106,11 +106,11 @@ OPENERS: dict[str, Follow] = {
     "s3": follow_remote,
     "dcor": follow_remote,
 }
-"""By the format of a basin, what opens the file that it leads to, or says why there is none."""
+"""By format of a basin, the function that opens its file or returns a failure."""
 
 
 def _places(events: Events, basin: Basin) -> Iterator[Path]:
-    """Yield the files that a basin may mean; those that are not there as they are recorded."""
+    """Yield the possible files of a basin: as spelled on the disk, or else as recorded."""
     access = events.access
     for place in places_of(basin.paths, events.folder, access.here):
         spelled = None
@@ -140,7 +140,7 @@ def _open(events: Events, basin: Basin, path: Path | Place) -> Events | Failure:
     except OSError as error:
         return Failure(basin, f": {error}", "unreadable")
     except ValueError as error:
-        separator = " " if str(error).startswith("leads to") else ": "  # `FileAccess` goes on
+        separator = " " if str(error).startswith("leads to") else ": "  # from `FileAccess`
         return Failure(basin, f"{separator}{error}", "wrong")
     except (KeyError, RuntimeError) as error:
         reason = f": {name}: is damaged, or no RT-DC file ({error})"
@@ -148,10 +148,10 @@ def _open(events: Events, basin: Basin, path: Path | Place) -> Events | Failure:
 
 
 def _guard(events: Events) -> Guard:
-    """Return which hosts a file may lead to.
+    """Return the check of hosts that a file may lead to.
 
-    From a host that anybody can reach, these are such hosts alone: who puts a file there does
-    not choose what is asked for in this network. And never services of this machine.
+    A file on a public host may lead to public hosts only, so that its author cannot choose
+    requests in this network. No file may lead to services of this machine.
     """
     stored = bytes_behind(events.h5)
     is_public = isinstance(stored, RangedBytes) and stored.is_public
@@ -159,7 +159,7 @@ def _guard(events: Events) -> Guard:
 
 
 def _is_meant(events: Events, basin: Basin, found: list[str]) -> bool:
-    """Whether a file that is known by these identifiers is the one that a basin means.
+    """Whether a file with these identifiers is the one that a basin refers to.
 
     Without an identifier in the record, the file must have ours; of a mapped basin, ours must
     begin with the file's. A file without one is accepted.
@@ -175,7 +175,7 @@ def _is_meant(events: Events, basin: Basin, found: list[str]) -> bool:
 
 
 def _all_in_one(basin: Basin, failures: list[Failure]) -> Failure:
-    """Return one failure that says what each of several says, of the worst of their kinds."""
+    """Return one failure with the reasons of several, of the worst of their kinds."""
     reasons = dict.fromkeys(failure.reason for failure in failures)
     worst = max(failures, key=lambda failure: KINDS.index(failure.kind))
     return Failure(basin, ", and".join(list(reasons)[:5]), worst.kind)

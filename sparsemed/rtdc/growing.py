@@ -1,8 +1,8 @@
-"""A measurement that another program records (SWMR), looked at again and again.
+"""A measurement that another program records in SWMR mode, polled for new frames.
 
-All is read by HDF5, and each look opens the file anew: lengths would else have to be refreshed one
-by one, chunks move in the file while they grow, and the file may be closed, opened again or
-replaced meanwhile. That takes a millisecond.
+HDF5 reads all, and each poll opens the file anew, which takes a millisecond: otherwise each length
+would have to be refreshed, and the file may be closed, opened again or replaced meanwhile. Chunks
+move in the file while they grow, so they cannot be read past HDF5.
 """
 
 from os import PathLike
@@ -22,18 +22,18 @@ from sparsemed.rtdc.measurement import Measurement
 from sparsemed.storage.identity import Identity
 
 LOOK_BYTES = 8 * 1024**2
-"""Weight of the frames that are read at one look."""
+"""Bytes of frames that one poll reads."""
 
 
 class _Last(NamedTuple):
-    """The frame read last, by which the recording is known at the next look."""
+    """The last frame read, by which the next poll recognizes the recording."""
 
     frame: NDArray[Any]
     time: Any
 
 
 class GrowingMeasurement:
-    """The frames of a measurement as they come, and their times.
+    """The frames of a growing measurement, and their times.
 
     Parameters
     ----------
@@ -50,17 +50,16 @@ class GrowingMeasurement:
     dtype : dtype
         Native dtype of the frames.
     count : int
-        Frames that were read so far.
+        Number of frames read so far.
     time : ndarray, shape (N,), or None
-        Once the file is closed, and all of it was read: the time axis that it has.
+        The time axis, after the file was closed and all of it was read.
 
     Raises
     ------
     OSError
-        If the file cannot be read, or if another program writes into it without letting others
-        read meanwhile.
+        If the file cannot be read, or if another program writes into it without SWMR mode.
     ValueError
-        If it has no images, or nothing that tells times.
+        If it has no images, or no times.
     TypeError
         If the images are not of uint8 or uint16.
     """
@@ -76,8 +75,8 @@ class GrowingMeasurement:
             image = measurement.image
             if len(image.shape) != 3 or image.dtype.kind != "u" or image.dtype.itemsize > 2:
                 raise TypeError(
-                    f"{image.label}: of dtype {image.dtype} and shape {image.shape} cannot be "
-                    "followed; frames must be grey images of uint8 or uint16"
+                    f"{image.label}: has dtype {image.dtype} and shape {image.shape}, and cannot "
+                    "be followed; frames must be grey images of uint8 or uint16"
                 )
             height, width = image.shape[1:]
             self.shape = (int(height), int(width))
@@ -86,22 +85,20 @@ class GrowingMeasurement:
             _clock(measurement)
 
     def poll(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Read the frames that have come, as far as all features go, and their times.
-
-        Of many, the first.
+        """Read new frames that have all features, and their times; of many, the first ones.
 
         Returns
         -------
         frames : ndarray, shape (n, H, W)
-            None, with n = 0, if there are no more by now.
+            n = 0 if there are no new frames.
         times : ndarray, shape (n,), seconds
 
         Raises
         ------
         OSError
-            If it cannot be read, maybe just now.
+            If it cannot be read, maybe only at this moment.
         ValueError
-            If it is not the recording any more that it was.
+            If it is another recording now.
         """
         self._require_whole_file()
         with self._open() as measurement, measurement.reading():
@@ -133,7 +130,7 @@ class GrowingMeasurement:
         return frames, times
 
     def identity(self) -> Identity:
-        """Return which measurement this is, of the frames that were read.
+        """Return the identity of the measurement, for the frames that were read.
 
         Raises
         ------
@@ -144,9 +141,9 @@ class GrowingMeasurement:
             return identify(measurement, self.count)
 
     def _require_whole_file(self) -> None:
-        """Check that a file which is being recorded is as long as it was; closing may cut it.
+        """Check that a recorded file has not become shorter: HDF5 would retry reads forever.
 
-        HDF5 would wait for what is missing, again and again.
+        Closing the file may cut it, which is no error.
         """
         size = self.path.stat().st_size
         if size < self._size and is_recorded(self.path):
@@ -163,9 +160,9 @@ class GrowingMeasurement:
             cause = error.__cause__
             if isinstance(cause, BlockingIOError) or "consistency flags" in str(cause):
                 raise OSError(
-                    f"{self.path}: another program writes into it without letting others read "
-                    "meanwhile (SWMR), or died while it did; record in that mode, or compute the "
-                    "background once the file is closed"
+                    f"{self.path}: another program writes into it without SWMR mode, or died while "
+                    "writing; record in SWMR mode, or compute the background after the file is "
+                    "closed"
                 ) from error
             raise
 
@@ -176,15 +173,15 @@ class GrowingMeasurement:
 
 
 def _clock(measurement: Measurement) -> tuple[Feature, Any]:
-    """Return the feature that tells times, and the rate by which it is to be divided, if it is."""
+    """Return the feature of times, and the frame rate to divide it by, or None."""
     if (time := measurement.feature("time")) is not None:
         return time, None
     rate = measurement.frame_rate
     frame = None if rate is None else measurement.feature("frame")
     if frame is None:
         raise ValueError(
-            f"{measurement.path}: has no feature 'time', nor 'frame' and a frame rate; times are "
-            "guessed from the number of frames, which is not known before the end"
+            f"{measurement.path}: has neither a feature 'time', nor a feature 'frame' and a frame "
+            "rate; without them, times can only be guessed after the end of the recording"
         )
     return frame, rate
 

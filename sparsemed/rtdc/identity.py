@@ -1,7 +1,7 @@
-"""Whether a measurement is still the one that frames were read from: by what it holds.
+"""Identifies a measurement by its content, to recognize it later.
 
-Names say little: working folders change, and files are moved, replaced and named alike. Many
-measurements have no identifier. So some of the frames are looked at, and all times.
+Names are not enough: working folders change, and files are moved, replaced and named alike. Many
+measurements have no identifier. So the identity includes a digest of some frames and all times.
 """
 
 import hashlib
@@ -21,17 +21,17 @@ from sparsemed.storage.ranged import RangedBytes
 from sparsemed.storage.stored import file_state
 
 DIGEST_ATTRIBUTE = "sparsemed digest of frames"
-"""Where a result keeps what the digest of its measurement was."""
+"""Attribute of a result with the digest of its measurement."""
 
 VERSION_ATTRIBUTE = "sparsemed version of measurement"
-"""Where a result of a measurement in a network keeps which one that was."""
+"""Attribute of a result with the version of its measurement in a network."""
 
 LOOKED_AT = 4
-"""Frames that a digest is made of, evenly spaced: each costs the decoding of a chunk."""
+"""Number of frames in a digest, evenly spaced: each costs the decoding of a chunk."""
 
 
 def identify(measurement: Measurement, count: int) -> Identity:
-    """Return which measurement this is, of which so many frames are taken.
+    """Return the identity of a measurement, for its first `count` frames.
 
     Raises
     ------
@@ -50,9 +50,9 @@ def identify(measurement: Measurement, count: int) -> Identity:
 
 
 def digest_of(measurement: Measurement, count: int) -> str:
-    """Return a digest of the times of so many frames, and of a few of these.
+    """Return a digest of the times of `count` frames, and of a few frames.
 
-    It is the same whichever way they are stored: chunks, filters and basins do not count.
+    It does not depend on how they are stored: chunks, filters and basins do not count.
 
     Raises
     ------
@@ -74,13 +74,13 @@ def digest_of(measurement: Measurement, count: int) -> str:
 
 
 def stored_digest(images: Feature) -> str | None:
-    """Return the digest that background images were stored with; None if there is none."""
+    """Return the digest of the measurement, as stored with background images, or None."""
     recorded = Attributes(images.dataset).get(DIGEST_ATTRIBUTE)
     return None if recorded is None else as_text(recorded)
 
 
 def version_of(measurement: Measurement) -> str | None:
-    """Return what tells the state of an object in a network from others; None if nothing does."""
+    """Return the version of a measurement in a network; None if its server does not tell one."""
     stored = bytes_behind(measurement.events.h5)
     if not isinstance(stored, RangedBytes) or not stored.version.is_known:
         return None
@@ -88,7 +88,7 @@ def version_of(measurement: Measurement) -> str | None:
 
 
 def stored_version(images: Feature) -> str | None:
-    """Return the version that background images were stored with; None if there is none."""
+    """Return the version of the measurement, as stored with background images, or None."""
     recorded = Attributes(images.dataset).get(VERSION_ATTRIBUTE)
     return None if recorded is None else as_text(recorded)
 
@@ -101,7 +101,7 @@ def _plain(values: NDArray[np.generic]) -> bytes:
 
 
 def difference(measurement: Measurement, identity: Identity) -> str | None:
-    """Say in what a measurement differs from the one that frames were read from; None if not.
+    """Return how a measurement differs from an identity, or None if it does not.
 
     Raises
     ------
@@ -117,12 +117,12 @@ def difference(measurement: Measurement, identity: Identity) -> str | None:
 
 
 def is_same(measurement: Measurement, identity: Identity) -> bool:
-    """Whether a measurement is the one that frames were read from; see `difference`."""
+    """Whether a measurement has an identity; see `difference`."""
     return difference(measurement, identity) is None
 
 
 def require_same(measurement: Measurement, identity: Identity) -> None:
-    """Check that a measurement is the one that frames were read from.
+    """Check that a measurement is the one from which frames were read.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def require_same(measurement: Measurement, identity: Identity) -> None:
     """
     try:
         differs = difference(measurement, identity)
-    except (OSError, ValueError):  # a basin is gone, which says nothing about the file itself
+    except (OSError, ValueError):  # a missing basin is no error if the file itself is unchanged
         if isinstance(identity.path, RemotePath):
             raise
         if file_state(identity.path) != dict(identity.states).get(str(identity.path)):

@@ -1,4 +1,4 @@
-"""What a measurement file holds: facts about its images, time, backgrounds and basins."""
+"""Facts about a measurement file: its images, time, backgrounds and basins."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,19 +33,19 @@ class Images:
     dataset : str
         File and dataset.
     mapped : bool
-        Whether a mapping of a basin picks the frames from the dataset.
+        Whether the mapping of a basin selects frames of the dataset.
     count, height, width : int
         Number of frames, and their shape.
     dtype : str
         Dtype as stored.
     chunks : tuple of int, or None
-        Shape of the chunks, if it is stored in chunks.
+        Shape of the chunks; None if the dataset is not chunked.
     filters : tuple of str
-        What each chunk went through, in that order.
+        Filters in the order in which they were applied.
     stored_bytes : int
-        What the dataset takes in its file.
+        Bytes of the dataset in its file.
     obstacle : str or None
-        Why the frames have to be read by HDF5 itself; None if the fast path applies.
+        Why HDF5 itself must read the frames; None if the fast path applies.
     """
 
     source: str
@@ -74,11 +74,11 @@ class Time:
     text : str
         The same in words.
     frame_rate : float or None
-        Rate of the camera in Hz, where the file tells.
+        Rate of the camera in Hz, if the file has it.
     span : float
         Seconds from the first frame to the last.
     ascends : bool
-        Whether time never falls from one frame to the next.
+        Whether times never decrease.
     """
 
     origin: str
@@ -90,20 +90,20 @@ class Time:
 
 @dataclass(frozen=True)
 class BasinFacts:
-    """A basin record, and whether it leads anywhere.
+    """A basin record, and whether its file can be opened.
 
     Attributes
     ----------
     name, kind : str
         Name and type.
     features : tuple of str, or None
-        What it provides; None if the record leaves that open.
+        Its features; None if the record does not tell.
     mapping : str or None
         Feature with its mapping.
     target : str
         The file or group that it leads to.
     problem : str or None
-        Why it leads nowhere.
+        Why it cannot be used, if so.
     """
 
     name: str
@@ -116,26 +116,26 @@ class BasinFacts:
 
 @dataclass(frozen=True)
 class Info:
-    """What a measurement file holds.
+    """The content of a measurement file.
 
     Attributes
     ----------
     path : str
         The file.
     size : int
-        Its bytes.
+        Bytes of the file.
     images : Images or None
-        None if there are none that can be found.
+        None if no images are found.
     time : Time or None
-        None if there are no images, or no axis that fits them.
+        None if there are no images, or no time axis that fits them.
     backgrounds : tuple of StoredBackground
-        In the order in which readers look for them: the first counts.
+        In the order of search: readers use the first.
     basins : tuple of BasinFacts
-        In the order in which they are searched.
+        In the order of search.
     findings : tuple of Row
-        What the file says of the first background; see `sparsemed.rtdc.verdicts.read_verdict`.
+        Stored verdict on the first background; see `sparsemed.rtdc.verdicts.read_verdict`.
     problems : tuple of str
-        Why no background can be computed; empty if one can be.
+        Why no background can be computed; empty if it can.
     """
 
     path: str
@@ -149,7 +149,7 @@ class Info:
 
 
 def info(path: FileName, basins: Policy = "any") -> Info:
-    """Return what a measurement file holds.
+    """Return the content of a measurement file.
 
     Parameters
     ----------
@@ -162,8 +162,7 @@ def info(path: FileName, basins: Policy = "any") -> Info:
     Raises
     ------
     OSError, ValueError
-        If it cannot be opened as a measurement. What is wrong beyond that is
-        part of the result.
+        If it cannot be opened as a measurement. Other problems are part of the result.
     """
     with Measurement(path, basins) as measurement:
         problems: list[str] = []
@@ -173,7 +172,7 @@ def info(path: FileName, basins: Policy = "any") -> Info:
             if image is not None and len(image.shape) == 3:
                 images = unless_wrong(partial(_images, measurement, image), problems)
             if image is not None and not problems:
-                # what computing would refuse
+                # find what computing would refuse
                 unless_wrong(partial(measurement_frames, measurement, 1), problems)
             if images is not None and images.count:
                 time = unless_wrong(partial(_time, measurement), problems)
@@ -214,7 +213,7 @@ def _filter_names(dataset: h5py.Dataset) -> Iterator[str]:
 
 
 def _time(measurement: Measurement) -> Time:
-    """Say in words what `measurement_time` does."""
+    """Describe the time axis that `measurement_time` chooses."""
     axis = measurement_time(measurement)
     rate = measurement.frame_rate
     if (time := measurement.feature("time")) is not None:
@@ -257,7 +256,7 @@ def _basin(measurement: Measurement, basin: Basin) -> BasinFacts:
         else:
             target = led_to.name
     elif not basin.is_internal:
-        problems.append("basins of this type are not known here")
+        problems.append("basins of this type are unknown, and not followed")
     if basin.mapping is not None:
         mapping = unless_wrong(partial(measurement.own, basin.mapping), problems)
         if mapping is None and not problems:

@@ -1,4 +1,4 @@
-"""Frames and time axis of a measurement, as the method takes them."""
+"""Frames and time axis of a measurement, for the method."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from sparsemed.warned import keeping_warnings, warn
 
 
 def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
-    """Return the frames of a measurement, as its images or their mapping have them."""
+    """Return the frames of a measurement: its images, or the frames that a mapping selects."""
     image = measurement.image
     count = frame_count(measurement)
     with measurement.reading():
@@ -32,19 +32,19 @@ def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
             return PickedFrames(frames, image.mapping[:count])
         if not measurement.is_watched:
             warn(
-                f"{measurement.path}: its server tells neither a strong ETag nor when it was last "
-                "changed; if it changes while it is read, nobody notices"
+                f"{measurement.path}: its server sends neither a strong ETag nor the time of the "
+                "last change; a change of the file during reading would go unnoticed"
             )
         if measurement.is_live:
             warn(
-                f"{measurement.path}: another program records into it, or died while it did; the "
-                f"first {count} frames are taken, as far as all that is needed goes"
+                f"{measurement.path}: another program records into it, or died while recording; "
+                f"only the first {count} frames, which are complete, are used"
             )
         return frames if count == len(image) else PickedFrames(frames, np.arange(count))
 
 
 def measurement_part(identity: Identity, basins: Policy, begin: int, end: int) -> FrameOpener:
-    """Return what opens some frames of a measurement elsewhere, by its absolute path."""
+    """Return an opener of some frames of a measurement, by its absolute path."""
     return partial(_open_part, identity, basins, begin, end)
 
 
@@ -53,7 +53,7 @@ def _open_part(
     identity: Identity, basins: Policy, begin: int, end: int, num_cpus: int | None
 ) -> Iterator[FrameSource]:
     path = identity.path
-    # Who asked has warned of what is odd about the file.
+    # The program that sent the task has already warned about the file.
     with keeping_warnings(tell=_say_nothing), Measurement(path, basins) as measurement:
         frames = measurement_frames(measurement, check_num_cpus(num_cpus))
         if frames.shape[0] < end or not is_same(measurement, identity):
@@ -63,13 +63,13 @@ def _open_part(
 
 
 def _say_nothing(text: str) -> None:
-    """Keep a warning to oneself."""
+    """Ignore a warning."""
 
 
 def measurement_time(measurement: Measurement, frame_rate: float | None = None) -> NDArray[Any]:
-    """Return the time axis of a measurement, from the best that it holds.
+    """Return the time axis of a measurement: from its times, frame numbers or frame rate.
 
-    A given `frame_rate` stands in for that of the measurement.
+    A given `frame_rate` replaces that of the measurement.
     """
     count = frame_count(measurement)
     with measurement.reading():
@@ -86,7 +86,7 @@ def measurement_time(measurement: Measurement, frame_rate: float | None = None) 
 
 
 def frame_count(measurement: Measurement) -> int:
-    """Return how many frames there are: of a recording that goes on, those that are whole."""
+    """Return the number of frames; of a recording in progress, of complete frames."""
     count = len(measurement.image)
     if measurement.is_live:
         features = [measurement.feature(name) for name in ("time", "frame")]
@@ -95,5 +95,5 @@ def frame_count(measurement: Measurement) -> int:
 
 
 def _shape(measurement: Measurement, feature: Feature, count: int) -> tuple[int, ...]:
-    """Return the shape of a feature; of a recording that goes on, as far as frames are whole."""
+    """Return the shape of a feature; of a recording in progress, for complete frames."""
     return (count, *feature.shape[1:]) if measurement.is_live else feature.shape

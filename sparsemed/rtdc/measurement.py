@@ -1,4 +1,4 @@
-"""A measurement file: its images, features and metadata, own or through basins."""
+"""A measurement file: its images, features and metadata, also through basins."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import hdf5plugin  # noqa: F401  (lets HDF5 read what Zstandard and others compressed)
+import hdf5plugin  # noqa: F401  (registers Zstandard and other filters with HDF5)
 
 from sparsemed.frames.stacks import stack_kind, what_to_do
 from sparsemed.hdf5.entries import Attributes, has_entry
@@ -32,32 +32,31 @@ class Measurement:
     Parameters
     ----------
     path : str, path or StoredBytes
-        The file, by its path or its address in a network; or its bytes.
+        Path or network address of the file, or its bytes.
     basins : str
         Which other files it may lead to, by basins, by links and as storage of its
-        data. ``"off"``: none. ``"same-folder"``: those directly in its folder, once
+        data. ``"off"``: none. ``"same-folder"``: those directly in its folder, after
         symbolic links are resolved. ``"any"``: all. ``"network"``: also those in a
-        network. In any case, only regular files, and they stay as they are. Basins
-        within a file always count, and basins of basins do, too.
+        network. In each case, only regular files, which are never changed. Basins
+        within a file and basins of basins are always used.
 
     Attributes
     ----------
     path : Path
-        The file, as it was given.
+        The file as given.
     place : Path
-        The same, absolute: the working folder may change.
+        Its absolute path, as the working folder may change.
     access : FileAccess
         Which other files it may lead to.
     events : Events
-        What it holds.
+        Its features.
 
     Raises
     ------
     OSError
         If the file is missing or cannot be read as HDF5.
     ValueError
-        If it has no events, or a broken basin record; or if `basins` is none of
-        these.
+        If it has no events, or a broken basin record, or if `basins` is unknown.
     """
 
     def __init__(self, path: FileName | StoredBytes, basins: Policy = "any") -> None:
@@ -82,8 +81,8 @@ class Measurement:
             if (kind := stack_kind(self.path)) is None:
                 raise
             raise ValueError(
-                f"{self.path}: is a {kind} stack, no measurement; in Python, "
-                f"sparsemed.compute_background({str(self.path)!r}, frame_rate=…) takes it"
+                f"{self.path}: is a {kind} stack, not a measurement; in Python, use "
+                f"sparsemed.compute_background({str(self.path)!r}, frame_rate=…)"
             ) from error
         try:
             with self.reading():
@@ -104,7 +103,7 @@ class Measurement:
         self.close()
 
     def close(self) -> None:
-        """Close the file and those of its basins."""
+        """Close the file and the files of its basins."""
         self.access.close()
 
     @property
@@ -115,18 +114,18 @@ class Measurement:
 
     @property
     def is_watched(self) -> bool:
-        """Whether it is noticed if somebody changes the file while it is read."""
+        """Whether a change of the file during reading would be noticed."""
         stored = bytes_behind(self.events.h5)
         return not isinstance(stored, RangedBytes) or stored.version.is_known
 
     @property
     def basins(self) -> list[Basin]:
-        """The basins of the file, in the order in which they are searched."""
+        """The basins of the file, in the order of search."""
         return self.events.basins
 
     @property
     def is_live(self) -> bool:
-        """Whether it is still being recorded, and grows."""
+        """Whether it is still being recorded."""
         return bool(self.events.h5.swmr_mode)
 
     @property
@@ -148,8 +147,8 @@ class Measurement:
         Raises
         ------
         ValueError, OSError
-            If neither the file nor one of its basins has images, or if those that may have
-            them cannot be read; the message says what was tried.
+            If neither the file nor one of its basins has images, or if these cannot be read;
+            the message lists what was tried.
         """
         failures: list[Failure] = []
         with self.reading():
@@ -164,8 +163,9 @@ class Measurement:
         Raises
         ------
         ValueError, OSError
-            If there is none, but a basin that may have it belongs to another measurement, has a
-            mapping that does not fit, or cannot be read. A basin whose file is gone has nothing.
+            If it is not found, and a basin that may have it belongs to another measurement, has
+            a mapping that does not fit, or cannot be read. A basin whose file is missing is no
+            error.
         """
         failures: list[Failure] = []
         with self.reading():
@@ -176,7 +176,7 @@ class Measurement:
         return feature
 
     def from_basin(self, basin: Basin, name: str) -> Feature | None:
-        """Return a feature that a basin of the file provides; see `feature`."""
+        """Return a feature from one basin of the file; see `feature`."""
         failures: list[Failure] = []
         with self.reading():
             feature = self.events.from_basin(basin, name, failures)
@@ -199,18 +199,18 @@ class Measurement:
         return kind("; ".join([what, *reasons[:5], *more]))
 
     def source_of(self, feature: Feature) -> str:
-        """Say where a feature is: ``"this file"``, ``"internal basin"`` or ``"file basin"``."""
+        """Return where a feature is: ``"this file"``, ``"internal basin"`` or ``"file basin"``."""
         if feature.key != self.events.way[-1]:
             return "file basin"
         return "this file" if feature.dataset.name.startswith("/events/") else "internal basin"
 
     def own(self, name: str) -> Feature | None:
-        """Return a feature that the file itself has, basins aside."""
+        """Return a feature of the file itself, without its basins."""
         return self.events.own(name)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Name the file in what goes wrong while HDF5 reads it, and raise what HDF5 keeps back."""
+        """Let errors of HDF5 name the file, and raise failures that HDF5 hides."""
         try:
             with naming_damage(self.path):
                 yield
@@ -222,7 +222,7 @@ class Measurement:
 
 @contextmanager
 def naming_damage(path: AnyPath) -> Iterator[None]:
-    """Turn what h5py raises on damaged files into an OSError that names the file."""
+    """Turn errors of h5py on damaged files into an OSError that names the file."""
     try:
         yield
     except (KeyError, RuntimeError, MemoryError, OverflowError) as error:
@@ -235,7 +235,7 @@ def naming_damage(path: AnyPath) -> Iterator[None]:
 
 
 def unless_wrong(find: Callable[[], Fact], problems: list[str]) -> Fact | None:
-    """Return what `find` finds, or None and why not among the problems."""
+    """Return what `find` returns; if it fails, add the error to `problems` and return None."""
     try:
         return find()
     except (OSError, ValueError, TypeError) as error:
@@ -244,9 +244,9 @@ def unless_wrong(find: Callable[[], Fact], problems: list[str]) -> Fact | None:
 
 
 def has_own_images(path: Path) -> bool:
-    """Whether a file holds images itself, in ``events`` or in a basin within it."""
+    """Whether a file itself holds images, in ``events`` or in an internal basin."""
     with open_restored(path) as h5:
         try:
             return any(has_entry(h5, f"{group}/image") for group in ("events", "basin_events"))
-        except ValueError:  # a group that leads to another file, where there may be images
+        except ValueError:  # a group that is a link to another file, which may hold images
             return True

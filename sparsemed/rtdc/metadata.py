@@ -1,4 +1,4 @@
-"""What a new file takes over from its measurement, and how it refers to it."""
+"""Copies metadata of a measurement into a new result, and writes the reference to it."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -29,9 +29,9 @@ from sparsemed.warned import warn
 def refer_to(
     h5: h5py.File, source: AnyPath, path: Path, *, one_path: AnyPath | None = None
 ) -> None:
-    """Give a new file the metadata of its measurement, its basins, and itself as a basin.
+    """Copy metadata and basins of a measurement into a new file, and add it as a basin.
 
-    `one_path` is explained at `sparsemed.rtdc.references.reference_record`.
+    For `one_path`, see `sparsemed.rtdc.references.reference_record`.
     """
     filters = storage_options(True)
     with opened(source) as measurement, naming_damage(source):
@@ -44,7 +44,7 @@ def refer_to(
                 warn(f"{topic} is not copied: {error}")
                 continue
             for name in names:
-                if f"{topic}/{name}" not in VERDICT:  # which is about a background in there
+                if f"{topic}/{name}" not in VERDICT:  # it is about a background of the measurement
                     _copy_metadata(h5, f"{topic}/{name}", measurement, filters)
         for basin in read_basins(measurement):
             if not basin.is_internal:
@@ -60,7 +60,7 @@ def _copy_attribute(h5: h5py.File, measurement: h5py.File, name: str) -> None:
 
 
 def attribute_as_copied(measurement: h5py.File, name: str) -> Any:
-    """Return an attribute of a measurement as a copy of it has it."""
+    """Return an attribute of a measurement as a copy would hold it."""
     value = Attributes(measurement)[name]
     if isinstance(value, str):
         try:
@@ -73,10 +73,10 @@ def attribute_as_copied(measurement: h5py.File, name: str) -> Any:
 def _copy_metadata(
     h5: h5py.File, name: str, measurement: h5py.File, filters: Mapping[str, Any]
 ) -> None:
-    """Copy a log or table, with text in lines of fixed length, and note who copied it.
+    """Copy a log or table, with text in lines of fixed length, and record the writer.
 
-    Only what is in the measurement itself: what its links lead to may be no log
-    at all, but a file that is not meant for whoever gets the copy.
+    Links to other files are not followed: they may lead to private files,
+    which must not end up in the copy.
     """
     try:
         found = entry(measurement, name)
@@ -98,7 +98,7 @@ def _copy_metadata(
 
 
 def data_as_copied(dataset: h5py.Dataset) -> Any:
-    """Return a log or table as a copy of it has it: text in lines of fixed length."""
+    """Return a log or table as a copy would hold it: text in lines of fixed length."""
     data = dataset[()]
     if dataset.ndim and data.dtype == np.dtype("O"):
         return np.asarray(data, dtype=f"S{max(len(line) for line in data)}")
@@ -108,7 +108,7 @@ def data_as_copied(dataset: h5py.Dataset) -> Any:
 def _copy_basin(
     h5: h5py.File, basin: Basin, measurement: h5py.File, filters: Mapping[str, Any]
 ) -> None:
-    """Copy the record of a basin that is not within the measurement, and its mapping."""
+    """Copy the record of a file basin or a remote basin, and its mapping."""
     if not (basin.is_file or basin.is_remote):
         name, kind = quoted(basin.name), quoted(basin.record.get("type"))
         warn(f"Basin {name} of unknown type {kind} is not copied")
@@ -126,7 +126,7 @@ def _copy_basin(
         mapping = free_mapping(h5, index)
         if mapping not in h5["events"]:
             store(h5, f"events/{mapping}", index, filters)
-    if basin.is_remote:  # untouched, but for where its mapping is
+    if basin.is_remote:  # unchanged, except for the name of its mapping
         record = basin.record if mapping is None else {**basin.record, "mapping": mapping}
     else:
         record = file_record(

@@ -1,13 +1,13 @@
-"""What names of files say: that it is a result, or another kind of file than the HDF5 of one."""
+"""Names of results, and names of other kinds of files, under which none is written."""
 
 from pathlib import Path
 
 MARK = "_bg"
-"""What is added to the name of a measurement for its result."""
+"""Suffix of the name of a measurement in the name of its result."""
 
 _PICTURE = "imagecodecs.imwrite({0!r}, background[0])"  # of one frame
 
-# else tifffile takes three or four images for colours
+# otherwise tifffile would save three or four images as colours
 _TIFF = "tifffile.imwrite({0!r}, background.images, photometric='minisblack')"
 
 _WRITERS = {
@@ -23,20 +23,20 @@ _WRITERS = {
     ".pdf": "background.plot().savefig({0!r})",
     ".csv": "numpy.savetxt({0!r}, background.offsets)",
 }
-"""By endings of names, the line that writes such a file."""
+"""By ending, the line of Python that writes such a file."""
 
 
 def require_hdf5_name(path: Path) -> None:
-    """Check that a name does not end as that of a file of another kind.
+    """Check that a name does not have the ending of another kind of file.
 
     Raises
     ------
     ValueError
-        If it does; the message says how such a file is written.
+        If it has; the message says how to write such a file.
     """
     line = _WRITERS.get(path.suffix.lower())
     if line is not None:
         raise ValueError(
-            f"{path}: a background is saved as HDF5, and this name is that of another kind of "
-            f"file; end it in .rtdc, or write such a file yourself: {line.format(str(path))}"
+            f"{path}: a background is saved as HDF5, but this name has the ending of another kind "
+            f"of file; use .rtdc, or write such a file yourself: {line.format(str(path))}"
         )

@@ -49,7 +49,7 @@ from sparsemed.storage import disk
 from sparsemed.storage.places import AnyPath, RemotePath
 
 ROWS_ATTRIBUTE = "sparsemed offset rows"
-"""Where offsets say from how many rows they are taken, if that is not the usual number."""
+"""Attribute of offsets with their number of rows, if that is not the usual one."""
 
 
 def check_output(
@@ -66,7 +66,7 @@ def check_output(
     source : Path or RemotePath, optional
         The measurement.
     basins : str
-        Which other files it may lead to; ``"off"``: not even whether they are there is looked at.
+        Which other files it may lead to; ``"off"``: not even their existence is checked.
 
     Raises
     ------
@@ -74,8 +74,8 @@ def check_output(
         If the folder is missing or read-only, or if the file exists and is
         read-only or not HDF5.
     ValueError
-        If the name is that of a file of another kind, or if the file exists and holds
-        another number of frames, or belongs to another measurement.
+        If the name has the ending of another kind of file, or if the file exists and has
+        another number of frames or belongs to another measurement.
     """
     path = Path(path)
     require_hdf5_name(path)
@@ -91,16 +91,16 @@ def check_output(
     with open_output(path) as h5, naming_damage(path):
         if h5.swmr_mode:
             raise OSError(
-                f"{path}: another program records into it, or died while it did; write to "
+                f"{path}: another program records into it, or died while recording; write to "
                 "another file"
             )
         for name in subgroup(h5, "events") or ():
             feature = None
-            with suppress(ValueError):  # it leads to another file, which is of no concern here
+            with suppress(ValueError):  # a link to another file, which does not matter here
                 feature = entry(h5, f"events/{name}")
             if isinstance(feature, h5py.Dataset) and feature.ndim and len(feature) != count:
                 raise ValueError(
-                    f"{path}: events/{name} has {len(feature)} entries, but the background is of "
+                    f"{path}: events/{name} has {len(feature)} entries, but the background has "
                     f"{count} frames; write to another file"
                 )
         subgroup(h5, "basin_events")
@@ -120,7 +120,7 @@ def check_output(
 
 
 def require_result(path: Path, *, in_place: bool) -> None:
-    """Check that a file is meant for a result: by its name, and as it holds no images.
+    """Check that a file can be a result: by its name, and because it holds no images.
 
     Parameters
     ----------
@@ -131,18 +131,18 @@ def require_result(path: Path, *, in_place: bool) -> None:
     Raises
     ------
     ValueError
-        If its name has no ending, unless it is there; or if it holds images of its own, and is not
-        meant to.
+        If the file does not exist and its name has no ending, or if it holds images of its own
+        and `in_place` is false.
     """
     if not path.exists() and not path.suffix:
         raise ValueError(f"{path}: the name has no ending; results end in .rtdc, .h5 or .hdf5")
     holds_images = False
-    with suppress(OSError):  # what cannot be read is said where it is written
+    with suppress(OSError):  # `check_output` reports files that cannot be read
         holds_images = path.is_file() and has_own_images(path)
     if holds_images and not in_place:
         raise ValueError(
-            f"{path}: holds images of its own, and is not changed; give another name, or add the "
-            "background to the measurement with in_place=True"
+            f"{path}: holds images of its own, and is not changed; choose another name, or add "
+            "the background to the measurement with in_place=True"
         )
 
 
@@ -156,29 +156,29 @@ def write_background(
 ) -> None:
     """Write a background to a new file, into an existing one, or into the measurement.
 
-    A file that holds nothing but an earlier result of the same measurement is written anew.
+    A file that holds only an earlier result of the same measurement is written anew.
 
     Parameters
     ----------
     path : str or path
         The file. It changes wholly or not at all.
     background : Background
-        A new file refers to its measurement, and in an existing one the reference is renewed. As
-        no PPID tells from how many rows offsets are, those of other rows than usual get none, and
-        say how many they are of.
+        A new file refers to its measurement; in an existing one, the reference is renewed.
+        Offsets of an unusual number of rows get no PPID, as it would not tell that number; an
+        attribute does.
     compress : bool
         Whether to compress the data (Zstandard, level 5).
     like_dcnum : bool
-        Whether to write what dcnum's class does: a new file refers to the measurement by one path,
-        references of an existing one stay, and no digest is kept.
+        Whether to write the same as dcnum's class: a new file refers to the measurement by one
+        path, references in an existing file stay, and no digest is stored.
     verdict : (sequence of str, sequence of Row), optional
-        What `sparsemed.rtdc.verdicts.store_verdict` keeps beside it. That on an earlier background
-        is removed in any case.
+        Lines and rows for `sparsemed.rtdc.verdicts.store_verdict`. The verdict on an earlier
+        background is always removed.
 
     Raises
     ------
     OSError, ValueError
-        See `check_output`; or if the measurement was replaced since its frames were read.
+        See `check_output`. Also if the measurement was replaced since its frames were read.
     """
     path = Path(path).absolute()  # the working folder may change meanwhile
     source, basins = background.source, background.basins
@@ -246,7 +246,7 @@ def _store_verdict(
 
 
 def _renew_reference(h5: h5py.File, source: AnyPath, path: Path, policy: Policy) -> list[str]:
-    """Write a new reference to the measurement, if there is one, and return the earlier ones."""
+    """If there are references to the measurement, write a new one and return the stale ones."""
     with opened(source) as measurement, naming_damage(source):
         identifiers = known_identifiers(Attributes(measurement))
         record = reference_record(measurement, source, path)
@@ -263,11 +263,11 @@ def _renew_reference(h5: h5py.File, source: AnyPath, path: Path, policy: Policy)
 
 
 def _set_aside(h5: h5py.File, doomed: Sequence[str]) -> str | None:
-    """Move what is to be removed into one group and return its name.
+    """Move entries that are to be removed into one group, and return its name.
 
-    It is removed only when the new background has been written: until then its
-    space must not be used for new data, or else the file would have to change
-    in many places to hold the new state.
+    The group is removed after the new background was written. Otherwise HDF5
+    would put new data into the freed space, and the file would change in many
+    places.
     """
     if not doomed:
         return None
@@ -278,7 +278,7 @@ def _set_aside(h5: h5py.File, doomed: Sequence[str]) -> str | None:
 
 
 def _earlier_background(h5: h5py.File) -> list[str]:
-    """Return all that belongs to an earlier background, and narrow what holds more than that."""
+    """Return the entries of an earlier background; narrow records with other features."""
     doomed = [f"{group}/{name}" for group in ("events", "basin_events") for name in _BACKGROUND]
     basins = read_basins(h5)
     stale = [b for b in basins if b.is_internal and "image_bg" in (b.features or [])]

@@ -1,8 +1,7 @@
-"""PPID: the string that says how a background came about.
+"""The pipeline identifier (PPID): method and parameters of a background as text.
 
-``sparsemed:k=200^s=1^t=0^f=0.8^o=1`` names the method and, abbreviated to its
-first letter, every parameter. The scheme is dcnum's, and the strings are equal
-to dcnum's, so that a result can be traced whichever of the two made it.
+``sparsemed:k=200^s=1^t=0^f=0.8^o=1`` names the method and each parameter, abbreviated to its first
+letter. The strings are equal to those of dcnum, so that results of both can be traced.
 """
 
 import difflib
@@ -19,7 +18,7 @@ CODE = "sparsemed"
 """The name of the method within a PPID."""
 
 GENERATION = "13"
-"""dcnum's pipeline generation: rises when dcnum's results stop being comparable."""
+"""Pipeline generation of dcnum; it rises when results are no longer comparable."""
 
 
 def to_ppid(values: Parameters | Mapping[str, Any]) -> str:
@@ -28,8 +27,8 @@ def to_ppid(values: Parameters | Mapping[str, Any]) -> str:
     Parameters
     ----------
     values : Parameters, or mapping of str to value
-        Names and values of `sparsemed.parameters.Parameters`; what is missing
-        has its default.
+        Names and values of `sparsemed.parameters.Parameters`; missing ones have
+        their defaults.
 
     Raises
     ------
@@ -50,18 +49,18 @@ def to_ppid(values: Parameters | Mapping[str, Any]) -> str:
 
 
 def from_ppid(ppid: str) -> dict[str, Any]:
-    """Return the parameters that a PPID stands for.
+    """Return the parameters in a PPID.
 
     Parameters
     ----------
     ppid : str
-        A PPID of this method. Any prefix of a name counts as that name, and a
-        parameter that is not mentioned has its default.
+        A PPID of this method. Any prefix of a name stands for that name; missing
+        parameters have their defaults.
 
     Raises
     ------
     ValueError
-        If the PPID belongs to another method or cannot be understood.
+        If the PPID belongs to another method or cannot be parsed.
 
     Examples
     --------
@@ -78,7 +77,8 @@ def from_ppid(ppid: str) -> dict[str, Any]:
         names = [name for name in unnamed if prefix and name.startswith(prefix)]
         if not names or not equals:
             raise ValueError(
-                f"PPID {ppid!r}: {item!r} names none of {sorted(values)}, or one twice"
+                f"PPID {ppid!r}: {item!r} is none of the parameters {sorted(values)}, or is there "
+                "twice"
             )
         values[names[0]] = parse_value(names[0], text)
         unnamed.remove(names[0])
@@ -86,7 +86,7 @@ def from_ppid(ppid: str) -> dict[str, Any]:
 
 
 def parse_value(name: str, text: str) -> int | float | bool:
-    """Return a parameter's value from text, as found in PPIDs and on command lines.
+    """Return the value of a parameter from text, as in PPIDs and on command lines.
 
     Raises
     ------
@@ -118,7 +118,7 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def closest_parameter(name: str, likeness: float = 0.6) -> str | None:
-    """Return the parameter that may be meant by a name, if one is like it (from 0 to 1).
+    """Return the parameter with the most similar name (likeness 0 to 1), or None.
 
     Examples
     --------
@@ -136,8 +136,8 @@ def _known(name: str) -> str:
     """Return the end of an error about an unknown parameter."""
     known = sorted(field.name for field in fields(Parameters))
     if closest := closest_parameter(name):
-        return f"did you mean {closest!r}? Known are {known}"
-    return f"known are {known}"
+        return f"did you mean {closest!r}? Parameters are {known}"
+    return f"parameters are {known}"
 
 
 def _with_point(text: str) -> str:

@@ -1,7 +1,7 @@
-"""How a result refers to its measurement, and to which.
+"""References of results to their measurements.
 
-A result finds everything but the background in its measurement, by a record. A record that leads
-to another measurement would put the images of the one beside the background of the other.
+A result finds all features but the background in its measurement, through a basin record. A record
+that led to another measurement would combine the images of one with the background of another.
 """
 
 import os
@@ -25,7 +25,7 @@ from sparsemed.warned import warn
 WRITER = f"sparsemed {__version__}"
 
 _CREATED = re.compile(r"Created by (sparsemed|dcnum) ")
-"""How the description of a record begins that was made along with its file."""
+"""Begin of the description of a record that was written when its file was made."""
 
 
 def reference_record(
@@ -35,25 +35,25 @@ def reference_record(
     *,
     one_path: AnyPath | None = None,
 ) -> dict[str, Any]:
-    """Return the record by which a result refers to its measurement.
+    """Return the basin record by which a result refers to its measurement.
 
     Parameters
     ----------
     measurement : h5py.File
         The measurement, open for reading.
     source : Path or RemotePath
-        Name of the measurement.
+        The measurement.
     output : Path
-        Name of the result.
+        The result.
     one_path : Path, optional
-        The path as it was given. It alone is recorded, as dcnum's class does, as long as it leads
-        from the folder of the output to the measurement; and so is the identifier that dcnum makes.
-        By default, these are the identifier of dclab, an absolute path and one that begins at that
-        folder: so the measurement is found wherever the two are moved together.
+        The path as given, to record as dcnum's class does: this path alone, if it leads from the
+        folder of the output to the measurement, and the identifier of dcnum. Default: the
+        identifier of dclab, an absolute path, and a path relative to the folder of the output,
+        so that the measurement is found if both files are moved together.
     """
     features: list[str] = []
     for topic in ("events", "basin_events"):
-        with suppress(ValueError):  # it leads to another file: left open
+        with suppress(ValueError):  # a link to another file
             features += subgroup(measurement, topic) or ()
     features = sorted(name for name in features if not name.startswith("basinmap"))
     known = known_identifiers(Attributes(measurement))
@@ -63,8 +63,8 @@ def reference_record(
         if (place := source.place.record) is not None:
             return remote_record(*about, place, features, identifier)
         warn(
-            f"{source}: its address may hold a secret, and is not recorded; so that {output.name} "
-            f"finds its images, put a copy of the measurement beside it, as {source.name}"
+            f"{source}: its address may hold a secret, and is not recorded; to let {output.name} "
+            f"find its images, put a copy of the measurement beside it, as {source.name}"
         )
         paths = [source.name]
     else:
@@ -89,14 +89,14 @@ def _one_path(given: Path, source: Path, output: Path) -> str:
 
 
 def references(basins: Sequence[Basin], of_measurement: Sequence[Basin]) -> list[Basin]:
-    """Return the basins by which a file refers to the measurement that it was made for.
+    """Return the basins by which a result refers to its measurement.
 
     Parameters
     ----------
     basins : sequence of Basin
-        All that the file has.
+        All basins of the result.
     of_measurement : sequence of Basin
-        Those of the measurement, which a result takes over.
+        Basins of the measurement, which a result copies.
     """
     taken_over = [_essence(basin) for basin in of_measurement]
     return [
@@ -118,13 +118,13 @@ def is_made_with_file(basin: Basin) -> bool:
 
 
 Relation = Literal["same", "moved", "another", "unknown"]
-"""How what a record refers to is related to a measurement; see `relation`."""
+"""Relation of a record to a measurement; see `relation`."""
 
 
 def relation(
     basin: Basin, path: Path, source: AnyPath, identifiers: Sequence[str], policy: Policy = "any"
 ) -> Relation:
-    """Say how what a record refers to is related to a measurement.
+    """Return how a record is related to a measurement.
 
     Parameters
     ----------
@@ -135,16 +135,16 @@ def relation(
     source : Path or RemotePath
         The measurement.
     identifiers : sequence of str
-        By which that measurement may be known.
+        Identifiers that the measurement may have.
     policy : str
-        ``"off"``: not even whether there is a file is looked at.
+        ``"off"``: not even the existence of files is checked.
 
     Returns
     -------
     str
-        ``"same"``: one of the recorded paths leads to it. ``"another"``: there is another file
-        at one. ``"moved"``: there is none any more, but the identifiers are equal, or the names
-        are. ``"unknown"``: none of these.
+        ``"same"``: a recorded path leads to it. ``"another"``: a recorded path leads to another
+        file. ``"moved"``: no recorded path leads to a file, but the identifiers or the names are
+        equal. ``"unknown"``: none of these.
     """
     is_identified = basin.identifier in identifiers
     if isinstance(source, RemotePath):
@@ -186,26 +186,26 @@ def check_references(
     Raises
     ------
     ValueError
-        If it refers to another measurement, or nobody knows.
+        If it refers to another measurement, or to an unknown one.
     """
     known = {each.key: relation(each, path, source, identifiers, policy) for each in found}
     if "same" in known.values():
         return
-    # the images may be in a file that the measurement itself refers to
+    # images may be in a file to which the measurement refers
     found = [each for each in found if _may_have_images(each)] or [
         each for each in found if is_made_with_file(each)
     ]
     for each in found:
         places = recorded_places(each.paths, path.parent)
         if known[each.key] == "unknown" and each.urls and isinstance(source, RemotePath):
-            reason = f"belongs to {quoted(each.urls[0])}, and that is another one than {source}"
+            reason = f"belongs to {quoted(each.urls[0])}, which is not {source}"
         elif known[each.key] == "another":
             place = next(place for place in places if _is_file(place))
-            reason = f"belongs to {quoted(place)}, and that is another file than {source}"
+            reason = f"belongs to {quoted(place)}, which is another file than {source}"
         elif known[each.key] == "unknown" and places:
             reason = (
-                f"belongs to {quoted(places[0])}, which is gone, and nothing says that {source} "
-                "is the same measurement"
+                f"belongs to {quoted(places[0])}, which is missing, and nothing shows that "
+                f"{source} is the same measurement"
             )
         else:
             continue
@@ -215,11 +215,11 @@ def check_references(
 
 
 def is_same_file(one: Path, other: AnyPath) -> bool:
-    """Whether two paths lead to the same file; what is not there is no file."""
+    """Whether two paths lead to the same file, which exists."""
     if isinstance(other, RemotePath):
         return False
     try:
-        # on some file systems a file has another number at each look, but a name lasts
+        # some file systems change inode numbers at each look; then the names tell
         return _is_file(one) and (
             os.path.realpath(one) == os.path.realpath(other) or os.path.samefile(one, other)
         )

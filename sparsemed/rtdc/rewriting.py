@@ -1,4 +1,4 @@
-"""Whether a file holds nothing but what a run writes, so that another run may write it anew."""
+"""Checks that a file holds only what a run writes, so that another run may write it anew."""
 
 import re
 from contextlib import ExitStack
@@ -25,10 +25,9 @@ _OURS = re.compile(r"(Created by )?sparsemed \d")
 def can_be_rewritten(path: Path, source: AnyPath | None) -> bool:
     """Return whether nothing is lost if a result is written anew.
 
-    It may be unfinished, or hold a background with its verdict, what it has taken over from the
-    measurement, and the reference to it that sparsemed wrote; or, if it is that of an array, a
-    background alone. All else somebody has put there: a feature, a log, an attribute that the
-    measurement has not.
+    The file may be unfinished. Otherwise it may hold a background with its verdict, copies from
+    the measurement, and the reference that sparsemed wrote; the result of an array, only the
+    first. Anything else was added by the user: a feature, a log, an attribute.
 
     Parameters
     ----------
@@ -48,12 +47,12 @@ def can_be_rewritten(path: Path, source: AnyPath | None) -> bool:
             if source is not None:
                 measurement = stack.enter_context(opened(source))
             return _has_only_a_background(h5, measurement) and _has_only_copies(h5, measurement)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError):  # whatever it is, it is odd
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError):  # an odd file is left alone
         return False
 
 
 def _has_only_a_background(h5: h5py.File, measurement: h5py.File | None) -> bool:
-    """Whether a file has no other features, and no basins that a new one would not have."""
+    """Whether a file has only the features and basins that a new one would have."""
     groups = {name: group for name in h5 if (group := subgroup(h5, name)) is not None}
     events, inside = (set(groups.get(name) or ()) for name in ("events", "basin_events"))
     theirs = [] if measurement is None else read_basins(measurement)
@@ -82,7 +81,7 @@ def _has_only_a_background(h5: h5py.File, measurement: h5py.File | None) -> bool
 
 
 def _essence(basin: Basin) -> dict[str, Any]:
-    """Return what a basin has in common with its copy, which may have another mapping."""
+    """Return the values that a basin shares with its copy, whose mapping may have another name."""
     kept = ("type", "name", "description", "paths", "urls", "features", "identifier")
     return {name: basin.record.get(name) for name in kept} | {"mapped": basin.mapping is not None}
 
@@ -109,7 +108,7 @@ def _has_only_copies(h5: h5py.File, measurement: h5py.File | None) -> bool:
 
 
 def _same_notes(copy: h5py.Dataset, original: h5py.Dataset) -> bool:
-    """Whether a log has the attributes of the original, but for who copied it."""
+    """Whether a log has the attributes of the original, except for the recorded writer."""
     ours, theirs = dict(Attributes(copy)), dict(Attributes(original))
     if original.ndim:
         said = as_text(ours.pop("software", "")).split(" | ")

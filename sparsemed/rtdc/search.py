@@ -1,9 +1,9 @@
-"""Where the file of a basin may be: the one search for it.
+"""Where the file of a basin may be.
 
-Files are moved, along with those that refer to them or without; written on Windows and read on
-Linux; named on a Mac, which spells ü in another way. So a recorded path is followed from the folder
-of the referring file; then its bare name counts, in that folder; then it is followed from the
-working folder. Which of the files that are there is meant, their identifiers decide.
+Files are moved, with or without the files that refer to them; written on Windows and read on
+Linux; named on a Mac, which spells ü in another way. So a recorded path is tried from the folder
+of the referring file, then its bare name in that folder, then the path from the working folder.
+If several files exist, their identifiers decide.
 """
 
 import os
@@ -15,16 +15,16 @@ from urllib.parse import unquote, urlsplit
 
 
 def places_of(paths: list[Any], folder: Path, here: str | None = None) -> Iterator[Path]:
-    """Yield where a file may be, the likeliest first.
+    """Yield the possible paths of a file, the likeliest first.
 
     Parameters
     ----------
     paths : list
-        Paths of the file as they were recorded; what is no text is passed over.
+        Recorded paths of the file; anything but text is ignored.
     folder : Path
-        Folder of the file that refers to it.
+        Folder of the referring file.
     here : str, optional
-        The working folder, if that may have changed since.
+        The working folder, if it may have changed.
 
     Examples
     --------
@@ -40,13 +40,13 @@ def places_of(paths: list[Any], folder: Path, here: str | None = None) -> Iterat
 
 
 def recorded_places(paths: list[Any], folder: Path) -> list[Path]:
-    """Return where a file was, as it was recorded, seen from the folder of what refers to it."""
+    """Return the recorded paths of a file, relative ones from the folder of the referring file."""
     # joined to an absolute path, the folder has no effect
     return [folder / text for text in _texts(paths)]
 
 
 def recorded_names(paths: list[Any]) -> list[str]:
-    """Return what a file was called, as it was recorded."""
+    """Return the names of a file in its recorded paths."""
     return [name for text in _texts(paths) for name in _names(text)]
 
 
@@ -55,7 +55,7 @@ def _texts(paths: list[Any]) -> list[str]:
 
 
 def _readings(path: str) -> Iterator[str]:
-    """Yield a path as it is, without ``file:``, and with Windows' separators undone."""
+    """Yield a path without ``file:``, and also with slashes if it has backslashes."""
     if path.lower().startswith("file:"):
         inside = unquote(urlsplit(path).path)
         # file:///C:/data has a slash before the drive
@@ -75,10 +75,10 @@ def _names(path: str) -> Iterator[str]:
 
 
 def as_spelled(path: Path) -> Path | None:
-    """Return a path as the disk spells it, or None if there is none.
+    """Return a path as spelled on the disk, or None if there is no such file.
 
-    Unicode has two ways to write ü, and file systems keep whichever they got. Names are the same
-    if their normal forms (NFC) are.
+    Unicode has two ways to write ü, and file systems keep either. Names are equal if their normal
+    forms (NFC) are.
     """
     if os.path.lexists(path):
         return path

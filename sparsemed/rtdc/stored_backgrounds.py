@@ -1,4 +1,4 @@
-"""Backgrounds that a measurement holds already."""
+"""Reads backgrounds that a measurement already has."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -32,16 +32,16 @@ from sparsemed.warned import warn
 
 @dataclass(frozen=True)
 class StoredBackground:
-    """Background images that a measurement holds, or finds in a basin.
+    """Background images in a measurement or in one of its basins.
 
     Attributes
     ----------
     source, dataset, mapped
-        As in `Images`.
+        See `Images`.
     count : int
         Number of images in the dataset.
     ppid, generation : str or None
-        Pipeline identifier and pipeline generation that it was written with.
+        Its pipeline identifier and pipeline generation.
     offsets : str or None
         File and dataset of the brightness offsets (``bg_off``) that belong to it.
     """
@@ -56,7 +56,7 @@ class StoredBackground:
 
 
 def stored_backgrounds(measurement: Measurement) -> Iterator[StoredBackground]:
-    """Find background images, and for each the offsets that were written along with it."""
+    """Yield all background images, each with the offsets that belong to it."""
     images, offsets = (_everywhere(measurement, name) for name in ("image_bg", "bg_off"))
     for feature in images:
         attributes = Attributes(feature.dataset)
@@ -75,20 +75,20 @@ def stored_backgrounds(measurement: Measurement) -> Iterator[StoredBackground]:
 
 
 def read_background(measurement: Measurement, time: ArrayLike | None, num_cpus: int) -> Background:
-    """Return the background that a measurement holds, as far as files keep one.
+    """Return the background in a measurement, as far as a file keeps it.
 
     Parameters
     ----------
     measurement : Measurement
     time : array-like, shape (N,), seconds, or None
-        Time of each frame; None means that of the measurement.
+        Time of each frame. Default: the time axis of the measurement.
     num_cpus : int
         Threads that read.
 
     Raises
     ------
     OSError, ValueError
-        If there is none, or one of another method, or if it cannot be read.
+        If there is no background, if it is of another method, or if it cannot be read.
     """
     path = measurement.path
     feature = measurement.feature("image_bg")
@@ -117,14 +117,14 @@ def read_background(measurement: Measurement, time: ArrayLike | None, num_cpus: 
 
 
 def _identity(measurement: Measurement, images: Feature, count: int) -> Identity | None:
-    """Return which measurement the frames are from; None if they are not those of the images."""
+    """Return the identity of the frames; None if the images were computed from other frames."""
     identity = identify(measurement, count)
     recorded = stored_digest(images)
     if recorded in (None, identity.digest):
         return identity
     warn(
-        f"{measurement.path}: its frames or times are not those that its background was computed "
-        "from, so what needs frames is left out; compute it again"
+        f"{measurement.path}: its background was computed from other frames or times, so results "
+        "that need frames are left out; compute it again"
     )
     return None
 
@@ -137,17 +137,16 @@ def _parameters(measurement: Measurement) -> Parameters:
         return Parameters(**from_ppid(ppid))
     except ValueError as error:
         raise ValueError(
-            f"{measurement.path}: the background in it is of another method, or of unknown origin "
+            f"{measurement.path}: its background is of another method or of unknown origin "
             f"({error}); compute it anew: "
             f"sparsemed.compute_background({str(measurement.path)!r})"
         ) from error
 
 
 def _read_images(feature: Feature, num_cpus: int) -> tuple[Any, NDArray[np.int64]]:
-    """Return background images, and for each frame which of them is its own.
+    """Return background images, and for each frame the index of its image.
 
-    Images that follow each other and are equal are held once: after an export, each frame may have
-    its own copy.
+    Equal consecutive images are held once: after an export, each frame may have its own copy.
     """
     frames = open_frames(feature.dataset, num_cpus, feature.label)
     count = frames.shape[0]
@@ -171,25 +170,25 @@ def _read_images(feature: Feature, num_cpus: int) -> tuple[Any, NDArray[np.int64
 def _read_offsets(
     measurement: Measurement, images: Feature, count: int
 ) -> tuple[NDArray[np.float64] | None, int]:
-    """Return the offsets that were written along with images, and the rows that they are of."""
+    """Return the offsets that belong to images, and the number of their rows."""
     for each in _everywhere(measurement, "bg_off"):
         if each.key == images.key:
             require_axis(each.shape, each.dtype, count, each.label)
             rows = Attributes(each.dataset).get(ROWS_ATTRIBUTE)
             return each.read().astype(np.float64), BAND_ROWS if rows is None else int(rows)
-    warn(f"{measurement.path}: there are no offsets (bg_off) beside the background")
+    warn(f"{measurement.path}: has a background without its offsets (bg_off)")
     return None, BAND_ROWS
 
 
 def _frames_and_time(
     measurement: Measurement, time: ArrayLike | None, count: int
 ) -> tuple[bool, NDArray[Any]]:
-    """Return whether the frames are at hand, and the time of each."""
+    """Return whether the frames can be read, and the time of each frame."""
     path = measurement.path
     try:
         frames = len(measurement.image)
     except (OSError, ValueError) as error:
-        warn(f"What needs frames is left out: {error}")
+        warn(f"Results that need frames are left out: {error}")
         feature = unless_wrong(partial(measurement.feature, "time"), []) if time is None else None
         return False, time_axis(count, time=time if feature is None else feature.read())
     if frames != count:
@@ -198,7 +197,7 @@ def _frames_and_time(
 
 
 def _everywhere(measurement: Measurement, name: str) -> list[Feature]:
-    """Return a feature from every place that has it; what is wrong with a basin is told there."""
+    """Return a feature from every place that has it; failures of basins are ignored."""
     found = [unless_wrong(partial(measurement.own, name), [])]
     for basin in measurement.basins:
         found.append(unless_wrong(partial(measurement.from_basin, basin, name), []))
@@ -206,7 +205,7 @@ def _everywhere(measurement: Measurement, name: str) -> list[Feature]:
 
 
 def stored_parameters(path: FileName, basins: Policy = "any") -> dict[str, Any]:
-    """Return the parameters of the background that a measurement holds, or the defaults.
+    """Return the parameters of the background in a measurement, or the defaults.
 
     Parameters
     ----------
@@ -218,8 +217,8 @@ def stored_parameters(path: FileName, basins: Policy = "any") -> dict[str, Any]:
     Returns
     -------
     dict
-        Names and values of `sparsemed.parameters.Parameters`; those of the default
-        if there is no background, or one of another method.
+        Names and values of `sparsemed.parameters.Parameters`; the defaults if there
+        is no background, or one of another method.
 
     Raises
     ------
@@ -235,7 +234,7 @@ def stored_parameters(path: FileName, basins: Policy = "any") -> dict[str, Any]:
 
 
 def stored_ppid(measurement: Measurement) -> str | None:
-    """Return the PPID of the background that a measurement holds; None without one."""
+    """Return the PPID of the background in a measurement, or None."""
     stored = measurement.feature("image_bg")
     if stored is None:
         return None

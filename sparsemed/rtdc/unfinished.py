@@ -1,8 +1,7 @@
-"""Outputs that nobody has completed: empty, cut off, or left behind by who was killed.
+"""Incomplete outputs: empty, cut off, or left behind by a killed program.
 
-What helps with an input (to copy it again) is wrong for an output. Results of sparsemed appear
-whole, so these are of others: workflows that make the file first, copies that were interrupted,
-other programs.
+Advice for an input (copy it again) is wrong for an output. Results of sparsemed appear whole, so
+these have other causes: workflows that create the file first, interrupted copies, other programs.
 """
 
 import mmap
@@ -15,14 +14,14 @@ from sparsemed.rtdc.names import MARK
 from sparsemed.rtdc.pipeline_id import CODE
 
 _MARKS = (f"{CODE}:k=".encode(), b"image_bg")
-"""What is in every result: the PPID, and the name of the dataset."""
+"""Bytes in every result: the PPID, and the name of the dataset."""
 
 _IMAGES = (b"\x05image", b"image\0")
-"""How HDF5 keeps the name of a dataset with frames, which no result has."""
+"""The name of a dataset with frames as HDF5 stores it; no result has one."""
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a file is empty, or part of a result and nothing else, so that none will miss it."""
+    """Whether a file is empty or only a part of a result, so that it can be replaced."""
     try:
         if not path.is_file():
             return False
@@ -37,12 +36,12 @@ def is_unfinished(path: Path) -> bool:
 
 
 def open_output(path: Path) -> h5py.File:
-    """Open the file that a result is to go to; see `sparsemed.hdf5.opening.open_restored`.
+    """Open an existing output file; see `sparsemed.hdf5.opening.open_restored`.
 
     Raises
     ------
     OSError
-        If it cannot be read; the message says what to do about an output.
+        If it cannot be read; the message has advice for an output.
     """
     try:
         return open_restored(path)
@@ -53,19 +52,19 @@ def open_output(path: Path) -> h5py.File:
 
 
 def as_result(path: Path, error: UnreadableError) -> str | None:
-    """Say of a file that cannot be read what to do about it as a result; None if it may be none."""
+    """Return the error of an unreadable file if it may be a result, otherwise None."""
     if is_part_of_result(path):
-        return f"{path}: is a result, but {error.reason}; remove it, and compute it again"
+        return f"{path}: is a result, but {error.reason}; remove it and compute it again"
     if path.stem.endswith(MARK) and error.advice == COPY:
         return (
-            f"{path}: {error.reason}; if it is a result, as its name says, remove it, and compute "
+            f"{path}: {error.reason}; if it is a result, as its name says, remove it and compute "
             "it again; if it is a measurement, copy it again from its origin"
         )
     return None
 
 
 def is_part_of_result(path: Path) -> bool:
-    """Whether a file that cannot be read holds what results hold, and no frames."""
+    """Whether an unreadable file has the marks of a result, and no frames."""
     if not path.is_file() or not path.stat().st_size:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -1,6 +1,6 @@
-"""The verdict on a background, kept beside it as a log and a table, as dcnum and dclab keep theirs.
+"""The verdict on a background, stored beside it as a log and a table, as in dcnum and dclab.
 
-The log is for people. The table says the same for programs, from which it is read back.
+The log is for people. The table has the same content for programs; it is read back.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,10 +22,10 @@ TABLE = "tables/sparsemed-verdict"
 VERDICT = (LOG, TABLE)
 
 COLUMNS = ("key", "number", "value", "text", "verdict", "explanation", "advice")
-"""Columns of the table: of a number its name for programs and for people, and what it tells."""
+"""Columns of the table; a number has a key for programs and a name for people."""
 
 MOST_ROWS = 1000
-"""A table of more is none of ours."""
+"""A table with more rows is not from sparsemed."""
 
 Row = tuple[str, str, float, str, str, str, str]
 """A row of the table."""
@@ -38,11 +38,11 @@ def store_verdict(h5: h5py.File, lines: Sequence[str], rows: Sequence[Row], ppid
     ----------
     h5 : h5py.File
     lines : sequence of str
-        What the log says.
+        Lines of the log.
     rows : sequence of Row
-        What the table says.
+        Rows of the table.
     ppid : str
-        Pipeline identifier of the background that it is about.
+        Pipeline identifier of the background.
     """
     kinds = [(name, float if name == "value" else _kind(text)) for name, text in _columns(rows)]
     coded = [tuple(c.encode() if isinstance(c, str) else c for c in row) for row in rows]
@@ -50,7 +50,7 @@ def store_verdict(h5: h5py.File, lines: Sequence[str], rows: Sequence[Row], ppid
     for name, data in ((LOG, log), (TABLE, np.array(coded, np.dtype(kinds)))):
         topic = name.partition("/")[0]
         if has_entry(h5, topic) and not _is_own(h5, topic):
-            warn(f"{printable(h5.filename)}: {topic} is no group of the file; no verdict is kept")
+            warn(f"{printable(h5.filename)}: {topic} is no group in it, so no verdict is stored")
             continue
         stored = h5.create_dataset(name, data=data, chunks=data.shape, **storage_options(True))
         stored.attrs.update({"software": WRITER, "dcnum ppid background": ppid})
@@ -62,7 +62,7 @@ def _columns(rows: Sequence[Row]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _kind(texts: Sequence[str]) -> np.dtype[np.bytes_]:
-    """Return the data type of texts of fixed length, in which all of these have room."""
+    """Return the data type of text of fixed length that holds all of these texts."""
     kind: np.dtype[np.bytes_] = h5py.string_dtype(
         "utf-8", max(1, *(len(text.encode()) for text in texts))
     )
@@ -70,21 +70,21 @@ def _kind(texts: Sequence[str]) -> np.dtype[np.bytes_]:
 
 
 def _is_own(h5: h5py.File, topic: str) -> bool:
-    with suppress(ValueError):  # it leads to another file, or is no group
+    with suppress(ValueError):  # a link to another file, or no group
         return subgroup(h5, topic) is not None
     return False
 
 
 def earlier_verdict(h5: h5py.File) -> list[str]:
-    """Return the names of what a file holds of a verdict."""
+    """Return the names of the log and the table of a verdict that a file has."""
     found = [name for name in VERDICT if _is_own(h5, name.partition("/")[0])]
     return [name for name in found if has_entry(h5, name)]
 
 
 def read_verdict(measurement: Measurement) -> tuple[Row, ...]:
-    """Return what is kept beside the background of a measurement; nothing if that is of another.
+    """Return the verdict on the background of a measurement; nothing if it is on another one.
 
-    Others may have replaced the background, and left the verdict. Then it is not told.
+    Another program may have replaced the background and left the verdict.
     """
     images = measurement.feature("image_bg")
     if images is None:
@@ -101,7 +101,7 @@ def read_verdict(measurement: Measurement) -> tuple[Row, ...]:
         ):
             return ()
         return tuple(_row(*cells) for cells in table[()].tolist())
-    except (OSError, ValueError, TypeError):  # whatever it is, it is none of ours
+    except (OSError, ValueError, TypeError):  # it is not from sparsemed
         return ()
 
 

@@ -102,9 +102,7 @@ def test_a_folder_that_is_read_only_is_not_the_end(path, monkeypatch, options):
     options = [option.format(folder=path.parent) for option in options]
     result = invoke("compute", path, *options)
     assert result.exit_code == 1
-    assert result.stderr.endswith(
-        ": the folder is read-only; say with -o where else results are to go\n"
-    )
+    assert result.stderr.endswith(": the folder is read-only; choose another output with -o\n")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +142,7 @@ def test_where_it_cannot_be_told_the_line_says_why(path):
 def test_files_of_other_kinds_are_not_made_folders(path):
     result = invoke("compute", path, "-o", path.with_name("out.tif"))
     assert result.exit_code == 2
-    assert "out.tif: what is written ends in .rtdc, .h5, .hdf5, and not in .tif" in result.stderr
+    assert "out.tif: the name must end in .rtdc, .h5, .hdf5, not in .tif" in result.stderr
     assert os.listdir(path.parent) == [path.name]
 
 
@@ -244,7 +242,7 @@ def test_json(path, tmp_path):
     [
         ([], "in_bg.rtdc", "new file"),
         (["--in-place"], "in.rtdc", "into the measurement itself"),
-        (["-o", "{folder}/old.h5"], "old.h5", "into the file that is there"),
+        (["-o", "{folder}/old.h5"], "old.h5", "into the existing file"),
         (["-o", "{folder}/results"], "results/in_bg.rtdc", "new file"),
     ],
 )
@@ -411,7 +409,7 @@ def test_a_file_that_may_not_be_read_does_not_stop_the_others(path, monkeypatch)
         (["{in}", "-k", "split_time=1e-12"], "split_time 1e-12 s is too small"),
         (["{in}", "-o", "{folder}/gone/out.rtdc"], "out.rtdc: the folder does not exist"),
         (["{in}", "-o", "{in}"], "in.rtdc: holds images of its own, and is not changed"),
-        (["{in}", "-o", "{in}/results"], "in.rtdc: is no folder; an output that does not end like"),
+        (["{in}", "-o", "{in}/results"], "in.rtdc: is no folder; an output without the ending of"),
     ],
 )
 def test_failures_are_one_line_and_change_nothing(path, arguments, message):
@@ -571,7 +569,7 @@ def test_each_line_of_info(tmp_path, monkeypatch):
         "basin              'a\\x1bb' (file): image, image_bg, bg_off, mapped by basinmap2\n"
         f"                   {raw}\n"
         "basin              'c' (ftp): all its features\n"
-        "                   basins of this type are not known here\n"
+        "                   basins of this type are unknown, and not followed\n"
         "\n"
         "measurement  z.rtdc (0.0 MB)\n"
         "images       none\n"

@@ -88,7 +88,7 @@ def test_a_summary_beside_the_run(data, tmp_path):
     assert compute(data, "--summary", tmp_path / "night").exit_code == 1
     assert sorted(os.listdir(tmp_path / "night")) == ["index.html", "summary.csv", "summary.json"]
     page = (tmp_path / "night" / "index.html").read_text("utf-8")
-    assert "All are through" in page
+    assert "All are done" in page
     assert page.count("data:image/jpeg") == 2
     compute(data, "--summary", tmp_path / "other", "--dry-run")
     assert not (tmp_path / "other").exists()

@@ -110,12 +110,15 @@ def test_what_is_there_already_is_replaced_only_if_it_is_ours(stack, tmp_path):
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        ([], "is a stack (TIFF), and no measurement; say where its background goes, such as -o fi"),
-        (["-o", "out.png"], "the background of a stack is written as .tif, .tiff, .zarr, .rtdc"),
+        ([], "is a stack (TIFF), not a measurement; name a file for its background, such as -o fi"),
+        (
+            ["-o", "out.png"],
+            "the name for the background of a stack must end in .tif, .tiff, .zarr, .rtdc",
+        ),
         (["--in-place"], "only measurements can be changed --in-place"),
         (["film.tif", "-o", "a.tif"], "give one at a time"),
         (["-o", "film.tif"], "is the stack itself, which is not changed"),
-        (["-o", "a.tif", "--subtracted", "a.tif"], "is where both results would go"),
+        (["-o", "a.tif", "--subtracted", "a.tif"], "--output and --subtracted name the same file"),
     ],
 )
 def test_what_makes_no_sense_is_said(stack, monkeypatch, args, text):
@@ -127,7 +130,7 @@ def test_options_of_stacks_are_not_for_measurements(tmp_path):
     (tmp_path / "in.rtdc").write_bytes(b"\x89HDF\r\n\x1a\n")
     for command in ("compute", "report", "info"):
         result = run(command, tmp_path / "in.rtdc", "--fps", 3, "--channel", 1, status=2)
-        assert "--fps, --channel: for stacks of images alone" in result.stderr
+        assert "--fps, --channel: for stacks of images only" in result.stderr
 
 
 def test_a_folder_of_images_below_measurements_is_none(tmp_path):

@@ -115,8 +115,8 @@ def test_a_recording_is_read_as_far_as_it_goes(tmp_path, images, times, whole):
     with recording(path, images, times):
         found = compute_background(path, kernel_size=50)
         assert (
-            f"live.rtdc: another program records into it, or died while it did; the first "
-            f"{whole} frames are taken" in found.warnings[0]
+            f"live.rtdc: another program records into it, or died while recording; only the first "
+            f"{whole} frames, which are complete, are used" in found.warnings[0]
         )
         assert info(path).time.span == pytest.approx((whole - 1) / 100)
         with BackgroundSparseMed(path, tmp_path / "out.rtdc", kernel_size=50) as job:

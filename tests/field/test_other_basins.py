@@ -174,5 +174,5 @@ def test_images_that_are_cut_around_events_are_refused(tmp_path, raw):
     dclab.cli.compress(path_in=raw, path_out=cut, crop_event_images=True)
     with dclab.new_dataset(cut) as data:
         assert data["image"].shape == (120, 24, 30)  # of which most is image_bg
-    with pytest.raises(ValueError, match="holds of each image only what is around an event"):
+    with pytest.raises(ValueError, match="holds only the part of each image around an event"):
         compute_background(cut)

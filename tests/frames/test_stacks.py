@@ -219,7 +219,9 @@ def test_a_tiff_that_changes_while_it_is_read_is_an_error(tmp_path):
 
 def test_what_takes_measurements_alone_says_so(tmp_path):
     tifffile.imwrite(tmp_path / "stack.tif", IMAGES)
-    message = r"stack\.tif: is a TIFF stack, no measurement; in Python, sparsemed.compute_backgr"
+    message = (
+        r"stack\.tif: is a TIFF stack, not a measurement; in Python, use sparsemed.compute_backgr"
+    )
     with pytest.raises(ValueError, match=message):
         load(tmp_path / "stack.tif")
 

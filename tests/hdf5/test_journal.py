@@ -45,7 +45,7 @@ def test_without_locks_a_journal_is_in_use_for_a_minute_whatever_the_clock(
     before = interrupted.read_bytes()
     if abs(age) < 60:
         with pytest.raises(
-            OSError, match=r"another process may be writing it .*; try again in 60 seconds"
+            OSError, match=r"another process may be writing it, .*; try again in 60 seconds"
         ):
             recover(interrupted)
         assert interrupted.read_bytes() == before

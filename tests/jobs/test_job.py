@@ -300,7 +300,7 @@ def test_the_guess_at_the_time_of_an_array_is_a_warning(tmp_path, warned):
     frames = np.broadcast_to(images(), (1200, 40, 24, 16)).reshape(-1, 24, 16)
     with BackgroundSparseMed(frames, tmp_path / "out.rtdc") as job:
         assert job.duration == len(frames) / 3600 * 1.5
-    expected = "No time is known; 2400 frames per second are assumed, so a duration of 20.0 s"
+    expected = "The times are unknown: 2400 frames per second are assumed, a duration of 20.0 s"
     assert warned() == [*job.warnings] == [expected]
 
 

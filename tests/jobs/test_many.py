@@ -142,14 +142,14 @@ def test_a_fault_of_the_program_costs_one_measurement(tmp_path, monkeypatch):
     monkeypatch.setattr("sparsemed.quality.assess", fail_once)
     failed, done = compute_files(tmp_path, kernel_size=7)
     assert failed.error == (
-        f"{tmp_path / 'a.rtdc'}: KeyError: 'oh'; this must not happen, please report it"
+        f"{tmp_path / 'a.rtdc'}: KeyError: 'oh'; this is a bug, please report it"
     )
     assert done.status == "done"
 
 
 def test_what_is_warned_of_is_kept(tmp_path, warned):
     paths = [measure(tmp_path / f"{name}.rtdc") for name in "ab"]
-    text = "kernel_size 200 is more than the 24 frames there are: all are used"
+    text = "kernel_size 200 is more than the 24 frames: all frames are used"
     with ThreadPoolExecutor(1) as pool:
         for executor in (None, pool):
             for result in compute_files(paths, redo=True, executor=executor):

@@ -92,7 +92,7 @@ def test_what_is_left_out_of_a_folder(data, caplog):
     names = [run.source.name for run in choose_runs([data])]
     assert names == ["A.RTDC", "b.rtdc", "broken.rtdc", "lost.rtdc", "raw_bg.rtdc"]
     assert f"{data / 'b_bg.rtdc'}: skipped, it is the result of an earlier run" in caplog.messages
-    assert f"passed over 1 (without images): {data / 'empty.rtdc'}" in caplog.messages
+    assert f"skipped 1 (without images): {data / 'empty.rtdc'}" in caplog.messages
 
 
 def test_a_result_is_skipped_even_if_it_is_named(data, caplog):
@@ -253,15 +253,15 @@ def test_what_is_passed_over_is_counted_and_named_once(data, caplog):
     other = f"{data / 'hard.rtdc'}, {data / 'soft.rtdc'}"
     assert caplog.messages == [
         f"{data}: 1 measurement lies within its folders; add --recursive for these",
-        f"passed over 7 (without images): {empty} and 2 more",
-        f"passed over 1 (hidden): {data / '.A.rtdc'}",
-        f"passed over 2 (other names of files that are taken): {other}",
+        f"skipped 7 (without images): {empty} and 2 more",
+        f"skipped 1 (hidden): {data / '.A.rtdc'}",
+        f"skipped 2 (other names of chosen files): {other}",
     ]
 
 
 def test_outputs_that_end_like_other_files_are_refused(tmp_path):
     for name in ("x.tif", "x.npy", "x.Zarr", "x.html"):
-        with pytest.raises(ValueError, match=rf"{name}: what is written ends in \.rtdc, \.h5, and"):
+        with pytest.raises(ValueError, match=rf"{name}: the name must end in \.rtdc, \.h5, not"):
             goes_to_file(tmp_path / name, (".rtdc", ".h5"))
     (tmp_path / "x.tif").mkdir()
     for name in ("x.tif", "x", "x.2026", ".x"):
@@ -300,7 +300,7 @@ def test_pages_go_next_to_the_files_or_into_a_folder(mixed):
     [
         (["data"], "x.html", r"x\.html: is the output of data.A\.RTDC and of data.b"),
         (["data", "more"], "x", r"b_report\.html: is the output of data.b\.rtdc and of more.b"),
-        (["data"], "x.pdf", r"x\.pdf: what is written ends in \.html, \.htm, and not in \.pdf"),
+        (["data"], "x.pdf", r"x\.pdf: the name must end in \.html, \.htm, not in \.pdf"),
         (["data", "gone"], None, "gone: there is no such file or folder"),
     ],
 )

@@ -75,7 +75,7 @@ def test_there_is_a_row_a_measurement_with_all_that_is_known(data, folder):
     assert listed[0]["thumbnail"].startswith("data:image/jpeg;base64,")
     assert [row["status"] for row in listed] == ["done", "failed", "done"]
     assert page.count('<tr class="') == 3
-    assert "All are through" in page
+    assert "All are done" in page
     assert sorted(os.listdir(folder)) == ["index.html", "summary.csv", "summary.json"]
 
 
@@ -113,7 +113,7 @@ def test_it_grows_while_the_run_goes_on(data, folder, monkeypatch):
         table, listed, page = read(folder)
         assert [row["status"] == "waiting" for row in table] == [i >= count for i in range(3)]
         assert len(listed) == 3
-        assert f"{count} of 3 are through" in page
+        assert f"{count} of 3 are done" in page
         assert "The run goes on" in page
         clock.now += 2
         summary.add(carry_out(run, ORDER))
@@ -141,9 +141,7 @@ def test_one_that_was_stopped_says_so(data, folder):
     run_all(data, folder, count=1)
     table, _, page = read(folder)
     assert [row["status"] for row in table] == ["done", "waiting", "waiting"]
-    assert re.search(
-        "Stopped on .*, when 1 of 3 were through; the same command again goes on", page
-    )
+    assert re.search("Stopped on .*: 1 of 3 are done. Repeat the command to go on", page)
 
 
 def test_what_was_done_before_keeps_its_verdict(data, folder, monkeypatch):
@@ -269,14 +267,14 @@ def test_times_are_of_no_zone(data, folder, monkeypatch):
 def test_files_of_others_are_not_replaced(data, folder, name):
     folder.mkdir(parents=True)
     (folder / name).write_text("<!doctype html> precious")
-    with pytest.raises(FileExistsError, match=f"{name}: is not of an earlier summary"):
+    with pytest.raises(FileExistsError, match=f"{name}: is no earlier summary"):
         run_all(data, folder)
     assert os.listdir(folder) == [name]
 
 
 def test_a_file_is_no_folder(data, folder):
     folder.parent.write_text("precious")
-    with pytest.raises(NotADirectoryError, match="is no folder; --summary names a folder"):
+    with pytest.raises(NotADirectoryError, match="is no folder; --summary needs a folder"):
         run_all(data, folder)
 
 
@@ -284,7 +282,7 @@ def test_a_summary_that_is_broken_is_passed_over(data, folder, caplog):
     run_all(data, folder)
     (folder / "summary.json").write_text('{"sparsemed": "0", "measurements": [3]}')
     run_all(data, folder)
-    assert "is no summary, and is passed over" in caplog.text
+    assert "is no summary, and is ignored" in caplog.text
     assert read(folder)[0][0]["status"] == "skipped"
 
 

@@ -65,7 +65,7 @@ def test_half_a_result_is_computed_anew(path, result, tmp_path, part):
     expected = tmp_path / "expected.rtdc"
     expected.write_bytes(result.read_bytes())
     cut(result, part)
-    with pytest.raises(OSError, match=r"is a result, but .* is truncated .*; remove it, and"):
+    with pytest.raises(OSError, match=r"is a result, but .* is truncated .*; remove it and"):
         load(result)
     with pytest.raises(OSError, match="is a result, but"):
         Measurement(result)
@@ -83,7 +83,7 @@ def test_what_is_a_result_by_its_name_alone_may_be_a_measurement(path, result, s
             read(result)
         first, second = str(caught.value).split("; if it is a ")[1:]
         assert f"it is {what}" in str(caught.value)
-        assert first == "result, as its name says, remove it, and compute it again"
+        assert first == "result, as its name says, remove it and compute it again"
         assert second == "measurement, copy it again from its origin"
     os.truncate(path, size)
     with pytest.raises(OSError, match=r"; copy it again from its origin$"):

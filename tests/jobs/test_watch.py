@@ -242,7 +242,7 @@ def test_times_that_change_afterwards_are_an_error(path, recorder, tmp_path):
     recorder("close")
     with h5py.File(path, "r+") as h5:
         h5["events/time"][50] += 0.001
-    with pytest.raises(ValueError, match=r"in\.rtdc: times that were there have changed"):
+    with pytest.raises(ValueError, match=r"in\.rtdc: times of earlier frames have changed"):
         list(states)
     assert not (tmp_path / "in_bg.rtdc").exists()
 

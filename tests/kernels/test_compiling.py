@@ -155,7 +155,7 @@ def test_without_a_folder_it_is_compiled_each_time_with_one_warning(
         assert is_right(function, np.uint16)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert "set NUMBA_CACHE_DIR to a folder" in record.message
+    assert "set NUMBA_CACHE_DIR to a writable folder" in record.message
 
 
 HOLD = """

@@ -91,7 +91,7 @@ def test_time_that_stands_still_is_bounded_and_the_portion_is_refused_whole(monk
     series = series_of(kernel_size=10)
     frames = random_frames(400)
     series.push(frames[:90], np.zeros(90))
-    what = r"frame 100 are at the same time, 0.0 s after .* no more than 100 can be held"
+    what = r"frame 100 have the same time, 0.0 s after .* at most 100 can be held"
     with pytest.raises(ValueError, match=what):
         series.push(frames[90:120], np.zeros(30))
     assert len(series) == 90
@@ -102,7 +102,7 @@ def test_time_that_stands_still_is_bounded_and_the_portion_is_refused_whole(monk
     series.push(frames[100:140], 1 + np.arange(40) / 20)  # it goes on
     assert len(series) - series._begin == 10
     # And it may stand still again, within a portion.
-    with pytest.raises(ValueError, match="frame 260 are at the same time"):
+    with pytest.raises(ValueError, match="frame 260 have the same time"):
         series.push(frames[140:300], np.concatenate([np.full(20, 3.5), np.full(140, 4.0)]))
     series.push(frames[140:180], np.repeat([3.5, 4.0], 20))
     assert len(series) == 180

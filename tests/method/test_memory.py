@@ -53,13 +53,13 @@ def test_twenty_thousand_steps_of_a_hundred_frames():
             "method.tiles.scan",
             {"kernel_size": 5, "split_time": 0.1},
             r"split_time=0\.1 makes 99 background images, of which 96 differ \(0\.00307 GB\); "
-            "take a larger one$",
+            "use a larger split_time$",
         ),
         ("method.compute.conclude", {"kernel_size": 5, "split_time": 0.1}, r"split_time=0\.1 "),
         (
             "method.tiles.scan",
             {"kernel_size": 80, "split_time": 1},
-            r"kernel_size=80 makes windows of 80 frames \(0\.00256 GB\); take a smaller one$",
+            r"kernel_size=80 makes windows of 80 frames \(0\.00256 GB\); use a smaller kern",
         ),
     ],
 )

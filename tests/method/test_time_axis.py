@@ -340,7 +340,7 @@ def test_otherwise_the_duration_is_guessed(frame, warned):
     axis = time_axis(count, frame=frame)
     np.testing.assert_array_equal(axis, np.linspace(0, count / 3600 * 1.5, count), strict=True)
     (message,) = warned()
-    assert message.startswith("No time is known; 2400 frames per second are assumed")
+    assert message.startswith("The times are unknown: 2400 frames per second are assumed")
     assert message.endswith("a duration of 180.0 s")
 
 

@@ -61,8 +61,8 @@ def test_milliseconds_are_asked_about():
     wrong = compute_background(IMAGES, time * 1000, kernel_size=50)
     (text,) = wrong.warnings
     assert text.startswith(
-        "split_time=1 makes 19950 background images of 400 frames, as the time spans 19950 s: is "
-        "it in seconds?"
+        "split_time=1 makes 19950 background images of 400 frames, as the time spans 19950 s; if "
+        "the time is in milliseconds, divide it by 1000;"
     )
     as_many = compute_background(IMAGES, np.arange(400) * (400 / 399), kernel_size=50)
     assert len(as_many.series) == 400

@@ -66,7 +66,7 @@ def test_only_such_a_page_is_replaced(tmp_path):
 
 def test_a_folder_that_is_read_only(tmp_path, monkeypatch):
     monkeypatch.setattr(disk, "can_create_in", lambda _: False)  # root may write everywhere
-    with pytest.raises(PermissionError, match=r"is read-only; say with --page where else"):
+    with pytest.raises(PermissionError, match=r"is read-only; choose another folder with --page"):
         LivePage(tmp_path / "new", "in.rtdc")
 
 

@@ -53,7 +53,7 @@ ENTRIES = [
 
 def page_of(folder, entries=ENTRIES):
     path = folder / "index.html"
-    text = make_overview(entries, "6 measurements", f"All are through {HOSTILE}", "sparsemed:k=7")
+    text = make_overview(entries, "6 measurements", f"All are done {HOSTILE}", "sparsemed:k=7")
     path.write_text(text, encoding="utf-8", errors="replace")
     return path
 

@@ -814,7 +814,7 @@ def test_warnings_say_what_they_are_about(demo, tmp_path):
     result = report(path, "-k", "kernel_size=500")
     shown = f"{tmp_path / 'in'}\\x1b[2J.rtdc"
     assert result.stderr == (
-        f"Warning: {shown}: kernel_size 500 is more than the 400 frames there are: all are used\n"
+        f"Warning: {shown}: kernel_size 500 is more than the 400 frames: all frames are used\n"
     )
 
 

@@ -172,16 +172,26 @@ def test_a_writer_without_swmr_cannot_be_followed(path, recorder, mode):
     recorder(f"begin {mode.split(',')[0]} time", "image 5", "time 5", "flush")
     if "died" in mode:
         recorder.kill()
-    with pytest.raises(OSError, match=r"in\.rtdc: another program writes .* without letting"):
+    with pytest.raises(OSError, match=r"in\.rtdc: another program writes .* without SWMR mode"):
         GrowingMeasurement(path)
 
 
 @pytest.mark.parametrize(
     ("images", "times", "kind", "what"),
     [
-        (np.zeros((9, 4, 5), np.uint8), False, ValueError, "has no feature 'time', nor 'frame'"),
+        (
+            np.zeros((9, 4, 5), np.uint8),
+            False,
+            ValueError,
+            "has neither a feature 'time', nor a feature 'frame'",
+        ),
         (np.zeros((9, 4, 5), np.float32), True, TypeError, "float32 .* cannot be followed"),
-        (np.zeros((9, 4, 5, 3), np.uint8), True, TypeError, r"\(9, 4, 5, 3\) cannot be followed"),
+        (
+            np.zeros((9, 4, 5, 3), np.uint8),
+            True,
+            TypeError,
+            r"\(9, 4, 5, 3\), and cannot be followed",
+        ),
         (None, True, ValueError, "has no dataset 'events/image'"),
     ],
     ids=["no times", "floats", "colours", "no images"],

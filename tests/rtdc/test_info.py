@@ -154,7 +154,7 @@ def test_basins_that_lead_nowhere(tmp_path):
     assert "which is another measurement: expected identifier 'not this'" in other.problem
     assert remote.target == "https://far.example/a"
     assert remote.problem.startswith("is at 'far.example', and is not followed; choose basins='net")
-    assert unknown.problem == "basins of this type are not known here"
+    assert unknown.problem == "basins of this type are unknown, and not followed"
     assert facts.images is None
     assert facts.time is None
     (problem,) = facts.problems

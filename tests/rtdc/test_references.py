@@ -103,7 +103,7 @@ def test_a_reference_to_a_measurement_that_was_moved_is_renewed(
     raw.rename(moved)
     if renamed and identifier is None:
         before = output.read_bytes()
-        with pytest.raises(ValueError, match=r"x\.rtdc: belongs to '.*a\.rtdc', which is gone"):
+        with pytest.raises(ValueError, match=r"x\.rtdc: belongs to '.*a\.rtdc', which is missing"):
             save(moved, output)
         assert output.read_bytes() == before
         return
@@ -215,7 +215,7 @@ def test_the_result_of_another_measurement_is_refused(
     if grown:
         add_feature(output)
     before = output.read_bytes()
-    with pytest.raises(ValueError, match=r"x\.rtdc: belongs to '.*a\.rtdc', and that is another"):
+    with pytest.raises(ValueError, match=r"x\.rtdc: belongs to '.*a\.rtdc', which is another"):
         write(other, output)
     assert output.read_bytes() == before
     output.unlink()  # as the error says

@@ -176,7 +176,7 @@ def test_what_changes_in_the_middle_is_an_error(server, tmp_path, change):
 def test_a_server_that_tells_no_version_is_warned_of(server, tmp_path):
     content = write(tmp_path / "a.rtdc", grainy(50), chunks=(40, 80, 100))
     server.put("/M001.rtdc", content, etag=None, modified=None)
-    with pytest.warns(sparsemed.BackgroundWarning, match="nobody notices"):
+    with pytest.warns(sparsemed.BackgroundWarning, match="go unnoticed"):
         sparsemed.compute_background(server.url("/M001.rtdc"), kernel_size=5)
 
 
@@ -664,13 +664,13 @@ def test_a_public_file_does_not_lead_into_this_network(server, tmp_path, monkeyp
     file = tmp_path / "file.rtdc"
     create_with_basins(file, [path])
     server.put("/file.rtdc", file.read_bytes())
-    with pytest.raises(ValueError, match="not followed from elsewhere"):
+    with pytest.raises(ValueError, match="on this machine, and is not followed"):
         sparsemed.compute_background(server.url("/file.rtdc"), basins="network")
     with h5py.File(file, "a") as h5:
         del h5["basins"]
         h5["events/image"] = h5py.ExternalLink(str(path), "events/image")
     server.put("/link.rtdc", file.read_bytes())
-    with pytest.raises(ValueError, match="not followed from elsewhere"):
+    with pytest.raises(ValueError, match="on this machine, and is not followed"):
         sparsemed.compute_background(server.url("/link.rtdc"), basins="network")
 
 

@@ -120,8 +120,8 @@ def test_a_result_of_an_array_takes_its_time(tmp_path):
     check_page((tmp_path / "page.html").read_text("utf-8"), found)
     guessed = load(tmp_path / "result.rtdc")
     gone, no_time = guessed.warnings
-    assert gone.startswith("What needs frames is left out")
-    assert no_time.startswith("No time is known")
+    assert gone.startswith("Results that need frames are left out")
+    assert no_time.startswith("The times are unknown")
     assert np.isnan(guessed.step_times).all()
     check_unknown(guessed, images)
 
@@ -135,7 +135,7 @@ def check_unknown(found, images):
     assert "left" in findings
     assert "time unknown" in found._repr_html_()
     texts = {text.get_text() for text in found.plot(images).findobj(Text)}
-    assert "files do not keep the scores, nor what was dropped" in texts
+    assert "the file has neither scores nor dropped images" in texts
     assert "time unknown" in texts
 
 
@@ -197,14 +197,14 @@ def test_without_offsets(raw, tmp_path, warned):
     found = load(tmp_path / "result.rtdc")
     assert found.offsets is None
     (text,) = found.warnings
-    assert "there are no offsets (bg_off) beside the background" in text
+    assert "has a background without its offsets (bg_off)" in text
     assert load(tmp_path / "result.rtdc").parameters == Parameters(**SETTINGS)
 
 
 @pytest.mark.parametrize(
     ("ppid", "reason"),
     [
-        (None, r"of another method, or of unknown origin \(it has no pipeline identifier\); comp"),
+        (None, r"of another method or of unknown origin \(it has no pipeline identifier\); comp"),
         ("rollmed:k=100^b=10000", r"origin \('rollmed:k=100\^b=10000' is not a PPID of the met"),
         ("sparsemed:k=-3", "origin .kernel_size must be a whole number from 1"),
     ],
@@ -265,4 +265,4 @@ def test_offsets_of_another_background_are_not_taken_for_those_of_this_one(
     found = load(tmp_path / "both.rtdc")
     np.testing.assert_array_equal(found.images, computed.images)
     assert found.offsets is None
-    assert f"{tmp_path / 'both.rtdc'}: there are no offsets" in " ".join(warned())
+    assert f"{tmp_path / 'both.rtdc'}: has a background without its offsets" in " ".join(warned())

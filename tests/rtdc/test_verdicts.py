@@ -182,7 +182,7 @@ def test_logs_that_lead_elsewhere_are_not_written_to(raw):
             del h5["logs"]
         h5["logs"] = h5py.ExternalLink("other.h5", "logs")
     result = computed(raw)
-    assert any("no verdict is kept" in text for text in result.warnings)
+    assert any("no verdict is stored" in text for text in result.warnings)
     assert raw.with_name("other.h5").read_bytes() == before
     np.testing.assert_equal(load(raw).findings, result.findings)
 
