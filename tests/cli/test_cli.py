@@ -121,7 +121,7 @@ def test_an_overview_and_the_demo_name_the_option_that_leads_elsewhere(
     assert result.exit_code == 1
     assert re.fullmatch(
         rf"Error: {re.escape(str(path.parent))}: the folder is read-only; "
-        rf"say with {option} where else .* to go\n",
+        rf"choose another folder with {option}\n",
         result.output,
     )
     assert os.listdir(path.parent) == [path.name]
