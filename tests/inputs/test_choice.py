@@ -9,6 +9,8 @@ import tifffile
 import xarray
 
 from sparsemed import compute_background
+from sparsemed.frames.choice import Choice
+from sparsemed.inputs import open_input
 
 FRAMES = np.random.default_rng(0).integers(0, 200, (60, 24, 33), np.uint8)
 OTHERS = FRAMES[::-1].copy()
@@ -57,6 +59,26 @@ def test_a_channel_of_an_array_with_names():
     both = xarray.DataArray(np.stack([FRAMES, OTHERS]), dims=("channel", "time", "y", "x"))
     found = compute_background(both, channel=1, **HOW)
     np.testing.assert_array_equal(found.series, compute_background(OTHERS, **HOW).series)
+
+
+@pytest.mark.parametrize("kind", ["tiff", "hdf5"])
+def test_what_is_opened_again_is_what_was_chosen(tmp_path, monkeypatch, kind):
+    name, choice = "stack.h5", Choice(dataset="t0/raw")
+    if kind == "hdf5":
+        with h5py.File(tmp_path / name, "w") as h5:
+            h5["t0/raw"] = OTHERS
+    else:
+        name, choice = "stack.ome.tif", Choice(channel=1)
+        images = np.stack([FRAMES, OTHERS])
+        tifffile.imwrite(tmp_path / name, images, ome=True, metadata={"axes": "CTYX"})
+    monkeypatch.chdir(tmp_path)
+    with open_input(name, choice=choice, frame_rate=20) as first:
+        label = first.label
+    monkeypatch.chdir("/")
+    with first.reopened() as again:
+        np.testing.assert_array_equal(np.asarray(again.data), OTHERS)
+        assert again.time[-1] == 59 / 20
+        assert again.label.endswith(label)
 
 
 def test_the_home_folder_is_found(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sparsemed import compute_background
 from sparsemed.parameters import Parameters
 from sparsemed.quality import (
     Sample,
@@ -691,6 +692,49 @@ def test_one_finding_to_look_at_decides():
         ([CANNOT_TELL, LOOK_HERE], LOOK_HERE),
     ):
         assert overall([finding(each) for each in (GOOD, *others, GOOD)]) == expected
+
+
+# what is tried -------------------------------------------------------------------------------
+
+
+def windows(count, seconds, **settings):
+    """Return the windows that are tried on so many frames of so many seconds."""
+    excerpt = trying.Excerpt(np.zeros((count, 2, 2), np.uint8), np.linspace(0, seconds, count))
+    return trying._windows(dataclasses.replace(Parameters(), **settings), excerpt)
+
+
+def test_windows_are_tried_that_the_frames_are_enough_for():
+    tried = windows(1000, 10)
+    assert [length for length, step in tried if step == 1] == [25, 50, 100, 200, 250]
+    assert [step for length, step in tried if length == 100] == [0.25, 0.5, 1]
+    assert [length for length, step in windows(1000, 10, kernel_size=250) if step == 1][-1] == 250
+    assert [length for length, step in windows(1000, 10, kernel_size=251) if step == 1][-1] == 250
+
+
+def test_steps_are_tried_that_frames_are_enough_for_and_those_in_use():
+    assert windows(40, 10, kernel_size=10) == [(10, 1)]  # 40 images of 40 frames are too many
+    assert windows(40, 10, kernel_size=10, split_time=2) == [(10, 0.5), (10, 1.2), (10, 2)]
+    assert (10, 0.1) in windows(40, 10, kernel_size=10, split_time=0.1)
+
+
+def test_without_offsets_light_is_left():
+    rng = np.random.default_rng(0)
+    images = (rng.integers(80, 120, (44, 50)) + rng.normal(0, 1, (200, 44, 50))).round()
+    images[::3] += 8
+    images = images.astype(np.uint8)
+    background = compute_background(images, frame_rate=100, kernel_size=30, split_time=0.2)
+    excerpt = trying.Excerpt(images, background.time)
+    left_with = [
+        trying._left_by(
+            dataclasses.replace(background.parameters, offset_correction=corrects),
+            background,
+            excerpt,
+            {},
+        )
+        for corrects in (True, False)
+    ]
+    assert left_with[0] < advice.MOST_LEFT
+    assert left_with[1] > 4
 
 
 # the view ------------------------------------------------------------------------------------
