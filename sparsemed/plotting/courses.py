@@ -98,7 +98,7 @@ def draw_noise(figure: FigureBase, background: Background, sample: Sample) -> No
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-    title = "Noise of the channel wall, background subtracted"
+    title = "Noise of the first rows, background subtracted"
     dress(axes, title, "noise (grey values)", background.time)
 
 

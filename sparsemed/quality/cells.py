@@ -60,7 +60,7 @@ def crowd(view: View) -> Finding | None:
         share,
         f"cells cover a place in {percent(share)} of the frames; a median may err by "
         f"{harm:.2g} grey values by that",
-        "How often a place of the channel shows a cell; near one half, so does the median.",
+        "How often a place shows a cell; near one half, so does the median.",
         advice,
     )
 

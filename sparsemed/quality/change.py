@@ -67,7 +67,7 @@ def enough(view: View) -> Finding:
             f"{len(view.background)} frames, so that nothing can be compared: {cure}."
         )
     elif shows_nothing(view):
-        advice = "The images show nothing but noise: no channel, and nothing else that stays."
+        advice = "The images show nothing but noise, and nothing that stays."
     else:
         verdict = "good"
     return Finding(

@@ -173,7 +173,7 @@ def _steadier(view: View, value: float, otherwise: float) -> str:
     """Return what to do about light that is left, and would be with or without offsets."""
     corrects, rows = view.background.offsets is not None, view.background.offset_rows
     if otherwise < BETTER * value and corrects and lag(view) > LIMIT:
-        return advise(view, f"The first {rows} rows change with the channel", "see to what changes")
+        return advise(view, f"The first {rows} rows change with the rest", "see to what changes")
     if otherwise < BETTER * value and corrects:
         why = f"The first {rows} rows, from which offsets are taken, show more than the light"
         remedy = "take offsets from rows where nothing passes (offset_rows)"

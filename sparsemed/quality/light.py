@@ -91,8 +91,8 @@ def saturation(background: Background) -> Finding:
     advice = ""
     if value > SATURATED:
         advice = (
-            "No parameter brings back what the camera did not see: set lamp or exposure so that "
-            "the empty channel is between a third and two thirds of the range."
+            "No parameter brings back what the camera did not see: set light or exposure so that "
+            "images without cells are between a third and two thirds of the range."
         )
     return judge(
         "saturation",

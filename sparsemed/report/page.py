@@ -75,6 +75,7 @@ def make_page(
         title=escaped(f"{name} – background"),
         style=style,
         script=script,
+        kind="Background of the images" if source is None else "Background of the measurement",
         name=escaped(name),
         headline=headline(findings, _advised(view, facts, at)),
         tries=escaped(as_text(with_another(tries, now))),

@@ -185,7 +185,7 @@ def _panels(background: Background, sample: Sample | None) -> Iterator[tuple[str
         )
     if sample is not None:
         yield (
-            "Noise of the channel wall over time, before and after the background is subtracted",
+            "Noise of the first rows over time, before and after the background is subtracted",
             plotting.plot_noise(background, sample),
         )
 

@@ -352,7 +352,7 @@ def test_noise_is_drawn_as_it_is_and_on_a_scale_of_logarithms():
     low = min(noise.floor, *noise.before, *noise.after)
     high = max(*noise.before, *noise.after)
     np.testing.assert_allclose(axes.get_ylim(), (0.6 * low, 1.7 * high))
-    assert axes.get_title("left") == "Noise of the channel wall, background subtracted"
+    assert axes.get_title("left") == "Noise of the first rows, background subtracted"
     assert axes.get_ylabel() == "noise (grey values)"
     np.testing.assert_allclose(axes.get_xlim(), (-0.118, 6.018))
 

@@ -481,7 +481,7 @@ def test_what_to_do_about_light(monkeypatch):
     late[0] = LIMIT
     assert "show more than the light" in advised(BELOW, offsets=offsets)
     late[0] = LIMIT * ABOVE
-    assert "change with the channel" in advised(BELOW, offsets=offsets)
+    assert "change with the rest" in advised(BELOW, offsets=offsets)
     fast[0] = False
     assert "offsets are not enough" in advised(offsets=offsets)
 

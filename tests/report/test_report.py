@@ -311,6 +311,19 @@ def test_an_array_without_its_frames(tmp_path):
     assert [alt for alt in read(tmp_path / "page.html").images if alt.startswith("Frame 59")]
 
 
+def test_the_page_of_an_array_without_a_wall_says_nothing_of_channels(tmp_path):
+    rng = np.random.default_rng(0)
+    scene = 90 + 20 * np.sin(np.arange(90) / 9)
+    images = (scene + rng.normal(0, 2, (300, 60, 90))).astype(np.uint8)
+    background = compute_background(images, frame_rate=10, kernel_size=50)
+    write_report(background, tmp_path / "page.html", images)
+    text = re.sub(
+        r"(?s)<style>.*?</style>|data:[^\"]*", "", (tmp_path / "page.html").read_text("utf-8")
+    )
+    assert "Background of the images" in text
+    assert re.findall(r"(?i)\b(?:channel|wall|chip|pump|mains|lamp)s?\b", text) == []
+
+
 def test_a_page_is_replaced_but_no_other_file(demo, shown, tmp_path):
     background, _ = shown
     page = tmp_path / "page.html"
@@ -557,7 +570,7 @@ def test_pictures_are_those_there_are_data_for_and_say_their_numbers(tmp_path):
         "Background images in the order of time: 5, of which 1 are dropped",
         "Cleansing score of each background image, and the threshold, 0.9",
         f"Brightness offset of each frame over time, from {low:.3g} to {high:.3g} grey values",
-        "Noise of the channel wall over time, before and after the background is subtracted",
+        "Noise of the first rows over time, before and after the background is subtracted",
     ]
     without = dataclasses.replace(background, offsets=None, threshold=np.inf)
     off = [expected[0], "Cleansing score of each background image; cleansing was off"]
