@@ -1,3 +1,4 @@
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -19,8 +20,12 @@ from rings import few_of
 
 import sparsemed
 from sparsemed import BackgroundWarning, FileResult, compute_files
-from sparsemed.executors.tasks import ExecutorError
+from sparsemed.executors.tasks import ExecutorError, Finished
+from sparsemed.jobs import many
+from sparsemed.jobs.carrying_out import RunOptions
+from sparsemed.jobs.runs import Run
 from sparsemed.jobs.shares import Shares
+from sparsemed.parameters import Parameters
 
 distributed = pytest.importorskip("distributed")
 
@@ -333,3 +338,52 @@ def test_the_working_folder_may_change_between_results(tmp_path, monkeypatch, wo
     expected = sparsemed.compute_background(tmp_path / "a" / "M002.rtdc", kernel_size=7)
     loaded = sparsemed.load(tmp_path / "a" / "out" / "M002_bg.rtdc")
     assert (loaded.images == expected.images).all()
+
+
+# What is sent, and what comes back, with workers that are made up
+
+
+@pytest.fixture
+def made_up(tmp_path, monkeypatch):
+    """Return a function that runs three measurements of 1, 3 and 2 kB, given how each ends."""
+    runs = [Run(tmp_path / f"{name}.rtdc", tmp_path / f"{name}_bg.rtdc") for name in "abc"]
+    for run, size in zip(runs, (1000, 3000, 2000), strict=True):
+        run.source.write_bytes(bytes(size))
+    sent = []
+    monkeypatch.setattr(many, "subscribe", lambda *_: contextlib.nullcontext())
+
+    def results(errors):
+        def as_completed(_executor, _work, tasks, _num_cpus):
+            sent.extend(run.source.stem for run, *_ in tasks)
+            for number, name in enumerate(sent):
+                done = FileResult(Path(f"{name}.rtdc"), Path("out"), "done", "ppid")
+                error = errors.get(name)
+                yield Finished(number, None if error else done, error)
+
+        monkeypatch.setattr(many, "as_completed", as_completed)
+        found = many.run_all(runs, RunOptions(Parameters()), executor="a cluster")
+        return sent, {result.input.stem: result for result in found}
+
+    return results
+
+
+def test_the_largest_is_sent_first(made_up):
+    sent, found = made_up({})
+    assert sent == ["b", "c", "a"]
+    assert {name: result.output.name for name, result in found.items()} == {
+        name: f"{name}_bg.rtdc" for name in "abc"
+    }
+
+
+def test_what_costs_workers_their_lives_fails_alone_and_lost_workers_end_all(made_up):
+    class KilledWorker(Exception):
+        pass
+
+    fatal = ExecutorError("4 workers were lost")
+    fatal.__cause__ = KilledWorker()
+    _, found = made_up({"c": fatal, "a": ValueError("two\nlines")})
+    assert [found[name].status for name in "abc"] == ["failed", "done", "failed"]
+    assert found["c"].error.endswith("c.rtdc: 4 workers were lost")
+    assert found["a"].error.endswith("a.rtdc: two lines")
+    with pytest.raises(ExecutorError, match="the scheduler is gone"):
+        made_up({"c": ExecutorError("the scheduler is gone")})
