@@ -976,6 +976,13 @@ def test_in_print(visit, shown):
     assert page.locator("details:not([open])").count() == 0
 
 
+def test_sheets_are_full(visit, tmp_path):
+    background, frames = made_up(20, (300, 300), 100)
+    write_report(background, tmp_path / "page.html", frames)
+    sheets = visit(tmp_path / "page.html").pdf(format="A4").count(b"/Type /Page\n")
+    assert 0 < sheets <= 7  # 9 if frames are as large as on the screen and stay together
+
+
 def test_text_is_safe_between_tags_and_within_quotes():
     assert (
         markup.escaped("""<a b="c" d='e'>&""") == "&lt;a b=&quot;c&quot; d=&#x27;e&#x27;&gt;&amp;"
