@@ -1,7 +1,7 @@
 """Sparse median background images for imaging cytometry.
 
-The names below are the whole public surface. Each is loaded when it is first
-used, so that ``import sparsemed`` costs next to nothing.
+The names below are the public API. Each is loaded when it is first used, so
+that ``import sparsemed`` is fast.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Compute the background of whatever frames come as."""
+"""Compute the background of frames of any kind."""
 
 from typing import TYPE_CHECKING, Any, Union
 
@@ -45,9 +45,9 @@ def compute_background(
 ) -> SparseBackground:
     """Compute a background image for every frame.
 
-    Every `split_time` seconds the median of `kernel_size` frames makes one
-    background image; images that still show cells are dropped; each frame is
-    given one of those that are left, and a brightness offset.
+    Every `split_time` seconds, the median of `kernel_size` frames makes one
+    background image. Images that still show cells are dropped. Each frame gets
+    one of the images that are kept, and a brightness offset.
 
     Parameters
     ----------
@@ -55,22 +55,21 @@ def compute_background(
         Frames: a NumPy, Dask or Zarr array, an ``h5py.Dataset``, or anything
         with ``shape``, ``dtype`` and slicing; or the path of a measurement (``.rtdc``), or
         its address in a network (``https://…``, ``s3://bucket/key``, a resource on DCOR);
-        or the path of a stack, which counts as an array: TIFF, Zarr, a video, or a
-        folder or pattern of single images (``pip install "sparsemed[stacks,video]"``).
-        uint8 or uint16; int16 and floats if every value is whole and from 0 to 65535.
-        An array that is stored in blocks is read block by block, each block once.
+        or the path of a stack: TIFF, Zarr, a video, or a folder or pattern of single
+        images (``pip install "sparsemed[stacks,video]"``). Values are uint8 or uint16;
+        or int16 or floats, if each value is whole and from 0 to 65535. An array in blocks
+        is read block by block, each block once.
     time : array-like, shape (N,), seconds, optional
-        Time of each frame; or dates, or differences of dates. The default is what a
-        measurement, a video, or a coordinate of xarray's tells; for other arrays it is a
-        guess from the number of frames, with a warning.
+        Time of each frame; or dates, or differences of dates. Default: the times of the
+        measurement, of the video, or of a coordinate of xarray; for other arrays a guess
+        from the number of frames, with a warning.
     frame_rate : float, Hz, optional
-        Rate of the camera. It counts only where the time is unknown, and more than what a
-        video says. Frames of an array
-        are taken to follow each other without gaps: frame ``i`` at ``i / frame_rate``. A
-        measurement holds only frames with events, so it is taken to last 1.5 times as
-        long as its frames.
+        Rate of the camera. It is used only if times are unknown, and replaces the rate of a
+        video. In an array or stack, frame ``i`` is at ``i / frame_rate``. A measurement
+        holds only frames with events; its duration is estimated as 1.5 times that of its
+        frames.
     kernel_size : int
-        Frames in the window that a background image is the median of.
+        Number of frames in the window of which a background image is the median.
     split_time : float, seconds
         Time from one background image to the next.
     thresh_cleansing : float
@@ -81,42 +80,41 @@ def compute_background(
     offset_correction : bool
         Whether to compute a brightness offset for each frame.
     offset_rows : int
-        First rows of a frame, from which its offset is taken. Nothing may pass there that is
-        no background. It can be chosen for arrays only: results of measurements are known by
-        their parameters, and this is none of them.
+        Number of rows at the top of a frame from which its offset is computed. Nothing may
+        pass there. For arrays and stacks only: results of measurements are identified by
+        their parameters, which do not include this number.
     num_cpus : int, optional
         Largest number of threads. Default: all cores available.
     progress : True or callable, optional
         True shows a bar, in a terminal or a notebook. A callable gets the
         fraction done, a float: first 0, last 1, at most 20 a second.
     basins : {"any", "network", "same-folder", "off"}
-        Which other files a measurement may make the program open. Its *basins* refer
-        to other files, and so may links, external storage and virtual datasets in it.
-        ``"any"``: those files may be anywhere, as results of dcnum, ChipStream and
-        sparsemed refer to measurements anywhere. ``"network"``: also those that are not
-        on this machine; otherwise nothing that a file holds makes the program ask for
-        anything in a network. ``"same-folder"``: they must lie
-        directly in the folder of the measurement, once symbolic links are resolved.
-        ``"off"``: no other file is opened. In any case they must be regular files (no
-        pipes, no devices) and are not changed. Choose ``"same-folder"`` or ``"off"``
-        for files from people you do not trust.
+        Which other files a measurement may lead to. Its *basins* refer to other files, and
+        so may links, external storage and virtual datasets in it. ``"any"``: files
+        anywhere on this machine, as results of dcnum, ChipStream and sparsemed need it.
+        ``"network"``: also files in a network; with all other values, no content of a file
+        causes a request. ``"same-folder"``: files directly in the folder of the
+        measurement, after symbolic links are resolved. ``"off"``: no other file. In each
+        case, only regular files (no pipes, no devices) are opened, and they are not
+        changed. Choose ``"same-folder"`` or ``"off"`` for files from people you do not
+        trust.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
-        Workers that pass over the frames, in ranges: processes on this machine, or a
-        cluster. Each range reads its own frames and those of its last windows; medians and
-        brightness come back, and all else is done here. The result is the same, to the bit.
-        Of a file, workers are told the path, under which they must see it; of an array, they
-        are sent the frames, or what leads to them (Dask, Zarr). `num_cpus` holds for each
-        range; by default it is all threads of a Dask worker, or an even share of the
-        cores for each process of a pool.
+        Workers that scan the frames in ranges: processes on this machine, or a cluster.
+        Each range reads its own frames and the rest of its last windows; medians and
+        brightness come back, and all else is done in this process. The result is the same,
+        to the bit. Workers must see a file under the same path; of an array, they get the
+        frames, or a reference to them (Dask, Zarr). `num_cpus` applies to each range; by
+        default it is all threads of a Dask worker, or an even share of the cores for each
+        process of a pool.
     ranges : int, optional
-        How many ranges. Default: what suits size and number of workers. Without an
-        `executor` they are done here, one after the other.
+        Number of ranges. Default: it follows from size and number of workers. Without an
+        `executor`, ranges are done in this process, one after the other.
 
     series, channel, position : int, optional
-        Which series of a TIFF, which channel or colour, and which position of the stage is
-        meant, counted from 0, where a stack or an array with named axes has several.
+        Which series of a TIFF or OME-Zarr, which channel or colour, and which position of the
+        stage to take, counted from 0, if a stack or an array with named axes has several.
     dataset : str, optional
-        Which dataset of an HDF5 file that is no measurement, or array of a group of Zarr's.
+        Name of a dataset of an HDF5 file that is no measurement, or of an array in a Zarr group.
 
     Returns
     -------
@@ -130,7 +128,7 @@ def compute_background(
         of its range; or if the frames are in a file that `basins` does not allow.
     TypeError
         If the frames are no array, or of a dtype that cannot be used, or if
-        `progress` or `executor` is none of the above.
+        `progress` or `executor` is of another type.
     OSError
         If a measurement or stack cannot be read, or if workers are lost or have another
         version of sparsemed.

@@ -1,7 +1,7 @@
-"""Puts sparsemed in the place of the background method ``sparsemed`` of dcnum.
+"""Replaces the background method ``sparsemed`` of dcnum by sparsemed.
 
-dcnum keeps a registry of background methods: it looks for the direct
-subclasses of its class `Background`, and for each code the last one counts.
+dcnum keeps a registry of background methods: the direct subclasses of its class
+`Background`; of several with the same code, the last one.
 """
 
 import inspect
@@ -26,10 +26,10 @@ from sparsemed.version import __version__
 from sparsemed.warned import keeping_warnings
 
 TESTED = "0.31"
-"""The versions of dcnum that the tests run with: all that begin with this."""
+"""The tests run with versions of dcnum that begin with this."""
 
 ALONE = ("basins", "executor", "ranges")
-"""Arguments that our class has and that of dcnum has not."""
+"""Arguments of our class that dcnum does not have."""
 
 INSTALL = how_to_install(f"dcnum=={TESTED}.*")
 
@@ -50,17 +50,17 @@ except ImportError as error:
     ) from error
 
 
-# The registry finds only direct subclasses of `Background`. So the class begins below dcnum's own
-# method, out of its sight, and `register` moves it up; even an emptied cache then finds it.
+# The registry finds only direct subclasses of `Background`. So the class begins as a subclass of
+# the class of dcnum, where the registry does not see it, and `register` changes its base.
 class BackgroundSparseMed(Ours, Theirs):  # type: ignore[misc]
-    """sparsemed's `BackgroundSparseMed` as a subclass of dcnum's `Background`.
+    """`sparsemed.BackgroundSparseMed` as a subclass of the class `Background` of dcnum.
 
     Arguments and attributes are those of `sparsemed.BackgroundSparseMed`.
 
     Attributes
     ----------
     image_proc : multiprocessing.Value
-        The fraction done, where the runner of a job looks for it.
+        The fraction done, for the job runner of dcnum.
     """
 
     @lazy_property
@@ -73,7 +73,7 @@ class BackgroundSparseMed(Ours, Theirs):  # type: ignore[misc]
         self.image_proc.value = self.get_progress()
 
     def _keeping_warnings(self) -> AbstractContextManager[list[str]]:
-        # A job of dcnum keeps its log in the result, and nobody sees Python's warnings.
+        # A job of dcnum stores its log in the result; nobody would see Python warnings.
         return keeping_warnings(self._warned, self.logger.warning)
 
     def _note_progress(self, fraction: float) -> None:
@@ -84,14 +84,14 @@ class BackgroundSparseMed(Ours, Theirs):  # type: ignore[misc]
 def register() -> None:
     """Let dcnum compute its background method ``sparsemed`` with sparsemed.
 
-    From then on, every job in this process gets the same background as before,
-    sooner, and the same pipeline identifiers and hash. What sparsemed logs goes
-    where dcnum's log goes. To register twice does no harm.
+    From then on, each job in this process gets the same background as before,
+    faster, with the same pipeline identifiers and hash. The log of sparsemed
+    goes to the log of dcnum. Registering twice does no harm.
 
     Raises
     ------
     ImportError
-        If this version of dcnum differs in what sparsemed relies on.
+        If this version of dcnum differs in something that sparsemed relies on.
 
     Warns
     -----
@@ -132,17 +132,17 @@ def unregister() -> None:
 
 
 def _move(below: type, log: str | None) -> None:
-    """Move the class within dcnum's classes, and the logger within all loggers."""
+    """Change the base of the class, and the parent of the logger."""
     if below not in BackgroundSparseMed.__bases__:
         BackgroundSparseMed.__bases__ = (Ours, below)
     feat_background.get_available_background_methods.cache_clear()
     logger = logging.getLogger("sparsemed")
     logger.parent = logging.getLogger(log)
-    logger.setLevel(logger.level)  # makes all loggers forget what level they found above
+    logger.setLevel(logger.level)  # clears the cached levels of all loggers
 
 
 def _differences() -> Iterator[str]:
-    """Say in what dcnum is not as this module takes it to be."""
+    """Yield the ways in which dcnum differs from what this module assumes."""
     known = dir(Ours)
     if more := [name for name in vars(Background) if name[0] != "_" and name not in known]:
         yield f"what a background method does ({', '.join(more)})"
@@ -177,5 +177,5 @@ def _reads_our_files() -> bool:
                 return np.array_equal(data["image_bg"][:], images[index]) and np.array_equal(
                     data["bg_off"], offsets
                 )
-        except Exception:  # whatever it is, dcnum does not read it
+        except Exception:  # any error means that dcnum cannot read it
             return False

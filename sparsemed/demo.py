@@ -74,12 +74,12 @@ def make_measurement(path: Path, count: int = 2000, seed: int = 0, case: str = "
 
 
 def check_replaceable(path: Path) -> None:
-    """Check that no file is lost but one of an earlier demo, or an empty one.
+    """Check that a file is missing, empty, or from an earlier demo.
 
     Raises
     ------
     OSError
-        If there is another file of that name.
+        If it is any other file.
     """
     if not path.exists() or (path.is_file() and not path.stat().st_size):
         return
@@ -87,7 +87,7 @@ def check_replaceable(path: Path) -> None:
         sample = Attributes(h5).get("experiment:sample")
     if not isinstance(sample, str) or sample != _METADATA["experiment:sample"]:
         raise FileExistsError(
-            f"{path}: is not of an earlier demo, and is not replaced; choose another folder"
+            f"{path}: is not from an earlier demo, and is not replaced; choose another folder"
         )
 
 
@@ -121,7 +121,7 @@ def _draw_channel(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _draw_cell(radius: int) -> NDArray[np.float64]:
-    """Draw what a cell adds to the channel: a dark rim around a brighter middle."""
+    """Draw the change that a cell makes to the channel: a dark rim around a brighter middle."""
     reach = np.arange(-radius - 4, radius + 5)
     distance = np.hypot(*np.meshgrid(reach, reach))
     rim = -45 * np.exp(-(((distance - radius) / 2) ** 2))
@@ -132,8 +132,8 @@ def _draw_cell(radius: int) -> NDArray[np.float64]:
 def _slow_cells(
     count: int, cell: NDArray[np.float64], rng: np.random.Generator
 ) -> list[tuple[int, int, int, int]]:
-    """Return first frame, end, top and left of cells that stay where they are for a while."""
-    # One place after the other, so that a longer window sees each of them empty for long enough.
+    """Return first frame, end, top and left of cells that stay in one place for a while."""
+    # Places are used in turn, so that a longer window sees each of them empty most of the time.
     places = cycle(rng.permutation(np.arange(0, 320 - len(cell), len(cell) + 2)).tolist())
     free_from = [-100, -40]
     slow = []
@@ -160,10 +160,10 @@ def _unsteady_lamp(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def differences_from_definition(background: SparseBackground, measurement: Path) -> int:
-    """Count the pixels and offsets in which a background is not what it is defined to be.
+    """Count the pixels and offsets in which a background differs from its definition.
 
-    Everything is computed once more, as plainly as possible: the frames of each
-    window are sorted, and each time is compared with all others.
+    Everything is computed again as simply as possible: the frames of each window
+    are sorted, and each time is compared with all others.
 
     Parameters
     ----------

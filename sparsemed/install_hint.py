@@ -1,4 +1,4 @@
-"""What to say where a package is missing that not everybody needs."""
+"""Advice on how to install an optional package."""
 
 import importlib.util
 import shlex
@@ -7,15 +7,15 @@ import sys
 
 
 def how_to_install(*packages: str) -> str:
-    """Return the command by which whoever runs this program gets packages.
+    """Return the command that installs packages for the running Python.
 
-    It names the Python that runs, and not sparsemed, which came from who knows where: so it is
-    right in any environment, of pip, conda, pipx or uv.
+    It names this Python and only these packages, not an extra of sparsemed. So it is right in any
+    environment of pip, conda, pipx or uv.
 
     Parameters
     ----------
     *packages : str
-        What pip is to install.
+        Requirements for pip.
 
     Examples
     --------
@@ -23,8 +23,8 @@ def how_to_install(*packages: str) -> str:
     '... pip install ...matplotlib'
     """
     if getattr(sys, "frozen", False):
-        return f"this application came without it; whoever made it can add {' and '.join(packages)}"
+        return f"this application lacks it; its makers can add {' and '.join(packages)}"
     command = [sys.executable, "-m", "pip", "install", *packages]
-    if not importlib.util.find_spec("pip"):  # an environment of uv's
+    if not importlib.util.find_spec("pip"):  # an environment of uv
         command = ["uv", "pip", "install", "--python", sys.executable, *packages]
     return subprocess.list2cmdline(command) if sys.platform == "win32" else shlex.join(command)

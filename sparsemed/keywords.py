@@ -1,4 +1,4 @@
-"""What is meant by keywords that a function does not have."""
+"""Suggests the right name for an unknown keyword of a function."""
 
 import difflib
 import inspect
@@ -33,11 +33,11 @@ MEANT = {
     "client": "executor",
     "pool": "executor",
 }
-"""What other programs call a thing, and we."""
+"""Our names for common names in other programs."""
 
 
 def naming_what_is_meant(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function whose error on an unknown keyword names the one that may be meant.
+    """Decorate a function so that its error on an unknown keyword suggests a known one.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Values that are computed when they are first asked for."""
+"""Values that are computed at first access."""
 
 from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar, overload
@@ -7,10 +7,10 @@ Value = TypeVar("Value")
 
 
 class lazy_property(Generic[Value]):
-    """A property that is computed once an object.
+    """A property that is computed once for each object.
 
-    As `functools.cached_property`, which until Python 3.11 holds a lock for all objects of a class
-    while it computes one: a child that is forked meanwhile would wait for it forever.
+    Like `functools.cached_property`, but without its lock: until Python 3.11, that holds one lock
+    for all objects of a class, on which a child process forked meanwhile would wait forever.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A background that grows with the recording; in the end it is that of all frames."""
+"""A background that grows with the recording; at the end, it is that of all frames."""
 
 from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
@@ -25,41 +25,41 @@ OnImage = Callable[[int, float, NDArray[Any]], None]
 
 
 class LiveBackground:
-    """The background of a recording that goes on: frames are pushed, images come out.
+    """The background of a recording in progress: frames are pushed, images come out.
 
-    A background image is final ``kernel_size`` frames after its time. Which images cleansing
-    drops, which one each frame has, and offsets, depend on the frames to come: `finish` tells
-    them, to the bit as `compute_background` does of all frames and times.
+    A background image is final ``kernel_size`` frames after its time. Cleansing, the image of each
+    frame, and offsets depend on later frames: `finish` computes them, with the same bits as
+    `compute_background` from all frames and times.
 
-    Nothing is dropped and nothing queued: `push` returns when its frames are dealt with, and
-    the program that records has to keep what comes meanwhile. One thread pushes; any other may read
-    `image` at any time.
+    No frame is dropped or queued: `push` returns when its frames are processed, and the recording
+    program has to buffer frames that come meanwhile. One thread pushes; any other may read `image`
+    at any time.
 
     Parameters
     ----------
     shape : (int, int)
         Height and width of the frames.
     dtype : dtype
-        That of the frames: uint8 or uint16.
+        Type of the frames: uint8 or uint16.
     kernel_size, split_time, offset_correction, offset_rows, num_cpus
         See `compute_background`.
     spill : str or path, optional
-        A folder for a file that holds the images, where these are too much for the memory. It
-        has no name there, and is gone with the last of what needs it, the result included.
+        A folder for a file with the images, if they exceed the memory. The file has no name, and
+        is deleted when neither this object nor its result needs it.
     on_image : callable, optional
         Called as ``on_image(number, time, image)`` for each image, in order, by the thread
-        that pushes, once `push` has taken all of its frames. `time` is in seconds from the
-        first frame. What it raises reaches the caller of `push`; the frames have been taken,
-        and the next `push` calls it for the images that are left.
+        that pushes, after `push` has taken all of its frames. `time` is in seconds from the
+        first frame. An exception reaches the caller of `push`; the frames are taken even so,
+        and the next `push` calls it for the remaining images.
 
     Raises
     ------
     ValueError
-        If a parameter is out of its range, or `shape` is none.
+        If a parameter is out of its range, or `shape` is not height and width.
     TypeError
-        If the dtype is another.
+        If the dtype is neither uint8 nor uint16.
     OSError
-        If there can be no file in the folder `spill`.
+        If no file can be made in the folder `spill`.
 
     Examples
     --------
@@ -106,9 +106,9 @@ class LiveBackground:
             None if spill is None else _nameless_file(spill),
         )
         self._on_image = on_image
-        self._told = 0  # images that the callback knows
+        self._told = 0  # number of images given to the callback
         self._sample = _GrowingSample(len(sample_numbers(10**6, height, width)))
-        self._end = ""  # what has ended it
+        self._end = ""  # the cause of its end
         self._result: Background | None = None
 
     def __enter__(self) -> "LiveBackground":
@@ -120,7 +120,7 @@ class LiveBackground:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let go the frames; no more can be pushed."""
+        """Release the frames; no more can be pushed."""
         self._end = self._end or "its with block"
         self._series.let_go_all()
 
@@ -159,25 +159,25 @@ class LiveBackground:
         Parameters
         ----------
         frames : array-like, shape (n, H, W), of the `dtype`
-            Any number of frames. They are copied, and may change afterwards.
+            Any number of frames. They are copied.
         times : array-like, shape (n,), seconds
-            Time of each. Their zero is anywhere, but stays; they do not fall.
+            Time of each frame, with any fixed zero. Times must not fall.
 
         Returns
         -------
         int
-            How many background images have become final.
+            Number of background images that have become final.
 
         Raises
         ------
         ValueError
             If shapes do not fit; if times fall, are not finite, or stand still for more frames
-            than can be held; or if this is over. No frame of the portion is taken then.
+            than can be held; or if the recording was ended. No frame is taken then.
         TypeError
-            If the dtype of the frames, or that of the times, is another than before.
+            If the dtype of frames or times has changed.
         OSError
-            If the file of `spill` cannot be written. ``len(live)`` tells how many frames have been
-            taken by then, and the next `push` goes on from there.
+            If the file in `spill` cannot be written. ``len(live)`` tells how many frames were
+            taken; push the others again.
         """
         self._require_going_on()
         number = len(self)
@@ -210,15 +210,15 @@ class LiveBackground:
                 yield self._series.median(number)
 
     def quality(self) -> tuple[Finding, ...]:
-        """Say what can be said by now: what `SparseBackground.quality` would, were this the end.
+        """Return `SparseBackground.quality` as if the recording ended now.
 
-        It takes a moment and a copy of all images so far; call it in the thread that pushes.
-        After `finish` it is about the result.
+        It takes a moment and copies all images so far. Call it in the thread that pushes. After
+        `finish`, it judges the result.
 
         Returns
         -------
         tuple of Finding
-            None if there are no frames yet.
+            Empty if there are no frames yet.
         """
         if not len(self):
             return ()
@@ -230,7 +230,7 @@ class LiveBackground:
         return assess(background, self._sample.so_far())
 
     def finish(self, thresh_cleansing: float = 0, frac_cleansing: float = 0.8) -> SparseBackground:
-        """End it, and return the background of all frames that were pushed.
+        """End the recording, and return the background of all pushed frames.
 
         Parameters
         ----------
@@ -240,12 +240,13 @@ class LiveBackground:
         Returns
         -------
         SparseBackground
-            To the bit what `compute_background` returns of all frames and times.
+            The same bits as from `compute_background` for all frames and times.
 
         Raises
         ------
         ValueError
-            If nothing was pushed, if this is over, or if a parameter is out of its range.
+            If no frame was pushed, if the recording was ended, or if a parameter is out of its
+            range.
 
         Warns
         -----
@@ -276,22 +277,22 @@ class LiveBackground:
     def _require_going_on(self) -> None:
         if self._end:
             raise ValueError(
-                f"this background was ended by {self._end}; another recording takes another "
-                "LiveBackground"
+                f"this background was ended by {self._end}; make another LiveBackground for "
+                "another recording"
             )
 
 
 def _say_nothing(text: str) -> None:
-    """Keep a warning to oneself: it is said at the end."""
+    """Ignore a warning: it is given at the end."""
 
 
 def _nameless_file(folder: str | PathLike[str]) -> BinaryIO:
-    """Return a file that is gone when nobody has it open any more."""
+    """Return a file that is deleted when it is closed."""
     return cast(BinaryIO, TemporaryFile(dir=folder))
 
 
 class _GrowingSample:
-    """Some frames, evenly spaced: each in `stride`, which doubles as the recording grows."""
+    """Some frames, evenly spaced by a stride that doubles as the recording grows."""
 
     def __init__(self, count: int) -> None:
         self._most = 2 * count
@@ -299,7 +300,7 @@ class _GrowingSample:
         self._kept: dict[int, NDArray[Any]] = {}
 
     def take(self, number: int, frames: NDArray[Any]) -> None:
-        """Keep some of these frames, of which the first has this number."""
+        """Keep some of these frames; the first one has this number."""
         stride = self._stride
         while -(-(number + len(frames)) // stride) > self._most:
             stride *= 2
@@ -310,7 +311,7 @@ class _GrowingSample:
             self._kept[number + place] = frames[place].copy()
 
     def so_far(self) -> Sample:
-        """Return what is kept."""
+        """Return the kept frames."""
         numbers = list(self._kept)
         some = [numbers[place] for place in spread(len(numbers), self._most // 2)]
         return Sample(np.array(some, np.intp), np.stack([self._kept[number] for number in some]))

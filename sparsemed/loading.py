@@ -1,4 +1,4 @@
-"""Load a background from the file that it was saved to."""
+"""Load a background from a file."""
 
 from os import PathLike
 
@@ -15,23 +15,24 @@ from sparsemed.warned import keeping_warnings
 def load(
     path: str | PathLike[str], time: ArrayLike | None = None, *, basins: Policy = "any"
 ) -> SparseBackground:
-    """Load a background from a file: a result of `SparseBackground.save`, sparsemed or dcnum.
+    """Load a background from a file: a result of sparsemed or of dcnum.
 
-    It can be subtracted, judged, shown and saved as one that was computed. Files do not keep
-    everything: `series` has the images that cleansing kept, and `score` and `threshold` are NaN.
-    When images were taken (`step_times`) follows from the frames that they were assigned to. The
-    verdict that was written beside it is in `findings`.
+    It can be subtracted, judged, shown and saved like a computed one. Files do not keep
+    everything: `series` has only the images that cleansing kept, and `score` and `threshold` are
+    NaN. The times of images (`step_times`) follow from the frames to which they were assigned. The
+    stored verdict is in `findings`.
 
     Parameters
     ----------
     path : str or path
-        The file, or a measurement that holds a background; or its address in a network.
+        The file, or a measurement with a background, or the address of either in a network.
     time : array-like, shape (N,), seconds, optional
-        Time of each frame. Default: that of the measurement. A result of an array has none; then
-        it is a guess, as in `compute_background`, and what depends on it cannot be told.
+        Time of each frame. Default: the time axis of the measurement. The result of an array has
+        none: its times are a guess, as in `compute_background`, and quality numbers that need
+        times cannot tell.
     basins : {"any", "network", "same-folder", "off"}
         Which other files it may lead to; see `compute_background`. The frames, which `quality`
-        and pictures compare with, mostly are in another file.
+        and figures need, are usually in another file.
 
     Returns
     -------
@@ -40,7 +41,7 @@ def load(
     Raises
     ------
     ValueError
-        If it holds no background, or one of another method, or if `time` does not fit.
+        If it has no background, or one of another method, or if `time` does not fit.
     OSError
         If it cannot be read.
 

@@ -1,4 +1,4 @@
-"""The five numbers that define a background, their defaults and their ranges."""
+"""The five parameters of the method, their defaults and their ranges."""
 
 import math
 from dataclasses import dataclass
@@ -9,28 +9,27 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a background depends on, besides the measurement.
+    """The parameters of the method.
 
     Parameters
     ----------
     kernel_size : int
-        Frames in the window that a background image is the median of; from 1 up.
+        Number of frames in the window of which a background image is the median; from 1 up.
     split_time : float
         Seconds from one background image to the next; above 0.
     thresh_cleansing : float
         Divides the cleansing threshold: larger values drop more background
         images. From 0 up; 0 keeps the fixed fraction `frac_cleansing`.
     frac_cleansing : float
-        Fraction of the background images that cleansing keeps (it is a
-        quantile: of few images it may keep one less); above 0, at most 1. With
-        1 nothing is dropped.
+        Fraction of the background images that cleansing keeps (a quantile: of few
+        images, it may keep one less); above 0, at most 1. With 1, cleansing is off.
     offset_correction : bool
         Whether each frame gets a brightness offset (``bg_off``).
 
     Raises
     ------
     ValueError
-        If a value is not of its kind or out of its range.
+        If a value is of a wrong type or out of its range.
 
     Examples
     --------
@@ -47,14 +46,14 @@ class Parameters:
     offset_correction: bool = True
 
     def __str__(self) -> str:
-        """Return what cleansing and windows depend on, as one writes it."""
+        """Return the parameters of windows and cleansing as text."""
         return (
             f"kernel_size={self.kernel_size}, split_time={self.split_time:g}, "
             f"thresh_cleansing={self.thresh_cleansing:g}, frac_cleansing={self.frac_cleansing:g}"
         )
 
     def __post_init__(self) -> None:
-        """Check every value; the values themselves are kept as they were given."""
+        """Check all values; they are kept as given."""
         _require(
             "kernel_size",
             self.kernel_size,

@@ -1,7 +1,7 @@
-"""Text that comes from files, made safe to show.
+"""Makes text from files safe to show.
 
-A file name, a log or a name within a file may hold what drives a terminal (escape sequences),
-breaks lines or turns the direction of writing.
+A file name, a log or a name within a file may contain escape sequences for terminals, line breaks,
+or characters that reverse the direction of writing.
 """
 
 import json
@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 LONGEST = 200
-"""Characters of a text from a file that an error quotes."""
+"""Largest number of characters that an error quotes from a file."""
 
 
 def printable(text: object) -> str:
-    r"""Return text on one line, with all that cannot be seen written as Python does.
+    r"""Return text on one line, with all unprintable characters as Python escapes.
 
     Parameters
     ----------
     text : object
-        Shown as ``str`` has it.
+        Converted by ``str``.
 
     Examples
     --------
@@ -27,7 +27,7 @@ def printable(text: object) -> str:
     cells 5 µm\n\x1b]0;owned\x07
     """
     shown = str(text)
-    if shown.isprintable():  # as nearly all is
+    if shown.isprintable():  # nearly always
         return shown
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown
@@ -35,7 +35,7 @@ def printable(text: object) -> str:
 
 
 def quoted(text: object) -> str:
-    r"""Return text in quotes, as `printable` has it, and cut if it is long.
+    r"""Return printable text in quotes, cut if it is long.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def quoted(text: object) -> str:
 def as_json(value: Any) -> str:
     r"""Return a value as JSON on one line: in ASCII, with null for NaN and infinity.
 
-    JSON has no word for these, and most of what reads JSON refuses them.
+    JSON does not have NaN and infinity, and most readers refuse them.
 
     Examples
     --------

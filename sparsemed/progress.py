@@ -1,4 +1,4 @@
-"""How far long work has come: a bar of tqdm's, or whatever the caller does with a fraction."""
+"""Progress of long work: a tqdm bar, or a callable that gets the fraction done."""
 
 import logging
 import sys
@@ -12,10 +12,10 @@ Progress = Callable[[float], None]
 """Called with a fraction from 0 to 1."""
 
 PAUSE = 1 / 19
-"""Seconds between two reports; the last one never waits, and so is the twentieth in a second."""
+"""Least seconds between two reports: with the last one, which never waits, 20 a second."""
 
 HELD_UP = 1.0
-"""Seconds after which it is said what holds up the work."""
+"""Seconds after which a message tells what the work waits for."""
 
 _bars: list[Any] = []
 
@@ -24,20 +24,20 @@ _bars: list[Any] = []
 def following(
     progress: Progress | bool | None, count: int, unit: str = " frames"
 ) -> Iterator[Progress]:
-    """Provide the function to which work tells how far it has come, as often as it likes.
+    """Provide a function to which work reports the fraction done, as often as it likes.
 
-    Of these fractions, no more than 20 a second are passed on. The first one
-    passed on is always 0, and the last one 1, when the work has succeeded.
+    At most 20 fractions a second are passed on. The first one is always 0, and the
+    last one 1 if the work succeeds.
 
     Parameters
     ----------
     progress : callable, bool or None
-        Where fractions are passed on to. True stands for a bar of tqdm's, which
-        suits a terminal or a notebook, whichever this is. None and False: nowhere.
+        Gets the fractions. True: a tqdm bar, in a terminal or a notebook. None and
+        False: no progress is shown.
     count : int
         Number of frames, for the bar.
     unit : str
-        What is counted, if not frames.
+        Unit of `count`.
 
     Raises
     ------
@@ -75,20 +75,20 @@ def bar(
     keep: bool = True,
     unit: str = " frames",
 ) -> Iterator[Progress]:
-    """Show a bar of tqdm's with frames per second and the time that remains.
+    """Show a tqdm bar with frames per second and the remaining time.
 
     Parameters
     ----------
     count : int
         Number of frames.
     text : str or callable, optional
-        What stands before the bar; a callable is asked for it again and again.
+        Text before the bar; a callable is called at each update.
     keep : bool
-        Whether the bar stays when the work is over.
+        Whether the bar stays after the work.
     unit : str
-        What is counted, if not frames.
+        Unit of `count`.
     """
-    if sys.stderr is None:  # an application with windows alone, or after 2>&-
+    if sys.stderr is None:  # a graphical application, or after 2>&-
         yield ignore
         return
     from tqdm.auto import tqdm  # tells a notebook from a terminal; takes a moment to import
@@ -119,10 +119,10 @@ def bar(
 
 @contextmanager
 def holding_up(reason: str) -> Iterator[None]:
-    """Say what holds up the work, if that takes more than a second.
+    """Show why the work waits, if it waits for more than a second.
 
-    It is said behind the bars that are shown, which do not count the time; where there are none,
-    in a line, if somebody watches: in a terminal or a notebook. The line goes away in the end.
+    The reason is shown behind the bars, which do not count that time. Without a bar, it is shown on
+    a line in a terminal or a notebook, which is removed at the end.
     """
     told: list[Any] = []
     lines: list[Callable[[], Any]] = []
@@ -137,7 +137,7 @@ def holding_up(reason: str) -> Iterator[None]:
 
     timer = threading.Timer(HELD_UP, tell)
     timer.daemon = True
-    with suppress(RuntimeError):  # no more threads are to be had
+    with suppress(RuntimeError):  # no more threads can be started
         timer.start()
     try:
         yield
@@ -154,11 +154,11 @@ def holding_up(reason: str) -> Iterator[None]:
 
 
 def _show_line(text: str) -> Callable[[], Any]:
-    """Show a line in a terminal or a notebook; return what takes it away."""
+    """Show a line in a terminal or a notebook; return a function that removes it."""
     if _is_notebook():
-        from IPython import display  # a notebook has it
+        from IPython import display  # notebooks have it
 
-        show: Any = display.display  # whose declaration has no types
+        show: Any = display.display  # untyped
         cell = show(_in_cell(text), raw=True, display_id=True)
         return lambda: cell.update(_in_cell(""), raw=True)
     print(text, end="", file=sys.stderr, flush=True)
@@ -170,7 +170,7 @@ def _in_cell(text: str) -> dict[str, str]:
 
 
 def _is_watched() -> bool:
-    """Whether somebody may read a line, and did not ask for silence; a pool's worker is mute."""
+    """Whether a line may be shown: in a terminal or notebook, if not silenced, not by a worker."""
     processes = sys.modules.get("multiprocessing.process")
     is_worker = processes is not None and processes.parent_process() is not None
     if (
@@ -187,11 +187,11 @@ def _is_notebook() -> bool:
 
 
 def ignore(fraction: float) -> None:
-    """Take a report that nobody asked for."""
+    """Ignore a report."""
 
 
 def _paced(progress: Progress) -> Progress:
-    """Return a function that passes on what comes a while after the last, but neither end."""
+    """Return a function that passes on fractions between 0 and 1, not too often."""
     last = perf_counter()
 
     def report(fraction: float) -> None:

@@ -1,4 +1,4 @@
-"""What people get: a background that can be judged, shown and saved."""
+"""The public result: a background that can be judged, shown and saved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,18 +30,18 @@ def presented(
     basins: Policy = "any",
     findings: tuple[Finding, ...] = (),
 ) -> "SparseBackground":
-    """Return a background with its faces, what was warned of, and where its frames are from."""
+    """Return a background for users, with its warnings and the file of its frames."""
     more = {"warnings": tuple(warned), "identity": identity, "basins": basins}
     return SparseBackground(**vars(found) | more | {"findings": findings})
 
 
 def stored_findings(measurement: Measurement) -> tuple[Finding, ...]:
-    """Return what a file says of the background in it; nothing if that was not judged."""
+    """Return the stored findings on the background in a file; none if it was not judged."""
     return as_findings(read_verdict(measurement))
 
 
 def as_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
-    """Return what a file said as findings; nothing if a verdict among them is not known."""
+    """Return stored rows as findings; none if a verdict among them is unknown."""
     findings = tuple(Finding(*row) for row in rows)
     known = {GOOD, LOOK_HERE, CANNOT_TELL}
     return findings if all(finding.verdict in known for finding in findings) else ()
@@ -51,37 +51,36 @@ def as_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
 class SparseBackground(Background):  # noqa: D101 (it is that of its base)
     __doc__ = f"""{(Background.__doc__ or "").rstrip()}
     findings : tuple of Finding
-        What its file said of it, if it was loaded and had been judged; see `quality`.
+        The stored findings, if it was loaded and had been judged; see `quality`.
     """
 
     findings: tuple[Finding, ...] = ()
 
     def quality(self, frames: Any = None, try_cures: bool = True) -> tuple[Finding, ...]:
-        """Say what is good about this background, and where to look.
+        """Return the quality of this background: numbers, verdicts and advice.
 
         Parameters
         ----------
         frames : array-like, shape (N, H, W), or str or path, optional
-            The frames that the background was computed from; a few are compared with it.
-            Default: those of the measurement `source`, or of the `stack`. Without frames,
-            what needs them is left out.
+            The frames of the background; a few are compared with it. Default: those of the
+            measurement `source`, or of the `stack`. Without frames, numbers that need them
+            are left out.
         try_cures : bool
-            Whether to try, where something is wrong, which settings would help: on a part of the
+            If something is wrong, whether to try which settings would help, on a part of the
             frames, in a few seconds.
 
         Returns
         -------
         tuple of Finding
             Each has a ``title``, the number in words (``text``), a ``verdict`` (``"good"``,
-            ``"look here"`` or ``"cannot tell"``) and, where it is not good, an ``advice``: what
-            to change, or that no parameter helps. ``str(finding)`` says it all, and
-            `sparsemed.quality.overall` makes one verdict of them.
+            ``"look here"`` or ``"cannot tell"``) and, unless it is good, an ``advice``: what
+            to change, or that no parameter helps. ``str(finding)`` has all of these, and
+            `sparsemed.quality.overall` joins their verdicts into one.
 
         Raises
         ------
         ValueError
-            If the frames do not fit the background, or the file that they were read from was
-            replaced since.
+            If the frames do not fit the background, or their file was replaced.
 
         Examples
         --------
@@ -98,25 +97,24 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         return examine(self, frames, try_cures)[1]
 
     def plot(self, frames: Any = None) -> "Figure":
-        """Draw a page of pictures: verdicts, series, cleansing, offsets, a frame, and noise.
+        """Draw a page of figures: verdicts, series, cleansing, offsets, a frame, and noise.
 
         Needs matplotlib; the error says how to install it.
 
         Parameters
         ----------
         frames : array-like, shape (N, H, W), or str or path, optional
-            As for `quality`.
+            See `quality`.
 
         Returns
         -------
         matplotlib.figure.Figure
-            A notebook shows it as the last line of a cell; ``savefig`` writes it to a file.
+            A notebook shows it; ``savefig`` writes it to a file.
 
         Raises
         ------
         ValueError
-            If the frames do not fit the background, or the file that they were read from was
-            replaced since.
+            If the frames do not fit the background, or their file was replaced.
         ImportError
             If matplotlib is missing.
         """
@@ -129,31 +127,30 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
     def report(self, path: str | PathLike[str], frames: Any = None) -> tuple[Finding, ...]:
         """Write an HTML page that shows whether this background is good.
 
-        It is one file that loads nothing from elsewhere. Needs matplotlib.
+        The page is a single file that needs no network. Needs matplotlib.
 
         Parameters
         ----------
         path : str or path
             The page. An earlier page is replaced, but no other file.
         frames : array-like, shape (N, H, W), or str or path, optional
-            As for `quality`.
+            See `quality`.
 
         Returns
         -------
         tuple of Finding
-            What the page says; see `quality`.
+            The findings on the page; see `quality`.
 
         Raises
         ------
         ImportError
             If matplotlib is missing.
         FileExistsError
-            If there is a file of that name that is no HTML page.
+            If there is a file of that name that is no page of sparsemed.
         OSError
             If the page cannot be written.
         ValueError
-            If the frames do not fit the background, or the file that they were read from was
-            replaced since.
+            If the frames do not fit the background, or their file was replaced.
         """
         return write_report(self, path, frames)
 
@@ -168,14 +165,13 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         in_place: bool = False,
         findings: Sequence[Finding] | None = None,
     ) -> None:
-        """Write the background to a measurement file, as dcnum does.
+        """Write the background to a measurement file, in the format of dcnum.
 
-        The file holds ``image_bg`` and, with offsets, ``bg_off``. A new file
-        also refers to the measurement that the frames are from, by an absolute
-        path and by one from its own folder. An existing file, which may be that
-        measurement itself, keeps all it has but for an earlier background, and its
-        reference is renewed. One that holds nothing but an earlier result is
-        written anew.
+        The file has ``image_bg`` and, with offsets, ``bg_off``. A new file also
+        refers to the measurement of the frames, by an absolute path and by a path
+        relative to its own folder. An existing file keeps all but an earlier
+        background, and its reference is renewed; it may be the measurement itself.
+        A file that has only an earlier result is written anew.
 
         Parameters
         ----------
@@ -184,21 +180,21 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         compress : bool
             Whether to compress the images (Zstandard).
         in_place : bool
-            Whether the file may be a measurement, one that holds images of its own.
+            Whether the file may be a measurement, with images of its own.
         findings : sequence of Finding, optional
-            What `quality` has returned. It is kept as the log and the table ``sparsemed-verdict``,
-            which dclab shows. Default: the attribute `findings`. Nothing is judged for it, as that
-            would read frames again.
+            The result of `quality`, to be stored as log and table ``sparsemed-verdict``, which
+            dclab shows. Default: the attribute `findings`. The background is not judged again,
+            as that would read frames.
 
         Raises
         ------
         OSError
             If the file cannot be written, or the measurement cannot be read any more.
         ValueError
-            If an existing file holds another number of frames, or belongs to another
-            measurement; if the measurement was replaced since its frames were read; or if the
+            If an existing file has another number of frames, or belongs to another
+            measurement; if the measurement was replaced since its frames were read; if the
             name has no ending, or that of another kind of file, such as ``.npy``; or if the file
-            holds images of its own, and `in_place` is False.
+            has images of its own, and `in_place` is False.
         """
         require_result(Path(path), in_place=in_place)
         kept = tuple(self.findings if findings is None else findings)
@@ -207,7 +203,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
 
 
 def _lines(findings: Sequence[Finding]) -> list[str]:
-    """Return the log of a verdict: the verdict, and each finding, what is not good first."""
+    """Return the log of a verdict: the verdict, then all findings, good ones last."""
     ordered = sorted(findings, key=lambda finding: finding.is_good)
     said = [line for finding in ordered for line in str(finding).splitlines()]
     return [f"verdict: {overall(findings)}", *said]

@@ -1,6 +1,6 @@
-"""Warnings about results: Python warnings of one category, which the result keeps, too.
+"""Warnings about results: Python warnings of one category, also kept in the result.
 
-What is wrong with the machine (a cache that cannot be written) is logged instead.
+Problems of the machine, such as a read-only cache, are logged instead.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class BackgroundWarning(UserWarning):
-    """A background may not be what was meant: something is odd about the data or parameters.
+    """Something is odd about the data or the parameters, so the background may be wrong.
 
     The texts of all warnings about a background are also in its attribute ``warnings``.
 
@@ -43,7 +43,7 @@ class _Hearing(NamedTuple):
 
 
 def tell_python(text: str) -> None:
-    """Issue a Python warning, as if whoever called this package had done so."""
+    """Issue a Python warning at the line that called this package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
         level, frame = level + 1, frame.f_back
@@ -56,7 +56,7 @@ _hearing: ContextVar[_Hearing | None] = ContextVar("_hearing", default=None)
 
 
 def warn(text: str) -> None:
-    """Warn of something about a result; where it is said again at once, only once."""
+    """Warn about a result; within `keeping_warnings`, repeated texts are told once."""
     hearing = _hearing.get()
     if hearing is None:
         tell_python(text)
@@ -73,7 +73,7 @@ def keeping_warnings(
     Parameters
     ----------
     texts : list of str, optional
-        The texts are added to it. A text that it holds already is not told again.
+        Receives the texts. A text that is in it already is not told again.
     tell : callable, optional
         Called with each text. Default: the enclosing `keeping_warnings`, or `warnings.warn`.
 

@@ -38,4 +38,4 @@ def test_it_is_for_the_python_that_runs(monkeypatch):
 def test_a_frozen_application_has_no_pip(monkeypatch):
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     said = how_to_install("matplotlib")
-    assert said == "this application came without it; whoever made it can add matplotlib"
+    assert said == "this application lacks it; its makers can add matplotlib"

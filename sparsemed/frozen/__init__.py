@@ -1,6 +1,6 @@
-"""Applications in which this package is frozen along with Python, by PyInstaller.
+"""Support for applications that are frozen by PyInstaller.
 
-PyInstaller asks for `folder`, and finds there what it cannot see for itself.
+PyInstaller calls `folder` to find the hook, which lists imports that it cannot see.
 
 May import: __init__ (the hook, for the table of public names).
 """
@@ -9,7 +9,7 @@ import os
 
 
 def folder() -> list[str]:
-    """Return where PyInstaller finds its hooks; it knows this function by an entry point.
+    """Return the folder of hooks; PyInstaller finds this function by an entry point.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Tell PyInstaller what it cannot see in the imports of this package."""
+"""Tell PyInstaller of imports and files of this package that it cannot see."""
 
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
@@ -19,16 +19,16 @@ def _is_codec(name: str) -> bool:
     return name.startswith("imagecodecs._") and name not in NOT_CODECS
 
 
-# Codecs are imported by name when they are first used, and so are the public names of ours.
+# Codecs and the public names of sparsemed are imported by name when they are first used.
 hiddenimports = [
     *collect_submodules("imagecodecs", filter=_is_codec),
     *sorted(set(_MODULES.values())),
 ]
-# The filters of HDF5 are libraries, but no modules, and are looked for in this very folder.
+# HDF5 filters are libraries, not modules, and HDF5 looks for them in this folder.
 binaries = collect_dynamic_libs("hdf5plugin")
 datas = collect_data_files(
     "sparsemed", includes=["report/page.*", "report/overview.*", "report/live.*"]
 )
 for name in ("sparsemed", "numpy", "numba", "h5py", "hdf5plugin", "imagecodecs", "matplotlib"):
-    with suppress(PackageNotFoundError):  # the report tells the versions of those there are
+    with suppress(PackageNotFoundError):  # the report shows the versions of installed packages
         datas += copy_metadata(name)
