@@ -396,7 +396,7 @@ def tables(results: dict[str, Any]) -> str:
     lines += [
         "",
         f"A measurement of {work.frames:,} frames of {work.raw:,.0f} bytes, {work.stored:,.0f} "
-        f"in the file, at {work.rate:g} frames a second, with writing; workers of Dask's with a "
+        f"in the file, at {work.rate:g} frames a second, with writing; Dask workers with one "
         "thread each, on a machine with 2 cores:",
         "",
         "| | ranges | predicted | measured |",
