@@ -266,6 +266,12 @@ def test_why_it_cannot_be_told():
     assert "nothing but noise" in change.enough(blank).advice
 
 
+def test_times_that_fall_are_told():
+    found = change.order(Frames(time=np.array([0, 1, 0.5, 2, 1])))
+    assert (found.value, found.is_good) == (2, False)
+    assert change.order(Frames(time=np.array([0, 1, 1, 2]))) is None
+
+
 def test_grain_counts_above_the_limit_and_takes_longer_windows():
     at = LIMIT * np.sqrt(100) / 2.5
     assert goods(change.grain, [seen(noise=by * at) for by in (0.999, 1.001)]) == [True, False]
@@ -715,6 +721,16 @@ def test_steps_are_tried_that_frames_are_enough_for_and_those_in_use():
     assert windows(40, 10, kernel_size=10) == [(10, 1)]  # 40 images of 40 frames are too many
     assert windows(40, 10, kernel_size=10, split_time=2) == [(10, 0.5), (10, 1.2), (10, 2)]
     assert (10, 0.1) in windows(40, 10, kernel_size=10, split_time=0.1)
+
+
+@pytest.mark.parametrize("by", [BELOW, AT])
+def test_windows_are_tried_with_the_offsets_that_leave_less_by_a_share(monkeypatch, by):
+    left_with = {True: 10.0, False: 10 * trying.HELPS * by}
+    monkeypatch.setattr(trying, "_left_by", lambda each, *_: left_with[each.offset_correction])
+    monkeypatch.setattr(trying, "_windows", lambda *_: [(length, 1.0) for length in (25, 50, 100)])
+    tried = [trial.parameters for trial in trying._trials(Frames(), None)]
+    windows = [each for each in tried if each.kernel_size == 100]  # none of the three best
+    assert [each.offset_correction for each in windows] == [by == AT]
 
 
 def test_without_offsets_light_is_left():
