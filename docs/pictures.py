@@ -1,7 +1,8 @@
 """Draws the pictures of the documentation, from a made-up measurement.
 
 ``python docs/pictures.py`` draws them all into ``docs/drawn``, small and in few colours, for those
-who read the pages on a forge; the build of the documentation draws them anew, and compares. Every
+who read the pages on a forge; the build of the documentation draws them anew, and compares. It also
+draws the picture of the README, whose words a test compares. Every
 value shown is computed by sparsemed itself while the picture is drawn, so that pictures and program
 cannot come apart.
 """
@@ -18,6 +19,7 @@ import numpy as np
 import PIL.Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL.PngImagePlugin import PngInfo
 
 from sparsemed import SparseBackground, compute_background, median_image
 from sparsemed.demo import make_measurement
@@ -430,6 +432,24 @@ def save_drawn() -> None:
 DRAWN_DPI = 130
 
 
+DEMO = Path(__file__).parent / "demo-cells.png"
+"""The picture that the README shows; its description has the words on it, for a test."""
+
+
+def save_demo() -> None:
+    """Draw the demo measurement with slow cells into `DEMO`, as ``sparsemed demo`` does."""
+    buffer = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "demo-cells.rtdc"
+        make_measurement(path, case="cells")
+        background = compute_background(path)
+        background.plot().savefig(buffer, dpi=150)
+        words = PngInfo()
+        words.add_itxt("Description", "\n".join(map(str, background.quality(try_cures=False))))
+    picture = PIL.Image.open(buffer).convert("RGB").quantize(128)
+    picture.save(DEMO, optimize=True, pnginfo=words)
+
+
 def check_drawn(folder: Path) -> None:
     """Check that the pictures in `DRAWN` look like those in a folder, which have just been drawn.
 
@@ -455,3 +475,4 @@ def check_drawn(folder: Path) -> None:
 
 if __name__ == "__main__":
     save_drawn()
+    save_demo()

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import sparsemed
 from sparsemed.cli import main
+from sparsemed.demo import make_measurement
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -131,3 +133,12 @@ def test_every_codec_is_said_to_be_read_past_hdf5():
     page = (ROOT / "docs" / "compatibility.md").read_text("utf-8")
     (row,) = [line for line in page.splitlines() if "chunks of whole frames or tiles" in line]
     assert all(codec.name in row.lower() for codec in CODECS.values())
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_readme_has_the_words_of_today(tmp_path):
+    """If not: python docs/pictures.py."""
+    make_measurement(tmp_path / "demo-cells.rtdc", case="cells")
+    found = sparsemed.compute_background(tmp_path / "demo-cells.rtdc")
+    with Image.open(ROOT / "docs" / "demo-cells.png") as picture:
+        assert picture.text["Description"] == "\n".join(map(str, found.quality(try_cures=False)))
