@@ -15,11 +15,12 @@ Where a place is covered nearly always, there is nothing to tell cells from back
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sparsemed.lazy import lazy_property
 
 Floats = NDArray[np.float32]
 
@@ -82,7 +83,7 @@ class Left:
     noise: float
     covered: float
 
-    @cached_property
+    @lazy_property
     def course(self) -> NDArray[np.float64]:
         """What is left in each frame: exceeded at `PLACES_OFF` of the places; shape (n,)."""
         course: NDArray[np.float64] = np.maximum(
@@ -94,7 +95,7 @@ class Left:
             course[during] = np.maximum(course[during], size)
         return course
 
-    @cached_property
+    @lazy_property
     def size(self) -> float:
         """What is left in more than `FRAMES_OFF` of the frames."""
         return float(np.quantile(self.course, 1 - FRAMES_OFF, method="higher"))

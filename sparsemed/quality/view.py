@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.lazy import lazy_property
 from sparsemed.method.result import Background
 from sparsemed.method.windows import window_starts
 from sparsemed.quality.finding import Cure
@@ -65,12 +65,12 @@ class View:
         """Whether there are enough frames to compare with."""
         return self.sample is not None and len(self.sample.numbers) >= LEAST_FRAMES
 
-    @cached_property
+    @lazy_property
     def scale(self) -> float:
         """What a grey value of 8 bits amounts to."""
         return grey_scale(self.background)
 
-    @cached_property
+    @lazy_property
     def length(self) -> int:
         """Frames in a window."""
         count = len(self.background)
@@ -78,7 +78,7 @@ class View:
             return count
         return min(int(self.background.parameters.kernel_size), count)
 
-    @cached_property
+    @lazy_property
     def rate(self) -> float:
         """Frames a second."""
         return len(self.background) / max(float(self.background.time[-1]), 1e-9)
@@ -88,12 +88,12 @@ class View:
         """Whether it is known which frames the images were made of; not all files tell."""
         return not np.isnan(self.background.step_times).any()
 
-    @cached_property
+    @lazy_property
     def starts(self) -> NDArray[np.intp]:
         """First frame of the window of each image of the series."""
         return window_starts(self.background.time, self.background.step_times, self.length)
 
-    @cached_property
+    @lazy_property
     def apart(self) -> NDArray[np.intp]:
         """Images whose windows share no frames: as many as there can be, of those that were kept.
 
@@ -109,7 +109,7 @@ class View:
                 free_from = int(self.starts[number]) + self.length
         return np.array(chosen, dtype=np.intp)[spread(len(chosen), IMAGES)]
 
-    @cached_property
+    @lazy_property
     def grid(self) -> int:
         """Pixels from one place to the next."""
         _, height, width = self.background.series.shape
@@ -131,7 +131,7 @@ class View:
         sums /= 9 * self.scale
         return sums
 
-    @cached_property
+    @lazy_property
     def middle(self) -> slice:
         """Rows of places in the middle, those that cleansing looks at."""
         height = self.background.series.shape[1]
@@ -139,12 +139,12 @@ class View:
         top, bottom = max(0, height // 2 - reach), height // 2 + reach
         return slice(top // self.grid, max(top // self.grid + 1, bottom // self.grid))
 
-    @cached_property
+    @lazy_property
     def band(self) -> slice:
         """Rows of places in the first rows of an image, from which offsets are taken."""
         return slice(0, max(1, (self.background.offset_rows - 2) // self.grid))
 
-    @cached_property
+    @lazy_property
     def residues(self) -> Floats:
         """What is left of the frames of the sample without their backgrounds and offsets."""
         assert self.sample is not None
@@ -154,14 +154,14 @@ class View:
             residues -= offsets[:, np.newaxis, np.newaxis].astype(np.float32)
         return residues
 
-    @cached_property
+    @lazy_property
     def rows(self) -> slice:
         """Rows of places where cells may pass: all but those of a wall."""
         band = self.band.stop
         count = len(range(2, max(3, self.background.series.shape[1] - 2), self.grid))
         return slice(band if self.has_wall and count > band + 3 else 0, None)
 
-    @cached_property
+    @lazy_property
     def left(self) -> Left:
         """What is left of them."""
         quiet = self.residues[:, self.band if self.rows.start else self.rows]
@@ -173,7 +173,7 @@ class View:
             self.grid,
         )
 
-    @cached_property
+    @lazy_property
     def light(self) -> Floats:
         """How much brighter the light makes each background than its offset says."""
         assert self.sample is not None
@@ -184,7 +184,7 @@ class View:
         light = (found.gain - 1)[:, np.newaxis, np.newaxis] * self.below
         return (light + added[:, np.newaxis, np.newaxis]).astype(np.float32)
 
-    @cached_property
+    @lazy_property
     def varies(self) -> NDArray[np.bool_]:
         """Where background images differ by more than a grey value, under one light."""
         if len(self.apart) < 2:
@@ -192,33 +192,33 @@ class View:
         varies: NDArray[np.bool_] = np.ptp(self.series, axis=0) > 1
         return varies
 
-    @cached_property
+    @lazy_property
     def series(self) -> Floats:
         """The images `apart`, all under the light of their median."""
         images = self.places(self.background.series[self.apart])
         usual = np.median(images, axis=0)
         return usual + fit(images, np.broadcast_to(usual, images.shape)).left
 
-    @cached_property
+    @lazy_property
     def frames(self) -> Floats:
         """The frames of the sample."""
         assert self.sample is not None
         return self.places(self.sample.frames)
 
-    @cached_property
+    @lazy_property
     def used(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """The background images of these frames, and which of them each frame has."""
         assert self.sample is not None
         used = self.background.frame_index[self.sample.numbers]
         return np.unique(used, return_inverse=True)
 
-    @cached_property
+    @lazy_property
     def below(self) -> Floats:
         """The background image of each of these frames."""
         distinct, which = self.used
         return self.places(self.background.images[distinct])[which]
 
-    @cached_property
+    @lazy_property
     def slopes(self) -> Floats:
         """How these rise from pixel to pixel, down and along the flow, shape (n, 2, h, w)."""
         distinct, which = self.used
@@ -229,12 +229,12 @@ class View:
         rises /= 2
         return rises
 
-    @cached_property
+    @lazy_property
     def fit(self) -> Fit:
         """Frames of the sample, as their own background images."""
         return fit(self.frames, self.below, self.slopes)
 
-    @cached_property
+    @lazy_property
     def fixed(self) -> Fit:
         """Frames of the sample, as one and the same image: their median under one light."""
         light = np.maximum(np.median(self.frames, axis=(1, 2), keepdims=True), 1)
@@ -245,12 +245,12 @@ class View:
             *(np.broadcast_to(each, (len(light), *each.shape)) for each in (usual, slopes)),
         )
 
-    @cached_property
+    @lazy_property
     def noise(self) -> float:
         """Noise of a place in a frame."""
         return self.left.noise
 
-    @cached_property
+    @lazy_property
     def has_wall(self) -> bool:
         """Whether the first rows are quiet, as a wall is: in less than 1 % of them a cell arrives.
 
@@ -263,7 +263,7 @@ class View:
             return True
         return _arrivals(self.fit.left[:, self.band], self.grid) < 0.01
 
-    @cached_property
+    @lazy_property
     def is_channel(self) -> bool:
         """Whether the images are of a channel: rows differ more than columns, or it is said.
 
@@ -285,7 +285,7 @@ class View:
         """What makes the light."""
         return "lamp" if self.is_channel else "light"
 
-    @cached_property
+    @lazy_property
     def covered(self) -> float:
         """How often cells cover a pixel: its share of frames, in the fullest rows.
 
