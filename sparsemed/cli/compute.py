@@ -128,10 +128,10 @@ def compute(
     only with --in-place. A file that belongs to another measurement is refused:
     remove it first. Files change wholly or not at all.
 
-    Prints a line for each measurement. MB/s count its uncompressed frames. The line
-    ends with the verdict on the background: good, look here, or cannot tell;
-    `sparsemed report` shows why. A terminal shows a bar. After several measurements, a
-    summary names those that failed, the verdicts and the time.
+    Prints a line for each measurement. MB/s count its uncompressed frames, and
+    no time to compile. The line ends with the verdict on the background: good, look
+    here, or cannot tell; `sparsemed report` shows why. A terminal shows a bar. After
+    several measurements, a summary names those that failed, the verdicts and the time.
 
     A PATH may also be a stack of images: TIFF, Zarr, a video, or a folder or pattern
     of single images. Its background images go to a TIFF that ImageJ reads, or to
