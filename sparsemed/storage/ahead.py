@@ -1,6 +1,7 @@
 """Ranges fetched ahead, in the order in which they will be read, by threads of their own."""
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
@@ -8,6 +9,10 @@ from sparsemed.storage.stored import Habits
 
 Fetch = Callable[[int, memoryview], int]
 """``fetch(offset, buffer)`` fills a buffer."""
+
+
+SLOW = 0.15
+"""Seconds from which on a fetch takes long, so that more of them at once are faster."""
 
 
 class _Piece:
@@ -23,6 +28,9 @@ class _Piece:
 
 class Ahead:
     """Ranges that are fetched before they are read, and dropped after that.
+
+    There are up to twice as many fetches at once where they take long: many servers send only so
+    much a second over one connection.
 
     A range that no thread has begun to fetch is left to who asks for it, so that nobody ever waits
     for anything but an answer of the server.
@@ -50,12 +58,11 @@ class Ahead:
         self._failure: BaseException | None = None
         self._is_over = False
         self._changed = threading.Condition()
-        self._threads = [
-            threading.Thread(target=self._work, name="sparsemed-fetch", daemon=True)
-            for _ in range(min(habits.at_once, len(self._pieces)))
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._most_threads = 2 * habits.at_once
+        self._threads: list[threading.Thread] = []
+        with self._changed:
+            for _ in range(habits.at_once):
+                self._begin()
 
     def read_into(self, buffer: memoryview, offset: int) -> bool:
         """Fill a buffer with a range that was expected, once it is there.
@@ -106,15 +113,35 @@ class Ahead:
         for thread in self._threads:
             thread.join()
 
+    def _begin(self) -> None:
+        """Begin to fetch the next piece, in one more thread, if there is room for it.
+
+        It is taken at once, and not when the thread comes to run: who wants it first waits for it.
+        """
+        if (piece := self._next_piece()) is not None:
+            work = threading.Thread(
+                target=self._work, args=(piece,), name="sparsemed-fetch", daemon=True
+            )
+            try:
+                work.start()
+            except RuntimeError:  # no more threads are to be had, so others fetch it
+                piece.is_taken = False
+                self._next -= 1
+                self._held -= piece.end - piece.begin
+            else:
+                self._threads.append(work)
+
     def _drop_if_read(self, piece: _Piece) -> None:
         if not piece.reads and piece.data is not None:
             piece.data = None
             self._held -= piece.end - piece.begin
             self._changed.notify_all()
 
-    def _work(self) -> None:
-        while (piece := self._take()) is not None:
+    def _work(self, first: _Piece) -> None:
+        piece: _Piece | None = first
+        while piece is not None:
             data = bytearray(piece.end - piece.begin)
+            began = time.monotonic()
             try:
                 self._fetch(piece.begin, memoryview(data))
             except BaseException as error:
@@ -126,24 +153,35 @@ class Ahead:
                 piece.data = data
                 self._drop_if_read(piece)
                 self._changed.notify_all()
+                if time.monotonic() - began > SLOW and len(self._threads) < self._most_threads:
+                    self._begin()
+            piece = self._take()
 
     def _take(self) -> _Piece | None:
         """Return the next piece to fetch, once there is room for it; None when all is done."""
         with self._changed:
             while not self._is_over and self._failure is None:
-                while self._next < len(self._pieces) and not self._pieces[self._next].reads:
-                    self._next += 1  # who wanted it has fetched it himself
+                if (piece := self._next_piece()) is not None:
+                    return piece
                 if self._next == len(self._pieces):
                     return None
-                piece = self._pieces[self._next]
-                size = piece.end - piece.begin
-                if not self._held or self._held + size <= self._most:
-                    self._next += 1
-                    self._held += size
-                    piece.is_taken = True
-                    return piece
                 self._changed.wait()
             return None
+
+    def _next_piece(self) -> _Piece | None:
+        """Return the next piece, taken, if there is one and room for it."""
+        while self._next < len(self._pieces) and not self._pieces[self._next].reads:
+            self._next += 1  # who wanted it has fetched it himself
+        if self._next == len(self._pieces):
+            return None
+        piece = self._pieces[self._next]
+        size = piece.end - piece.begin
+        if self._held and self._held + size > self._most:
+            return None
+        self._next += 1
+        self._held += size
+        piece.is_taken = True
+        return piece
 
 
 def _cut(

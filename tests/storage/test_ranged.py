@@ -188,7 +188,10 @@ def test_no_more_is_held_than_allowed(server, data):
 
     ranges = [(i * 1000, i * 1000 + 1000) for i in range(1000)]
     ahead = Ahead(fetch, ranges, Habits(0, 1000, 4), most_bytes=10_000)
-    time.sleep(0.2)
+    until = time.monotonic() + PATIENCE
+    while sum(fetched) < 10_000 and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.2)  # in which more would come
     assert sum(fetched) == 10_000
     ahead.close()
     ahead.join()
@@ -209,6 +212,42 @@ def test_blocks_are_kept_up_to_a_bound_and_those_used_last_stay(server, data, mo
     # 16 to 19 have taken the place of 1, 2 and 3, and of 8; not of 0, which was used meanwhile
     assert [is_asked_for(block) for block in (0, 9, 10, 11, 19)] == [False] * 5
     assert [is_asked_for(block) for block in (8, 1)] == [True, True]
+
+
+@pytest.mark.parametrize(("slow", "count"), [(PATIENCE, 4), (-1.0, 8)])
+def test_more_is_under_way_where_it_takes_long(monkeypatch, slow, count):
+    from sparsemed.storage import ahead
+    from sparsemed.storage.stored import Habits
+
+    monkeypatch.setattr(ahead, "SLOW", slow)
+    ranges = [(i * 1000, i * 1000 + 1000) for i in range(100)]
+    fetching = ahead.Ahead(lambda _, buffer: len(buffer), ranges, Habits(0, 1000, 4), 10**6)
+    fetching.join()
+    assert len(fetching._threads) == count
+
+
+@pytest.mark.parametrize("most", [0, 1, 5])
+def test_what_no_thread_fetches_is_left_to_the_reader(monkeypatch, most):
+    from sparsemed.storage import ahead
+    from sparsemed.storage.stored import Habits
+
+    start, started = threading.Thread.start, []
+
+    def start_few(thread):
+        if len(started) == most:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(ahead, "SLOW", -1.0)
+    monkeypatch.setattr(threading.Thread, "start", start_few)
+    ranges = [(i * 1000, i * 1000 + 1000) for i in range(100)]
+    fetching = ahead.Ahead(lambda _, buffer: len(buffer), ranges, Habits(0, 1000, 4), 10**6)
+    assert [fetching.read_into(memoryview(bytearray(1000)), begin) for begin, _ in ranges].count(
+        True
+    ) >= min(most, 4)
+    fetching.join()
+    assert len(started) == most
 
 
 def test_ranges_of_several_places_come_in_one_round(server, data):
