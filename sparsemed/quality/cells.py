@@ -31,6 +31,9 @@ FULL_ROW = 0.7
 BY_CHANCE = 3
 """Images that may be dropped in a row, however few there are."""
 
+MOST_PASSED = 1.0
+"""Grey values that slow objects may leave in background images."""
+
 MOST_PASSING = 0.35
 """Share of places that slow objects take in an image; of more, the picture itself changes."""
 
@@ -74,14 +77,16 @@ def streaks(view: View, cause: str) -> Finding | None:
     that is more than 0.75 grey values, and six times what is usual, in more than 0.5 % of the rows
     where cells may pass, but in no row in more than 70 % of the columns: a channel that moves is
     off in all of them. Look here if more than 5 % of the images, and more than one of many, have
-    streaks.
+    streaks, and if that matters: if something is left of the frames, or if what comes and goes is
+    more than 1 grey value (see `what_passes`).
     """
     if len(view.apart) < LEAST_WINDOWS:
         return None
     streaked = np.array([np.mean(each) > STREAKED_PLACES for each in passing(view)])
     value = float(np.mean(streaked))
     advice = ""
-    if value > STREAKED_IMAGES and (value > ONE_IMAGE or np.count_nonzero(streaked) > 1):
+    often = value > STREAKED_IMAGES and (value > ONE_IMAGE or np.count_nonzero(streaked) > 1)
+    if often and (not is_clean(view) or what_passes(view) > MOST_PASSED):
         what = "Cells" if view.is_channel else "Objects"
         why = f"{what} stay in the median, as they are slow"
         advice = cause or advise(view, why, "let them pass faster, or measure for longer")

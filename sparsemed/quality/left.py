@@ -1,6 +1,6 @@
 """What is left of frames without their background, against the camera's noise: where and when.
 
-Cells pass; a wrong background stays in one of three ways, and each is looked for by itself:
+Cells pass; a wrong background stays in one of four ways, and each is looked for by itself:
 
 - *steady*: all frames have it. A place's most common value over time is not 0.
 - *a spell*: some frames in a row have it. Cells cover a place only by chance, so that they hardly
@@ -8,6 +8,8 @@ Cells pass; a wrong background stays in one of three ways, and each is looked fo
 - *a pattern*: it comes and goes from frame to frame, as when light or channel trembles, but
   everywhere at the same time. Cells are here or there. The pattern of light is known, so that it
   is found in a single frame.
+
+- *a ghost*: only the image has it. Other images do not show it, and the frame is as they are.
 
 Where a place is covered nearly always, there is nothing to tell cells from background by: it is
 *restless*, and its background is wrong.
@@ -62,6 +64,8 @@ class Left:
         What comes and goes everywhere at once.
     light : ndarray, shape (n, h, w)
         What light makes of the background in each frame, beside the offset.
+    ghosts : ndarray, shape (n, h, w)
+        What only the image of a frame shows.
     restless : ndarray, shape (h, w)
         By how much two of three frames are off, each in another way; 0 where fewer are.
     off : ndarray of bool, shape (n, h, w)
@@ -78,6 +82,7 @@ class Left:
     length: int
     pattern: Floats
     light: Floats
+    ghosts: Floats
     restless: Floats
     off: NDArray[np.bool_]
     noise: float
@@ -87,7 +92,7 @@ class Left:
     def course(self) -> NDArray[np.float64]:
         """What is left in each frame: exceeded at `PLACES_OFF` of the places; shape (n,)."""
         course: NDArray[np.float64] = np.maximum(
-            np.maximum(sizes(self.pattern), sizes(self.light)),
+            np.maximum.reduce([sizes(self.pattern), sizes(self.light), sizes(self.ghosts)]),
             sizes(np.stack([self.steady, self.restless])).max(),
         )
         for begin, size in zip(self.begins.tolist(), sizes(self.spells).tolist(), strict=True):
@@ -101,8 +106,9 @@ class Left:
         return float(np.quantile(self.course, 1 - FRAMES_OFF, method="higher"))
 
     def map_of(self, frame: int) -> Floats:
-        """Return what is left in one of the frames, by whichever of the three is largest."""
-        maps = [self.steady, self.restless, self.pattern[frame], self.light[frame]]
+        """Return what is left in one of the frames, by whichever is largest."""
+        maps = [self.steady, self.restless]
+        maps += [each[frame] for each in (self.pattern, self.light, self.ghosts)]
         maps += [
             spell
             for begin, spell in zip(self.begins.tolist(), self.spells, strict=True)
@@ -114,8 +120,8 @@ class Left:
 
 def sizes(maps: Floats) -> NDArray[np.float64]:
     """Return what each map exceeds, up or down, at `PLACES_OFF` of its places."""
-    if not len(maps):
-        return np.zeros(0)
+    if not np.any(maps):
+        return np.zeros(len(maps))
     found: NDArray[np.float64] = np.quantile(
         np.abs(maps).reshape(len(maps), -1), 1 - PLACES_OFF, axis=1
     )
@@ -123,7 +129,12 @@ def sizes(maps: Floats) -> NDArray[np.float64]:
 
 
 def find_left(
-    residues: Floats, quiet: Floats, light: Floats, varies: NDArray[np.bool_], grid: int
+    residues: Floats,
+    quiet: Floats,
+    light: Floats,
+    unusual: Floats,
+    varies: NDArray[np.bool_],
+    grid: int,
 ) -> Left:
     """Say what is left in frames less their backgrounds and offsets.
 
@@ -135,6 +146,8 @@ def find_left(
         Places where there are none, or the same.
     light : ndarray, shape (n, h, w)
         How much brighter the light makes the backgrounds than the offsets say.
+    unusual : ndarray, shape (n, h, w)
+        What the backgrounds show and most others do not.
     varies : ndarray of bool, shape (h, w)
         Where background images differ from each other.
     grid : int
@@ -152,17 +165,21 @@ def find_left(
     changes = residues - steady
     pattern = _pattern(changes, of_lines, noise, grid)
     off = is_off(changes - pattern, of_all)
-    covered = how_often(off, grid)
-    length = _together(covered, cell_width(off, grid) / grid, residues.shape)
+    width = cell_width(off, grid) / grid
+    covered = how_often(off, grid, width)
+    length = _together(covered, width, residues.shape)
     if has_noisy_lines:
         length = _MOST_TOGETHER  # a line is as large as what counts, and its noise as a cell
     spells, begins, length = _spells(residues, of_all, length)
     _set_objects_aside(spells, varies)
     light = light * _beyond_lines(light, of_lines, grid)
+    ghosts = _ghosts(residues, unusual, of_all)
     restless = _restless(changes, off)
     if not has_noisy_lines:
         restless = np.maximum(restless, _restless_rows(changes, off, noise))
-    return Left(steady, spells, begins, length, pattern, light, restless, off, noise, covered)
+    return Left(
+        steady, spells, begins, length, pattern, light, ghosts, restless, off, noise, covered
+    )
 
 
 def fill(shown: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -208,16 +225,17 @@ def _most_common(residues: Floats, noise: float) -> Floats:
     return centre
 
 
-def how_often(off: NDArray[np.bool_], grid: int) -> float:
+def how_often(off: NDArray[np.bool_], grid: int, width: float) -> float:
     """Return the share of frames in which cells cover a place, where they do most.
 
     With a share ``c``, a place that is off was not in the frame before in a share ``c (1 - c)``
     of frames; what stays for a while hardly adds to that. Taken from the mean of that over tiles
-    as large as a cell, of which `PLACES_OFF` exceed it.
+    as large as a cell, of which `PLACES_OFF` exceed it, while most cells pass.
     """
     if len(off) < 2:
         return 0.0
-    arrivals = np.mean(off[1:] & ~off[:-1], axis=0)
+    arriving = off[1:] & ~off[:-1]
+    arrivals = np.mean(arriving, axis=0)
     rows, columns = (
         np.arange(0, max(1, length - tile + 1), tile)
         for length, tile in ((side, max(1, _TILE // grid)) for side in arrivals.shape)
@@ -226,8 +244,20 @@ def how_often(off: NDArray[np.bool_], grid: int) -> float:
     counts = np.outer(
         np.diff(rows, append=arrivals.shape[0]), np.diff(columns, append=arrivals.shape[1])
     )
-    often = min(0.25, float(np.quantile(tiles / counts, 1 - PLACES_OFF)))
+    most = _busiest(arriving, width) * float(np.quantile(tiles / counts, 1 - PLACES_OFF))
+    often = min(0.25, most)
     return (1 - math.sqrt(1 - 4 * often)) / 2
+
+
+def _busiest(arriving: NDArray[np.bool_], width: float) -> float:
+    """Return how many times more cells than usual arrive in the twelfth with most of them.
+
+    Twice what chance may add is taken off; `width` is that of cells in places.
+    """
+    cells = np.sum(arriving, axis=(1, 2)) / max(math.pi / 4 * width**2, 1)
+    most = max(np.array_split(cells, min(12, len(cells))), key=np.mean)
+    surely = float(np.sum(most)) - 2 * math.sqrt(float(np.sum(most)))
+    return max(1.0, surely / len(most) / max(float(np.mean(cells)), 1e-9))
 
 
 def cell_width(off: NDArray[np.bool_], grid: int) -> float:
@@ -308,8 +338,18 @@ def _beyond_lines(light: Floats, of_lines: tuple[float, float], grid: int) -> np
         3 * noise * math.sqrt(6 * overlap / count)
         for noise, count in zip(of_lines, light.shape[1:], strict=True)
     )
-    size = float(np.quantile(sizes(light), 1 - FRAMES_OFF))
+    size = _size(light)
     return np.float32(math.sqrt(1 - (by_chance / size) ** 2) if size > by_chance else 0)
+
+
+def _ghosts(residues: Floats, unusual: Floats, noise: float) -> Floats:
+    """Return what only the image of a frame shows: there, the frame is as most images are.
+
+    As where cells cover a place in most of the frames of a window, but not in others.
+    """
+    is_usual = np.abs(residues + unusual) < np.abs(unusual) / 3
+    ghosts: Floats = np.where(is_off(unusual, noise) & is_usual, unusual, np.float32(0))
+    return ghosts
 
 
 def _restless(residues: Floats, off: NDArray[np.bool_]) -> Floats:
@@ -357,7 +397,8 @@ def _pattern(
     measured in the left and in the right of the places: chance, and cells, are here or there,
     so that a pattern is one if both agree (a correlation above 0.5, up or down), and if it is more
     than noise of whole rows or columns can be. Residues are clipped, so that cells weigh little,
-    at three times their noise or, as long as the patterns reach beyond, twice that.
+    at three times their noise or, as long as the patterns reach beyond, twice that; of these, the
+    largest pattern counts that places follow (see `_followed`).
     """
     count, height, width = residues.shape
     half = residues[::2].shape[0]
@@ -368,19 +409,51 @@ def _pattern(
         of_columns**2 * height * overlap * (math.sqrt(half) + math.sqrt(width / overlap)) ** 2,
     )
     clip = max(3 * noise, 2.0)
+    pattern, size = np.zeros_like(residues), 0.0
     while True:
         clipped = np.clip(residues, -clip, clip)
         flat = clipped.reshape(count, -1)
         values, vectors = np.linalg.eigh(flat[::2] @ flat[::2].T)
-        found = np.zeros_like(flat)
+        found = []
         for place in range(1, min(MOST_PATTERNS, half) + 1):
             shape = vectors[:, -place] @ flat[::2]
             if values[-place] > least and _agree(clipped[1::2], shape.reshape(height, width)):
-                found += np.outer(flat @ shape / (shape @ shape), shape)
-        pattern: Floats = found.reshape(residues.shape)
-        if clip > 60 or np.quantile(sizes(pattern), 1 - FRAMES_OFF) < 0.6 * clip:
+                course = flat @ shape / (shape @ shape)
+                found.append(np.outer(course, shape).reshape(residues.shape))
+        followed = _followed(found, residues, noise)
+        if _size(followed) >= size:
+            pattern, size = followed, _size(followed)
+        if clip > 60 or _size(sum(found, np.zeros_like(residues))) < 0.6 * clip:
             return pattern
         clip *= 2
+
+
+def _size(maps: Floats) -> float:
+    """Return what is exceeded in `FRAMES_OFF` of the frames."""
+    return float(np.quantile(sizes(maps), 1 - FRAMES_OFF))
+
+
+def _followed(patterns: list[Floats], residues: Floats, noise: float) -> Floats:
+    """Return the sum of those patterns that places follow, each or hardly at all.
+
+    Where many cells pass for a while, both sides of a frame are darker; but each of the places
+    shows either a cell or none, and nowhere their mean. A pattern is one if at least 40 % of the
+    places show it, and twice as many as show nothing. They count by the square of the pattern.
+    """
+    pattern = np.zeros_like(residues)
+    for each in patterns:
+        weight = np.square(each)
+        near = np.maximum(np.abs(each) / 2, 1.5 * noise)
+        from_nothing = np.abs(residues - pattern)
+        from_pattern = np.abs(residues - pattern - each)
+        is_nearer = from_pattern < from_nothing
+        follow = np.sum(weight, where=is_nearer & (from_pattern < near))
+        if follow >= max(
+            0.4 * np.sum(weight),
+            2 * np.sum(weight, where=~is_nearer & (from_nothing < near)),
+        ):
+            pattern += each
+    return pattern
 
 
 MOST_PATTERNS = 4

@@ -11,7 +11,15 @@ from sparsemed.lazy import lazy_property
 from sparsemed.method.result import Background
 from sparsemed.method.windows import window_starts
 from sparsemed.quality.finding import Cure
-from sparsemed.quality.left import Left, cell_width, find_left, is_off, noise_of
+from sparsemed.quality.left import (
+    LEAST_CELL,
+    PLACES_OFF,
+    Left,
+    cell_width,
+    find_left,
+    is_off,
+    noise_of,
+)
 from sparsemed.quality.light import IMAGES, grey_scale
 from sparsemed.quality.sample import LEAST_FRAMES, Sample, spread
 
@@ -169,6 +177,7 @@ class View:
             self.residues[:, self.rows],
             quiet,
             self.light[:, self.rows],
+            self.unusual[:, self.rows],
             self.varies[self.rows],
             self.grid,
         )
@@ -217,6 +226,16 @@ class View:
         """The background image of each of these frames."""
         distinct, which = self.used
         return self.places(self.background.images[distinct])[which]
+
+    @lazy_property
+    def unusual(self) -> Floats:
+        """What the image of each frame shows and most images do not, under one light."""
+        distinct, which = self.used
+        images = self.places(self.background.images[distinct])
+        if np.mean(np.ptp(images, axis=0) > LEAST_CELL) < PLACES_OFF / 4:
+            return np.zeros_like(self.below)  # too few to count
+        usual = np.median(images, axis=0)
+        return fit(images, np.broadcast_to(usual, images.shape)).left[which]
 
     @lazy_property
     def slopes(self) -> Floats:
@@ -322,9 +341,10 @@ def fit(images: Floats, below: Floats, slopes: Floats | None = None) -> Fit:
     centre = np.mean(x, axis=1, keepdims=True)
     x, y = x - centre, y - centre
     left = y - x
-    left -= np.median(left, axis=1, keepdims=True)
+    some = slice(None, None, max(1, left.shape[1] // 1_000))  # are enough for a median
+    left -= np.median(left[:, some], axis=1, keepdims=True)
     for _ in range(2):
-        usual = np.median(np.abs(left), axis=1, keepdims=True)
+        usual = np.median(np.abs(left[:, some]), axis=1, keepdims=True)
         near = np.abs(left) <= np.maximum(1, 4.4 * usual) + 0.15 * np.abs(x)
         count = np.count_nonzero(near, axis=1, keepdims=True)
         near_x = near * x

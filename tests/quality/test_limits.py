@@ -120,13 +120,14 @@ def test_cells_are_crowded_where_they_explain_what_is_left():
     assert cells.crowd(seen(covered=0.3, noise=5, left=left_of(advice.MOST_LEFT))).is_good
 
 
-def streaked(monkeypatch, count, some, places=None, cause=""):
+def streaked(monkeypatch, count, some, places=None, cause="", passes=9.0, left=0.0):
     """Judge so many images, of which some have streaks at a number of 1000 places."""
     shown = np.zeros((count, 10, 100), bool)
     places = round(2000 * cells.STREAKED_PLACES) if places is None else places
     shown.reshape(count, 1000)[:some, :places] = True
     monkeypatch.setattr(cells, "passing", lambda *_: shown)
-    return cells.streaks(seen(apart=np.arange(count)), cause)
+    monkeypatch.setattr(cells, "what_passes", lambda *_: passes)
+    return cells.streaks(seen(apart=np.arange(count), left=left_of(left)), cause)
 
 
 def test_an_image_has_streaks_above_a_share_of_its_places(monkeypatch):
@@ -143,6 +144,13 @@ def test_images_may_have_streaks_up_to_a_share_and_one_of_many_may(monkeypatch):
     assert [streaked(monkeypatch, count, 1).is_good for count in (at, at - 1)] == [True, False]
     assert streaked(monkeypatch, 4, 4, cause="See that.").advice == "See that."
     assert streaked(monkeypatch, 4, 0, cause="See that.").is_good
+
+
+def test_streaks_matter_if_something_passes_or_is_left(monkeypatch):
+    at, more = cells.MOST_PASSED, advice.MOST_LEFT + 0.01
+    cases = [(at, 0.0), (at + 0.01, 0.0), (at, more)]
+    found = [streaked(monkeypatch, 8, 4, passes=passes, left=left) for passes, left in cases]
+    assert [each.is_good for each in found] == [True, False, False]
 
 
 def test_two_windows_tell_nothing_of_streaks(monkeypatch):

@@ -128,6 +128,7 @@ def make(
     rolling = _rolling_cells(width, rng) if fault == "rolling cells" else []
     begin_stuck = (1 - strength) * count if fault == "stuck cell" else count
     pale = 23 if fault == "pale cells" else 0
+    crowd = -25 * np.log(1 - strength) if fault == "crowded spells" else 0  # 23 of them cover 60 %
     pale_cell = -(np.hypot(*np.mgrid[-7:8, -7:8]) < 7).astype(float)
     for number in range(count):
         shift = rng.integers(width)
@@ -144,6 +145,9 @@ def make(
             _put(frame, drawn_cell(9), 21 + rng.integers(-1, 2), 50 + rng.integers(-2, 3))
         if fault == "row noise":
             frame += rng.normal(0, strength, (height, 1))
+        if crowd and _is_crowded(number / count):
+            for _ in range(rng.poisson(crowd)):
+                _put(frame, 35 * pale_cell, rng.integers(15, 40), rng.integers(-13, width))
         for _ in range(rng.poisson(pale)):
             _put(frame, strength * pale_cell, rng.integers(15, 40), rng.integers(-13, width))
         for _ in range(rng.poisson(mean)):
@@ -288,6 +292,11 @@ def _put(frame, cell, top, left):
     ]
 
 
+def _is_crowded(part):
+    """Whether cells come in crowds: for a third of the time, in two spells."""
+    return 0.15 < part < 0.33 or 0.6 < part < 0.77
+
+
 def _slow_cells(share, count, width, rng):
     """Return begin, end and left of cells that stay for that share of a window of 200 frames."""
     slow, begin = [], 0
@@ -333,6 +342,7 @@ FAULTS = {
     "rolling cells": (2.0, 15.0),
     "triggered": (0.3, 0.45, 1.0),
     "pale cells": (2.3, 6.0),
+    "crowded spells": (0.3, 0.5, 0.6),
     "row noise": (1.0,),
     "hot pixels": (300.0,),
     "few": (5, 16),
@@ -355,5 +365,6 @@ the channel (turning) or its walls (pulsating) move, grey values by which light 
 channel (tilt) or from the middle out (vignette), pixels by which every other frame is shifted.
 Grey values of a wide shadow that walks along; pixels a second of cells that roll along the lower
 wall; how often a triggered camera has a cell in one place; grey values of cells that cover 60 %;
+how often cells cover a place, for a third of the time;
 grey values of noise that a row has in common; pixels that are always white.
 """

@@ -1,0 +1,69 @@
+"""What is left of frames, of arrays made for it."""
+
+import numpy as np
+import pytest
+
+from sparsemed.quality.left import find_left
+
+COUNT, HEIGHT, WIDTH = 96, 24, 60
+NOISE = 0.5
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def residues(rng):
+    """Nothing but noise."""
+    return rng.normal(0, NOISE, (COUNT, HEIGHT, WIDTH)).astype(np.float32)
+
+
+def left_of(residues, unusual=None):
+    nothing = np.zeros_like(residues)
+    wall = np.random.default_rng(1).normal(0, NOISE, (COUNT, 8, WIDTH)).astype(np.float32)
+    varies = np.zeros(residues.shape[1:], bool)
+    return find_left(residues, wall, nothing, nothing if unusual is None else unusual, varies, 2)
+
+
+def with_crowd(residues, rng, during, share):
+    """Put dark cells of 6 × 6 places into some frames, so that they cover a share of them."""
+    for number in range(*during):
+        for _ in range(rng.poisson(-np.log(1 - share) * HEIGHT * WIDTH / 36)):
+            row, column = rng.integers(-5, HEIGHT), rng.integers(-5, WIDTH)
+            residues[number, max(0, row) : row + 6, max(0, column) : column + 6] = -35
+    return residues
+
+
+def test_of_noise_nothing_is_left(residues):
+    assert left_of(residues).size < 1
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+@pytest.mark.parametrize("during", [(30, 45), (10, 45)])
+def test_a_crowd_that_comes_for_a_while_is_no_pattern(residues, rng, during, share):
+    left = left_of(with_crowd(residues, rng, during, share))
+    assert not left.pattern.any()
+    assert left.size < 1.2
+
+
+@pytest.mark.parametrize("amount", [1.5, 4, 20])
+def test_what_trembles_everywhere_is_a_pattern_also_among_cells(residues, rng, amount):
+    with_crowd(residues, rng, (0, COUNT), 0.1)
+    residues[:, :6] += amount * rng.uniform(-1, 1, (COUNT, 1, 1))
+    left = left_of(residues)
+    assert amount < left.size < 2 * amount
+    assert left.pattern.any()
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_what_only_images_show_is_left_of_frames_that_do_not(residues, rng, follow):
+    """Cells cover the place in every other frame, so that an image took them for background."""
+    unusual = np.zeros_like(residues)
+    unusual[40:60, 5:15, 10:30] = -35
+    if not follow:
+        residues[40:60:2, 5:15, 10:30] += 35
+    left = left_of(residues, unusual)
+    assert left.size == (pytest.approx(0, abs=1) if follow else pytest.approx(35))
+    assert set(np.flatnonzero(left.course > 1)) == (set() if follow else {*range(40, 60, 2)})
