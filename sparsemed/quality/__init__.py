@@ -1,6 +1,6 @@
-"""Numbers that say whether a background is good, and what to change where it is not.
+"""Numbers that tell whether a background is good, and what to change if it is not.
 
-Each finding has its formula in the docstring of the function that makes it.
+The formula of each number is in the docstring of its function.
 Grey values are those of 8-bit images; see `grey_scale` for others.
 
 May import: inputs, method, frames, kernels (`num_cpus` is checked there).
@@ -32,18 +32,18 @@ __all__ = [
 
 
 def assess(background: Background, sample: Sample | None = None) -> tuple[Finding, ...]:
-    """Say what is good about a background, and where to look.
+    """Judge a background.
 
     Parameters
     ----------
     background : Background
     sample : Sample, optional
-        Frames to compare with. Without them, what needs them is left out.
+        Frames to compare with. Without them, numbers that need them are left out.
 
     Returns
     -------
     tuple of Finding
-        What cannot be told is left out, and the last one says why.
+        Numbers that cannot be told are left out; the last finding says why.
 
     Examples
     --------

@@ -1,14 +1,14 @@
-"""What to change, in words: settings that were seen to help, or what else can be done."""
+"""Advice in words: settings that helped in trials, or other remedies."""
 
 import math
 
 from sparsemed.quality.view import LEAST_WINDOWS, View
 
 LEAST_CHANGE = 1.0
-"""Grey values by which a place must change to count."""
+"""Least change of a place in grey values."""
 
 SHORTEST = 25
-"""Frames of the shortest window that is advised."""
+"""Frames of the shortest window that advice suggests."""
 
 TRY = "A report tries what helps."
 
@@ -19,13 +19,13 @@ def advise(view: View, why: str, remedy: str, certain: str = "") -> str:
     Parameters
     ----------
     view : View
-        It knows what trying has found, if settings were tried.
+        It has the results of trials, if settings were tried.
     why : str
         The cause, as a sentence without its end.
     remedy : str
-        What to do beside parameters.
+        What to do besides parameters.
     certain : str
-        A setting that is known to help, for when none were tried.
+        A setting that is known to help, used if none were tried.
     """
     cure = view.cure
     if cure is None:
@@ -40,7 +40,7 @@ def advise(view: View, why: str, remedy: str, certain: str = "") -> str:
 
 
 MOST_LEFT = 1.2
-"""Grey values that may be left: with what cannot be seen, a background is then off by 1.45."""
+"""Grey values that may be left: together with unseen errors, a background is then off by 1.45."""
 
 
 def longer(view: View, factor: float) -> str:

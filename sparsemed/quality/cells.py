@@ -1,4 +1,4 @@
-"""Cells that stay: how much they cover, what is left of them, and images that were dropped."""
+"""Cells that stay: how much they cover, what they leave, and dropped images."""
 
 import math
 from statistics import NormalDist
@@ -14,32 +14,32 @@ from sparsemed.quality.question import is_clean
 from sparsemed.quality.view import LEAST_WINDOWS, View
 
 CROWDED = 0.45
-"""Share of frames in which cells cover a place, from which on a median is not to be trusted."""
+"""From this share of frames with a cell at a place on, its median is unreliable."""
 
 STREAKED_PLACES = 0.005
-"""Share of the places of an image that cells must be left at, for it to have streaks."""
+"""Least share of places with remains of cells in an image with streaks."""
 
 STREAKED_IMAGES = 0.05
-"""Share of the images that may have streaks."""
+"""Largest share of images with streaks in a good background."""
 
 ONE_IMAGE = 0.2
-"""Share of the images from which on one counts: of many, something may change for good in one."""
+"""A single image counts from this share on: among many, one may show a lasting change."""
 
 FULL_ROW = 0.7
-"""Share of the columns from which on not objects fill a row, but all of the picture moves."""
+"""From this share of columns on, a row is not filled by objects: the whole picture moves."""
 
 BY_CHANCE = 3
-"""Images that may be dropped in a row, however few there are."""
+"""Largest number of consecutive images that may be dropped, however few images there are."""
 
 MOST_PASSED = 1.0
 """Grey values that slow objects may leave in background images."""
 
 MOST_PASSING = 0.35
-"""Share of places that slow objects take in an image; of more, the picture itself changes."""
+"""Largest share of places with slow objects in an image; beyond, the picture itself changes."""
 
 
 def crowd(view: View) -> Finding | None:
-    """How often cells cover a place, and by how much that makes a median err.
+    """How often cells cover a place, and the error of a median from that.
 
     The share ``c`` of frames in which a place of the middle rows is covered (see `View.covered`),
     in the fullest tenth of these rows. Cells that are all darker, or all brighter, move the median
@@ -102,7 +102,7 @@ def streaks(view: View, cause: str) -> Finding | None:
 
 
 def passing(view: View) -> NDArray[np.bool_]:
-    """Return where images of the series show what comes and goes, and not in all columns."""
+    """Return where images of the series show passing objects, which do not fill all columns."""
     bumps = _bumps(view)
     usual = float(np.median(bumps[bumps > 0])) if np.any(bumps) else 0.0
     shown: NDArray[np.bool_] = bumps > max(LIMIT, 6 * 1.4826 * usual)
@@ -111,15 +111,15 @@ def passing(view: View) -> NDArray[np.bool_]:
 
 
 def what_passes(view: View) -> float:
-    """Return what slow objects leave in background images, in grey values.
+    """Return the remains of slow objects in background images, in grey values.
 
-    They are at one place after the other; what comes and goes in one place is taken for a part of
-    the background. Exceeded at `PLACES_OFF` of the places, and of that in a tenth of the images.
+    Objects are at one place after the other; changes at a single place count as background. The
+    value is exceeded at `PLACES_OFF` of the places, in a tenth of the images.
     """
     series = view.series[:, view.rows]
     unusual = np.abs(series - np.median(series, axis=0)) > LIMIT
     if np.median(np.mean(unusual, axis=(1, 2))) > MOST_PASSING:
-        return 0.0  # all of a picture moves
+        return 0.0  # the whole picture moves
     bumps = _bumps(view)
     shown = bumps > LIMIT
     large = (np.mean(shown, axis=(1, 2)) > PLACES_OFF / 2) & (fill(shown) < FULL_ROW)
@@ -133,7 +133,7 @@ def what_passes(view: View) -> float:
 
 
 def _bumps(view: View) -> Floats:
-    """Return by how much images show what is neither in an earlier one nor in a later one."""
+    """Return by how much images differ both from all earlier and from all later ones."""
     series = view.series[:, view.rows]
     bumps = np.zeros_like(series)
     if len(series) < LEAST_WINDOWS:
@@ -143,7 +143,7 @@ def _bumps(view: View) -> Floats:
         before = np.minimum.accumulate(values, axis=0)[:-2]
         after = np.minimum.accumulate(values[::-1], axis=0)[::-1][2:]
         np.maximum(bumps[1:-1], values[1:-1] - np.maximum(before, after), out=bumps[1:-1])
-    # Between two objects, a place is as usual.
+    # Between two objects, a place has its usual value.
     usual: Floats = np.minimum(bumps, np.abs(series - np.median(series, axis=0)))
     return usual
 
@@ -154,8 +154,8 @@ def dropped(view: View) -> Finding | None:
     They are spread over the measurement if chance may have picked them: the longest run
     of dropped images is no longer than ``2 + log(m (1 - p)) / log(1 / p)``, with ``p``
     their share of the ``m`` images, and no longer than 3. Their frames get the image of another
-    time, which does no harm but where something changes; see `change`. So this is only told.
-    Left out of a background that was loaded, as files do not keep it.
+    time, which only matters if something changes; see `change`. So it is never judged. It is left
+    out for a loaded background, as files do not keep dropped images.
     """
     background = view.background
     if background.is_loaded:

@@ -1,4 +1,4 @@
-"""What changes: for good, so fast that no window follows, or while one window lasts."""
+"""Changes: lasting ones, and those too fast for any window."""
 
 import math
 
@@ -14,22 +14,22 @@ from sparsemed.quality.sample import spread
 from sparsemed.quality.view import LEAST_WINDOWS, Floats, View, fit
 
 LATE = 0.67
-"""Grey values by which a background may be late, besides what its grain makes of it."""
+"""Grey values by which a background may be late, in addition to its grain."""
 
 LAIN_DOWN = 4
-"""Grey values by which a place changes for good if something has come to lie there."""
+"""Least lasting change in grey values where an object has come to rest."""
 
 LAIN_PLACES = 0.005
-"""Share of the places that it must cover."""
+"""Least share of places that such an object covers."""
 
 ALL_COLUMNS = 0.9
-"""Share of the columns from which on it is no thing, but the picture."""
+"""From this share of columns on, the picture has changed, not an object."""
 
 SHAKEN = 0.25
-"""Share of what is late that shaking must be, as fast creeping leaves a little of it, too."""
+"""Least ratio of shaking to lateness, as fast creeping also looks like a little shaking."""
 
 BLANK = 3
-"""Times its own grain by which an image must differ over its places, to show anything."""
+"""Least ratio of the scatter of an image to its grain, for it to show anything."""
 
 
 def shows_nothing(view: View) -> bool:
@@ -40,12 +40,11 @@ def shows_nothing(view: View) -> bool:
 
 
 def enough(view: View) -> Finding:
-    """How many windows the frames are enough for: only frames of other windows tell.
+    """How many windows the frames suffice for: only frames of other windows tell.
 
-    It cannot be told whether a background is good from less than three, or less than
-    16 frames of the sample, or if windows are not known, or if the frames show nothing but noise:
-    if the background image scatters over its places less than three times as much as its grain
-    explains.
+    A background cannot be judged with less than three windows, with less than 16 frames in the
+    sample, if windows are unknown, or if the frames show only noise: if the background image
+    scatters over its places less than three times as much as its grain explains.
     """
     count = len(view.background) // view.length
     verdict, advice = CANNOT_TELL, ""
@@ -83,10 +82,10 @@ def enough(view: View) -> Finding:
 
 
 def order(background: Background) -> Finding | None:
-    """Frames whose time is before that of the frame before; left out if there are none.
+    """Frames whose time is earlier than that of the frame before; left out if there are none.
 
-    Look here if there is one: frames are given backgrounds by their times, so that those of
-    recordings that were joined get each other's.
+    Look here if there is one: backgrounds are assigned by time, so frames of joined recordings get
+    backgrounds of each other.
     """
     falls = find_falls(background.time)
     if not falls.count:
@@ -102,7 +101,7 @@ def order(background: Background) -> Finding | None:
 
 
 def graininess(view: View) -> float:
-    """Return what the noise of the camera leaves in a background image, in 95 % of places."""
+    """Return the noise of the camera in a background image, in 95 % of places."""
     return 2 * 1.25 * view.noise / math.sqrt(view.length)
 
 
@@ -144,12 +143,12 @@ def staying(view: View) -> Floats:
 
 
 def lag(view: View) -> float:
-    """Return by how much backgrounds are late, or early, where something changes for good.
+    """Return the error of backgrounds that are late or early, at lasting changes.
 
-    A window begins with its step, and images that were dropped leave gaps. So compare the image
-    that a frame has with the kept one whose window has the frame nearest to its middle: ``d`` is
-    their difference, under one light, at places that change for good. The 97 % quantile of
-    ``abs(d)`` over places, and the 95 % quantile of that over at most 48 frames.
+    A window begins with its step, and dropped images leave gaps. So compare the image of a frame
+    with the kept image whose window has the frame nearest to its middle: ``d`` is their difference,
+    under one light, at places with lasting changes. The result is the 97 % quantile of ``abs(d)``
+    over places, and of that the 95 % quantile over at most 48 frames.
     """
     if not view.knows_windows:
         return 0.0
@@ -173,16 +172,16 @@ def lag(view: View) -> float:
 
 
 def change(view: View, cause: str) -> Finding | None:
-    """How far backgrounds are behind what changes for good; see the note on `lag`.
+    """How far backgrounds are behind lasting changes; see `lag`.
 
     The images whose windows share no frames, in the order of time and under one light, are
-    passed through a running median over three, which forgets what comes and goes. A place
-    changes for good if what is left has a range above 1 grey value. There, the image that a
-    frame has is compared with the kept one whose window has the frame in its middle: the
-    number is the 97 % quantile of their difference over places in the middle rows, and of that the
-    95 % quantile over frames. Look here above 0.67 grey values plus
-    one and a half times the grain of the background, and if more than 0.5 % of the places change
-    by more than 4, though far from edges and not in all columns: something lies there since then.
+    passed through a running median over three, which removes passing changes. A place has a lasting
+    change if the result has a range above 1 grey value. There, the image of a frame is compared
+    with the kept image whose window has the frame in its middle: the number is the 97 % quantile of
+    their difference over places in the middle rows, and of that the 95 % quantile over frames. Look
+    here above 0.67 grey values plus one and a half times the grain of the background; also if more
+    than 0.5 % of the places, far from edges and not in all columns, change by more than 4: then an
+    object has come to rest there.
     """
     if len(view.apart) < LEAST_WINDOWS:
         return None
@@ -217,7 +216,7 @@ def change(view: View, cause: str) -> Finding | None:
 
 
 def _near_edges(view: View) -> NDArray[np.bool_]:
-    """Return which places lie near edges in the first of the images apart, and in the last."""
+    """Return which places are near edges both in the first and in the last of the images apart."""
     from scipy import ndimage  # takes a while to import
 
     near = np.ones(view.series.shape[1:], bool)
@@ -229,7 +228,7 @@ def _near_edges(view: View) -> NDArray[np.bool_]:
 
 
 def _arrival(view: View, places: NDArray[np.bool_]) -> int:
-    """Return the image before which these places change most."""
+    """Return the number of the image at which these places change most."""
     course = np.mean(view.series[:, view.middle][:, places], axis=1)
     return int(np.argmax(np.abs(np.diff(course)))) + 1
 

@@ -1,4 +1,4 @@
-"""One number about a background, what it means, and what to change where it is not good."""
+"""One number about a background, its verdict, and advice if it is not good."""
 
 import math
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ LOOK_HERE = "look here"
 CANNOT_TELL = "cannot tell"
 
 LIMIT = 0.75
-"""Grey values (of 8 bits) by which a background may be off; what counts adds up to about one."""
+"""Largest error from one cause, in grey values of 8 bits; all causes add up to about one."""
 
 EXPLAINS = 0.5
-"""Share of what is left of the frames that a cause must amount to, to be the one."""
+"""Least share of what is left of the frames that a cause must explain."""
 
 
 class Finding(NamedTuple):
-    """One number about a background, and what it means.
+    """One number about a background, with its verdict.
 
     Attributes
     ----------
     key : str
         Short name, for programs.
     title : str
-        What was looked at.
+        Name of the number.
     value : float
         The number.
     text : str
@@ -33,9 +33,9 @@ class Finding(NamedTuple):
     verdict : str
         ``"good"``, ``"look here"`` or ``"cannot tell"``.
     explanation : str
-        What the number is, in a sentence.
+        The meaning of the number, in a sentence.
     advice : str
-        What to change, with a value to try, or that no parameter helps; empty where all is good.
+        What to change, with a value to try, or that no parameter helps; empty if it is good.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Finding(NamedTuple):
 
     @property
     def is_good(self) -> bool:
-        """Whether there is nothing to look at."""
+        """Whether the verdict is good."""
         return self.verdict == GOOD
 
     def __str__(self) -> str:
@@ -57,16 +57,16 @@ class Finding(NamedTuple):
 
 
 class Cure(NamedTuple):
-    """What trying other settings has found.
+    """The result of trying other settings.
 
     Attributes
     ----------
     settings : str
-        Those that help, as they are given; empty if none does.
+        Settings that help, as ``name=value``; empty if none helps.
     left, before : float
-        What the best settings leave, and what those in use do, in grey values.
+        What is left with the best settings, and with the present ones, in grey values.
     tried : int
-        How many were tried.
+        Number of settings tried.
     """
 
     settings: str
@@ -76,20 +76,20 @@ class Cure(NamedTuple):
 
 
 def judge(key: str, title: str, value: float, text: str, explanation: str, advice: str) -> Finding:
-    """Return a finding: one to look at if there is an advice."""
+    """Return a finding: `look here` if there is advice, otherwise `good`."""
     return Finding(key, title, value, text, LOOK_HERE if advice else GOOD, explanation, advice)
 
 
 def overall(findings: Sequence[Finding]) -> str:
     """Return the verdict on a background as a whole.
 
-    It is ``"look here"`` if one finding is, else ``"cannot tell"`` if one is, and ``"good"``
+    It is ``"look here"`` if one finding is, otherwise ``"cannot tell"`` if one is, and ``"good"``
     only if all are.
 
     Parameters
     ----------
     findings : sequence of Finding
-        What `assess` returns.
+        The result of `assess`.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def overall(findings: Sequence[Finding]) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Return a time as text, also one that is not known."""
+    """Return a time as text, also an unknown one."""
     return f"{seconds:.4g} s" if math.isfinite(seconds) else "time unknown"
 
 

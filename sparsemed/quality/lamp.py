@@ -1,4 +1,4 @@
-"""The lamp: flicker, drift, and the light that offsets leave."""
+"""The lamp: flicker, drift, and light that offsets do not correct."""
 
 from functools import partial
 from statistics import NormalDist
@@ -16,16 +16,16 @@ from sparsemed.quality.light import FLICKER, flicker_events
 from sparsemed.quality.view import View
 
 FLICKER_SHARE = 5 / 1000
-"""Share of frames that flicker from which on a lamp does; dcnum's 5 frames of 1000."""
+"""From this share of flickering frames on, the lamp flickers; 5 frames of 1000, as in dcnum."""
 
 MOST_LIGHT = 1.0
-"""Grey values of light that may be left, as they are at the darkest or brightest places only."""
+"""Grey values of light that may be left; only the darkest or brightest places have so much."""
 
 BETTER = 0.8
-"""Share of the light that offsets must leave to be worth it, or that without them must be left."""
+"""Offsets, or their absence, help if they leave less than this share of the light."""
 
 FAST = 0.5
-"""Share of its scatter that light must have within the shortest window to be fast."""
+"""Light is fast if its scatter within the shortest window has more than this share."""
 
 
 def flicker(view: View) -> Finding | None:
@@ -76,9 +76,9 @@ def drift(view: View) -> Finding | None:
     """Drift of brightness over the measurement, as a share of the brightness.
 
     A straight line is fitted to the wall band's mean of the series over time: ``slope *
-    duration / mean``. It is only told, as offsets and a new image each second follow a lamp that
-    warms up. What they leave is the brightness left in the channel. Left out where there is no
-    wall, and where it is not known when images were taken.
+    duration / mean``. It is never judged, as offsets and a new image each second follow a lamp that
+    warms up. What they leave is the brightness left in the channel. Left out if there is no wall,
+    or if the times of images are unknown.
     """
     if not (view.has_wall and view.knows_windows):
         return None
@@ -101,9 +101,9 @@ def drift(view: View) -> Finding | None:
 
 
 def light_left(view: View, with_offsets: bool) -> float:
-    """Return the light that is left in the channel, with or without offsets.
+    """Return the light left in the channel, with or without offsets.
 
-    The number of `channel`, whatever the background was computed with.
+    It is the number of `channel`, independent of the offsets of the background.
     """
     assert view.sample is not None
     middle = view.below[:, view.middle]
@@ -114,14 +114,14 @@ def light_left(view: View, with_offsets: bool) -> float:
     elif with_offsets:
         walls = view.frames[:, view.band] - view.below[:, view.band]
         offsets = np.mean(walls, axis=(1, 2), dtype=np.float64)
-    # What is left is a straight line of the grey value: its ends are where it is largest.
+    # The remaining light is linear in the grey value, so it is largest at the ends of the range.
     ends = np.quantile(middle, [0.025, 0.975], axis=(1, 2))
     left = (gain - 1) * ends + added - offsets
     return float(np.quantile(np.abs(left).max(axis=0), 0.95))
 
 
 def blurred(view: View) -> float:
-    """Return what light that changes within a window adds to errors of medians."""
+    """Return the error of medians from light that changes within a window."""
     from scipy import ndimage  # takes a while to import
 
     light = view.fit.gain * np.median(view.below) + view.fit.added
@@ -131,12 +131,12 @@ def blurred(view: View) -> float:
 
 
 def _harm(view: View) -> bool:
-    """Whether offsets make it worse, as where objects pass the rows they are taken from."""
+    """Whether offsets make it worse, for example if objects pass the rows for offsets."""
     return view.is_sampled and light_left(view, False) < BETTER * light_left(view, True)
 
 
 def channel(view: View, cause: str) -> Finding | None:
-    """Brightness left in the channel: what is not corrected by an offset from the wall.
+    """Brightness left in the channel, which offsets from the wall do not correct.
 
     Each frame of the sample is fitted by its background image ``B``, ``gain · B + added``, by
     least squares without places that are off by more (cells). What is left is
@@ -170,7 +170,7 @@ def _explains(view: View, value: float) -> bool:
 
 
 def _steadier(view: View, value: float, otherwise: float) -> str:
-    """Return what to do about light that is left, and would be with or without offsets."""
+    """Return advice on light that is left, given the light left with offsets turned on or off."""
     corrects, rows = view.background.offsets is not None, view.background.offset_rows
     if otherwise < BETTER * value and corrects and lag(view) > LIMIT:
         return advise(view, f"The first {rows} rows change with the rest", "see to what changes")

@@ -1,13 +1,13 @@
-"""What is left of frames without their background, against the camera's noise: where and when.
+"""What is left of frames after subtraction, compared with the noise of the camera: where and when.
 
 Cells pass; a wrong background stays in one of four ways, and each is looked for by itself:
 
-- *steady*: all frames have it. A place's most common value over time is not 0.
-- *a spell*: some frames in a row have it. Cells cover a place only by chance, so that they hardly
-  ever cover it in all of them.
-- *a pattern*: it comes and goes from frame to frame, as when light or channel trembles, but
-  everywhere at the same time. Cells are here or there. The pattern of light is known, so that it
-  is found in a single frame.
+- *steady*: all frames show it. The most common value of a place over time is not 0.
+- *a spell*: some consecutive frames show it. Cells cover a place only by chance, and so hardly ever
+  in all of these frames.
+- *a pattern*: it changes from frame to frame, as when light or channel trembles, but everywhere at
+  the same time, while cells are at single places. The pattern of light is known, so that it is
+  found in a single frame.
 
 - *a ghost*: only the image has it. Other images do not show it, and the frame is as they are.
 
@@ -27,19 +27,19 @@ from sparsemed.lazy import lazy_property
 Floats = NDArray[np.float32]
 
 PLACES_OFF = 0.025
-"""Share of the places that counts: 5 % of a channel, with the wall on its other side."""
+"""Least share of places that counts: 5 % of a channel, as half of an image is wall."""
 
 FRAMES_OFF = 0.02
-"""Share of the frames that counts, two of 96: more may be off by chance than are in the sample."""
+"""Least share of frames that counts: two of 96, as a single one may be off by chance."""
 
 LEAST_CELL = 1.0
-"""Grey values by which a place must be off to count as covered."""
+"""Least difference of a covered place, in grey values."""
 
 PALE = 1.5
-"""Grey values that a median errs by in rows that pale cells make restless by one."""
+"""Error of a median in rows that pale cells make restless by one grey value."""
 
 _TILE = 8
-"""Pixels of a side of what is smaller than a cell."""
+"""Side of a tile in pixels, less than a cell."""
 
 _MEAN_OF_LEAST = (0, 0, 0.56, 0.85, 1.03, 1.16, 1.27, 1.35, 1.42, 1.49, 1.54, 1.59, 1.63)
 """How far below the mean the least of so many normal values is, in standard deviations."""
@@ -54,26 +54,26 @@ class Left:
     Attributes
     ----------
     steady : ndarray, shape (h, w)
-        What all frames have.
+        What all frames show.
     spells : ndarray, shape (s, h, w)
-        What all of `length` frames in a row have.
+        What all of `length` consecutive frames show.
     begins : ndarray of int, shape (s,)
-        The first of these, among the n.
+        The first of these frames, for each spell.
     length : int
     pattern : ndarray, shape (n, h, w)
-        What comes and goes everywhere at once.
+        What changes from frame to frame, everywhere at once.
     light : ndarray, shape (n, h, w)
         What light makes of the background in each frame, beside the offset.
     ghosts : ndarray, shape (n, h, w)
         What only the image of a frame shows.
     restless : ndarray, shape (h, w)
-        By how much two of three frames are off, each in another way; 0 where fewer are.
+        By how much two of three frames differ, each in another way; 0 where fewer do.
     off : ndarray of bool, shape (n, h, w)
-        Where there is more than noise beside the steady and the pattern: mostly a cell.
+        Where there is more than noise, besides steady and pattern: mostly a cell.
     noise : float
-        Noise of a place in a frame, its standard deviation.
+        Standard deviation of the noise of a place in a frame.
     covered : float
-        How often cells cover a place, where they do most.
+        Share of frames in which cells cover a place, where it is largest.
     """
 
     steady: Floats
@@ -90,7 +90,7 @@ class Left:
 
     @lazy_property
     def course(self) -> NDArray[np.float64]:
-        """What is left in each frame: exceeded at `PLACES_OFF` of the places; shape (n,)."""
+        """What is left in each frame, exceeded at `PLACES_OFF` of the places; shape (n,)."""
         course: NDArray[np.float64] = np.maximum(
             np.maximum.reduce([sizes(self.pattern), sizes(self.light), sizes(self.ghosts)]),
             sizes(np.stack([self.steady, self.restless])).max(),
@@ -136,14 +136,14 @@ def find_left(
     varies: NDArray[np.bool_],
     grid: int,
 ) -> Left:
-    """Say what is left in frames less their backgrounds and offsets.
+    """Find what is left in frames minus their backgrounds and offsets.
 
     Parameters
     ----------
     residues : ndarray, shape (n, h, w)
         Places of frames in the order of time, where there may be cells.
     quiet : ndarray, shape (n, k, w)
-        Places where there are none, or the same.
+        Places without cells, or the same places.
     light : ndarray, shape (n, h, w)
         How much brighter the light makes the backgrounds than the offsets say.
     unusual : ndarray, shape (n, h, w)
@@ -183,9 +183,9 @@ def find_left(
 
 
 def fill(shown: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the share of the columns that is shown in the fullest rows, of each image.
+    """Return, for each image, the share of columns that are set in the fullest rows.
 
-    Objects leave gaps; where the channel moves, or its light changes, all of a row does.
+    Objects leave gaps; if the channel moves, or its light changes, whole rows are set.
     """
     filled: NDArray[np.float64] = np.quantile(np.mean(shown, axis=2), 0.95, axis=1)
     return filled
@@ -200,7 +200,7 @@ def is_off(residues: Floats, noise: float) -> NDArray[np.bool_]:
 def noise_of(residues: Floats, grid: int) -> float:
     """Return the noise of a place, from neighbours along the flow that share no pixel.
 
-    Their differences hold neither light nor edges along the flow, nor, in the quieter rows, cells.
+    Their differences contain no light, no edges along the flow and, in quiet rows, no cells.
     """
     apart = math.ceil(3 / grid)
     steps = np.abs(residues[:, :, apart:] - residues[:, :, :-apart])
@@ -211,9 +211,10 @@ def noise_of(residues: Floats, grid: int) -> float:
 
 
 def _most_common(residues: Floats, noise: float) -> Floats:
-    """Return the most common value of each place over time: where cells pass, without them.
+    """Return the most common value of each place over time, which passing cells do not change.
 
-    From the median on, four times the mean of those within 2.5 times the noise.
+    Beginning with the median, it is four times replaced by the mean of values within 2.5 times the
+    noise.
     """
     reach = np.float32(2.5 * max(noise, 0.25))
     centre: Floats = np.median(residues, axis=0)
@@ -261,18 +262,18 @@ def _busiest(arriving: NDArray[np.bool_], width: float) -> float:
 
 
 def cell_width(off: NDArray[np.bool_], grid: int) -> float:
-    """Return how wide cells are, in pixels, from the mean length of what is covered of rows."""
+    """Return the width of cells in pixels, from the mean length of covered stretches of rows."""
     begins = int(np.count_nonzero(off[:, :, 1:] & ~off[:, :, :-1]))
     return 4 / math.pi * grid * int(np.count_nonzero(off)) / max(1, begins)
 
 
 def _together(covered: float, width: float, shape: tuple[int, ...]) -> int:
-    """Return in how many frames in a row cells do not cover places by chance, 4 to 12.
+    """Return a number of consecutive frames (4 to 12) that cells hardly ever cover by chance.
 
-    `width` is that of cells in places. If cells as large as a share ``a`` of a frame cover places
-    in a share ``c`` of frames, all of ``m`` frames in a row show one at a spot with ``c^m``. There
-    are ``1 / a`` spots, of which ``j`` together make `PLACES_OFF`: that is to happen by chance, in
-    all frames of the sample, less than once in fifty times.
+    `width` is the width of cells in places. If cells of a share ``a`` of a frame cover places in a
+    share ``c`` of frames, all of ``m`` consecutive frames show one at a spot with a probability of
+    ``c^m``. There are ``1 / a`` spots, ``j`` of which make up `PLACES_OFF`: the probability that
+    this happens in the sample must be below one in fifty.
     """
     count, height, widest = shape
     share = min(1.0, max(math.pi / 4 * width**2, 1) / (height * widest))
@@ -284,9 +285,9 @@ def _together(covered: float, width: float, shape: tuple[int, ...]) -> int:
 
 
 def _spells(residues: Floats, noise: float, length: int) -> tuple[Floats, NDArray[np.intp], int]:
-    """Return what all of some frames in a row have, the first of each, and how many these are.
+    """Return what all of some consecutive frames show, the first frame of each, and their number.
 
-    Where the noise is above 0.75, the medians of some frames stand for one.
+    If the noise is above 0.75, medians of some frames replace single frames.
     """
     together = max(1, math.ceil((1.25 * noise / 0.75) ** 2)) if noise > 0.75 else 1
     count = max(1, len(residues) // together)
@@ -296,14 +297,14 @@ def _spells(residues: Floats, noise: float, length: int) -> tuple[Floats, NDArra
         firsts = np.linspace(0, len(residues), count, endpoint=False).astype(np.intp)
         parts = np.split(residues, firsts[1:])
         residues = np.stack([np.median(part, axis=0) for part in parts])
-        length = 4  # medians of some, which cells hardly reach
+        length = 4  # of medians, in which cells hardly show
     length = min(length, len(residues))
     stop = len(residues) - length + 1
     least, most = residues[:stop].copy(), residues[:stop].copy()
     for step in range(1, length):
         np.minimum(least, residues[step : stop + step], out=least)
         np.maximum(most, residues[step : stop + step], out=most)
-    # Of a spell the least is below the mean; of noise alone it is hardly ever half its size.
+    # The least value of a spell is below its mean; that of noise hardly ever has half its size.
     shift, limit = np.float32((_MEAN_OF_LEAST[length] - 0.25) * noise), 0.5 * noise
     spells = np.zeros_like(least)
     np.copyto(spells, least + shift, where=least > limit)
@@ -312,11 +313,10 @@ def _spells(residues: Floats, noise: float, length: int) -> tuple[Floats, NDArra
 
 
 def _set_objects_aside(spells: Floats, varies: NDArray[np.bool_]) -> None:
-    """Take objects that are slow, but that no background image shows, out of spells.
+    """Remove slow objects from spells, unless a background image shows them.
 
-    They are now in one place and now in another: what all spells show is more than three times
-    as large as what one shows, and none fills a row. What stays in one place, as a bubble,
-    is left.
+    They are at changing places: all spells together show more than three times as many places as
+    one spell, and none fills a row. Objects that stay in one place, such as a bubble, are kept.
     """
     shown = np.abs(spells) > 1
     large = np.mean(shown, axis=(1, 2)) > PLACES_OFF / 2
@@ -328,7 +328,7 @@ def _set_objects_aside(spells: Floats, varies: NDArray[np.bool_]) -> None:
 
 
 def _beyond_lines(light: Floats, of_lines: tuple[float, float], grid: int) -> np.float32:
-    """Return the share of the light that noise of whole rows or columns does not explain.
+    """Return the share of the light that noise of whole rows or columns cannot explain.
 
     A straight line through ``m`` values with the noise ``s`` is off at its ends by up to
     ``3 s sqrt(6 / m)``, in nearly all frames.
@@ -353,7 +353,7 @@ def _ghosts(residues: Floats, unusual: Floats, noise: float) -> Floats:
 
 
 def _restless(residues: Floats, off: NDArray[np.bool_]) -> Floats:
-    """Return by how much places are off in two of three frames."""
+    """Return by how much places differ in two of three frames."""
     restless = np.zeros(residues.shape[1:], np.float32)
     covered = np.mean(off, axis=0) > 2 / 3
     if np.any(covered):
@@ -362,10 +362,9 @@ def _restless(residues: Floats, off: NDArray[np.bool_]) -> Floats:
 
 
 def _restless_rows(residues: Floats, off: NDArray[np.bool_], noise: float) -> Floats:
-    """Return what pale cells make of a median, in rows where they are too pale to be set aside.
+    """Return the error of a median in rows with cells too pale to be set aside; shape (h, 1).
 
-    There, two of three values are further off than noise explains, given the share that is set
-    aside. Shape (h, 1).
+    There, two of three values differ more than noise explains, given the share that is set aside.
     """
     rows = np.abs(residues).transpose(1, 0, 2).reshape(residues.shape[1], -1)
     near = np.quantile(rows, 1 / 3, axis=1)
@@ -376,7 +375,7 @@ def _restless_rows(residues: Floats, off: NDArray[np.bool_], noise: float) -> Fl
 
 
 def _noise_of_lines(quiet: Floats, noise: float, grid: int) -> tuple[float, float]:
-    """Return the noise that whole rows, and whole columns, of a frame have in common."""
+    """Return the common noise of whole rows, and of whole columns, of a frame."""
     apart = math.ceil(3 / grid)
     found = []
     for axis in (2, 1):
@@ -391,7 +390,7 @@ def _noise_of_lines(quiet: Floats, noise: float, grid: int) -> tuple[float, floa
 def _pattern(
     residues: Floats, noise_of_lines: tuple[float, float], noise: float, grid: int
 ) -> Floats:
-    """Return what comes and goes everywhere at once: patterns of the residues that are real.
+    """Return what changes from frame to frame, everywhere at once: the real patterns of residues.
 
     The first singular vectors of every other frame are candidates. In the frames between, each is
     measured in the left and in the right of the places: chance, and cells, are here or there,
@@ -402,7 +401,7 @@ def _pattern(
     """
     count, height, width = residues.shape
     half = residues[::2].shape[0]
-    overlap = max(1.0, 3 / grid)  # of places, so that not all of them have noise of their own
+    overlap = max(1.0, 3 / grid)  # places share pixels, and so share noise
     of_rows, of_columns = noise_of_lines
     least = 2 * max(
         of_rows**2 * width * overlap * (math.sqrt(half) + math.sqrt(height / overlap)) ** 2,
@@ -457,13 +456,13 @@ def _followed(patterns: list[Floats], residues: Floats, noise: float) -> Floats:
 
 
 MOST_PATTERNS = 4
-"""Patterns that are looked for; a shift has two, and so has a wave that travels."""
+"""Largest number of patterns; a shift has two, as has a travelling wave."""
 
 
 def _agree(residues: Floats, shape: Floats) -> bool:
     """Whether both sides of frames show a pattern at the same time.
 
-    The quarter in the middle is left out, as there are cells that reach across.
+    The middle quarter is left out, as cells may extend over both sides.
     """
     side = max(1, 3 * shape.shape[1] // 8)
     halves = [

@@ -1,4 +1,4 @@
-"""Grey values: their scale, dcnum's flicker, saturation; and frames that are missing."""
+"""Grey values: their scale, flicker as in dcnum, saturation; and missing frames."""
 
 from typing import Any
 
@@ -11,27 +11,27 @@ from sparsemed.quality.finding import Finding, judge, percent
 from sparsemed.quality.sample import spread
 
 IMAGES = 25
-"""Background images that are looked at, evenly spaced, where there are more."""
+"""Largest number of background images to use, evenly spaced."""
 
 FLICKER = 2.5
-"""Grey values by which a frame's wall is off when the lamp flickers; dcnum's value."""
+"""Least difference of the wall of a frame in grey values when the lamp flickers, as in dcnum."""
 
 SATURATED = 0.01
-"""Share of the pixels that may be black or white."""
+"""Largest share of black or white pixels in a good background."""
 
 PATCH = 3
-"""Neighbours like it that such a pixel must have; a single one is a fault of the camera."""
+"""Least number of equal neighbours of such a pixel; a single one is a fault of the camera."""
 
 
 def grey_scale(background: Background) -> float:
-    """Return what a grey value of an 8-bit image amounts to in these images.
+    """Return the number of grey values in these images per grey value of 8 bits.
 
-    That is 1 for uint8. Cameras fill uint16 to different degrees, so there it
-    is the median of the background over 128, the middle of 8 bits; at least 1.
+    It is 1 for uint8. Cameras fill uint16 to different degrees, so there it is
+    the median of the background divided by 128, the middle of 8 bits; at least 1.
     """
     if background.images.dtype == np.uint8:
         return 1.0
-    step = max(1, background.images[0].size // 100_000)  # pixels, of which some will do
+    step = max(1, background.images[0].size // 100_000)  # some pixels suffice
     images = background.images[spread(len(background.images), 5)].reshape(-1)[::step]
     return max(1.0, float(np.median(images)) / 128)
 
@@ -55,9 +55,9 @@ def flicker_events(background: Background) -> NDArray[np.bool_] | None:
 
 
 def unwritten(background: Background) -> Finding | None:
-    """Share of the frames that nobody ever wrote; left out if there are none.
+    """Share of frames that were never written; left out if there are none.
 
-    Look here if there is one: what is missing in a file is read as black.
+    Look here if there is one: missing frames are read as black.
     """
     if not background.unwritten:
         return None
@@ -76,10 +76,10 @@ def unwritten(background: Background) -> Finding | None:
 
 
 def saturation(background: Background) -> Finding:
-    """Share of the background's pixels that are black or white, so that cells cannot be seen.
+    """Share of the pixels of the background that are black or white, where cells may not show.
 
-    That is 0 or the largest value of 8, 10, 12, 14 or 16 bits, whichever first holds all
-    kept images; those with less than three neighbours like them do not count. Look here above 1 %.
+    Black is 0, white the largest value of 8, 10, 12, 14 or 16 bits, the first that all kept images
+    fit into. Pixels with less than three equal neighbours do not count. Look here above 1 %.
     """
     images = background.images[spread(len(background.images), IMAGES)]
     brightest = int(images.max())

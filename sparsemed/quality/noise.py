@@ -1,4 +1,4 @@
-"""What is left of the wall when the background is subtracted."""
+"""Noise of the wall after the background was subtracted."""
 
 import math
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from sparsemed.quality.sample import Sample, corrected
 from sparsemed.quality.view import View
 
 TIMES_FLOOR, ABOVE_FLOOR = 1.5, 0.5
-"""How many times the noise of the camera the wall may have, and grey values more than that."""
+"""The noise of the wall may be this many times that of the camera, plus these grey values."""
 
 
 class WallNoise(NamedTuple):
@@ -24,9 +24,9 @@ class WallNoise(NamedTuple):
     before : ndarray, shape (n,)
         Standard deviation of the band of each raw frame, over its pixels.
     after : ndarray, shape (n,)
-        Root of the mean square of the band, background subtracted.
+        Root mean square of the band minus the background.
     floor : float
-        Noise of the camera: the least that can be left.
+        Noise of the camera, the least possible value.
     """
 
     before: NDArray[np.float64]
@@ -35,11 +35,11 @@ class WallNoise(NamedTuple):
 
 
 def wall_noise(background: Background, sample: Sample) -> WallNoise:
-    """Return the noise of the wall before and after, and the least that can be left.
+    """Return the noise of the wall before and after subtraction, and the least possible value.
 
-    No cells pass in the wall band (the first 20 rows, or `offset_rows`), so that all that is left
-    there when the background is subtracted is noise, or a fault. With ``B`` the
-    band of a frame and ``R`` that of the frame less its background::
+    No cells pass in the wall band (the first 20 rows, or `offset_rows`), so that only noise or a
+    fault is left there after the background was subtracted. With ``B`` the band of a frame and
+    ``R`` that of the frame minus its background::
 
         before = std(B)
         after  = sqrt(mean(R²))

@@ -1,4 +1,4 @@
-"""The one question: what is left of the frames but cells and noise, where, and when."""
+"""The main question: what is left of the frames besides cells and noise, where and when."""
 
 import numpy as np
 
@@ -9,17 +9,17 @@ from sparsemed.quality.view import View
 
 
 def is_clean(view: View) -> bool:
-    """Whether there is nothing left but cells and noise, as far as that can be told."""
+    """Whether nothing but cells and noise is left, as far as can be told."""
     return not view.is_sampled or view.left.size <= MOST_LEFT
 
 
 def what_is_left(view: View, cause: str) -> Finding | None:
-    """Say what is left of the frames without their background, where and when; see `find_left`.
+    """Judge what is left of the frames after subtraction, where and when; see `find_left`.
 
-    Each frame of the sample, less its background and offset, with cells set aside and the
-    camera's noise taken off: what is exceeded, up or down, at 3.5 % of the places where cells may
-    pass (5 % of a channel), and of that what is exceeded in 2 % of the frames. Look here above
-    1.2 grey values, whatever the other numbers are.
+    Each frame of the sample minus its background and offset, with cells set aside and the noise of
+    the camera removed: the absolute value exceeded at 2.5 % of the places where cells may pass (5 %
+    of a channel), and of that the value exceeded in 2 % of the frames. Look here above 1.2 grey
+    values, whatever the other numbers are.
     """
     if not view.is_sampled:
         return None
@@ -42,7 +42,7 @@ def what_is_left(view: View, cause: str) -> Finding | None:
 
 
 def when(view: View) -> str:
-    """Say in words when something is left."""
+    """Return in words when something is left."""
     assert view.sample is not None
     off = view.left.course > MOST_LEFT
     time = view.background.time[view.sample.numbers]
@@ -59,7 +59,7 @@ def when(view: View) -> str:
 
 
 def where(view: View) -> str:
-    """Say in words where something is left in the frame with most of it."""
+    """Return in words where something is left in the worst frame."""
     shown = worst_map(view)
     off = np.abs(shown) > max(MOST_LEFT, 0.5 * float(np.quantile(np.abs(shown), 0.99)))
     first_row = view.rows.start
@@ -80,10 +80,10 @@ def where(view: View) -> str:
 
 
 def worst(view: View) -> int:
-    """Return the place in the sample of the frame of which most is left."""
+    """Return the index in the sample of the worst frame, of which most is left."""
     return int(np.argmax(view.left.course))
 
 
 def worst_map(view: View) -> Floats:
-    """Return what is left in that frame, at places where cells may pass."""
+    """Return what is left in the worst frame, at places where cells may pass."""
     return view.left.map_of(worst(view))

@@ -1,4 +1,4 @@
-"""A few frames from all over a measurement, and what is left of them without their background."""
+"""A sample of frames from all over a measurement, and these frames after subtraction."""
 
 from typing import Any, NamedTuple
 
@@ -26,17 +26,17 @@ class Sample(NamedTuple):
 
 
 SAMPLE = 96
-"""Frames of a sample, where there are as many: four of them show what lasts for 4 % of the time."""
+"""Largest number of frames in a sample: four of them show what lasts for 4 % of the time."""
 
 SAMPLE_BYTES = 256 * 1024**2
-"""What these may weigh, if they are more than the least."""
+"""Largest bytes of a sample of more than `LEAST_FRAMES`."""
 
 LEAST_FRAMES = 16
-"""Frames of the sample below which nothing can be told of single places."""
+"""Least number of frames to judge single places."""
 
 
 def sample_numbers(count: int, height: int, width: int) -> NDArray[np.intp]:
-    """Return which of the frames a sample is made of."""
+    """Return the numbers of the frames of a sample."""
     most = max(LEAST_FRAMES, SAMPLE_BYTES // max(1, 2 * height * width))
     return scattered(count, min(SAMPLE, most))
 
@@ -48,23 +48,21 @@ def take_sample(background: Background, frames: Any = None, count: int = SAMPLE)
     ----------
     background : Background
     frames : array-like, shape (N, H, W), or str or path, optional
-        The frames that the background was computed from, or the measurement or stack that has
-        them. Default: the measurement `background.source`, its basins included, or the stack
-        `background.stack`.
+        The frames of the background, or their measurement or stack. Default: the measurement
+        `background.source`, its basins included, or the stack `background.stack`.
     count : int
         Number of frames, or all if there are fewer.
 
     Returns
     -------
     Sample or None
-        None without `frames` if the background is of an array, or if its
-        measurement or stack cannot be read any more (which is a warning).
+        None without `frames` if the background is of an array, or if its measurement
+        or stack cannot be read any more (with a warning).
 
     Raises
     ------
     ValueError
-        If the frames do not fit the background, or the file that they were read from was replaced
-        since.
+        If the frames do not fit the background, or their file was replaced.
     """
     if frames is not None:
         with open_input(frames, basins=background.basins, num_cpus=1) as given:
@@ -75,7 +73,7 @@ def take_sample(background: Background, frames: Any = None, count: int = SAMPLE)
         with open_again(background.identity, background.basins, num_cpus=1) as given:
             return _pick(background, given, count)
     except (OSError, ImportError) as error:
-        warn(f"What needs frames is left out: {error}")
+        warn(f"Results that need frames are left out: {error}")
         return None
 
 
@@ -84,7 +82,7 @@ def _pick(background: Background, given: Input, count: int) -> Sample:
     expected = (len(background), *background.images.shape[1:])
     shape = tuple(frames.shape) if hasattr(frames, "shape") else np.shape(frames)
     if shape != expected:
-        raise ValueError(f"frames: the background is of {expected} frames, got {shape}")
+        raise ValueError(f"frames: shape must be {expected}, that of the background, got {shape}")
     numbers = scattered(len(background), count)
     return Sample(numbers, given.pick(numbers))
 
@@ -92,7 +90,7 @@ def _pick(background: Background, given: Input, count: int) -> Sample:
 def corrected(
     background: Background, sample: Sample, rows: int | None = None
 ) -> NDArray[np.float64]:
-    """Return the frames of the sample less their background, and offset; or their first rows."""
+    """Return the frames of the sample, or their first rows, minus background and offset."""
     below = background[sample.numbers][:, :rows]
     left: NDArray[np.float64] = sample.frames[:, :rows].astype(np.float64) - below
     if background.offsets is not None:
@@ -106,10 +104,10 @@ def spread(length: int, count: int) -> NDArray[np.intp]:
 
 
 def scattered(length: int, count: int) -> NDArray[np.intp]:
-    """Return at most `count` indices below `length`: one of each of as many equal stretches.
+    """Return at most `count` indices below `length`, one from each of equal parts.
 
-    Which one is left to chance, but always the same: of frames that are evenly spaced, a lamp that
-    differs in every other frame would show only one of its states.
+    They are random, but always the same: evenly spaced frames would show only one state of a lamp
+    that differs in every other frame.
     """
     count = max(1, min(length, count))
     edges = np.arange(count + 1) * length // count

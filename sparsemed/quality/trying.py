@@ -1,4 +1,4 @@
-"""What would help: settings are tried on a part of the frames, and judged by the same question."""
+"""Tries which settings help: on a part of the frames, judged by what they leave."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -28,38 +28,38 @@ from sparsemed.quality.view import LEAST_WINDOWS, PLACES, View
 from sparsemed.warned import keeping_warnings
 
 MOST_FRAMES = 20_000
-"""Frames that settings are tried on; of more, those around what is worst."""
+"""Largest number of frames for trials, around the worst frame."""
 
 MOST_BYTES = 64 * 1024**2
-"""Weight of these; of more, strips along the flow are left out."""
+"""Largest bytes of these frames; if there are more, strips along the flow are left out."""
 
 STRIP = 16
-"""Pixels of a strip along the flow that is kept."""
+"""Width of a strip in pixels."""
 
 LENGTHS = (25, 50, 100, 200, 500, 1000)
-"""Frames of windows that are tried, beside those that were asked for."""
+"""Lengths of windows to try, besides the present one."""
 
 HELPS = 0.75
-"""Share of what is left that may still be left, for settings to be advised."""
+"""Settings help if they leave at most this share."""
 
 
 def examine(
     background: Background, frames: Any = None, try_cures: bool = True
 ) -> tuple[View, tuple[Finding, ...]]:
-    """Judge a background by some of its frames; where it is not good, try what would help.
+    """Judge a background by some of its frames; if it is not good, try other settings.
 
     Parameters
     ----------
     background : Background
     frames : array-like, shape (N, H, W), or str or path, optional
-        As of `sparsemed.quality.take_sample`.
+        See `sparsemed.quality.take_sample`.
     try_cures : bool
-        Whether to try other settings where something is left.
+        Whether to try other settings if the background is not good.
 
     Returns
     -------
     view : View
-        What the findings are taken from, with the sample.
+        The view behind the findings, with the sample.
     findings : tuple of Finding
     """
     view = View(background, take_sample(background, frames))
@@ -72,7 +72,7 @@ def examine(
 
 
 def _may_be_cured(findings: tuple[Finding, ...]) -> bool:
-    """Whether it can be told that something is wrong that settings may mend."""
+    """Whether something is wrong that other settings may correct."""
     poor = {finding.key for finding in findings if not finding.is_good}
     return bool(poor & {"left", "streaks", "change"}) and not poor & {"windows", "order"}
 
@@ -91,22 +91,22 @@ class Excerpt(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """Settings that were tried, and what they leave, in grey values."""
+    """Tried settings, and what they leave in grey values."""
 
     parameters: Parameters
     left: float
 
 
 def find_cure(background: Background, frames: Any, worst: int) -> Cure | None:
-    """Try settings on a part of the frames, and say which of them leaves least.
+    """Try settings on a part of the frames, and return those that leave least.
 
     Parameters
     ----------
     background : Background
     frames : array-like, shape (N, H, W), or str or path, or None
-        As of `sparsemed.quality.take_sample`.
+        See `sparsemed.quality.take_sample`.
     worst : int
-        Number of a frame of which much is left.
+        Number of the worst frame.
 
     Returns
     -------
@@ -118,7 +118,9 @@ def find_cure(background: Background, frames: Any, worst: int) -> Cure | None:
         return None
     with opened as given:
         excerpt = _take(given, background, worst)
-    with keeping_warnings(tell=lambda _text: None):  # of settings that nobody chose
+    with keeping_warnings(
+        tell=lambda _text: None
+    ):  # warnings on settings that the user did not choose
         trials = list(_trials(background, excerpt))
     return _choose(background.parameters, trials)
 
@@ -132,7 +134,7 @@ def _opened(background: Background, frames: Any) -> AbstractContextManager[Input
 
 
 def _take(given: Input, background: Background, worst: int) -> Excerpt:
-    """Read the part of the frames that settings are tried on."""
+    """Read the part of the frames for trials."""
     source = given.frames
     count, height, width = source.shape
     first = max(0, min(worst - MOST_FRAMES // 2, count - MOST_FRAMES))
@@ -154,7 +156,7 @@ def _take(given: Input, background: Background, worst: int) -> Excerpt:
 
 
 def _trials(background: Background, excerpt: Excerpt) -> Iterator[Trial]:
-    """Try settings: those that there are, then other windows and steps, then other offsets."""
+    """Try the present settings, then other windows and steps, then other offsets."""
     now = background.parameters
     scans: dict[tuple[int, float], Scan] = {}
     done: dict[Parameters, Trial] = {}
@@ -176,7 +178,7 @@ def _trials(background: Background, excerpt: Excerpt) -> Iterator[Trial]:
     if otherwise < HELPS * as_now:
         corrects = not corrects
     for length, step in _windows(now, excerpt):
-        # What follows faster shall not lack images; cells in them are dropped from longer ones.
+        # Shorter windows keep all images, to follow fast; longer ones drop images with cells.
         fraction = now.frac_cleansing if length > now.kernel_size else 1
         windows = replace(now, kernel_size=length, split_time=step)
         tried(replace(windows, offset_correction=corrects, frac_cleansing=fraction))
@@ -189,7 +191,7 @@ def _trials(background: Background, excerpt: Excerpt) -> Iterator[Trial]:
 
 
 def _windows(now: Parameters, excerpt: Excerpt) -> list[tuple[int, float]]:
-    """Return lengths and steps of windows that can be tried."""
+    """Return lengths and steps of windows to try."""
     count = len(excerpt.time)
     rate = count / max(float(excerpt.time[-1]), 1e-9)
     most = count // (LEAST_WINDOWS + 1)
@@ -240,7 +242,7 @@ def _left_by(
 
 
 def _choose(now: Parameters, trials: list[Trial]) -> Cure:
-    """Return the trial with the fewest changes of those that leave little more than the best."""
+    """Return, of the trials that leave little more than the best, the one with fewest changes."""
     before = next(trial.left for trial in trials if trial.parameters == now)
     least = min(trial.left for trial in trials)
     good = [trial for trial in trials if trial.left <= max(1.15 * least, least + 0.1)]
@@ -256,7 +258,7 @@ def _choose(now: Parameters, trials: list[Trial]) -> Cure:
 
 
 def _named(now: Parameters, then: Parameters) -> list[str]:
-    """Return the settings that differ, as they are given."""
+    """Return the settings that differ, as ``name=value``."""
     named = []
     for name in ("kernel_size", "split_time", "frac_cleansing", "offset_correction"):
         value = getattr(then, name)

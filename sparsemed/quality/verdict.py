@@ -1,4 +1,4 @@
-"""All findings about a background: the one question first, then what may be the reason."""
+"""All findings about a background: the main question first, then possible causes."""
 
 from sparsemed.quality import cells, change, lamp, light, noise, question
 from sparsemed.quality.finding import Finding
@@ -6,14 +6,14 @@ from sparsemed.quality.view import View
 
 
 def findings_of(view: View) -> tuple[Finding, ...]:
-    """Return what is good about a background, and where to look; see `sparsemed.quality.assess`."""
+    """Return all findings about a background; see `sparsemed.quality.assess`."""
     background = view.background
     judged = change.enough(view)
     plain = [light.unwritten(background), change.order(background), light.saturation(background)]
     if change.shows_nothing(view):
         return _found(*plain, judged)
-    # In the order of causes: each may be the reason of those that follow, and where one is found
-    # these only refer to it, so that all of the advice is one.
+    # In the order of causes: each may cause those that follow. These refer to the first one found,
+    # so that there is only one advice.
     causes: list[Finding | None] = [lamp.flicker(view), cells.crowd(view), change.grain(view)]
     looks = [cells.streaks, change.change]
     if not question.is_clean(view) or not view.is_sampled:

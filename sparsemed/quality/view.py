@@ -1,4 +1,4 @@
-"""What all numbers are taken from: frames and background images, at a few thousand places."""
+"""The data behind all numbers: frames and background images, at a few thousand places."""
 
 import math
 from dataclasses import dataclass
@@ -24,25 +24,25 @@ from sparsemed.quality.light import IMAGES, grey_scale
 from sparsemed.quality.sample import LEAST_FRAMES, Sample, spread
 
 PLACES = 3_500
-"""Places of an image that are looked at, or up to four times as many."""
+"""Number of places of an image, or up to four times as many."""
 
 LEAST_WINDOWS = 3
-"""Windows that share no frames, below which it cannot be told whether something changes."""
+"""Least number of windows without common frames to tell whether something changes."""
 
 Floats = NDArray[np.float32]
 
 
 class Fit(NamedTuple):
-    """Images as their backgrounds under another light, shifted, and what is left.
+    """Images explained as backgrounds under another light and shifted, and the remainder.
 
     Attributes
     ----------
     gain, added : ndarray, shape (n,)
         The light of each image: its background times `gain`, plus `added`.
     shift : ndarray, shape (n, 2)
-        Pixels by which each is shifted, down and along the flow; 0 where nothing has edges.
+        Shift of each image in pixels, down and along the flow; 0 without edges.
     left : ndarray, shape (n, h, w)
-        What neither of them explains.
+        The remainder.
     """
 
     gain: NDArray[np.float64]
@@ -52,15 +52,15 @@ class Fit(NamedTuple):
 
 
 LEAST_SIDE = 5
-"""Rows and columns that places are taken from; smaller images are repeated at their edges."""
+"""Least number of rows and columns; smaller images are extended at their edges."""
 
 
 @dataclass
 class View:
-    """A background and a sample of its frames, at places; all else follows when it is asked for.
+    """A background and a sample of its frames, at places; all else is computed at first access.
 
-    A place is the mean of 3 × 3 pixels: that leaves what is as large as an edge or a cell, and a
-    third of the noise. In large images places lie apart.
+    A place is the mean of 3 × 3 pixels, which keeps edges and cells, and a third of the noise. In
+    large images, places lie apart.
     """
 
     background: Background
@@ -75,7 +75,7 @@ class View:
 
     @lazy_property
     def scale(self) -> float:
-        """What a grey value of 8 bits amounts to."""
+        """Number of grey values per grey value of 8 bits."""
         return grey_scale(self.background)
 
     @lazy_property
@@ -93,7 +93,7 @@ class View:
 
     @property
     def knows_windows(self) -> bool:
-        """Whether it is known which frames the images were made of; not all files tell."""
+        """Whether the frames of each image are known; not all files tell."""
         return not np.isnan(self.background.step_times).any()
 
     @lazy_property
@@ -103,9 +103,9 @@ class View:
 
     @lazy_property
     def apart(self) -> NDArray[np.intp]:
-        """Images whose windows share no frames: as many as there can be, of those that were kept.
+        """Kept images whose windows share no frames, as many as possible.
 
-        Of many, some that are evenly spaced; none if their windows are not known.
+        Of many, some are taken, evenly spaced; none if windows are unknown.
         """
         if not self.knows_windows:
             return np.array([], dtype=np.intp)
@@ -124,7 +124,7 @@ class View:
         return max(1, math.isqrt(height * width // self.most_places))
 
     def places(self, images: NDArray[Any], down: int = 0, along: int = 0) -> Floats:
-        """Return images at places, shape (n, h, w), in grey values of 8 bits; or beside them."""
+        """Return images at (shifted) places, shape (n, h, w), in grey values of 8 bits."""
         height, width = (max(LEAST_SIDE, n) for n in images.shape[1:])
         if images.shape[1:] != (height, width):
             more = [(0, 0), (0, height - images.shape[1]), (0, width - images.shape[2])]
@@ -141,7 +141,7 @@ class View:
 
     @lazy_property
     def middle(self) -> slice:
-        """Rows of places in the middle, those that cleansing looks at."""
+        """Rows of places in the middle, the same as for cleansing."""
         height = self.background.series.shape[1]
         reach = max(20, height // 4)
         top, bottom = max(0, height // 2 - reach), height // 2 + reach
@@ -149,12 +149,12 @@ class View:
 
     @lazy_property
     def band(self) -> slice:
-        """Rows of places in the first rows of an image, from which offsets are taken."""
+        """Rows of places in the first rows of an image, which are used for offsets."""
         return slice(0, max(1, (self.background.offset_rows - 2) // self.grid))
 
     @lazy_property
     def residues(self) -> Floats:
-        """What is left of the frames of the sample without their backgrounds and offsets."""
+        """Frames of the sample minus their backgrounds and offsets."""
         assert self.sample is not None
         residues = self.frames - self.below
         if self.background.offsets is not None:
@@ -164,14 +164,14 @@ class View:
 
     @lazy_property
     def rows(self) -> slice:
-        """Rows of places where cells may pass: all but those of a wall."""
+        """Rows of places where cells may pass: all rows except for a wall."""
         band = self.band.stop
         count = len(range(2, max(3, self.background.series.shape[1] - 2), self.grid))
         return slice(band if self.has_wall and count > band + 3 else 0, None)
 
     @lazy_property
     def left(self) -> Left:
-        """What is left of them."""
+        """What is left of the frames; see `find_left`."""
         quiet = self.residues[:, self.band if self.rows.start else self.rows]
         return find_left(
             self.residues[:, self.rows],
@@ -184,7 +184,7 @@ class View:
 
     @lazy_property
     def light(self) -> Floats:
-        """How much brighter the light makes each background than its offset says."""
+        """How much brighter light makes each background than its offset does."""
         assert self.sample is not None
         found = fit(self.frames, self.below)
         added = found.added
@@ -195,7 +195,7 @@ class View:
 
     @lazy_property
     def varies(self) -> NDArray[np.bool_]:
-        """Where background images differ by more than a grey value, under one light."""
+        """Where background images differ by more than one grey value, under one light."""
         if len(self.apart) < 2:
             return np.zeros(self.frames.shape[1:], bool)
         varies: NDArray[np.bool_] = np.ptp(self.series, axis=0) > 1
@@ -216,7 +216,7 @@ class View:
 
     @lazy_property
     def used(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The background images of these frames, and which of them each frame has."""
+        """The different background images of these frames, and the index of each frame in them."""
         assert self.sample is not None
         used = self.background.frame_index[self.sample.numbers]
         return np.unique(used, return_inverse=True)
@@ -239,7 +239,7 @@ class View:
 
     @lazy_property
     def slopes(self) -> Floats:
-        """How these rise from pixel to pixel, down and along the flow, shape (n, 2, h, w)."""
+        """Slopes of these images per pixel, down and along the flow, shape (n, 2, h, w)."""
         distinct, which = self.used
         images = self.background.images[distinct]
         down = self.places(images, down=1) - self.places(images, down=-1)
@@ -250,12 +250,12 @@ class View:
 
     @lazy_property
     def fit(self) -> Fit:
-        """Frames of the sample, as their own background images."""
+        """Frames of the sample, explained by their own background images."""
         return fit(self.frames, self.below, self.slopes)
 
     @lazy_property
     def fixed(self) -> Fit:
-        """Frames of the sample, as one and the same image: their median under one light."""
+        """Frames of the sample, explained by one image: their median under one light."""
         light = np.maximum(np.median(self.frames, axis=(1, 2), keepdims=True), 1)
         usual = np.median(self.frames / light, axis=0) * np.median(light)
         slopes = np.median(self.slopes, axis=0)
@@ -271,9 +271,9 @@ class View:
 
     @lazy_property
     def has_wall(self) -> bool:
-        """Whether the first rows are quiet, as a wall is: in less than 1 % of them a cell arrives.
+        """Whether the first rows are quiet like a wall: cells arrive at less than 1 % of places.
 
-        Not counted is what light, or a shift, makes of them.
+        Effects of light or of a shift do not count.
         """
         if not self.is_sampled:
             return True
@@ -284,9 +284,9 @@ class View:
 
     @lazy_property
     def is_channel(self) -> bool:
-        """Whether the images are of a channel: rows differ more than columns, or it is said.
+        """Whether the images show a channel: of a measurement, or if rows differ more than columns.
 
-        Else there is nothing to say of walls, pumps and lamps.
+        Otherwise, texts do not mention walls, pumps and lamps.
         """
         if self.background.source is not None:
             return True
@@ -296,25 +296,24 @@ class View:
 
     @property
     def wall(self) -> str:
-        """What the first rows are called."""
+        """Name of the first rows in texts."""
         return "wall" if self.is_channel else "first rows"
 
     @property
     def lamp(self) -> str:
-        """What makes the light."""
+        """Name of the light in texts."""
         return "lamp" if self.is_channel else "light"
 
     @lazy_property
     def covered(self) -> float:
-        """How often cells cover a pixel: its share of frames, in the fullest rows.
+        """Share of frames in which cells cover a pixel, in the fullest rows.
 
-        A place is covered if a cell is on one of its pixels; so that is taken off the length of
-        cells.
+        A place counts as covered if a cell is on one of its pixels; this is corrected.
         """
         off = self.left.off
         rows = np.mean(off, axis=(0, 2))
         arrivals = np.mean(off[1:] & ~off[:-1], axis=(0, 2))
-        # What stays for a while is no cell; but from one half on, only the share tells.
+        # Objects that stay for a while are no cells; but above one half, only the share tells.
         passing = (1 - np.sqrt(np.maximum(0, 1 - 4 * arrivals))) / 2
         often = np.where(rows > 0.5, rows, np.minimum(rows, passing))
         width = cell_width(off, self.grid)
@@ -322,19 +321,19 @@ class View:
 
 
 def _arrivals(residues: Floats, grid: int) -> float:
-    """Return the share of places where there is a cell that was not there in the frame before."""
+    """Return the share of places at which a cell has arrived since the frame before."""
     usual: Floats = np.median(residues, axis=0)
     off = is_off(residues - usual, noise_of(residues, grid))
     return float(np.mean(off[1:] & ~off[:-1]))
 
 
 def fit(images: Floats, below: Floats, slopes: Floats | None = None) -> Fit:
-    """Explain images by those below: by light, and where slopes are given, by a shift.
+    """Explain images by their backgrounds: by light and, if slopes are given, by a shift.
 
-    Light by least squares, without places that are off by more than three times the usual and by
-    more than a change of light makes of them (cells); the shift then by least squares on the
-    tenth of places with the steepest slopes, without those that no shift by two pixels can
-    explain (cells).
+    Light by least squares, without places (cells) that differ by more than three times the usual
+    and by more than a change of light explains; then the shift by least squares on the tenth of
+    places with the steepest slopes, without places (cells) that a shift by two pixels cannot
+    explain.
     """
     shape = images.shape
     x, y = (each.reshape(shape[0], -1) for each in (below, images))
@@ -351,7 +350,7 @@ def fit(images: Floats, below: Floats, slopes: Floats | None = None) -> Fit:
         mean_x, mean_y = _sums(near_x) / count, _sums(near * y) / count
         variance = _sums(near_x * x) / count - mean_x**2
         gain = (_sums(near_x * y) / count - mean_x * mean_y) / np.maximum(variance, 4)
-        gain[variance < 4] = 1  # an even image does not tell gain from what is added
+        gain[variance < 4] = 1  # an even image does not tell `gain` from `added`
         added = mean_y - gain * mean_x
         left = (y - gain * x - added).astype(np.float32)
     shift = np.zeros((shape[0], 2))
@@ -362,13 +361,13 @@ def fit(images: Floats, below: Floats, slopes: Floats | None = None) -> Fit:
 
 
 def _sums(values: Floats) -> NDArray[np.float64]:
-    # No products of matrices: their threads would cost more than they save.
+    # No matrix products: their threads would cost more than they save.
     sums: NDArray[np.float64] = np.sum(values, axis=-1, dtype=np.float64, keepdims=True)
     return sums
 
 
 def _take_shift(left: Floats, slopes: Floats) -> NDArray[np.float64]:
-    """Return by how many pixels images are shifted, and take that from what is left of them."""
+    """Return the shift of images in pixels, and subtract its effect from `left`."""
     steep = np.hypot(slopes[:, 0], slopes[:, 1])
     kth = int(0.9 * (steep.shape[1] - 1))
     limit = np.maximum(np.partition(steep, kth, axis=1)[:, kth : kth + 1], 1)

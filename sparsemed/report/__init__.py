@@ -1,9 +1,9 @@
-"""One HTML page on a background: whether it is good, and how it looks. Needs matplotlib.
+"""An HTML page on a background: its verdict and its pictures. Needs matplotlib.
 
-The page is a single file that loads nothing. It is put together from `page.html` (a
-`string.Template`), `page.css` and `page.js`; all text passes through `escaped`, so that nothing
-a measurement holds can become markup, and none of it gets into the script. Should that fail, the
-page's content security policy still runs no other script.
+The page is a single file that needs no network. It is made from `page.html` (a `string.Template`),
+`page.css` and `page.js`. All text passes through `escaped`, so that no content of a measurement
+becomes markup, and none of it gets into the script. The content security policy of the page also
+forbids all other scripts.
 
 May import: plotting, quality, rtdc, method, hdf5, storage.
 """
@@ -36,13 +36,13 @@ def write_report(
         The page. It changes wholly or not at all; an earlier page is replaced,
         but no other file.
     frames : array-like, shape (N, H, W), or str or path, optional
-        The frames that the background was computed from. Default: those of the
-        file `background.origin`. Without either, the page has no frames.
+        The frames of the background. Default: those of the file `background.origin`.
+        Without either, the page has no frames.
 
     Returns
     -------
     tuple of Finding
-        What the page says; see `sparsemed.quality.assess`.
+        The findings on the page; see `sparsemed.quality.assess`.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def write_report(
     view, findings = examine(background, frames)
     facts = read_facts(background, view.sample)
     earlier = [path]
-    if facts.images_file is not None:  # of a result, its measurement may have a page of its own
+    if facts.images_file is not None:  # the measurement of a result may have its own page
         earlier.insert(0, path.with_name(f"{facts.images_file.stem}_report.html"))
     tries = read_tries(earlier, about(background, facts))
     page = make_page(view, facts, findings, path.absolute().parent, tries)
@@ -80,7 +80,7 @@ def write_report(
 
 
 def check_report(path: str | PathLike[str]) -> None:
-    """Check that a report can be written: with the packages there are, and under this name.
+    """Check that a report can be written: matplotlib is installed, and the name can be used.
 
     Raises
     ------
@@ -106,4 +106,6 @@ def check_report(path: str | PathLike[str]) -> None:
         with open(path, "rb") as file:
             start = file.read(512).lstrip().lower()
         if start and not start.startswith((b"<!doctype html", b"<html")):
-            raise FileExistsError(f"{path}: is no HTML page and is not replaced; give another name")
+            raise FileExistsError(
+                f"{path}: is no HTML page, and is not replaced; choose another name"
+            )

@@ -1,4 +1,4 @@
-"""The commands that a page names. They work where the page lies."""
+"""The commands on a page. They work in the folder of the page."""
 
 import os
 import shlex
@@ -18,26 +18,26 @@ def compute_command(
     ----------
     parameters : Parameters
     measurement : Path or RemotePath
-        The file that holds the frames.
+        The file with the frames.
     result : Path, RemotePath or None
-        The file that holds the background, if that is another one.
+        The file with the background, if it is another one.
     at : Path
-        The folder in which the command is to work.
+        The folder in which the command works.
     """
     words = ["sparsemed compute", _address(measurement, at)]
-    folder = measurement.parent if isinstance(measurement, Path) else at  # where it goes by itself
+    folder = measurement.parent if isinstance(measurement, Path) else at  # of the default output
     if result is not None and result != folder / f"{measurement.stem}_bg.rtdc":
         words += ["-o", _address(result, at)]
     return " ".join([*words, *_settings(parameters)])
 
 
 def report_command(source: AnyPath, at: Path) -> str:
-    """Return the command that shows on another page what another parameter does."""
+    """Return the command that makes another page, with another parameter."""
     return f"sparsemed report {_address(source, at)} -k kernel_size=… -o try.html"
 
 
 def in_words(parameters: Parameters) -> str:
-    """Return the parameters that are not the default ones.
+    """Return the parameters that differ from their defaults.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def _changed(parameters: Parameters) -> list[str]:
 
 
 def _address(path: AnyPath, at: Path) -> str:
-    """Return a path, or an address in a network, as a shell takes it in a folder."""
+    """Return a path relative to a folder, or an address, quoted for a shell."""
     if isinstance(path, RemotePath):
         return shlex.quote(str(path))
     try:

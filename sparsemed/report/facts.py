@@ -1,4 +1,4 @@
-"""What the page says about a measurement."""
+"""Facts about a measurement for the page."""
 
 from dataclasses import dataclass, field
 from numbers import Real
@@ -18,17 +18,17 @@ from sparsemed.warned import warn
 
 @dataclass(frozen=True)
 class Facts:
-    """What the page says about a measurement, as rows of name and value.
+    """Facts about a measurement, as rows of name and value.
 
     Attributes
     ----------
     rows, metadata : list of (str, object)
     images_file : Path, RemotePath or None
-        The file that holds the frames, if it is known.
+        The file with the frames, if known.
     identifier : str or None
-        That of the measurement.
+        Identifier of the measurement.
     camera_rate : float or None
-        Frames per second that the camera took.
+        Frames per second of the camera.
     """
 
     rows: list[tuple[str, object]] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Facts:
 
 
 def read_facts(background: Background, sample: Sample | None) -> Facts:
-    """Read what the page says about a measurement, if it is still there."""
+    """Read the facts about a measurement, if it still exists."""
     if background.identity is None or background.source is None:
         return Facts([("File", background.stack)] if background.stack else [])
     try:
@@ -58,7 +58,7 @@ def read_facts(background: Background, sample: Sample | None) -> Facts:
             is_elsewhere = measurement.source_of(image) == "file basin"
             images_file = background.source
             if is_elsewhere:
-                images_file = locate(image.dataset.file.filename)  # whose key may hold a secret
+                images_file = locate(image.dataset.file.filename)  # the key may hold a secret
                 if isinstance(images_file, Path):
                     images_file = Path(image.key)
             rate = measurement.frame_rate
@@ -66,15 +66,15 @@ def read_facts(background: Background, sample: Sample | None) -> Facts:
             identifier = measurement.events.identifier
             return Facts(rows, metadata, images_file, identifier, camera_rate)
     except OSError as error:
-        warn(f"The report says nothing about the measurement: {error}")
+        warn(f"The report has no facts about the measurement: {error}")
         return Facts([("File", f"{background.source} (could not be read any more)")])
 
 
 def _compare_stored(measurement: Measurement, background: Background, sample: Sample | None) -> str:
-    """Say whether the background that the measurement holds is the one that is shown."""
+    """Return whether the background in the measurement is the one on the page."""
     stored = measurement.feature("image_bg")
     if stored is None:
-        return "none; the one on this page was computed for it"
+        return "none; the one on this page was computed for the page"
     ppid = stored_ppid(measurement)
     name = "without PPID" if ppid is None else ppid
     if background.is_loaded:
@@ -84,7 +84,7 @@ def _compare_stored(measurement: Measurement, background: Background, sample: Sa
         return text + _compare_left(measurement, background, sample)
     if sample is None or stored.shape != (len(background), *background.images.shape[1:]):
         return f"{name}: computed anew for this page"
-    # one at a time: a mapping may lead far apart
+    # one at a time, as a mapping may lead far apart
     equal = sum(
         np.array_equal(stored[number : number + 1][0], background[number])
         for number in sample.numbers.tolist()
@@ -98,7 +98,7 @@ def _compare_stored(measurement: Measurement, background: Background, sample: Sa
 
 
 def _compare_left(measurement: Measurement, background: Background, sample: Sample | None) -> str:
-    """Say how much either background leaves of frames, so that a try is never taken for better."""
+    """Return how much both backgrounds leave of frames, so that a worse try is noticed."""
     stored, offsets = measurement.feature("image_bg"), measurement.feature("bg_off")
     if sample is None or stored is None or len(stored) != len(background):
         return ""

@@ -1,4 +1,4 @@
-"""A small page on a recording that goes on, which a browser loads again and again by itself."""
+"""A small page on a recording in progress, which a browser reloads by itself."""
 
 import os
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from sparsemed.storage import disk
 from sparsemed.version import __version__
 
 AGAIN = 1
-"""Seconds after which a browser loads the page again."""
+"""Seconds after which a browser reloads the page."""
 
 POINTS = 400
-"""Points of the curve of brightness; of more images, some are left out."""
+"""Largest number of points in the curve of brightness."""
 
 _MARK = b", live"
-"""What is near the beginning of such a page, and of no other."""
+"""Bytes near the beginning of such a page, and of no other."""
 
 
 class LiveState(NamedTuple):
-    """What the page shows.
+    """The content of the page.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class LiveState(NamedTuple):
         Time and brightness of each background image.
     findings : tuple of Finding
     is_over : bool
-        Whether the page stays as it is.
+        Whether the recording is over, so that the page no longer changes.
     """
 
     facts: Sequence[tuple[str, str]]
@@ -51,18 +51,18 @@ class LiveState(NamedTuple):
 
 
 class LivePage:
-    """The page ``index.html`` in a folder, which is made if need be.
+    """The page ``index.html`` in a folder, which is made if it is missing.
 
     Parameters
     ----------
     folder : Path
     name : str
-        What is recorded.
+        Name of the recording.
 
     Raises
     ------
     OSError
-        If the folder cannot be written, or has such a file that is no page of this kind.
+        If the folder is read-only, or has another file of that name.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -70,12 +70,13 @@ class LivePage:
         self._name = name
         if os.path.lexists(self._path) and _MARK not in self._path.read_bytes()[:1000]:
             raise FileExistsError(
-                f"{self._path}: is not of a recording, and is not replaced; choose another folder"
+                f"{self._path}: is no page on a recording, and is not replaced; choose another "
+                "folder"
             )
         disk.make_folder(folder, "choose another folder with --page")
 
     def write(self, state: LiveState) -> None:
-        """Renew the page, as a whole.
+        """Replace the page as a whole.
 
         Raises
         ------
@@ -92,7 +93,7 @@ def make_live_page(name: str, state: LiveState) -> str:
     style = (folder / "page.css").read_text(encoding="utf-8")
     template = (folder / "live.html").read_text(encoding="utf-8")
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    goes_on = f"As of {now}. The recording goes on, and the page renews itself."
+    goes_on = f"As of {now}. The recording goes on; this page reloads itself."
     findings = sorted(state.findings, key=lambda finding: finding.is_good)
     sections = [_image(state), _brightness(state.brightness), findings_section(findings)]
     return Template(template).substitute(
@@ -110,7 +111,7 @@ def make_live_page(name: str, state: LiveState) -> str:
 
 
 def _image(state: LiveState) -> str:
-    """Return the newest image, from its darkest to its brightest."""
+    """Return the section with the newest image, black at its darkest, white at its brightest."""
     if state.image is None:
         return section("image", "Newest background image", remark("There is none yet."))
     shrink = shrinkage(state.image[np.newaxis])
@@ -122,13 +123,13 @@ def _image(state: LiveState) -> str:
 
 
 def _brightness(points: NDArray[np.float64]) -> str:
-    """Return the curve of brightness: of the first rows of each background image."""
+    """Return the section with the brightness of the first rows of each background image."""
     if len(points) < 2:
         return ""
     some = points[np.unique(np.linspace(0, len(points) - 1, POINTS).round().astype(int))]
     times, values = some.T
     low, high = float(values.min()), float(values.max())
-    middle, reach = (low + high) / 2, max(high - low, 2.0) * 0.6  # noise is not to look like much
+    middle, reach = (low + high) / 2, max(high - low, 2.0) * 0.6  # so that noise looks small
     x = 10 + 780 * (times - times[0]) / max(times[-1] - times[0], 1e-9)
     y = 90 - 80 * (values - middle) / reach
     line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))

@@ -1,4 +1,4 @@
-"""Text that is safe in the page, tables and sections."""
+"""Makes safe text, tables and sections of the page."""
 
 from collections.abc import Iterable
 from html import escape
@@ -30,7 +30,7 @@ def table(rows: Iterable[tuple[str, object]]) -> str:
 
 
 def shown(value: object) -> str:
-    """Return metadata as text, at a length that can be read."""
+    """Return metadata as text, cut if it is long."""
     text = as_text(value)
     return text if len(text) <= _VALUE_LENGTH else f"{text[:_VALUE_LENGTH]}…"
 

@@ -13,10 +13,10 @@ THUMBNAIL_WIDTH = 160  # pixels on the page
 
 
 def html_table(background: Background) -> str:
-    """Return a table of what a background is made of, as a piece of HTML.
+    """Return a table on a background as HTML.
 
-    It stands by itself: thumbnails of up to four background images are in the page, and
-    need no matplotlib.
+    It includes thumbnails of up to four background images, and needs neither other files nor
+    matplotlib.
 
     Parameters
     ----------

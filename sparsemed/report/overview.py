@@ -1,7 +1,7 @@
-"""One HTML page on many measurements: whose background calls for a look, and whose is good.
+"""An HTML page on many measurements, with the verdict on each background.
 
-It is put together as the page on a single one is: a single file that loads nothing, whose text
-passes through `escaped`, and whose content security policy runs no other script.
+It is made like the page on a single one: one file that needs no network, whose text passes through
+`escaped`, and whose content security policy forbids other scripts.
 """
 
 from collections import Counter
@@ -21,10 +21,10 @@ NOT_JUDGED = "not judged"
 WAITING = "waiting"
 
 MOST_ROWS = 2000
-"""Measurements on a page; of more, those that call for a look come first."""
+"""Largest number of measurements on a page; `look here` comes first."""
 
 MOST_LETTERS = 300
-"""Letters of a remark."""
+"""Largest number of letters of a remark."""
 
 _SIGNS = {
     FAILED: "✗ failed",
@@ -34,7 +34,7 @@ _SIGNS = {
     GOOD: "✓ good",
     WAITING: "waiting",
 }
-"""Verdicts in the order of the page, and how they are shown."""
+"""Verdicts in the order of the page, as they are shown."""
 
 _ORDER = tuple(_SIGNS)
 
@@ -59,19 +59,19 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """What the page shows of a measurement.
+    """A measurement on the page.
 
     Attributes
     ----------
     name, folder : str
     verdict : str
-        That of `sparsemed.quality.overall`, or ``"failed"``, ``"not judged"``, ``"waiting"``.
+        See `sparsemed.quality.overall`; or ``"failed"``, ``"not judged"``, ``"waiting"``.
     remarks : tuple of str
-        Why it calls for a look.
+        Why it needs a look.
     numbers : tuple of str
-        What was found of it, good or not.
+        All findings, good or not.
     link : str or None
-        Where its report is, as it stands in an address.
+        Address of its report.
     thumbnail : str or None
         See `sparsemed.report.thumbnail`.
     frames, kept, windows : int or None
@@ -138,7 +138,7 @@ def make_overview(entries: Sequence[Entry], title: str, state: str, ppid: str) -
     entries : sequence of Entry
     title : str
     state : str
-        How far the run has come, in a sentence.
+        Progress of the run, in a sentence.
     ppid : str
         Pipeline identifier of the backgrounds.
     """
@@ -158,8 +158,8 @@ def make_overview(entries: Sequence[Entry], title: str, state: str, ppid: str) -
         )
     if len(ordered) > MOST_ROWS:
         more += (
-            f'<p class="note">{len(ordered) - MOST_ROWS:,} more, which call for no more of a look '
-            "than these, are in summary.csv.</p>"
+            f'<p class="note">{len(ordered) - MOST_ROWS:,} more, with no worse verdicts than '
+            "these, are in summary.csv.</p>"
         )
     return Template(template).substitute(
         generator=escaped(f"sparsemed {__version__}, overview"),
@@ -181,7 +181,7 @@ def make_overview(entries: Sequence[Entry], title: str, state: str, ppid: str) -
         more=more,
         footer=escaped(
             f"Made by sparsemed {__version__}. One file; it loads nothing. summary.csv and "
-            "summary.json, beside it, say the same and more."
+            "summary.json beside it have all values."
         ),
     )
 

@@ -42,9 +42,9 @@ def make_page(
     ----------
     view, facts, found
     at : Path
-        The folder of the page, in which the commands work that it names.
+        The folder of the page, in which its commands work.
     tries : sequence of Try
-        What was tried for this measurement before.
+        Earlier tries for this measurement.
     """
     background, sample = view.background, view.sample
     folder = Path(__file__).parent
@@ -93,7 +93,7 @@ _SIGN = {LOOK_HERE: "▲ look here", CANNOT_TELL: "? cannot tell", GOOD: "✓ go
 
 
 def _advised(view: View, facts: Facts, at: Path) -> str:
-    """Return the command that computes the background with the settings that were seen to help."""
+    """Return the command that computes the background with the settings that helped in trials."""
     if view.cure is None or not view.cure.settings:
         return ""
     settings = [each.partition("=") for each in view.cure.settings.split(", ")]
@@ -102,7 +102,7 @@ def _advised(view: View, facts: Facts, at: Path) -> str:
 
 
 def _command(background: Background, parameters: Parameters, facts: Facts, at: Path) -> str:
-    """Return the command that writes a background to a file, or nothing if it has none."""
+    """Return the command that writes a background to a file; empty without a measurement."""
     source, file = background.source, facts.images_file
     if source is None or file is None or background.is_loaded:
         return ""
@@ -110,7 +110,7 @@ def _command(background: Background, parameters: Parameters, facts: Facts, at: P
 
 
 def headline(findings: list[Finding], command: str = "") -> str:
-    """Return the verdict, what calls for a look, and what to do."""
+    """Return the verdict, the findings that are not good, and what to do."""
     verdict = overall(findings)
     poor = [finding for finding in findings if not finding.is_good]
     if verdict == GOOD:
@@ -148,7 +148,7 @@ def _summary(background: Background) -> str:
 
 
 def _warnings(background: Background) -> str:
-    """Return what was warned of while the background was computed, if anything was."""
+    """Return the section with the warnings, if there are any."""
     if not background.warnings:
         return ""
     listed = "".join(f"<li>{escaped(text)}</li>" for text in background.warnings)
@@ -156,7 +156,7 @@ def _warnings(background: Background) -> str:
 
 
 def about(background: Background, facts: Facts) -> str:
-    """Return what tells a measurement from others, for what was tried for it before."""
+    """Return a key of a measurement, to find earlier tries for it."""
     source = facts.images_file or background.origin
     name = facts.identifier or ("" if source is None else source.name)
     return f"{name}, {len(background)} frames"
@@ -170,7 +170,7 @@ def _tried(tries: Sequence[Try], now: Try) -> str:
 def findings_section(
     findings: list[Finding], source: AnyPath | None = None, at: Path | None = None
 ) -> str:
-    """Return the findings; of a measurement, with how to try other parameters."""
+    """Return the section with the findings; for a measurement, with a command to try others."""
     poor = "".join(
         f'<li class="look"><h3><span class="verdict">{_SIGN[finding.verdict]}</span> '
         f"{escaped(finding.title)}</h3>"
@@ -245,7 +245,7 @@ def _measurement(background: Background, facts: Facts) -> str:
 
 
 def _frames_per_second(background: Background, camera_rate: float | None) -> str:
-    """Say how many frames were recorded, and how many the camera took where these are more."""
+    """Return the rate of recorded frames, and that of the camera if it is higher."""
     duration = float(np.ptp(background.time))
     if duration <= 0:
         return "unknown"
@@ -272,6 +272,6 @@ def _versions() -> str:
 
 
 def digest(text: str) -> str:
-    """Return how a content security policy knows a style or a script."""
+    """Return the hash of a style or a script for a content security policy."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"

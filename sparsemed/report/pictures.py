@@ -1,4 +1,4 @@
-"""Arrays and figures as pictures within the page."""
+"""Turns arrays and figures into pictures within the page."""
 
 import base64
 import io
@@ -28,23 +28,23 @@ def grey_picture(image: NDArray[Any], low: float, high: float, shrink: int, labe
 
 
 def figure_picture(figure: "Figure", label: str) -> str:
-    """Return a figure of matplotlib's."""
+    """Return a matplotlib figure as a picture."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, facecolor="white")
     png = buffer.getvalue()
-    width, height = struct.unpack(">II", png[16:24])  # its header knows how matplotlib rounds
+    width, height = struct.unpack(">II", png[16:24])  # from its header, as matplotlib rounds sizes
     return _picture(png, width, height, label)
 
 
 def grey_png(image: NDArray[np.uint8]) -> bytes:
     """Return an image, of shape (H, W), as the contents of a PNG file."""
-    import imagecodecs  # not everybody who computes a background has it whole
+    import imagecodecs  # only here, as some installations are incomplete
 
     return bytes(imagecodecs.png_encode(image, level=9))
 
 
 def data_url(png: bytes) -> str:
-    """Return what stands for a file within a page."""
+    """Return a PNG as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
@@ -53,12 +53,12 @@ def _picture(png: bytes, width: int, height: int, label: str) -> str:
 
 
 def shrinkage(images: NDArray[Any]) -> int:
-    """Return how many pixels of a side become one, so that an image is not too large."""
+    """Return by which factor to shrink images, so that they are not too large."""
     return math.ceil(math.sqrt(images[0].size / _PIXELS))
 
 
 def shrunken(image: NDArray[Any], factor: int) -> NDArray[np.float64]:
-    """Return the means of squares of `factor` pixels a side; what is left at the end is cut."""
+    """Return the means of squares of `factor` pixels a side; incomplete squares are cut off."""
     height, width = (max(1, length // factor) for length in image.shape)
     cut = image[: height * factor, : width * factor].astype(np.float64)
     down, across = cut.shape[0] // height, cut.shape[1] // width
@@ -67,5 +67,5 @@ def shrunken(image: NDArray[Any], factor: int) -> NDArray[np.float64]:
 
 
 def shrunk_note(factor: int) -> str:
-    """Say that images are smaller than they are, if they are."""
+    """Return a note that images are shrunk, if they are."""
     return f" Images are shown at 1/{factor} of their size." if factor > 1 else ""

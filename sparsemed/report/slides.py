@@ -1,4 +1,4 @@
-"""Pictures with a slider, and those of the whole background."""
+"""Pictures with a slider, and figures of the whole background."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from sparsemed.report.pictures import figure_picture, grey_picture, shrinkage, s
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Bounds of what the page shows, so that it stays below some 4 MB for any measurement.
+# Limits that keep the page below some 4 MB for any measurement.
 _SERIES = 60  # images of the series
 _FRAMES = 12  # frames before and after
 LEFT_REACH = 5
@@ -29,7 +29,7 @@ _FRAMES_PIXELS = 900_000  # of all frames together
 
 
 def opens_at(view: View) -> int:
-    """Return the image of the series that the frame has of which most is left."""
+    """Return the number of the background image of the worst frame."""
     if not view.is_sampled or view.sample is None:
         return 0
     frame = int(view.sample.numbers[worst(view)])
@@ -38,7 +38,7 @@ def opens_at(view: View) -> int:
 
 
 def series_section(background: Background, first: int = 0) -> str:
-    """Return the background series with a slider, which begins at one of them."""
+    """Return the section with the background series and a slider, which begins at one image."""
     series = background.series
     shrink = shrinkage(series)
     numbers = spread(len(series), min(_SERIES, _SERIES_PIXELS * shrink**2 // series[0].size))
@@ -81,12 +81,12 @@ def _caption(background: Background, number: int, fate: str) -> str:
 
 
 def _moment(background: Background, at: float) -> str:
-    """Return a time as text, with as many decimals as all others of a long measurement."""
+    """Return a time as text; in a long measurement, all have the same decimals."""
     return f"{at:.1f} s" if np.ptp(background.time) >= 10 else seconds(at)
 
 
 def worst_section(view: View) -> str:
-    """Return what is left, where and when, and frames with a slider, which begins at the worst."""
+    """Return what is left, where and when, and frames with a slider that begins at the worst."""
     background, sample = view.background, view.sample
     if sample is None:
         note = "There are no frames to show: neither images nor a measurement were given."
@@ -105,7 +105,7 @@ def worst_section(view: View) -> str:
 
 
 def _around(length: int, count: int, worst: int) -> NDArray[np.intp]:
-    """Return at most `count` of the frames of a sample: half of them around the worst."""
+    """Return at most `count` frames of a sample, half of them around the worst."""
     near = np.arange(worst - count // 4, worst + count // 4 + 1)
     near = near[(near >= 0) & (near < length)]
     return np.union1d(near, spread(length, max(1, count - len(near))))
@@ -151,7 +151,7 @@ def _frames_section(background: Background, sample: Sample, first: int) -> str:
 
 def pictures_section(background: Background, sample: Sample | None) -> str:
     """Return the pictures of the whole background."""
-    # their titles are within the pictures
+    # the figures have titles
     figures = "".join(
         f'<div class="wide" tabindex="0" role="region" aria-label="{escaped(label)}">'
         f"{figure_picture(figure, label)}</div>"
@@ -191,7 +191,7 @@ def _panels(background: Background, sample: Sample | None) -> Iterator[tuple[str
 
 
 def _viewer(name: str, what: str, slides: list[str], below: str, first: int = 0) -> str:
-    """Return slides with a slider; what JavaScript needs is hidden until it runs."""
+    """Return slides with a slider, which is hidden unless JavaScript runs."""
     return (
         f'<div class="viewer" id="{name}">'
         f'<ol class="strip" tabindex="0" aria-label="{what}s">{"".join(slides)}</ol>'
@@ -212,7 +212,7 @@ def _slide(content: str, caption: str, *, dropped: bool = False) -> str:
 
 
 def _ticks(kept: NDArray[np.bool_]) -> str:
-    """Draw a mark for each image of the series; those of dropped ones are long."""
+    """Draw a mark for each image of the series; marks of dropped images are long."""
     last = max(1, len(kept) - 1)
     lines = {True: "", False: ""}
     for number, is_kept in enumerate(kept.tolist()):

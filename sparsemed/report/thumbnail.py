@@ -1,4 +1,4 @@
-"""An image that is small in every sense, for pages that show thousands."""
+"""Very small images, for pages with thousands of them."""
 
 import base64
 import math
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from sparsemed.report.pictures import shrunken
 
 WIDTH, HEIGHT = 160, 80
-"""Pixels that it has at most."""
+"""Largest size in pixels."""
 
 MOST_BYTES = 2000
-"""Bytes of its file; noise takes more, and then details have to go."""
+"""Largest bytes of the file; noisy images lose details to fit."""
 
 LEVELS = (75, 50, 25, 10, 1)
-"""How much JPEG keeps, from 0 to 100."""
+"""Qualities of JPEG to try, from 0 to 100."""
 
 
 def thumbnail(image: NDArray[Any]) -> str:

@@ -1,4 +1,4 @@
-"""What was tried for a measurement before: a page remembers it, and the next one says it."""
+"""Earlier tries for a measurement: each page stores them for the next one."""
 
 import html
 import json
@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 MOST = 20
-"""Tries that a page remembers."""
+"""Largest number of tries in a page."""
 
 NAME = "sparsemed-tries"
-"""Name of the element of a page that holds them."""
+"""Name of the element of a page with the tries."""
 
 _HELD = re.compile(rf'<meta name="{NAME}" content="([^"]*)">'.encode())
 
 HEAD_BYTES = 64 * 1024
-"""Where in a page that element lies, at most."""
+"""The element is within the first bytes of a page."""
 
 
 class Try(NamedTuple):
-    """Parameters that were tried, and the verdict.
+    """Tried parameters, and the verdict.
 
     Attributes
     ----------
     about : str
-        The measurement: its identifier, or else its name; and its number of frames.
+        The measurement: its identifier or name, and its number of frames.
     parameters, verdict : str
     """
 
@@ -36,7 +36,7 @@ class Try(NamedTuple):
 
 
 def read_tries(pages: Sequence[Path], about: str) -> list[Try]:
-    """Return the tries that pages remember of a measurement, the last ones last, each once."""
+    """Return the tries for a measurement in earlier pages, each once, the newest last."""
     found: dict[str, Try] = {}
     for page in pages:
         with suppress(OSError, ValueError, TypeError):
@@ -53,17 +53,17 @@ def read_tries(pages: Sequence[Path], about: str) -> list[Try]:
 
 
 def with_another(tries: Sequence[Try], new: Try) -> list[Try]:
-    """Return tries with a new one, which takes the place of one with the same parameters."""
+    """Return tries with a new one, which replaces one with the same parameters."""
     return [*(each for each in tries if each.parameters != new.parameters), new][-MOST:]
 
 
 def as_text(tries: Sequence[Try]) -> str:
-    """Return tries as the content of an element; it is escaped by the page."""
+    """Return tries as the content of an element, which the page escapes."""
     return json.dumps(tries)
 
 
 def in_words(tries: Sequence[Try], now: str) -> str:
-    """Return what was tried before, but for what is shown now; nothing if nothing was.
+    """Return the tries as text, except for the current one; empty if there are no others.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Bytes at places: on a disk, where they are written wholly or not at all, or in a network.
+"""Stored bytes: on a disk, where files are written wholly or not at all, or in a network.
 
 Knows neither HDF5 nor NumPy.
 

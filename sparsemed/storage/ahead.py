@@ -1,4 +1,4 @@
-"""Ranges fetched ahead, in the order in which they will be read, by threads of their own."""
+"""Fetches ranges ahead, in the order of the reads to come, by its own threads."""
 
 import threading
 import time
@@ -16,18 +16,18 @@ SLOW = 0.15
 
 
 class _Piece:
-    """Bytes that are fetched at once, for one or several reads."""
+    """Bytes that are fetched by one request, for one or several reads."""
 
     def __init__(self, begin: int, end: int) -> None:
         self.begin = begin
         self.end = end
-        self.reads = 0  # those that are to come
-        self.is_taken = False  # by a thread that fetches it
+        self.reads = 0  # number of reads to come
+        self.is_taken = False  # whether a thread fetches it
         self.data: bytearray | None = None
 
 
 class Ahead:
-    """Ranges that are fetched before they are read, and dropped after that.
+    """Ranges that are fetched before they are read, and dropped afterwards.
 
     There are up to twice as many fetches at once where they take long: many servers send only so
     much a second over one connection.
@@ -40,11 +40,11 @@ class Ahead:
     fetch : callable
         Fills a buffer from an offset on; is called in several threads.
     ranges : iterable of (int, int)
-        Begin and end of each read, about in their order.
+        Begin and end of each read, roughly in order.
     habits : Habits
-        How much is fetched at once.
+        Sizes and number of requests.
     most_bytes : int
-        Bytes that are held or under way; a single piece may weigh more.
+        Largest number of bytes held or being fetched; a single piece may be larger.
     """
 
     def __init__(
@@ -65,23 +65,23 @@ class Ahead:
                 self._begin()
 
     def read_into(self, buffer: memoryview, offset: int) -> bool:
-        """Fill a buffer with a range that was expected, once it is there.
+        """Fill a buffer with an expected range, as soon as it was fetched.
 
         Returns
         -------
         bool
-            False if it was not expected, or nobody has begun to fetch it: then the caller does.
+            False if the range was not expected, or no thread fetches it: then the caller must.
 
         Raises
         ------
         OSError
-            If fetching has failed, or was ended.
+            If fetching failed or was ended.
         """
         expected = self._reads.get((offset, offset + len(buffer)))
-        if not expected:  # found out without a lock, as HDF5 asks, too
+        if not expected:  # checked without a lock, as HDF5 calls this, too
             return False
         with self._changed:
-            if not expected:  # somebody else was faster
+            if not expected:  # another thread was faster
                 return False
             pieces = expected.pop()
             is_under_way = all(piece.is_taken for piece in pieces)
@@ -103,7 +103,7 @@ class Ahead:
         return is_under_way
 
     def close(self) -> None:
-        """Let the threads end, once what they fetch has arrived or failed."""
+        """Let the threads end after their current requests."""
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
@@ -158,7 +158,7 @@ class Ahead:
             piece = self._take()
 
     def _take(self) -> _Piece | None:
-        """Return the next piece to fetch, once there is room for it; None when all is done."""
+        """Return the next piece to fetch, as soon as there is room; None after the last one."""
         with self._changed:
             while not self._is_over and self._failure is None:
                 if (piece := self._next_piece()) is not None:
@@ -187,12 +187,12 @@ class Ahead:
 def _cut(
     ranges: Iterable[tuple[int, int]], habits: Habits
 ) -> tuple[dict[tuple[int, int], list[list[_Piece]]], list[_Piece]]:
-    """Put ranges together that follow each other closely, and cut those that are long.
+    """Join ranges that follow each other closely, and cut long ones.
 
     Returns
     -------
     reads : dict
-        For each range the pieces that hold it, as often as it is read.
+        For each range, a list of its pieces for each time it is read.
     pieces : list of _Piece
     """
     reads: dict[tuple[int, int], list[list[_Piece]]] = defaultdict(list)

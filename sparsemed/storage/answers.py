@@ -1,7 +1,7 @@
-"""What a server's answer says, and whether it is what was asked for.
+"""Checks the answers of servers.
 
-A wrong answer that passes for data yields garbage, or worse, plausible pixels. So status, range,
-length, encoding and version of each are looked at before a byte counts.
+A wrong answer used as data gives garbage or, worse, plausible pixels. So status, range, length,
+encoding and version of each answer are checked before its bytes are used.
 """
 
 import email.utils
@@ -11,7 +11,7 @@ from email.message import Message
 from typing import NamedTuple
 
 MOST_WAITED = 120.0
-"""Seconds for which a server may ask to be left alone."""
+"""Longest pause in seconds that a server may request."""
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _EMPTY = re.compile(r"bytes \*/0")
@@ -20,12 +20,12 @@ _MAY_PASS = {408, 425, 429}
 
 
 class PassingError(Exception):
-    """A fault that may pass; the message goes on after the name of the object.
+    """A temporary fault; the message follows the name of the object.
 
     Attributes
     ----------
     pause : float
-        Seconds that the server asks for.
+        Pause in seconds that the server requests.
     """
 
     def __init__(self, text: str, pause: float = 0.0) -> None:
@@ -42,20 +42,20 @@ class GoneError(Exception):
 
 
 class ChangedError(Exception):
-    """The object is not the one that was read before."""
+    """The object has changed since it was read before."""
 
 
 class Version(NamedTuple):
-    """What tells one state of an object from another.
+    """The version of an object.
 
     Attributes
     ----------
     size : int
-        Its bytes.
+        Bytes of the object.
     etag : str or None
-        A strong one. Weak ones may stay while bytes change.
+        A strong ETag. Weak ones may stay while bytes change.
     modified : str or None
-        When it was changed last, as the server says it.
+        Time of the last change, as sent by the server.
     """
 
     size: int
@@ -68,18 +68,18 @@ class Version(NamedTuple):
         return self.etag is not None or self.modified is not None
 
     def is_same(self, other: "Version") -> bool:
-        """Whether two answers are of the same state, as far as both tell."""
+        """Whether two answers are of the same version, as far as both tell."""
         if self.size != other.size:
             return False
         if self.etag is not None and other.etag is not None:
             return self.etag == other.etag
         if self.modified is not None and other.modified is not None:
             return self.modified == other.modified
-        return self.is_known == other.is_known  # who told before and now does not is another
+        return self.is_known == other.is_known  # a version that is no longer sent is another one
 
 
 class Part(NamedTuple):
-    """Which bytes an answer has, of which version."""
+    """The range of bytes in an answer, and the version of the object."""
 
     begin: int
     stop: int
@@ -87,14 +87,14 @@ class Part(NamedTuple):
 
 
 def check_status(status: int, headers: Message, was_read: bool) -> None:
-    """Check that an answer brings what was asked for, or at least all of it.
+    """Check that an answer has the requested range, or the whole object.
 
     Parameters
     ----------
     status : int
-        206 for a range, 200 for all.
+        206 for a range, 200 for the whole object.
     headers : Message
-        Those of the answer.
+        Headers of the answer.
     was_read : bool
         Whether parts of the object were read before.
 
@@ -103,7 +103,7 @@ def check_status(status: int, headers: Message, was_read: bool) -> None:
     PassingError, RefusedError, GoneError, ChangedError
         If it is another status; the message says what to do.
     OSError
-        If there is no hope.
+        If the status is a permanent error.
     """
     if status in (200, 206):
         return
@@ -128,60 +128,58 @@ def check_status(status: int, headers: Message, was_read: bool) -> None:
     if status == 416:
         if _EMPTY.fullmatch(headers.get("Content-Range", "")):
             raise OSError("is empty (0 bytes)")
-        raise OSError(
-            "the server refuses to hand out parts of it (416); download it and use the copy"
-        )
+        raise OSError("the server refuses to send parts of it (416); download it and use the copy")
     if status == 407:
         raise OSError(refusal_of_proxy(status))
     if region := headers.get("x-amz-bucket-region"):
         raise OSError(f"lies in another region; set AWS_REGION={region[:40]} and run again")
-    raise OSError(f"the server answers {status}, which is no answer to a request for data")
+    raise OSError(f"the server answers {status} to a request for data; check the address")
 
 
 def refusal_of_proxy(status: int) -> str:
-    """Say what to do if a proxy lets nothing pass."""
+    """Return what to do if a proxy refuses a request."""
     if status == 407:
         return (
-            "the proxy asks who you are (407); put name and password into the variable that names "
-            "the proxy, as http://name:password@host:port"
+            "the proxy asks for a login (407); add name and password to the variable of the proxy, "
+            "as http://name:password@host:port"
         )
     return (
-        f"the proxy does not let it pass ({status}); if the host can be reached without the proxy, "
-        "name it in no_proxy"
+        f"the proxy refuses it ({status}); if the host can be reached without the proxy, add it "
+        "to no_proxy"
     )
 
 
 def check_part(headers: Message, begin: int, stop: int) -> Part:
-    """Return what an answer of status 206 has, which must be what was asked for.
+    """Return the part in an answer of status 206, after a check that it was requested.
 
     Parameters
     ----------
     headers : Message
-        Those of the answer.
+        Headers of the answer.
     begin, stop : int
-        What was asked for; an object may end before.
+        The requested range; the object may end before.
 
     Raises
     ------
     OSError
-        If it is something else.
+        If it is another range.
     """
     _check_encoding(headers)
     said = headers.get("Content-Range")
     if said is None:
-        raise OSError("the server does not say which part it sent (no Content-Range)")
+        raise OSError("the server does not tell which part it sent (no Content-Range)")
     found = _RANGE.fullmatch(said.strip())
     if found is None:
-        raise OSError("the server does not say which part of how many bytes it sent")
+        raise OSError("the server does not tell which part of how many bytes it sent")
     first, last, size = map(int, found.groups())
     if first != begin or last + 1 != min(stop, size):
         raise OSError(
-            f"the server sent the bytes {first} to {last}, where {begin} to "
-            f"{min(stop, size) - 1} were asked for"
+            f"the server sent bytes {first} to {last}, but {begin} to {min(stop, size) - 1} were "
+            "requested"
         )
     length = headers.get("Content-Length")
     if length is not None and length.strip() != str(last + 1 - first):
-        raise OSError(f"the server sent {length[:20]} bytes, where it had announced {said[:60]}")
+        raise OSError(f"the server sends {length[:20]} bytes, but announces {said[:60]}")
     return Part(first, last + 1, _version(headers, size))
 
 
@@ -191,15 +189,14 @@ def check_whole(headers: Message, most: int) -> Version:
     Raises
     ------
     OSError
-        If it has more bytes than `most`, or if the server does not say how many.
+        If it has more bytes than `most`, or the server does not tell its size.
     """
     _check_encoding(headers)
     length = headers.get("Content-Length", "")
     if not length.isdigit() or int(length) > most:
         raise OSError(
-            "the server hands out whole files only, and no parts of them (it answers 200 to a "
-            f"request for a range); that is done up to {most // 2**20} MiB: download it and use "
-            "the copy"
+            "the server sends no parts of files (it answers 200 to a request for a range), which "
+            f"works only up to {most // 2**20} MiB; download it and use the copy"
         )
     return _version(headers, int(length))
 
@@ -208,8 +205,8 @@ def _check_encoding(headers: Message) -> None:
     encoding = headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise OSError(
-            f"the server sends it compressed ({encoding[:20]}), though that was not asked for; "
-            "download it and use the copy"
+            f"the server sends it compressed ({encoding[:20]}) without being asked; download it "
+            "and use the copy"
         )
 
 
@@ -220,7 +217,7 @@ def _version(headers: Message, size: int) -> Version:
 
 
 def _retry_after(headers: Message) -> float:
-    """Return the seconds that a server asks to wait, told as a number or as a date."""
+    """Return the pause in seconds that a server requests, as a number or a date."""
     said = headers.get("Retry-After", "").strip()
     if said.isdigit():
         return float(said)

@@ -1,7 +1,7 @@
 """Connections to hosts in a network, kept for the next request.
 
-HDF5 calls what reads from here while it holds a lock that Python's garbage collection may wait
-for, in any thread. So nothing here holds a lock of its own.
+HDF5 reads through this module while it holds a lock for which Python's garbage collection may wait,
+in any thread. So this module uses no locks.
 """
 
 import base64
@@ -24,36 +24,36 @@ from sparsemed.storage.urls import Url
 from sparsemed.version import __version__
 
 CONNECT_SECONDS = 5.0
-"""How long a host may take to answer the phone."""
+"""Longest time to connect to a host."""
 
 SILENCE_SECONDS = 30.0
-"""How long no byte may arrive."""
+"""Longest time without a byte."""
 
 _KEPT_SECONDS = 15.0  # hosts hang up on idle connections, many after 60 s, some after 20
 
 _MOST_KEPT = 32
 
 CA_VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""Names of authorities that are trusted, too; Python itself knows SSL_CERT_FILE."""
+"""Variables of further trusted authorities; Python itself reads SSL_CERT_FILE."""
 
 _TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR", *CA_VARIABLES)
 
 Guard = Callable[[str], bool]
-"""Whether a host may be asked, by its address (IPv4 or IPv6) as text."""
+"""Tells whether a host may be used, by its address (IPv4 or IPv6) as text."""
 
 _idle: dict[tuple[str, str, int], deque[tuple[float, http.client.HTTPConnection]]] = {}
 
 
 class ForbiddenHostError(OSError):
-    """A host that may not be asked."""
+    """A host that may not be used."""
 
 
 class SettingError(Exception):
-    """A variable of the environment says what cannot be; the message says which."""
+    """An environment variable has an invalid value; the message names it."""
 
 
 class Calls:
-    """Connections that are in use, so that another thread can end what is waited for.
+    """Connections in use, so that another thread can end them.
 
     Attributes
     ----------
@@ -70,19 +70,19 @@ class Calls:
         self._connections.add(connection)
 
     def done(self, connection: http.client.HTTPConnection) -> None:
-        """Note that it is not any more."""
+        """Note that a connection is no longer in use."""
         self._connections.discard(connection)
 
     def end(self) -> None:
-        """End all that is waited for, in whatever thread: it raises an OSError there."""
+        """End all connections in use; threads that wait for them get an OSError."""
         self.is_over = True
         for connection in list(self._connections):
             with suppress(OSError, AttributeError):  # it has ended by itself
-                # that of an SSLSocket would take away what the other thread is reading with
+                # shutdown of an SSLSocket would remove the object with which the other thread reads
                 socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
     def rest(self, seconds: float) -> None:
-        """Wait, unless they are ended meanwhile."""
+        """Wait, at most until the connections are ended."""
         until = time.monotonic() + seconds
         while not self.is_over and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))
@@ -91,14 +91,14 @@ class Calls:
 def lend(url: Url, guard: Guard, calls: Calls) -> tuple[http.client.HTTPConnection, bool]:
     """Return a connection to the host of an address, and whether it was used before.
 
-    It counts as one of the calls until these are told that it is done.
+    It is added to `calls` until `Calls.done`.
 
     Raises
     ------
     ForbiddenHostError
-        If all addresses of the host are refused by the guard.
+        If the guard refuses all addresses of the host.
     OSError
-        If there is no way to it.
+        If the host cannot be reached.
     """
     kept = _idle.get((url.scheme, url.host, url.port))
     while kept:
@@ -114,7 +114,7 @@ def lend(url: Url, guard: Guard, calls: Calls) -> tuple[http.client.HTTPConnecti
 
 
 def give_back(url: Url, connection: http.client.HTTPConnection) -> None:
-    """Keep a connection, of which all was read, for the next request."""
+    """Keep a connection for the next request, after its answer was read completely."""
     kept = _idle.setdefault((url.scheme, url.host, url.port), deque())
     if len(kept) < _MOST_KEPT:
         kept.append((time.monotonic(), connection))
@@ -123,7 +123,7 @@ def give_back(url: Url, connection: http.client.HTTPConnection) -> None:
 
 
 def hang_up() -> None:
-    """Close all connections that nobody uses."""
+    """Close all idle connections."""
     for kept in list(_idle.values()):
         while kept:
             try:
@@ -132,7 +132,7 @@ def hang_up() -> None:
                 break
 
 
-if hasattr(os, "register_at_fork"):  # a connection is of one process
+if hasattr(os, "register_at_fork"):  # a connection belongs to one process
     os.register_at_fork(after_in_child=hang_up)
 
 
@@ -140,27 +140,27 @@ def _peer(connection: http.client.HTTPConnection) -> str:
     """Return the address that a connection leads to."""
     try:
         return str(connection.sock.getpeername()[0])
-    except OSError:  # it is broken, as the next request will find
+    except OSError:  # it is broken; the next request reports it
         return ""
 
 
 def leads_to_public(url: Url, connection: http.client.HTTPConnection) -> bool:
-    """Return whether a connection for an address leads to a host that anybody can reach."""
+    """Return whether a connection for an address leads to a public host."""
     return is_public(_asked(url, connection))
 
 
 def _asked(url: Url, connection: http.client.HTTPConnection) -> str:
-    """Return the address that a connection leads to; behind a proxy, as far as that is known."""
+    """Return the address to which a connection leads; behind a proxy, as far as it is known."""
     return _peer(connection) if _proxy(url) is None else _literal(url.host)
 
 
 def is_public(address: str) -> bool:
-    """Return whether an address, IPv4 or IPv6, is one that anybody can reach."""
+    """Return whether an address, IPv4 or IPv6, is public."""
     return bool(_ip(address).is_global)
 
 
 def is_of_a_network(address: str) -> bool:
-    """Return whether an address is none of services of the machine, such as a cloud's metadata."""
+    """Return whether an address is not link-local, as services of cloud machines are."""
     return not _ip(address).is_link_local
 
 
@@ -176,7 +176,7 @@ def _connect(url: Url, guard: Guard, calls: Calls) -> http.client.HTTPConnection
     else:
         if not guard(_literal(url.host)):
             raise ForbiddenHostError(url.host)
-        guard = lambda _: True  # noqa: E731  (who set the variable, trusts the proxy)
+        guard = lambda _: True  # noqa: E731  (the user has chosen the proxy)
         connection = http.client.HTTPConnection(proxy.hostname, proxy.port or 8080)
         if url.scheme == "https":
             connection.set_tunnel(url.host, url.port, proxy_headers(url))
@@ -189,9 +189,9 @@ def _connect(url: Url, guard: Guard, calls: Calls) -> http.client.HTTPConnection
             connection.sock = context.wrap_socket(
                 connection.sock, server_hostname=url.host, do_handshake_on_connect=False
             )
-            connection.sock.do_handshake()  # of a socket that can be ended
+            connection.sock.do_handshake()  # only now, so that `Calls.end` can end it
         connection.sock.settimeout(SILENCE_SECONDS)
-        if calls.is_over:  # one that was just about to connect could not be ended
+        if calls.is_over:  # `Calls.end` came before the socket was connected
             raise OSError("reading was ended")
     except BaseException:
         calls.done(connection)
@@ -202,7 +202,7 @@ def _connect(url: Url, guard: Guard, calls: Calls) -> http.client.HTTPConnection
 
 
 def _reach(connection: http.client.HTTPConnection, guard: Guard) -> socket.socket:
-    """Connect to the first address of a host that may be asked, and answers."""
+    """Connect to the first address of a host that is allowed and answers."""
     failure: OSError = ForbiddenHostError(connection.host)
     places = socket.getaddrinfo(connection.host, connection.port, 0, socket.SOCK_STREAM)
     for family, kind, protocol, _, place in places:
@@ -220,7 +220,7 @@ def _reach(connection: http.client.HTTPConnection, guard: Guard) -> socket.socke
 
 
 def _literal(host: str) -> str:
-    """Return the address that a host is named by; of a name, that only a proxy looks up, any."""
+    """Return a host as an address; a name, which only a proxy looks up, counts as public."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
@@ -228,12 +228,12 @@ def _literal(host: str) -> str:
 
 
 def _proxy(url: Url) -> Any:
-    """Return the proxy that the usual variables name for an address, or None.
+    """Return the proxy for an address from the usual variables, or None.
 
     Raises
     ------
     SettingError
-        If they name something else.
+        If a variable has an invalid value.
     """
     found = getproxies().get(url.scheme)
     if not found or proxy_bypass(url.host):
@@ -242,16 +242,16 @@ def _proxy(url: Url) -> Any:
         proxy = urlsplit(found if "://" in found else f"http://{found}")
         if proxy.scheme == "http" and proxy.hostname and proxy.port != 0:
             return proxy
-    raise SettingError(f"{url.scheme}_proxy names no proxy like http://host:port")
+    raise SettingError(f"{url.scheme}_proxy must be a proxy like http://host:port")
 
 
 def is_proxied(url: Url) -> bool:
-    """Return whether a proxy is asked for a whole address."""
+    """Return whether requests go to a proxy with the whole address."""
     return url.scheme == "http" and _proxy(url) is not None
 
 
 def proxy_headers(url: Url) -> dict[str, str]:
-    """Return what a proxy wants to be told."""
+    """Return the headers for a proxy."""
     proxy = _proxy(url)
     headers = {"User-Agent": USER_AGENT}
     if proxy is not None and proxy.username:
@@ -264,18 +264,18 @@ USER_AGENT = f"sparsemed/{__version__}"
 
 
 def basic(login: str) -> str:
-    """Return name and password as a header takes them."""
+    """Return the value of a header with name and password."""
     return f"Basic {base64.b64encode(login.encode()).decode()}"
 
 
 @lru_cache
 def _context(variables: tuple[tuple[str, str | None], ...]) -> ssl.SSLContext:
-    """Return whom to trust: the system's authorities (or SSL_CERT_FILE's), and those given.
+    """Return a context with the authorities of the system (or SSL_CERT_FILE) and of variables.
 
     Raises
     ------
     SettingError
-        If a variable leads to none.
+        If the file of a variable has none.
     """
     context = ssl.create_default_context()
     for name, bundle in variables:
@@ -285,6 +285,6 @@ def _context(variables: tuple[tuple[str, str | None], ...]) -> ssl.SSLContext:
                 context.load_verify_locations(**{"capath" if is_folder else "cafile": bundle})
             except OSError:
                 raise SettingError(
-                    f"{name} names {bundle}, which holds no authorities that can be read"
+                    f"{name} names {bundle}, which has no readable certificates of authorities"
                 ) from None
     return context

@@ -1,6 +1,6 @@
-"""Measurements on DCOR, which tells where in its object store a resource is.
+"""Measurements on DCOR, which tells the place of a resource in its object store.
 
-Of private ones it gives links that expire, to those who show a token.
+For private resources, it sends links that expire, in exchange for a token.
 """
 
 import http.client
@@ -19,10 +19,10 @@ from sparsemed.storage.remote import Record, Way, call
 from sparsemed.storage.urls import Url, parse_url
 
 TOKEN_VARIABLE = "DCOR_API_TOKEN"
-"""Where a token is looked for, besides those that dclab was told in this process."""
+"""Environment variable of a token; tokens of dclab in this process are used, too."""
 
 DCOR = "https://dcor.mpl.mpg.de/"
-"""The instance that dclab asks if it is told no other."""
+"""The default instance of dclab."""
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PAGE = re.compile(rf"(.*)/dataset/[^/]+/resource/({_UUID})(?:/.*)?")
@@ -33,7 +33,7 @@ _MOST_ANSWERED = 4 * 1024**2  # bytes; a list of a few links
 
 
 def dcor_resource(url: Url) -> tuple[Url, str] | None:
-    """Return DCOR's address and the identifier that an address names; None if it is another's.
+    """Return the address of DCOR and the identifier in an address; None for other addresses.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def dcor_resource(url: Url) -> tuple[Url, str] | None:
     'https://dcor.mpl.mpg.de/'
     """
     if found := _PAGE.fullmatch(url.path):
-        is_file = url.path.endswith((".rtdc", ".h5", ".hdf5"))  # as any server's
+        is_file = url.path.endswith((".rtdc", ".h5", ".hdf5"))  # a file as on any server
         return None if is_file else (url._replace(path=f"{found[1]}/", query=""), found[2])
     found = _QUERY.fullmatch(url.query.partition("&")[0])
     if found and url.path.endswith(_SERVICE):
@@ -59,7 +59,7 @@ class DcorPlace(NamedTuple):
     host : Url
     identifier : str
     has_token : bool
-        Whether it is shown the tokens that are known.
+        Whether known tokens are sent to it.
     """
 
     host: Url
@@ -68,7 +68,7 @@ class DcorPlace(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The address that dclab takes, too."""
+        """The address, which dclab takes, too."""
         return f"{self.host.shown.rstrip('/')}{_SERVICE}?id={self.identifier}"
 
     @property
@@ -78,12 +78,12 @@ class DcorPlace(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """What a copy may be called."""
+        """Name for a copy."""
         return f"{self.identifier}.rtdc"
 
     @property
     def is_renewed(self) -> bool:
-        """Whether there can be another link: they expire."""
+        """True: links expire, and there are new ones."""
         return True
 
     def way(self, calls: Calls) -> Way:
@@ -92,7 +92,7 @@ class DcorPlace(NamedTuple):
         Raises
         ------
         OSError
-            If it gives none.
+            If it sends none.
         """
         found = self._ask(calls)
         for basin in found:
@@ -102,16 +102,16 @@ class DcorPlace(NamedTuple):
                 lasts = (basin.get("time_expiration") or 0) - (basin.get("time_request") or 0)
                 until = time.time() + lasts if basin.get("perishable") else float("inf")
                 return Way(parse_url(str(urls[0])), until=until)
-        raise OSError(f"{self.shown}: DCOR does not say where the measurement is")
+        raise OSError(f"{self.shown}: DCOR does not tell where the measurement is")
 
     @property
     def record(self) -> Record:
-        """How others find it: a public one by its own address, a private one by DCOR's."""
+        """How readers find it: a public one by its own address, a private one through DCOR."""
         url = self.way(Calls()).url
         return Record("dcor", self.shown) if url.query else Record("http", url.shown)
 
     def _ask(self, calls: Calls) -> list[dict[str, Any]]:
-        """Return the basins that DCOR lists, tried with each token that is known."""
+        """Return the basins that DCOR lists, tried without and with each known token."""
         status = 0
         for token in (None, *(_tokens() if self.has_token else ())):
             status, body = self._get(token, calls)
@@ -126,8 +126,8 @@ class DcorPlace(NamedTuple):
                     ) from None
         if status in (401, 403):
             raise PermissionError(
-                f"{self.shown}: may not be read; it is private, or there is no such resource: put "
-                f"your token in {TOKEN_VARIABLE}, or give it to dclab"
+                f"{self.shown}: may not be read; it is private or does not exist: set "
+                f"{TOKEN_VARIABLE} to your token, or give it to dclab"
             )
         if status == 404:
             raise FileNotFoundError(f"{self.shown}: DCOR has no such resource; check the address")
@@ -160,7 +160,7 @@ class DcorPlace(NamedTuple):
 
 
 def _tokens() -> list[str]:
-    """Return the tokens that are known: of the environment, and those that dclab was told."""
+    """Return the known tokens: from the environment, and from dclab."""
     found = [os.environ.get(TOKEN_VARIABLE, "")]
     if (api := sys.modules.get("dclab.rtdc_dataset.fmt_dcor.api")) is not None:
         found += list(getattr(api.APIHandler, "api_keys", ()))

@@ -1,7 +1,7 @@
-"""Files read, written, locked and replaced; each either wholly or not at all.
+"""Reads, writes, locks and replaces files; each change is made wholly or not at all.
 
-Everything that changes the disk goes through here, and callers name the module: so tests can stop
-the program at each of these actions, or let it fail.
+All changes of the disk go through this module, and callers write ``disk.name(…)``, so that tests
+can stop the program at each action, or make it fail.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from sparsemed.storage.stored import UNSUPPORTED
 
 logger = logging.getLogger(__name__)
 
-_PIECE = 1024**2  # what is written at once; no signal is heeded meanwhile
+_PIECE = 1024**2  # bytes of one write; signals wait until it ends
 
 _PATIENCE = 2.0 if os.name == "nt" else 0.0  # seconds for which a virus scanner may hold a file
 
@@ -29,12 +29,12 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def check_folder(path: Path) -> None:
-    """Check that the folder of a file is there, and may be written to.
+    """Check that the folder of a file exists and is writable.
 
     Raises
     ------
     FileNotFoundError, PermissionError
-        If it is not.
+        If it does not exist, or is read-only.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder does not exist; create it first")
@@ -43,7 +43,7 @@ def check_folder(path: Path) -> None:
 
 
 def no_such_file(path: Path) -> FileNotFoundError:
-    """Return the error that says that a file is missing, and which may be meant."""
+    """Return the error on a missing file, with the most similar name."""
     return FileNotFoundError(f"{path}: there is no such file{did_you_mean(path)}")
 
 
@@ -64,12 +64,12 @@ def make_folder(folder: Path, elsewhere: str) -> None:
     ----------
     folder : Path
     elsewhere : str
-        How to choose another one, which ends the error.
+        Advice on how to choose another folder, for the end of the error.
 
     Raises
     ------
     PermissionError
-        If no files can be made in it, or it cannot be made.
+        If the folder is read-only, or cannot be made.
     """
     nearest = next((each for each in (folder, *folder.parents) if os.path.lexists(each)), folder)
     if nearest.is_dir() and not can_create_in(nearest):
@@ -78,13 +78,13 @@ def make_folder(folder: Path, elsewhere: str) -> None:
 
 
 def can_create_in(folder: Path) -> bool:
-    """Return whether files may be made in a folder, found out by making one.
+    """Return whether files may be made in a folder, by making one.
 
-    What the system says without trying (`os.access`) is wrong where permissions are more than
-    nine bits: access control lists, file servers, an administrator who is none there. Nothing is
-    left in the folder. Troubles that are not about permissions, such as a full disk, do not count.
+    `os.access` is wrong if permissions are more than nine bits: with access control lists, on file
+    servers, or for an administrator without rights there. Nothing is left in the folder. Errors
+    that do not concern permissions, such as a full disk, do not count.
     """
-    with contextlib.suppress(AttributeError, OSError):  # not on this system, or not on this disk
+    with contextlib.suppress(AttributeError, OSError):  # not supported by the system or the disk
         os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600))
         return True
     # not by `tempfile`, which tries ten thousand names and more where Windows forbids the first
@@ -98,7 +98,7 @@ def can_create_in(folder: Path) -> bool:
 
 
 def can_write(path: Path) -> bool:
-    """Return whether a file may be changed, found out by opening it. It stays as it is."""
+    """Return whether a file may be changed, by opening it. It is not changed."""
     try:
         open(path, "r+b", buffering=0).close()
     except OSError as error:
@@ -109,11 +109,11 @@ def can_write(path: Path) -> bool:
 def check_absent(path: Path) -> None:
     """Check that no file has that name."""
     if os.path.lexists(path):
-        raise FileExistsError(f"{path}: exists already; choose another name, or delete it")
+        raise FileExistsError(f"{path}: exists; choose another name, or delete it")
 
 
 def create(path: Path, data: bytes | bytearray) -> None:
-    """Write a file that appears under its name, if that is still free, when it is complete."""
+    """Write a file that appears under its name when it is complete, if the name is still free."""
     if not _create_nameless(path, data):
         temporary = path.with_name(_temporary_name())
         try:
@@ -131,9 +131,9 @@ def create(path: Path, data: bytes | bytearray) -> None:
 
 
 def _create_nameless(path: Path, data: bytes | bytearray) -> bool:
-    """Create a file that has no name until it is whole; a kill leaves nothing behind.
+    """Create a file that has no name until it is complete; a kill leaves nothing behind.
 
-    Returns whether the system can do that, which is Linux on most file systems.
+    Returns whether the system supports this: Linux does, on most file systems.
     """
     try:
         descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
@@ -143,7 +143,7 @@ def _create_nameless(path: Path, data: bytes | bytearray) -> bool:
         write(handle, 0, data)
         sync(handle)
         try:
-            # with src_dir_fd, though it counts for relative paths only, links are really followed
+            # src_dir_fd makes Python really follow links, though it has no effect on absolute paths
             link = f"/proc/self/fd/{descriptor}"
             os.link(link, path, src_dir_fd=descriptor, follow_symlinks=True)
         except OSError:
@@ -153,7 +153,7 @@ def _create_nameless(path: Path, data: bytes | bytearray) -> bool:
 
 
 def replace(path: Path, data: bytes | bytearray) -> None:
-    """Write a file wholly or not at all, in place of one that may be there, whose mode it gets."""
+    """Write a file wholly or not at all; an existing one is replaced, and its mode is kept."""
     temporary = path.with_name(_temporary_name())
     try:
         with naming(path, "could not be written; make room or choose another folder"):
@@ -166,22 +166,22 @@ def replace(path: Path, data: bytes | bytearray) -> None:
             _patiently(os.replace, temporary, path)
     finally:
         _discard(temporary)
-    with contextlib.suppress(OSError):  # at worst, the old file comes back
+    with contextlib.suppress(OSError):  # in the worst case, the old file comes back
         sync_folder(path.parent)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Provide a name for a file or folder, which takes the place of another one once it is whole.
+    """Provide a temporary name for a file or folder, which replaces another one at the end.
 
-    It is removed if anything fails, and then the other one stays.
+    If anything fails, it is removed, and the other one stays.
     """
     temporary = path.with_name(_temporary_name())
     aside = path.with_name(_temporary_name())
     try:
         with naming(path, "could not be written; make room or choose another folder"):
             yield temporary
-            if path.is_dir():  # which none can take the place of
+            if path.is_dir():  # a folder cannot be replaced by renaming
                 _patiently(os.rename, path, aside)
             elif path.exists():
                 shutil.copymode(path, temporary)
@@ -202,9 +202,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def can_be_replaced(path: Path) -> bool:
-    """Return whether another file may take the place of one without anybody missing anything.
+    """Return whether replacing a file loses nothing but its content.
 
-    One that has several names would lose all but one, and that of another user its owner.
+    A file with several names would lose all but one, and a file of another user its owner.
     """
     found = path.stat()
     return found.st_nlink == 1 and (os.name == "nt" or found.st_uid == os.geteuid())
@@ -215,9 +215,9 @@ def _temporary_name() -> str:
 
 
 def _patiently(action: Callable[..., None], *paths: Path) -> None:
-    """Rename, link or remove a file, which others may hold for a moment.
+    """Rename, link or remove a file; retry while another program holds it.
 
-    On Windows these are virus scanners, search and backups, which look at each new file.
+    On Windows, virus scanners, search and backups open each new file for a moment.
     """
     end = time.monotonic() + _PATIENCE
     while True:
@@ -230,7 +230,7 @@ def _patiently(action: Callable[..., None], *paths: Path) -> None:
 
 
 def _discard(temporary: Path) -> None:
-    """Remove a temporary file, if it is still there; the work does not depend on that."""
+    """Remove a temporary file, if it still exists; a failure is only logged."""
     try:
         _patiently(os.unlink, temporary)
     except (FileNotFoundError, NotADirectoryError):
@@ -245,17 +245,17 @@ def _discard(temporary: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path, what: str) -> Iterator[None]:
-    """Say in errors of the system which file they are about, and what to do."""
+    """Add the file and advice to errors of the system."""
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # one of ours, which says so already
+        if error.errno is None:  # an error of sparsemed, which names the file already
             raise
         raise OSError(error.errno, f"{path}: {what} ({error.strerror})") from error
 
 
 def open_for_writing(path: Path, reason: str) -> io.FileIO:
-    """Open a file that is going to change; if it is read-only, `reason` ends the error."""
+    """Open a file to change it; `reason` is the end of the error if it is read-only."""
     if path.exists() and not can_create_in(path.parent):
         raise PermissionError(
             f"{path}: the folder is read-only, but a change needs a journal in it; "
@@ -272,9 +272,9 @@ def open_for_writing(path: Path, reason: str) -> io.FileIO:
 
 
 def _opened_aside(path: str, flags: int) -> int:
-    """Open a file, but not in the place of a standard stream that is closed.
+    """Open a file, but not under the number of a closed standard stream.
 
-    What libraries and Python itself print on their last legs would go into the file.
+    Otherwise, output of libraries or of Python itself would go into the file.
     """
     descriptor = os.open(path, flags)
     if descriptor > 2:
@@ -287,9 +287,9 @@ def _opened_aside(path: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def locked(handle: io.FileIO, path: Path) -> Iterator[bool]:
-    """Keep others out of the file: `recover`, and HDF5, which locks what it has open.
+    """Lock a file against `recover` in other processes, and against HDF5, which locks open files.
 
-    Yields whether that was possible: some file systems know no locks.
+    Yields whether that was possible: some file systems have no locks.
     """
     is_locked = True
     try:
@@ -306,7 +306,7 @@ def locked(handle: io.FileIO, path: Path) -> Iterator[bool]:
     try:
         yield is_locked
     finally:
-        # closing alone is not enough: forked processes may hold the handle, too
+        # closing is not enough, as forked processes may hold the handle, too
         if is_locked and not handle.closed:
             portalocker.unlock(handle)
 
@@ -326,7 +326,7 @@ def write(handle: io.FileIO, offset: int, data: bytes | bytearray) -> None:
     """Write all of the data at an offset."""
     handle.seek(offset)
     done = 0
-    while done < len(data):  # piece by piece: the system heeds no signal meanwhile
+    while done < len(data):  # piece by piece, as signals wait for each write
         done += handle.write(memoryview(data)[done : done + _PIECE])
 
 
@@ -341,7 +341,7 @@ def sync(handle: io.FileIO) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can."""
+    """Make the names in a folder durable, if the system can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except PermissionError:  # Windows opens no folders
@@ -361,5 +361,5 @@ def remove(path: Path) -> None:
 
 
 def size(handle: io.FileIO) -> int:
-    """Return how many bytes a file has."""
+    """Return the number of bytes of a file."""
     return os.fstat(handle.fileno()).st_size

@@ -1,4 +1,4 @@
-"""Which file frames were read from, fixed when they were: names may mean another one later."""
+"""The identity of the file of frames, fixed when they are read: its name may change its meaning."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -6,31 +6,31 @@ from typing import Any, Literal
 from sparsemed.storage.places import AnyPath
 
 States = tuple[tuple[str, tuple[Any, ...]], ...]
-"""Names of stored bytes, such as absolute paths, each with their state then."""
+"""Names of stored bytes, such as absolute paths, each with its state at that time."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which measurement or stack frames were read from.
+    """The identity of a measurement or stack.
 
     Attributes
     ----------
     path : Path or RemotePath
-        The file, absolute: the working folder may change.
+        Absolute path, as the working folder may change.
     given : Path or RemotePath
-        Its name as it was given, for messages.
+        Name as given, for messages.
     kind : {"measurement", "stack"}
-        What it is.
+        Kind of file.
     count : int
         Number of frames.
     identifier : str or None
-        What tells the measurement from others. None is equal to nothing.
+        Identifier of the measurement. None is equal to no other.
     digest : str or None
-        Digest of its times and of some of its frames, by which it is known again.
+        Digest of its times and of some of its frames.
     choice : object
-        Which of several stacks in the file, as its kind of input says that; None for the only one.
+        The chosen one of several stacks in the file; None for the only one.
     states : tuple of (str, tuple of int)
-        All files that were open, and the state of each.
+        All opened files, and the state of each.
     """
 
     path: AnyPath

@@ -1,4 +1,4 @@
-"""Which stored bytes a name leads to: a file on this machine, or an object in a network."""
+"""Turns names into places: a file on this machine, or an object in a network."""
 
 import re
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from sparsemed.storage.s3 import as_s3, parse_s3
 from sparsemed.storage.urls import Url, parse_url
 
 _UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
-"""What file names do not hold, on some system."""
+"""Characters that file names cannot have on some system."""
 
 _REMOTE = re.compile(r"\s*(https?|s3)://", re.IGNORECASE)
 
 
 class WebPlace(NamedTuple):
-    """An object that a server hands out, at an address."""
+    """An object on a web server."""
 
     url: Url
 
@@ -35,29 +35,30 @@ class WebPlace(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """What the object is called."""
+        """Name of the object."""
         return self.url.name
 
     @property
     def is_renewed(self) -> bool:
-        """Whether there can be another link: not from here."""
+        """False: there is no other link."""
         return False
 
     def way(self, _: Calls) -> Way:
-        """Return how it is asked for."""
+        """Return the request for the object."""
         return Way(self.url)
 
     @property
     def record(self) -> Record | None:
-        """How others find it; None if its address may hold a secret."""
+        """How readers find it; None if its address may hold a secret."""
         return None if self.url.query or self.url.login else Record("http", self.url.shown)
 
 
 @dataclass(frozen=True)
 class RemotePath:
-    """The name of an object in a network, where others have the path of a file.
+    """The name of an object in a network, used like the path of a file.
 
-    It has of a `Path` what does not need a file, and is none: so nobody takes it for one.
+    It has the methods of `Path` that do not need a file, but is no `Path`, so that it is not
+    mistaken for one.
 
     Attributes
     ----------
@@ -71,29 +72,29 @@ class RemotePath:
 
     @property
     def name(self) -> str:
-        """What a file may be called that has its name, wherever that came from."""
+        """A valid file name for a copy or a result."""
         return _UNFIT.sub("_", self.place.file_name)[-200:].lstrip(".") or "object"
 
     @property
     def stem(self) -> str:
-        """The same, without its ending."""
+        """The name without its ending."""
         return PurePath(self.name).stem
 
     @property
     def suffix(self) -> str:
-        """Its ending."""
+        """Ending of the name."""
         return PurePath(self.name).suffix
 
     def absolute(self) -> "RemotePath":
-        """Return the same: it means the same in each folder."""
+        """Return this name: it does not depend on the working folder."""
         return self
 
 
 AnyPath = Path | RemotePath
-"""The name of a measurement: a file of this machine, or an object in a network."""
+"""The name of a measurement: a file on this machine, or an object in a network."""
 
 FileName = str | PathLike[str] | RemotePath
-"""The same, as people give it; a text may be an address."""
+"""The same, as given by users; text may be an address."""
 
 
 def is_remote(name: object) -> bool:
@@ -108,14 +109,14 @@ def is_remote(name: object) -> bool:
 
 
 def locate(name: FileName) -> AnyPath:
-    """Return the path of a file, or what stands for an object in a network.
+    """Return the path of a file, or the name of an object in a network.
 
-    A `Path` would make one slash of two.
+    A `Path` would turn the two slashes of an address into one.
 
     Raises
     ------
     ValueError
-        If the name looks like an address, and is none.
+        If the name looks like an address, but is invalid.
 
     Examples
     --------
@@ -130,12 +131,12 @@ def locate(name: FileName) -> AnyPath:
 
 
 def place_of(name: str) -> Place:
-    """Return where an object in a network is.
+    """Return the place of an object in a network.
 
     Raises
     ------
     ValueError
-        If the name is none of such an object.
+        If the name is no address of an object.
     """
     if name.strip().lower().startswith("s3://"):
         return parse_s3(name)
@@ -145,7 +146,7 @@ def place_of(name: str) -> Place:
 
 
 def shown_url(url: str) -> str:
-    """Return an address that a file holds as it may be shown: without login and query."""
+    """Return an address from a file without login and query, so that it may be shown."""
     try:
         return basin_place(url, "dcor").shown
     except ValueError:
@@ -153,10 +154,10 @@ def shown_url(url: str) -> str:
 
 
 def basin_place(url: str, kind: str | None) -> Place:
-    """Return where an object is that a file leads to.
+    """Return the place of an object to which a file leads.
 
-    Who made the file chose the address, so that nobody's keys and tokens go to just any host: those
-    of S3 to the store that is known here, those of DCOR to the instance that dclab asks by default.
+    The author of the file chose the address. So keys and tokens are not sent to any host: those of
+    S3 only to the configured store, those of DCOR only to the default instance of dclab.
 
     Parameters
     ----------
@@ -167,7 +168,7 @@ def basin_place(url: str, kind: str | None) -> Place:
     Raises
     ------
     ValueError
-        If that is no address of an object; such as ``file:``.
+        If that is no address of an object, for example ``file:``.
     """
     found = parse_url(url)._replace(login="")
     if kind == "dcor" and (resource := dcor_resource(found)) is not None:

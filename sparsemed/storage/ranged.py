@@ -1,8 +1,8 @@
 """Bytes of an object in a network, as `StoredBytes`: checked, cached, and fetched ahead.
 
-HDF5 asks for few bytes here and there, in a thread of its own that must wait for no other one of
-Python's: these come in blocks, which are kept. Frames are wanted in an order that is known: these
-are fetched ahead, by threads.
+HDF5 reads a few bytes at a time, in a thread that must not wait for another Python thread: these
+come in blocks, which are kept. Frames are read in a known order: these are fetched ahead by
+threads.
 """
 
 import os
@@ -19,25 +19,25 @@ from sparsemed.storage.remote import REQUESTS, Place, RemoteObject
 from sparsemed.storage.stored import Habits
 
 BLOCK = 64 * 1024
-"""Bytes that are kept together."""
+"""Bytes of a block."""
 
 AT_ONCE = 4
-"""Blocks that are fetched for one that is missing."""
+"""Number of blocks fetched for a missing one."""
 
 MOST_AT_ONCE = 128
-"""Blocks that are fetched for one, if what was wanted before lies just before it."""
+"""Largest number of blocks fetched for a missing one, if reads follow each other."""
 
 MOST_CACHED = 256 * 1024
-"""Bytes of a read that goes by the blocks; what is longer is data, and read once."""
+"""Largest bytes of a read through blocks; a longer read is data, which is read once."""
 
 MOST_KEPT = 1024
-"""Blocks that are kept: 64 MiB. Those that were used last stay."""
+"""Number of blocks that are kept: 64 MiB, those used last."""
 
 MOST_AHEAD = 64 * 1024**2
-"""Bytes that are fetched ahead."""
+"""Largest bytes that are fetched ahead."""
 
 HABITS = Habits(gap=64 * 1024, piece=2 * 1024**2, at_once=REQUESTS)
-"""A request takes as long as some 100 KiB."""
+"""A request costs as much time as some 100 KiB."""
 
 
 class RangedBytes:
@@ -46,16 +46,16 @@ class RangedBytes:
     Parameters
     ----------
     place : Place
-        Where it is.
+        Place of the object.
     version : Version, optional
-        What it has to be; by default, what it is now.
+        The version that it must have. Default: its version now.
     guard : callable, optional
-        Which hosts may be asked; see `RemoteObject`.
+        Which hosts may be used; see `RemoteObject`.
 
     Raises
     ------
     OSError
-        If it cannot be read, or does not say what it is. The message names it.
+        If it cannot be read. The message names it.
     """
 
     habits = HABITS
@@ -77,7 +77,7 @@ class RangedBytes:
             self._keep(0, first[:count])
 
     def _begin(self, version: Version | None) -> None:
-        """Take what reading takes: connections and threads are of one process."""
+        """Make connections and threads for reading, which belong to one process."""
         self._remote = RemoteObject(self._place, version, self._guard)
         self._ahead: Ahead | None = None
         self._process = os.getpid()
@@ -87,31 +87,31 @@ class RangedBytes:
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
         return self.version.size
 
     @property
     def version(self) -> Version:
-        """What the object was found to be, by which each answer is checked."""
+        """Version of the object, with which each answer is compared."""
         assert self._remote.version is not None  # known since it was opened
         return self._remote.version
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """What differs once somebody has changed them: here, reading itself notices."""
+        """State of the object; a change is noticed by reading."""
         return tuple(each for each in self.version if each is not None)
 
     @property
     def is_public(self) -> bool:
-        """Whether the host is one that anybody can reach."""
+        """Whether the host is public."""
         return self._remote.is_public
 
     def opener(self) -> Callable[[], "RangedBytes"]:
-        """Return what opens these very bytes, be it in another process."""
+        """Return a function that opens the same bytes, also in another process."""
         return partial(RangedBytes, self._place, self.version, self._guard)
 
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Begin to fetch what will be read, and keep it until then; see `StoredBytes`."""
+        """Begin to fetch the expected ranges, and keep them until they are read."""
         self._own()
         if self._ahead is not None:
             self._ahead.close()
@@ -120,14 +120,14 @@ class RangedBytes:
             self._ahead = Ahead(self._remote.fetch, inside, HABITS, MOST_AHEAD)
 
     def gather(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Fetch the blocks of several ranges at once, in this thread, unless they are kept."""
+        """Fetch the missing blocks of several ranges at once, in this thread."""
         numbers: set[int] = set()
         for begin, end in ranges:
             numbers.update(range(begin // BLOCK, -(-min(end, self.size) // BLOCK)))
         self._fetch_blocks(sorted(numbers - self._blocks.keys())[: MOST_KEPT // 2])
 
     def read_into(self, buffer: memoryview, offset: int) -> bool:
-        """Fill a buffer with what begins at an offset; return whether there was enough."""
+        """Fill a buffer from an offset on; return whether there were enough bytes."""
         self._own()
         end = offset + len(buffer)
         if end > self.size:
@@ -148,19 +148,19 @@ class RangedBytes:
         return True
 
     def interrupt(self) -> None:
-        """End what is under way; threads that wait for it get an OSError."""
+        """End current requests; threads that wait for them get an OSError."""
         self._own()
         self._remote.close()
         if self._ahead is not None:
             self._ahead.close()
 
     def close(self) -> None:
-        """End what is under way, and begin anew with the next read."""
+        """End current requests, and begin anew with the next read."""
         self.interrupt()
         self._begin(self.version)
 
     def _own(self) -> None:
-        if self._process != os.getpid():  # this is a fork
+        if self._process != os.getpid():  # in a forked process
             self._begin(self.version)
 
     def _fetch(self, buffer: memoryview, offset: int) -> None:
@@ -192,7 +192,7 @@ class RangedBytes:
         return (number for number in range(begin, end) if number not in self._blocks)
 
     def _fetch_blocks(self, numbers: list[int]) -> None:
-        """Fetch blocks, those that follow each other by one request, all at once."""
+        """Fetch blocks; consecutive blocks by one request, all requests at once."""
         if not numbers:
             return
         most = max(AT_ONCE, min(HABITS.piece // BLOCK, -(-len(numbers) // REQUESTS)))

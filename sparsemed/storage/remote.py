@@ -1,6 +1,6 @@
-"""An object in a network, asked for by ranges; faults pass, or end with a line of our own.
+"""An object in a network, requested by ranges; temporary faults are retried.
 
-Messages of libraries may hold signatures and tokens, so none of them is passed on.
+Messages of libraries may hold signatures and tokens, so none is passed on.
 """
 
 import http.client
@@ -30,33 +30,33 @@ from sparsemed.storage.connections import Calls, Guard, basic, give_back, is_pub
 from sparsemed.storage.urls import Url, redirected
 
 MOST_WHOLE = 64 * 1024**2
-"""Bytes of an object that is fetched whole if its server hands out no parts."""
+"""Largest bytes of an object that is fetched whole if its server sends no parts."""
 
 REQUESTS = 16
-"""Requests that are under way at once."""
+"""Number of requests at once."""
 
 TRIES = 5
-"""How often something is asked for, if faults may pass."""
+"""Number of tries, if faults are temporary."""
 
 PAUSES = (0.25, 0.5, 1.0, 2.0)
-"""Seconds before each further try, unless the server asks for more."""
+"""Seconds before each further try, unless the server requests more."""
 
 _MOST_TURNS = 8  # redirections, and connections that were idle for too long, for one request
 
-_EARLY = 30.0  # seconds before its end at which a link is renewed
+_EARLY = 30.0  # seconds before it expires at which a link is renewed
 
 
 class Way(NamedTuple):
-    """How an object is asked for.
+    """The request for an object.
 
     Attributes
     ----------
     url : Url
         It may hold a signature.
     token : str or None
-        What the header ``Authorization`` holds.
+        Value of the header ``Authorization``.
     until : float
-        Seconds since the epoch up to which that works.
+        Seconds since the epoch at which it expires.
     """
 
     url: Url
@@ -65,26 +65,26 @@ class Way(NamedTuple):
 
 
 class Record(NamedTuple):
-    """How readers of a result find an object again: dclab's format, and an address."""
+    """How readers of a result find an object: the format of the basin, and an address."""
 
     format: str
     url: str
 
 
 class Place(Protocol):
-    """Where an object is; it can be pickled."""
+    """The place of an object; it can be pickled."""
 
     @property
     def shown(self) -> str:
-        """What messages call it: no login, no signature."""
+        """Name in messages, without login and signature."""
 
     @property
     def key(self) -> str:
-        """What is the same for the same object; it may hold a signature."""
+        """Key, equal for the same object; it may hold a signature."""
 
     @property
     def file_name(self) -> str:
-        """What the object is called, without the way there."""
+        """Name of the object, without its path."""
 
     @property
     def record(self) -> Record | None:
@@ -95,35 +95,35 @@ class Place(Protocol):
         """Whether `way` returns another link later on."""
 
     def way(self, calls: Calls, /) -> Way:
-        """Return how it is asked for, be it by calls to who knows.
+        """Return the request for the object; this may need requests of its own.
 
         Raises
         ------
         OSError
-            If nobody tells.
+            If these fail.
         """
 
 
 def call(
     place: Place, url: Url, guard: Guard, calls: Calls
 ) -> tuple[http.client.HTTPConnection, bool]:
-    """Return a connection on the way to an object, and whether it was used before; see `lend`.
+    """Return a connection for an object, and whether it was used before; see `lend`.
 
     Raises
     ------
     PassingError
-        If there is none, but may be later.
+        If it fails for a temporary reason.
     OSError
-        If there is none; the message names the object and says what to do.
+        If it fails; the message names the object and says what to do.
     """
     try:
         return lend(url, guard, calls)
     except connections.ForbiddenHostError:
-        why = f"leads to {url.host}, which is not followed: that is no host that anybody can reach"
+        why = f"leads to {url.host}, which is not followed, as it is no public host"
     except ssl.SSLCertVerificationError:
         why = (
-            f"nobody who is trusted here vouches for {url.host}; if its certificate is of an "
-            "authority of your own, name that in SSL_CERT_FILE"
+            f"the certificate of {url.host} is not trusted; if it comes from an authority of your "
+            "own, set SSL_CERT_FILE to the certificate of that authority"
         )
     except connections.SettingError as error:
         why = str(error)
@@ -136,11 +136,11 @@ def call(
 
 
 class _TurnError(Exception):
-    """Ask again at once: there is another way, or the connection had been idle for too long."""
+    """Repeat the request at once: it was redirected, or the connection was idle for too long."""
 
 
 class _Sent(NamedTuple):
-    """A request whose answer is to come."""
+    """A request without its answer."""
 
     way: Way
     connection: http.client.HTTPConnection
@@ -148,25 +148,25 @@ class _Sent(NamedTuple):
 
 
 class RemoteObject:
-    """An object in a network, whose bytes can be fetched, by several threads at once.
+    """An object in a network, whose bytes can be fetched by several threads at once.
 
     Parameters
     ----------
     place : Place
-        Where it is.
+        Place of the object.
     version : Version, optional
-        What it has to be; by default, what it is at the first request.
+        The version that it must have. Default: its version at the first request.
     guard : callable, optional
-        Which hosts may be asked, by their addresses; those that redirections lead to included.
+        Which hosts may be used, by their addresses, also after redirections.
 
     Attributes
     ----------
     version : Version or None
-        What the first answer told.
+        The version in the first answer.
     whole : bytes or None
-        All of it, if the server hands out no parts.
+        The whole object, if the server sends no parts.
     is_public : bool
-        Whether it is on a host that anybody can reach, as is known once it was asked for.
+        Whether its host is public, after the first request.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class RemoteObject:
         return self.place.shown
 
     def fetch(self, begin: int, buffer: memoryview, tried: int = 0) -> int:
-        """Fill a buffer with what begins at an offset, in as many tries as it takes.
+        """Fill a buffer from an offset on, with several tries if necessary.
 
         Parameters
         ----------
@@ -195,17 +195,17 @@ class RemoteObject:
             The offset.
         buffer : memoryview
         tried : int
-            How many tries there were already.
+            Number of tries so far.
 
         Returns
         -------
         int
-            How many bytes there are: fewer than asked for if the object ends.
+            Number of bytes, fewer than requested if the object ends.
 
         Raises
         ------
         OSError
-            If it cannot be had; the message names the object and says what to do.
+            If it fails; the message names the object and says what to do.
         """
         number, turns = tried, 0
         was_renewed = False
@@ -224,9 +224,9 @@ class RemoteObject:
                 self._rest(number, error)
 
     def fetch_all(self, parts: Iterable[tuple[int, memoryview]]) -> None:
-        """Fill several buffers, each from its offset on, by requests that are made together.
+        """Fill several buffers, each from its offset on, by requests that are sent together.
 
-        That is one round trip, and takes no thread. None may reach beyond the end.
+        It takes one round trip, and no thread. No range may reach beyond the end.
         """
         sent: deque[tuple[int, memoryview, _Sent | PassingError]] = deque()
         again: list[tuple[int, memoryview, PassingError | None]] = []
@@ -250,7 +250,7 @@ class RemoteObject:
                 except _TurnError:
                     again.append((begin, buffer, None))
         finally:
-            for _, _, asked in sent:  # whose answers nobody wants any more
+            for _, _, asked in sent:  # their answers are not needed any more
                 if isinstance(asked, _Sent):
                     self._drop(asked.connection)
         for begin, buffer, failed in again:
@@ -259,7 +259,7 @@ class RemoteObject:
             self.fetch(begin, buffer, tried=0 if failed is None else 1)
 
     def close(self) -> None:
-        """End what is under way, in whatever thread: it raises an OSError there."""
+        """End current requests; threads that wait for them get an OSError."""
         self._calls.end()
 
     def _rest(self, number: int, error: PassingError) -> None:
@@ -279,19 +279,19 @@ class RemoteObject:
             raise OSError(f"{self}: reading was ended")
 
     def _fail(self, failure: OSError) -> NoReturn:
-        """Raise an error, now and whenever the object is asked for again."""
+        """Raise an error, now and at each further request for the object."""
         self._failure = self._failure or failure
         raise failure from None
 
     def _renew(self, refusal: RefusedError | GoneError, was_renewed: bool = False) -> None:
-        """Let the next request ask for another link, if there may be one; or else fail."""
+        """Make the next request use a new link, if there can be one; otherwise fail."""
         if was_renewed or not (self._is_led or self.place.is_renewed):
             kind = PermissionError if isinstance(refusal, RefusedError) else FileNotFoundError
             self._fail(kind(f"{self}: {refusal}"))
         self._way, self._is_led = None, False
 
     def _send(self, begin: int, stop: int) -> _Sent:
-        """Ask for a range, without waiting for the answer."""
+        """Send the request for a range, without waiting for the answer."""
         self._check_going_on()
         way = self._way
         if way is None or way.until - _EARLY < time.time():
@@ -325,7 +325,7 @@ class RemoteObject:
         except (OSError, http.client.HTTPException) as error:
             self._drop(connection)
             if was_used and not self._calls.is_over:
-                return self._send(begin, stop)  # there are only so many of these
+                return self._send(begin, stop)  # ends, as there are few used connections
             raise PassingError(_why(error)) from None
         except BaseException:
             self._drop(connection)
@@ -338,7 +338,7 @@ class RemoteObject:
         return self.guard is None or self.guard(address)
 
     def _receive(self, sent: _Sent, begin: int, buffer: memoryview) -> int:
-        """Receive what was asked for, once it was checked, and return how many bytes it is."""
+        """Check and receive the answer, and return its number of bytes."""
         is_reusable = False
         response: http.client.HTTPResponse | None = None
         try:
@@ -371,7 +371,7 @@ class RemoteObject:
             if error is self._failure:
                 raise
             self._check_going_on()
-            if error.errno is not None:  # none of ours
+            if error.errno is not None:  # an error of the system
                 raise PassingError(_why(error)) from None
             self._fail(OSError(f"{self}: {error}"))
         finally:
@@ -379,14 +379,14 @@ class RemoteObject:
             if is_reusable:
                 give_back(sent.way.url, sent.connection)
             else:
-                if response is not None:  # it owns a connection that was to end with it
+                if response is not None:  # it may own the connection
                     response.close()
                 sent.connection.close()
 
     def _receive_whole(
         self, response: http.client.HTTPResponse, begin: int, buffer: memoryview
     ) -> int:
-        """Receive all of a small object whose server hands out no parts."""
+        """Receive a whole small object, whose server sends no parts."""
         version = check_whole(response.headers, MOST_WHOLE)
         self._check_version(version)
         found = bytearray(version.size)
@@ -407,7 +407,7 @@ class RemoteObject:
             raise ChangedError
 
     def _follow(self, way: Way, location: str) -> NoReturn:
-        """Take the way that a redirection tells, and ask again."""
+        """Follow a redirection: repeat the request at its address."""
         try:
             url = redirected(way.url, location)
         except ValueError:
@@ -424,11 +424,11 @@ class RemoteObject:
 
 
 _TUNNEL = re.compile(r"Tunnel connection failed: (4\d\d)")
-"""What Python says of a proxy that will never let it pass; the rest of it is the proxy's."""
+"""The error of Python on a refusal by a proxy; the rest of it comes from the proxy."""
 
 
 def sizes(places: Sequence[Place]) -> list[int | OSError]:
-    """Return how many bytes objects have, or why that cannot be told; many are asked at once."""
+    """Return the bytes of objects, or the errors; all are requested at once."""
     objects = [RemoteObject(place) for place in places]
     with ThreadPoolExecutor(REQUESTS) as pool:
         try:
@@ -444,26 +444,25 @@ def _size(remote: RemoteObject) -> int | OSError:
     try:
         remote.fetch(0, memoryview(bytearray(1)))
     except OSError as error:
-        return error.with_traceback(None)  # which holds on to connections
-    assert remote.version is not None  # which an answer tells
+        return error.with_traceback(None)  # the traceback would keep connections open
+    assert remote.version is not None  # known after an answer
     return remote.version.size
 
 
 _REDIRECTIONS = {301, 302, 303, 307, 308}
 
 _CHANGED = (
-    "was changed, replaced or removed while it was read; nothing of it can be used; run again "
-    "when that has ended"
+    "was changed, replaced or removed while it was read; run again when it does not change any more"
 )
 
 
 def _fill(response: http.client.HTTPResponse, buffer: memoryview) -> None:
-    """Fill a buffer with the body of an answer, which must be as long.
+    """Fill a buffer with the body of an answer, which must have the same length.
 
     Raises
     ------
     PassingError
-        If it is cut.
+        If it has another length.
     """
     done = 0
     while done < len(buffer):
@@ -476,19 +475,19 @@ def _fill(response: http.client.HTTPResponse, buffer: memoryview) -> None:
 
 
 def _why(error: Exception) -> str:
-    """Say in words of our own what went wrong."""
+    """Return the cause of an error, without its message."""
     if isinstance(error, socket.gaierror):
-        return "its host is not known, or there is no network"
+        return "its host is unknown, or there is no network"
     if isinstance(error, TimeoutError):
         return "the server does not answer"
     if isinstance(error, ConnectionRefusedError):
-        return "the host takes no connections"
+        return "the host refuses connections"
     if isinstance(error, (ConnectionError, http.client.RemoteDisconnected)):
         return "the server hangs up"
     if isinstance(error, http.client.IncompleteRead):
         return "the answer ends before its end"
     if isinstance(error, ssl.SSLError):
-        return "no safe connection comes about"
+        return "no secure connection can be made"
     if isinstance(error, OSError) and "Tunnel" in str(error):
-        return "the proxy does not let it pass"
+        return "the proxy refuses it"
     return f"reading fails ({type(error).__name__})"

@@ -1,6 +1,6 @@
-"""Objects in S3 stores, by path, and who one is there.
+"""Objects in S3 stores, and the credentials for them.
 
-Requests are signed by obstore; nothing else of it is used, as its errors hold what it signs.
+obstore signs requests; it is used for nothing else, as its errors contain signed addresses.
 """
 
 import configparser
@@ -16,11 +16,11 @@ from sparsemed.storage.remote import Record, Way
 from sparsemed.storage.urls import Url, parse_url
 
 SIGNED_SECONDS = 3600
-"""How long a signature counts."""
+"""Seconds for which a signature is valid."""
 
 
 class _Login(NamedTuple):
-    """What signs requests: it stays in this process."""
+    """Credentials to sign requests; they never leave this process."""
 
     key: str
     secret: str
@@ -33,10 +33,9 @@ class S3Place(NamedTuple):
     Attributes
     ----------
     bucket, name : str
-        The name is the object's key, as it is.
+        The name is the key of the object, not encoded.
     endpoint : str or None
-        Address of the store; None means that of `AWS_ENDPOINT_URL` or `DCLAB_S3_ENDPOINT_URL`, or
-        Amazon's.
+        Address of the store. None: from `AWS_ENDPOINT_URL` or `DCLAB_S3_ENDPOINT_URL`, or Amazon.
     """
 
     bucket: str
@@ -45,22 +44,22 @@ class S3Place(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The address that people give."""
+        """The address as users write it."""
         return f"s3://{self.bucket}/{self.name}"
 
     @property
     def key(self) -> str:
-        """The same, and in which store."""
+        """The address with the store."""
         return self._url.shown
 
     @property
     def file_name(self) -> str:
-        """What the object is called."""
+        """Name of the object."""
         return self.name.rpartition("/")[2]
 
     @property
     def is_renewed(self) -> bool:
-        """Whether there can be another link: signatures expire."""
+        """True: signatures expire, and there are new ones."""
         return True
 
     @property
@@ -70,14 +69,14 @@ class S3Place(NamedTuple):
         return base._replace(path=path)
 
     def way(self, _: Calls) -> Way:
-        """Return how it is asked for: signed, where somebody says who we are.
+        """Return the request for the object, signed if there are credentials.
 
         Raises
         ------
         OSError
-            If the profile that is named has no keys.
+            If the chosen profile has no keys.
         ImportError
-            If a library is missing that reads profiles, or signs.
+            If the library that reads profiles or signs requests is missing.
         """
         login = _login()
         if login is None:
@@ -104,24 +103,24 @@ class S3Place(NamedTuple):
             signed = obstore.sign(store, "GET", self.name, timedelta(seconds=SIGNED_SECONDS))
         except Exception as error:
             raise OSError(
-                f"{self.shown}: requests cannot be signed ({type(error).__name__}); check keys and "
-                "address of the store"
+                f"{self.shown}: requests cannot be signed ({type(error).__name__}); check the keys "
+                "and the address of the store"
             ) from None
         return parse_url(signed)
 
     @property
     def record(self) -> Record:
-        """How others find it."""
+        """How readers find it."""
         return Record("http" if _login() is None else "s3", self._url.shown)
 
 
 def parse_s3(text: str) -> S3Place:
-    """Return the place that an address ``s3://bucket/key`` means. Nothing in it is encoded.
+    """Return the place of an address ``s3://bucket/key``, which is not encoded.
 
     Raises
     ------
     ValueError
-        If it is none.
+        If it is no such address.
     """
     bucket, _, name = text.strip()[len("s3://") :].partition("/")
     if not bucket or not name:
@@ -130,7 +129,7 @@ def parse_s3(text: str) -> S3Place:
 
 
 def as_s3(url: Url) -> S3Place | None:
-    """Return the object of the store that is known here that an address leads to, by path."""
+    """Return the object of an address in the configured store, or None for other addresses."""
     store = parse_url(_endpoint())
     base = store.path.rstrip("/")
     bucket, _, name = url.path.removeprefix(f"{base}/").partition("/")
@@ -150,9 +149,9 @@ def _endpoint() -> str:
 
 
 def _login() -> _Login | None:
-    """Return who we are, from the first that says so; None for a nobody.
+    """Return the first credentials found; None for anonymous requests.
 
-    The services that tell machines in a cloud who they are, are not asked.
+    Metadata services of cloud machines are not used.
     """
     env = os.environ.get
     if (key := env("AWS_ACCESS_KEY_ID")) and (secret := env("AWS_SECRET_ACCESS_KEY")):
@@ -191,8 +190,8 @@ def _of_profile(name: str) -> _Login:
         frozen = None if found is None else found.get_frozen_credentials()
     except BotoCoreError as error:
         raise OSError(
-            f"the profile {name!r} does not say who you are ({type(error).__name__}); "
-            "check AWS_PROFILE, or log in again"
+            f"the profile {name!r} gives no credentials ({type(error).__name__}); check "
+            "AWS_PROFILE, or log in again"
         ) from None
     if frozen is None:
         raise OSError(f"the profile {name!r} has no keys; check AWS_PROFILE, or log in again")

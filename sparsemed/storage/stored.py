@@ -1,4 +1,4 @@
-"""Stored bytes, behind one narrow interface: where they are, in which state, and what they are."""
+"""The interface of stored bytes, and files on this machine behind it."""
 
 import errno
 import os
@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
-"""What systems answer that cannot do what was asked for, such as locking a file."""
+"""Error numbers of unsupported actions, such as locking a file."""
 
 COARSE_NS = 2 * 10**9
-"""How far the times of one file may differ from one file system to another: some keep 2 s."""
+"""Largest difference between times of one file on different file systems: some round to 2 s."""
 
 
 def file_state(file: Path | int) -> tuple[int, ...]:
-    """Return what differs once another program has changed, replaced or removed the file.
+    """Return the state of a file, which differs after it was changed, replaced or removed.
 
-    That is its size and when it was written, but not its number: some file systems over a network
-    (sshfs, CIFS) or over several disks (mergerfs) give the same file another number at each look.
+    It is size and time of writing, but not the inode number: some file systems over a network
+    (sshfs, CIFS) or over several disks (mergerfs) change it at each look.
     """
     try:
         found = os.stat(file)
@@ -31,21 +31,21 @@ def file_state(file: Path | int) -> tuple[int, ...]:
 
 
 def has_name(descriptor: int) -> bool:
-    """Return whether an open file still has a name; it has none once it is replaced or removed."""
+    """Return whether an open file still has a name: not after it was replaced or removed."""
     return os.fstat(descriptor).st_nlink > 0
 
 
 class Habits(NamedTuple):
-    """How bytes like to be read.
+    """How bytes are best read.
 
     Attributes
     ----------
     gap : int
-        Bytes between two ranges that are rather read along than left out.
+        Largest gap between two ranges that should be read together.
     piece : int
-        Bytes from which on a read is better cut in two.
+        Largest bytes of one read.
     at_once : int
-        Reads that may be under way at the same time.
+        Number of reads at the same time.
     """
 
     gap: int
@@ -54,54 +54,54 @@ class Habits(NamedTuple):
 
 
 class StoredBytes(Protocol):
-    """Bytes that can be read at places, by several threads at once.
+    """Bytes that can be read at offsets, by several threads at once.
 
-    Where they are is for the class to know: a file, a server, memory. HDF5 and the readers of
-    frames see nothing but this.
+    They may be in a file, on a server, or in memory. HDF5 and the readers of frames see only this
+    interface.
     """
 
     @property
     def name(self) -> str:
-        """What messages call them: an absolute path, or an address without anything secret."""
+        """Name in messages: an absolute path, or an address without secrets."""
 
     @property
     def key(self) -> str:
-        """Which bytes they are: two that have the same key are at one and the same place."""
+        """Key, equal for bytes at the same place."""
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of bytes."""
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """What differs once somebody has changed them; empty once they are gone."""
+        """State, which differs after a change; empty if they are gone."""
 
     @property
     def habits(self) -> Habits:
-        """How they like to be read."""
+        """How they are best read."""
 
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Take note of what will be read next, and fetch it ahead where that helps.
+        """Announce the reads to come, so that their bytes can be fetched ahead.
 
         Parameters
         ----------
         ranges : iterable of (int, int)
-            Begin and end of the reads to come, about in their order: one call of `read_into` for
-            each. Ranges that were expected before are not any more. May be taken bit by bit, and
-            need not be taken at all. Other reads can come in between.
+            Begin and end of each call of `read_into` to come, roughly in order. They replace the
+            ranges expected before. The iterable may be consumed bit by bit, or not at all. Other
+            reads can come in between.
         """
 
     def gather(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Fetch some small ranges, begin and end of each, that will be read at once here and there.
+        """Fetch some small ranges, given by begin and end, that will be read soon.
 
-        It is called, as `read_into` is, by HDF5.
+        Like `read_into`, it is called by HDF5.
         """
 
     def read_into(self, buffer: memoryview, offset: int) -> bool:
-        """Fill a buffer with what begins at an offset; return whether there was enough.
+        """Fill a buffer from an offset on; return whether there were enough bytes.
 
-        HDF5 calls it, too, while it holds a lock that Python's other threads may wait for. So a
-        range that is not expected must be read without waiting for another thread of Python's.
+        HDF5 also calls it, while it holds a lock for which other Python threads may wait. So a
+        range that is not expected must be read without waiting for another Python thread.
 
         Raises
         ------
@@ -110,37 +110,34 @@ class StoredBytes(Protocol):
         """
 
     def interrupt(self) -> None:
-        """Let reads that are under way, and those until `close`, end with an error if they last."""
+        """Make current reads, and reads until `close`, fail if they take long."""
 
     def close(self) -> None:
-        """Let go of what reading took: files, connections, what was fetched ahead.
-
-        Reading takes it anew.
-        """
+        """Release files, connections and bytes fetched ahead; the next read begins anew."""
 
     def opener(self) -> "Opener":
-        """Return what opens the same bytes again, be it in another process."""
+        """Return a function that opens the same bytes, also in another process."""
 
 
 Opener = Callable[[], StoredBytes]
-"""Opens bytes where the work is done. It can be pickled.
+"""Opens bytes in a worker. It can be pickled.
 
-It raises an OSError where they are missing, or not those that they are here.
+It raises an OSError if they are missing there, or other bytes.
 """
 
 
 def require_state(stored: StoredBytes, state: tuple[Any, ...]) -> None:
-    """Check that bytes are in the state that they were in.
+    """Check that the state of bytes has not changed.
 
     Raises
     ------
     OSError
-        If not. Frames that were read may then be of two different states.
+        If it has. Frames that were read may then be of two different states.
     """
     if stored.state != state:
         raise OSError(
             f"{stored.name}: was changed, replaced or removed by another program while its "
-            "frames were read; run again when that has ended"
+            "frames were read; run again when it does not change any more"
         )
 
 
@@ -150,15 +147,15 @@ class LocalBytes:
     Parameters
     ----------
     path : str or path
-        Its name.
+        Path of the file.
     descriptor : int, optional
-        The file, opened by somebody who keeps it open; then it is this very one that is read,
-        whatever has become of its name.
+        Descriptor of the file, which the caller keeps open. Then this file is read, whatever
+        happens to its name.
     """
 
     habits = Habits(
-        gap=16 * 1024,  # HDF5 puts parts of its index there
-        piece=2 * 1024**2,  # what caches hold
+        gap=16 * 1024,  # room for parts of an index of HDF5
+        piece=2 * 1024**2,  # fits into caches
         at_once=1024,
     )
 
@@ -167,7 +164,7 @@ class LocalBytes:
         self.name = str(self._path)
         self.key = os.path.realpath(self._path)
         self._descriptor = descriptor
-        # Some file systems count no names at all. On Windows an open file keeps its name.
+        # Some file systems do not count names. On Windows, an open file keeps its name.
         self._had_name = os.name == "posix" and descriptor is not None and has_name(descriptor)
         self._turn = threading.Lock()
         self._file: FileIO | None = None
@@ -182,12 +179,12 @@ class LocalBytes:
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
         return os.stat(self._path if self._descriptor is None else self._descriptor).st_size
 
     @property
     def state(self) -> tuple[int, ...]:
-        """What differs once another program has changed, replaced or removed the file."""
+        """State of the file, which differs after it was changed, replaced or removed."""
         if self._had_name and self._descriptor is not None and not has_name(self._descriptor):
             return ()
         return file_state(self._path)
@@ -196,13 +193,13 @@ class LocalBytes:
         """Do nothing: the system reads ahead."""
 
     def gather(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Do nothing: no way is long."""
+        """Do nothing: small reads are fast."""
 
     def interrupt(self) -> None:
-        """Do nothing: reading does not last."""
+        """Do nothing: reads are short."""
 
     def read_into(self, buffer: memoryview, offset: int) -> bool:
-        """Fill a buffer with what begins at an offset; return whether there was enough."""
+        """Fill a buffer from an offset on; return whether there were enough bytes."""
         done = 0
         while done < len(buffer):
             count = self._read(buffer[done:], offset + done)
@@ -214,7 +211,7 @@ class LocalBytes:
     def _read(self, buffer: memoryview, offset: int) -> int:
         if self._descriptor is not None and hasattr(os, "preadv"):
             return os.preadv(self._descriptor, [buffer], offset)
-        # Where nobody has it open, or on Windows, where it can be neither replaced nor removed.
+        # Without a descriptor, or on Windows, where an open file cannot be replaced or removed.
         with self._turn:
             if self._file is None or self._file.closed:
                 self._file = open(self._path, "rb", buffering=0)  # noqa: SIM115
@@ -225,7 +222,7 @@ class LocalBytes:
         return os.preadv(descriptor, [buffer], offset)
 
     def opener(self) -> Opener:
-        """Return what opens the same file again, be it in another process."""
+        """Return a function that opens the same file, also in another process."""
         return partial(_open_same, self._path, self.state)
 
 

@@ -1,4 +1,4 @@
-"""Addresses in a network: read as people write them, and shown without secrets."""
+"""Addresses in a network: parsed as users write them, and shown without secrets."""
 
 import ipaddress
 import re
@@ -9,25 +9,25 @@ _SPLIT = re.compile(r"(?i)\s*(https?)://([^/?]*)([^?]*)(?:\?(.*))?\s*", re.DOTAL
 _LOOSE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PORTS = {"http": 80, "https": 443}
 
-_KEPT = "/:@!$&'()*+,;=~-._%"  # what a path may hold as it is; what is encoded stays so
+_KEPT = "/:@!$&'()*+,;=~-._%"  # characters of a path that are not encoded (again)
 
 
 class Url(NamedTuple):
-    """An address, each part as it is sent.
+    """An address; each part is encoded as it is sent.
 
     Attributes
     ----------
     scheme : str
         ``"http"`` or ``"https"``.
     host : str
-        In lower case; of IPv6, without brackets.
+        In lower case; IPv6 without brackets.
     port : int
     path : str
-        From its slash on.
+        Path with its leading slash.
     query : str
-        What follows the question mark; it may hold a signature.
+        Text after the question mark; it may hold a signature.
     login : str
-        Name and password, with a colon between; or nothing.
+        Name and password with a colon between, or empty.
     """
 
     scheme: str
@@ -39,18 +39,18 @@ class Url(NamedTuple):
 
     @property
     def netloc(self) -> str:
-        """Host, and the port where it is not the usual one."""
+        """Host, with the port unless it is the default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def target(self) -> str:
-        """What is asked for on the host."""
+        """Path and query."""
         return f"{self.path}?{self.query}" if self.query else self.path
 
     @property
     def shown(self) -> str:
-        """The address without login and query: what messages and results may tell."""
+        """The address without login and query, for messages and results."""
         return f"{self.scheme}://{self.netloc}{self.path}"
 
     @property
@@ -60,19 +60,19 @@ class Url(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Last part of the path, decoded: what the file is called."""
+        """Name of the file: the last part of the path, decoded."""
         return unquote(self.path.rpartition("/")[2])
 
 
 def parse_url(text: str) -> Url:
-    """Return the parts of an address, encoded where it was not.
+    """Return the parts of an address, encoded if they were not.
 
-    A ``#`` counts as part of the name, as a measurement has no parts that a browser could jump to.
+    A ``#`` is part of the name, as measurements have no fragments.
 
     Raises
     ------
     ValueError
-        If it is no address of a file. The message tells no query.
+        If it is no address of a file. The message does not contain the query.
 
     Examples
     --------
@@ -104,18 +104,18 @@ def _host_and_port(place: str, scheme: str) -> tuple[str, int]:
             ipaddress.IPv6Address(host)
         if not 0 < port < 65536:
             raise ValueError
-    except ValueError as error:  # which an encoding may raise, too
+    except ValueError as error:  # also from the encoding
         raise ValueError(f"{place!r} is no name of a host") from error
     return host, port
 
 
 def redirected(url: Url, location: str) -> Url:
-    """Return where an answer leads to; a login goes along only to the same host.
+    """Return the address of a redirection; it keeps a login only for the same host.
 
     Raises
     ------
     ValueError
-        If that is no address of a file in a network, such as ``file:``.
+        If it is no address of a file in a network, for example ``file:``.
     """
     found = parse_url(urljoin(url.whole, location))
     is_same = (found.scheme, found.host, found.port) == (url.scheme, url.host, url.port)

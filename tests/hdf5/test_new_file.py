@@ -47,7 +47,7 @@ def test_new_file_without_hard_links(path, monkeypatch):
     assert listing(path) == [path.name]
     path.write_bytes(b"mine")
     path.rename(path.with_name("mine"))
-    with pytest.raises(FileExistsError, match=r"m.rtdc: exists already"), new_file(path) as h5:
+    with pytest.raises(FileExistsError, match=r"m.rtdc: exists; choose"), new_file(path) as h5:
         path.with_name("mine").rename(path)
     check_unchanged(path, b"mine")
 
@@ -140,11 +140,11 @@ def test_new_file_error_in_the_body(path, error):
 
 def test_new_file_exists(path):
     path.write_bytes(b"mine")
-    with pytest.raises(FileExistsError, match=r"m.rtdc: exists already"), new_file(path):
+    with pytest.raises(FileExistsError, match=r"m.rtdc: exists; choose"), new_file(path):
         pytest.fail("too late")
     check_unchanged(path, b"mine")
     path.unlink()
-    with pytest.raises(FileExistsError, match=r"m.rtdc: exists already"), new_file(path) as h5:
+    with pytest.raises(FileExistsError, match=r"m.rtdc: exists; choose"), new_file(path) as h5:
         h5["a"] = 1
         path.write_bytes(b"theirs")
     check_unchanged(path, b"theirs")

@@ -352,7 +352,7 @@ def test_a_page_that_cannot_be_written_any_more_costs_nothing_else(
 def test_a_page_of_something_else_is_not_replaced(path, recorder, tmp_path):
     recorder("begin swmr time", "flush")
     (tmp_path / "index.html").write_text("<!doctype html>my home page")
-    with pytest.raises(FileExistsError, match=r"index\.html: is not of a recording"):
+    with pytest.raises(FileExistsError, match=r"index\.html: is no page on a recording"):
         sparsemed.watch(path, page=tmp_path)
 
 

@@ -445,7 +445,7 @@ def test_no_sample_without_frames(demo, tmp_path, warned):
     assert take_sample(gone) is None
     assert "gone.rtdc" in warned()[-1]
     assert {"noise", "channel"}.isdisjoint(judged(gone))
-    with pytest.raises(ValueError, match=r"frames: the background is of \(300, 44, 50\) frames"):
+    with pytest.raises(ValueError, match=r"frames: shape must be \(300, 44, 50\)"):
         take_sample(background, images[1:])
 
 

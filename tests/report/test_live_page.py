@@ -58,7 +58,7 @@ def test_only_such_a_page_is_replaced(tmp_path):
     LivePage(tmp_path, "in.rtdc").write(state(3))
     LivePage(tmp_path, "other.rtdc").write(state(4))
     (tmp_path / "index.html").write_text("<!doctype html>mine")
-    with pytest.raises(FileExistsError, match=r"index\.html: is not of a recording"):
+    with pytest.raises(FileExistsError, match=r"index\.html: is no page on a recording"):
         LivePage(tmp_path, "in.rtdc")
     with pytest.raises(FileExistsError):
         LivePage(tmp_path / "index.html", "in.rtdc")

@@ -105,7 +105,7 @@ def test_the_page_is_bounded(tmp_path):
     assert size < 15e6
     page = page_of(tmp_path, worst)
     assert page.stat().st_size < size + 500
-    assert "1 more, which call for no more of a look" in page.read_text("utf-8")
+    assert "1 more, with no worse verdicts" in page.read_text("utf-8")
 
 
 # In a browser -----------------------------------------------------------------------------------

@@ -687,7 +687,7 @@ def test_what_the_page_says_of_a_background_in_the_file(demo, tmp_path, warned):
     facts = read_facts(background, sample)
     assert facts == Facts([("File", f"{path} (could not be read any more)")])
     (text,) = warned()[len(said_before) :]
-    assert text.startswith("The report says nothing about the measurement: ")
+    assert text.startswith("The report has no facts about the measurement: ")
 
 
 def test_metadata_are_in_the_order_of_their_names(tmp_path):
@@ -713,7 +713,7 @@ def test_the_page_is_next_to_the_measurement(demo, tmp_path):
     assert path.read_bytes() == before
     page = read(tmp_path / "in_report.html")
     assert "sparsemed:k=200^s=1^t=0^f=0.8^o=1" in page.text["code"]
-    assert "none; the one on this page was computed for it" in page.text["td"]
+    assert "none; the one on this page was computed for the page" in page.text["td"]
 
 
 def test_the_commands_on_the_page_name_the_file_as_a_shell_takes_it(demo, tmp_path):
@@ -816,7 +816,7 @@ def test_the_name_of_the_page_is_checked_before_the_work(demo, tmp_path):
     result = invoke("report", path, "-o", page)
     assert (result.exit_code, result.output) == (
         1,
-        f"Error: {page}: is no HTML page and is not replaced; give another name\n",
+        f"Error: {page}: is no HTML page, and is not replaced; choose another name\n",
     )
     assert page.read_text() == "precious"
 
@@ -864,7 +864,7 @@ def test_several_files_and_folders_with_one_that_fails(demo, tmp_path):
     ("arguments", "message", "code"),
     [
         (["{folder}/gone.rtdc"], "gone.rtdc: there is no such file", 1),
-        (["{in}", "-o", "{in}"], "is no HTML page and is not replaced", 1),
+        (["{in}", "-o", "{in}"], "is no HTML page, and is not replaced", 1),
         (["{in}", "-k", "kernel=3", "-o", "{folder}/a.html"], "did you mean 'kernel_size'", 2),
     ],
 )

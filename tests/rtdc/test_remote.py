@@ -170,7 +170,7 @@ def test_what_changes_in_the_middle_is_an_error(server, tmp_path, change):
     with pytest.raises(OSError, match=r"M001.rtdc") as caught:
         sparsemed.compute_background(server.url("/M001.rtdc"))
     told = {"etag": "was changed", "size": "was changed", "forbidden": "link has expired"}
-    assert told.get(change, "announced") in str(caught.value)
+    assert told.get(change, "announces") in str(caught.value)
 
 
 def test_a_server_that_tells_no_version_is_warned_of(server, tmp_path):

@@ -278,16 +278,16 @@ def test_it_can_be_opened_elsewhere_as_the_same(server, data):
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (answers(200, {"Content-Length": str(100 * 2**20)}), "hands out whole files only"),
+        (answers(200, {"Content-Length": str(100 * 2**20)}), "sends no parts of files"),
         (with_headers(Content_Encoding="gzip"), "compressed"),
-        (with_headers(Content_Range="bytes 7-9/3000000"), "sent the bytes 7 to 9"),
+        (with_headers(Content_Range="bytes 7-9/3000000"), "sent bytes 7 to 9"),
         (with_headers(Content_Range=None), "no Content-Range"),
-        (with_headers(Content_Range="bytes 0-9/*"), "does not say which part"),
+        (with_headers(Content_Range="bytes 0-9/*"), "does not tell which part"),
         (with_headers(Content_Length="17"), "17 bytes"),
         (answers(403), "may not be read"),
         (answers(401), "may not be read"),
         (answers(404), "no such file"),
-        (answers(416), "refuses to hand out parts"),
+        (answers(416), "refuses to send parts"),
         (answers(301, {"x-amz-bucket-region": "eu-north-1"}), "AWS_REGION=eu-north-1"),
         (answers(500), "answers 500, 5 times"),
         (answers(204), "answers 204"),
@@ -309,10 +309,10 @@ def test_a_wrong_answer_ends_with_one_line(server, data, fault, told):
         else:
             text = error_of(opened, server)
         later_told = {
-            "hands out whole files only": "hands out whole files only",
+            "sends no parts of files": "sends no parts of files",
             "may not be read": "link has expired",
             "no such file": "is gone",
-            "refuses to hand out parts": "was changed",
+            "refuses to send parts": "was changed",
         }
         assert told in text or (when is later and later_told[told] in text)
 
@@ -698,7 +698,7 @@ def test_an_authority_of_ones_own_is_trusted(data, tmp_path, monkeypatch, variab
         monkeypatch.delenv(name, raising=False)
     with serving(context=context) as server:
         served = server.put("/M001.rtdc", data)
-        assert "nobody who is trusted here vouches for 127.0.0.1" in error_of(opened, server)
+        assert "the certificate of 127.0.0.1 is not trusted" in error_of(opened, server)
         assert not served.requests
         monkeypatch.setenv(variable, str(bundle))
         assert read(opened(server), FIRST, 10) == data[FIRST : FIRST + 10]
@@ -715,4 +715,4 @@ def test_authorities_that_cannot_be_read_are_told(data, tmp_path, monkeypatch, v
                 bundle.write_text(content)
             monkeypatch.setenv(variable, str(bundle))
             text = error_of(RangedBytes, place_of(address))
-            assert f"{variable} names {bundle}, which holds no authorities" in text
+            assert f"{variable} names {bundle}, which has no readable certificates" in text
