@@ -1,6 +1,6 @@
 """What is left of frames after subtraction, compared with the noise of the camera: where and when.
 
-Cells pass; a wrong background stays in one of four ways, and each is looked for by itself:
+Cells pass; a wrong background shows in one of four ways, which are searched separately:
 
 - *steady*: all frames show it. The most common value of a place over time is not 0.
 - *a spell*: some consecutive frames show it. Cells cover a place only by chance, and so hardly ever
@@ -9,7 +9,7 @@ Cells pass; a wrong background stays in one of four ways, and each is looked for
   the same time, while cells are at single places. The pattern of light is known, so that it is
   found in a single frame.
 
-- *a ghost*: only the image has it. Other images do not show it, and the frame is as they are.
+- *a ghost*: only the image shows it. Other images do not, and the frame looks as they do.
 
 Where a place is covered nearly always, there is nothing to tell cells from background by: it is
 *restless*, and its background is wrong.
