@@ -85,6 +85,15 @@ def test_times_that_rounding_takes_for_equal_are_held(monkeypatch):
     assert series.final == 3
 
 
+def test_four_windows_can_be_held_however_large_frames_are(monkeypatch):
+    monkeypatch.setattr(growing, "HELD_BYTES", 1)
+    series = series_of(kernel_size=10)
+    frames = random_frames(41)
+    series.push(frames[:40], np.zeros(40))
+    with pytest.raises(ValueError, match="at most 40 can be held"):
+        series.push(frames[40:], np.zeros(1))
+
+
 def test_time_that_stands_still_is_bounded_and_the_portion_is_refused_whole(monkeypatch):
     monkeypatch.setattr(growing, "HELD_BYTES", 20 * 100)
     monkeypatch.setattr(growing, "PIECE_BYTES", 20 * 16)

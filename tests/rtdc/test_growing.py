@@ -186,6 +186,7 @@ def test_a_writer_without_swmr_cannot_be_followed(path, recorder, mode):
             "has neither a feature 'time', nor a feature 'frame'",
         ),
         (np.zeros((9, 4, 5), np.float32), True, TypeError, "float32 .* cannot be followed"),
+        (np.zeros((9, 4, 5), np.uint32), True, TypeError, "uint32 .* cannot be followed"),
         (
             np.zeros((9, 4, 5, 3), np.uint8),
             True,
@@ -194,7 +195,7 @@ def test_a_writer_without_swmr_cannot_be_followed(path, recorder, mode):
         ),
         (None, True, ValueError, "has no dataset 'events/image'"),
     ],
-    ids=["no times", "floats", "colours", "no images"],
+    ids=["no times", "floats", "32 bits", "colours", "no images"],
 )
 def test_what_cannot_be_followed(path, images, times, kind, what):
     with h5py.File(path, "w") as h5:
