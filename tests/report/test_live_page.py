@@ -29,6 +29,7 @@ def test_what_it_shows(tmp_path):
     assert "turn &lt;the&gt; knob" in text
     assert "<b>in" not in text
     assert "<script" not in text
+    assert text.rindex("Focus") < text.rindex("All is well")  # what calls for a look comes first
     points = re.search('<polyline points="([^"]*)"', text)[1].split()
     first, last = (tuple(map(float, points[place].split(","))) for place in (0, -1))
     assert (first[0], last[0]) == (10, 790)

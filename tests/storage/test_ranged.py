@@ -17,6 +17,7 @@ from storage.authority import vouch
 
 from benchmarks.serving import Request, http_date, serving
 from sparsemed.storage import connections, ranged, remote
+from sparsemed.storage.answers import Version
 from sparsemed.storage.places import WebPlace, is_remote, place_of
 from sparsemed.storage.ranged import AT_ONCE, BLOCK, RangedBytes
 from sparsemed.storage.remote import Way
@@ -287,6 +288,7 @@ def test_it_can_be_opened_elsewhere_as_the_same(server, data):
         (answers(403), "may not be read"),
         (answers(401), "may not be read"),
         (answers(404), "no such file"),
+        (answers(410), "no such file"),
         (answers(416), "refuses to send parts"),
         (answers(301, {"x-amz-bucket-region": "eu-north-1"}), "AWS_REGION=eu-north-1"),
         (answers(500), "answers 500, 5 times"),
@@ -404,6 +406,20 @@ def test_a_change_in_the_middle_is_noticed(server, data):
         for name, value in changes.items():
             setattr(served, name, value)
         assert "was changed" in error_of(read, stored, FIRST, 10), changes
+
+
+def test_versions_are_the_same_as_far_as_both_tell():
+    first, second = Version(5, '"a"', "Monday"), Version(5, '"b"', "Tuesday")
+    assert first.is_same(first)
+    assert not first.is_same(first._replace(size=6))
+    assert not first.is_same(second._replace(modified="Monday"))
+    assert first.is_same(second._replace(etag='"a"'))  # which was only copied
+    assert first._replace(etag=None).is_same(first)
+    assert not first._replace(etag=None).is_same(second)
+    nothing = Version(5, None, None)
+    assert nothing.is_same(nothing)
+    assert not first.is_same(nothing)
+    assert not nothing.is_same(first)
 
 
 def test_a_weak_etag_is_no_condition(server, data):
