@@ -45,7 +45,7 @@ for dtype in ("u1", "u2"):
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_as_in_a_terminal():
-    """Heed signals that whoever started the tests had ignored; programs inherit that.
+    """Heed signals that the program that started the tests ignored; programs inherit that.
 
     Shells ignore Ctrl-C for jobs in the background, and nohup the end of a terminal, which shall
     not end the tests either.
@@ -145,7 +145,7 @@ def object_store():
 def cluster():
     """Return a client of a cluster on this machine: two processes, two threads each.
 
-    Arrays of Dask's do not find it by themselves.
+    Dask arrays do not find it by themselves.
     """
     from distributed import Client, LocalCluster
 

@@ -1,4 +1,4 @@
-"""The command that is named where a package is missing works for whoever reads it."""
+"""The command that installs a missing package works as it is printed."""
 
 import importlib.util
 import shlex

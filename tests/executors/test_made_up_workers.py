@@ -103,7 +103,7 @@ def test_the_last_task_is_waited_for_when_its_worker_is_lost_and_there_is_no_oth
     (outcome,) = outcomes_of(crew, [7])
     assert (outcome.number, outcome.value, outcome.error) == (0, 14, None)
     assert [place for _, place, _ in crew.sent] == ["a", "b"]
-    assert crew.cancelled == [(7, "a")]  # whoever comes back must not do it, too
+    assert crew.cancelled == [(7, "a")]  # a worker that comes back must not do it, too
 
 
 def test_a_result_that_was_lost_with_its_worker_is_made_again():
@@ -146,7 +146,7 @@ def test_an_error_of_a_task_is_its_own():
 
 
 class Client(SimpleNamespace):
-    """A client of Dask's; `workers` says at each look how many threads who has."""
+    """A Dask client; each read of `workers` returns the next number of threads of each worker."""
 
     def __init__(self, *workers, **more):
         super().__init__(status="running", scheduler=SimpleNamespace(address="tcp://x"), **more)

@@ -1,4 +1,4 @@
-"""Threads, forks and settings of whoever embeds sparsemed."""
+"""Threads, forks and settings of programs that embed sparsemed."""
 
 import asyncio
 import gc

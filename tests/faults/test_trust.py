@@ -660,7 +660,7 @@ def test_a_journal_planted_by_somebody_else(places):
     with pytest.raises(PermissionError, match=r"raw\.rtdc: its journal .* another user"):
         info(path)
     assert path.read_bytes() == before
-    os.chown(path, 65534, -1)  # whoever owns the file may change it anyway
+    os.chown(path, 65534, -1)  # the owner of the file may change it anyway
     info(path)
     assert not journal.exists()
 

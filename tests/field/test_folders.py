@@ -54,7 +54,7 @@ def test_results_of_chipstream_are_no_measurements(raw, name, has_images):
     assert [json.loads(line)["input"] for line in run.stdout.splitlines()] == [str(raw)]
     run = invoke("compute", raw.parent, "-v", "--dry-run")
     assert f"{name}: skipped" in run.stderr
-    if has_images:  # whoever names it, means it
+    if has_images:  # a file that is named is meant
         run = invoke("compute", result, "--dry-run", "--json")
         assert json.loads(run.stdout)["input"] == str(result)
 

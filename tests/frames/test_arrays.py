@@ -124,7 +124,7 @@ def test_floats_can_be_of_16_bits():
 
 
 class Tensor:
-    """What has a shape and a dtype, and is no array of NumPy's."""
+    """An object with a shape and a dtype that is not a NumPy array."""
 
     shape, dtype = (9, 4, 5), "torch.uint8"
 

@@ -84,10 +84,10 @@ def test_what_is_left_out_of_a_folder(data, caplog):
     measure(data / "b.hdf5")
     with h5py.File(data / "empty.rtdc", "w") as h5:
         h5.create_group("events")
-    with h5py.File(data / "lost.rtdc", "w") as h5:  # fails later, lest nobody notice it
+    with h5py.File(data / "lost.rtdc", "w") as h5:  # fails later, so that it is noticed
         h5.create_group("events")
         store_record(h5, file_record("raw", None, ["gone.rtdc"], None, None), {})
-    (data / "broken.rtdc").write_text("so does this")
+    (data / "broken.rtdc").write_text("fails later, too")
     caplog.set_level("INFO")
     names = [run.source.name for run in choose_runs([data])]
     assert names == ["A.RTDC", "b.rtdc", "broken.rtdc", "lost.rtdc", "raw_bg.rtdc"]

@@ -403,7 +403,7 @@ def test_the_command_is_stopped_by_ctrl_c(path, recorder, tmp_path, keep):
     assert (tmp_path / "in_bg.rtdc").exists() == keep
     if keep:
         assert len(load(tmp_path / "in_bg.rtdc")) == 300
-    recorder("close")  # whoever records has noticed nothing
+    recorder("close")  # the recorder has noticed nothing
 
 
 def test_the_command_says_in_one_line_what_is_wrong(path, recorder):

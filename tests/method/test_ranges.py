@@ -1,4 +1,4 @@
-"""One measurement in ranges: the same bits, however it is cut, and whoever does the ranges."""
+"""A measurement in ranges: the same bits for all cuts and all workers."""
 
 import multiprocessing
 import os
@@ -107,7 +107,7 @@ def test_the_same_bits_for_any_number_of_ranges(case, ranges):
     planned = plan(time, parameters)
     fractions = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(series, "HELD_BYTES", 2000)  # lest each range have room for millions
+        patch.setattr(series, "HELD_BYTES", 2000)  # one range must not hold millions
         whole = compute(frames, planned, 1)
         apart = RangedScan(TaskRunner(None), frames.open_part, ranges, 1)
         frames.blocks_read.clear()

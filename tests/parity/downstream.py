@@ -1,4 +1,4 @@
-"""Plugin of pytest that puts sparsemed in the place of dcnum's class in dcnum's own tests.
+"""pytest plugin that puts sparsemed in the place of dcnum's class in dcnum's own tests.
 
 `nox -s downstream` fetches these tests and runs them with it.
 """

@@ -59,7 +59,7 @@ def output(tmp_path):
 
 
 def add_feature(output):
-    """Make a result more than a result, lest it be written anew."""
+    """Add to a result, so that it is not written again."""
     with h5py.File(output, "a") as h5:
         h5["events/deform"] = np.zeros(9)
 

@@ -1,4 +1,4 @@
-"""A service that answers as DCOR does, to whoever asks: sparsemed or dclab."""
+"""A server that answers sparsemed and dclab as DCOR does."""
 
 import json
 import time

@@ -26,7 +26,7 @@ CONTENT = bytes(range(256)) * 4000
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch, tmp_path):
-    """Be nobody, whoever runs the tests; and take no pauses."""
+    """Use no credentials of the user who runs the tests, and do not pause."""
     for name in (
         "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
         "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION",

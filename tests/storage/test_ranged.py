@@ -101,7 +101,7 @@ def longer(request: Request) -> bool:
     return True
 
 
-# Bytes are the same, whoever reads how
+# Bytes are the same for all readers
 
 
 @examples(30)
