@@ -105,6 +105,11 @@ class Left:
         """What is left in more than `FRAMES_OFF` of the frames."""
         return float(np.quantile(self.course, 1 - FRAMES_OFF, method="higher"))
 
+    @property
+    def is_restless(self) -> bool:
+        """Whether most of it is at places that are covered nearly always."""
+        return float(sizes(self.restless[np.newaxis])[0]) > self.size / 2
+
     def map_of(self, frame: int) -> Floats:
         """Return what is left in one of the frames, by whichever is largest."""
         maps = [self.steady, self.restless]

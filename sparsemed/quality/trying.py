@@ -42,6 +42,9 @@ LENGTHS = (25, 50, 100, 200, 500, 1000)
 HELPS = 0.75
 """Settings help if they leave at most this share."""
 
+HELPS_RESTLESS = 0.5
+"""The same where most of it is at places that are nearly always covered, as that is a guess."""
+
 
 def examine(
     background: Background, frames: Any = None, try_cures: bool = True
@@ -66,7 +69,9 @@ def examine(
     findings = findings_of(view)
     if try_cures and _may_be_cured(findings):
         worst_frame = int(view.sample.numbers[worst(view)]) if view.sample is not None else 0
-        view.cure = find_cure(background, frames, worst_frame)
+        is_guessed = view.is_sampled and view.left.is_restless
+        helps = HELPS_RESTLESS if is_guessed else HELPS
+        view.cure = find_cure(background, frames, worst_frame, helps)
         findings = findings_of(view)
     return view, findings
 
@@ -97,7 +102,7 @@ class Trial(NamedTuple):
     left: float
 
 
-def find_cure(background: Background, frames: Any, worst: int) -> Cure | None:
+def find_cure(background: Background, frames: Any, worst: int, helps: float = HELPS) -> Cure | None:
     """Try settings on a part of the frames, and return those that leave least.
 
     Parameters
@@ -107,6 +112,8 @@ def find_cure(background: Background, frames: Any, worst: int) -> Cure | None:
         See `sparsemed.quality.take_sample`.
     worst : int
         Number of the worst frame.
+    helps : float
+        Settings help if they leave at most this share.
 
     Returns
     -------
@@ -122,7 +129,7 @@ def find_cure(background: Background, frames: Any, worst: int) -> Cure | None:
         tell=lambda _text: None
     ):  # warnings on settings that the user did not choose
         trials = list(_trials(background, excerpt))
-    return _choose(background.parameters, trials)
+    return _choose(background.parameters, trials, helps)
 
 
 def _opened(background: Background, frames: Any) -> AbstractContextManager[Input] | None:
@@ -241,7 +248,7 @@ def _left_by(
     return max(view.left.size, what_passes(view))
 
 
-def _choose(now: Parameters, trials: list[Trial]) -> Cure:
+def _choose(now: Parameters, trials: list[Trial], share: float = HELPS) -> Cure:
     """Return, of the trials that leave little more than the best, the one with fewest changes."""
     before = next(trial.left for trial in trials if trial.parameters == now)
     least = min(trial.left for trial in trials)
@@ -251,7 +258,7 @@ def _choose(now: Parameters, trials: list[Trial]) -> Cure:
         return len(_named(now, trial.parameters)), trial.left
 
     best = min(good, key=changes)
-    helps = best.left <= HELPS * before and before - best.left >= 0.3
+    helps = best.left <= share * before and before - best.left >= 0.3
     return Cure(
         ", ".join(_named(now, best.parameters)) if helps else "", best.left, before, len(trials)
     )

@@ -57,6 +57,15 @@ def test_what_trembles_everywhere_is_a_pattern_also_among_cells(residues, rng, a
     assert left.pattern.any()
 
 
+@pytest.mark.parametrize("changes", [False, True])
+def test_places_that_are_off_each_time_in_another_way_are_restless(residues, rng, changes):
+    by = rng.uniform(-30, 30, (COUNT, 10, 30)) if changes else 30
+    residues[:, 5:15, 10:40] += by
+    left = left_of(residues)
+    assert left.size > 5
+    assert left.is_restless == changes
+
+
 @pytest.mark.parametrize("follow", [False, True])
 def test_what_only_images_show_is_left_of_frames_that_do_not(residues, rng, follow):
     """Cells cover the place in every other frame, so that an image took them for background."""
