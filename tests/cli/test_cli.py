@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from patience import PATIENCE
 
 import sparsemed
 from sparsemed.cli import main
+from sparsemed.cli.info import _rows_of
 from sparsemed.cli.results import Ending, span
 from sparsemed.hdf5.journal import pack
 from sparsemed.hdf5.opening import open_untouched
@@ -27,6 +29,7 @@ from sparsemed.jobs.file_result import FileResult
 from sparsemed.printable import printable
 from sparsemed.quality import Finding
 from sparsemed.rtdc.basins import file_record, store_record
+from sparsemed.rtdc.info import info
 from sparsemed.storage import disk
 
 
@@ -517,6 +520,11 @@ def test_info_says_what_was_found_of_a_result(path):
     assert told["findings"] == [fine._replace(value=None)._asdict(), poor._asdict()]
     background.save(output, findings=[fine])
     assert re.search(r"\nverdict +good\nbasin ", invoke("info", output).output)
+    facts = info(output)
+    two = dataclasses.replace(facts, backgrounds=2 * facts.backgrounds)
+    titles = [title for title, _ in _rows_of(two, "good", [fine])]
+    assert titles.index("verdict") < titles.index("hidden background")
+    assert titles.count("verdict") == 1  # it is of the background that counts
     background.save(output)
     assert "verdict" not in invoke("info", output).output
 

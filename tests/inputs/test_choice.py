@@ -41,6 +41,10 @@ def test_a_dataset_of_an_hdf5_file(tmp_path, monkeypatch, ranges):
     monkeypatch.chdir("/")
     assert found.quality() == found.quality(OTHERS)
     assert found.stack == tmp_path / "stack.h5"
+    with h5py.File(tmp_path / "stack.h5", "a") as h5:
+        h5["t0/more"] = OTHERS
+    with pytest.raises(ValueError, match="was replaced or changed since its frames were read"):
+        found.quality()
     with pytest.raises(ValueError, match=r"has no dataset 'nonsense'; datasets that look like"):
         compute_background(tmp_path / "stack.h5", dataset="nonsense")
     with pytest.raises(ValueError, match="has no channel to choose"):

@@ -115,6 +115,17 @@ def without_offsets(run):
     change(run.output, lambda h5: h5.pop("events/bg_off"))
 
 
+def with_fewer_offsets(run):
+    def shorten(h5):
+        offsets = h5["events/bg_off"]
+        attributes, data = dict(offsets.attrs), offsets[:-1]
+        del h5["events/bg_off"]
+        h5["events/bg_off"] = data
+        h5["events/bg_off"].attrs.update(attributes)
+
+    change(run.output, shorten)
+
+
 def of_another_generation(run):
     def tell(h5):
         h5["basin_events/image_bg"].attrs["dcnum ppid generation"] = "12"
@@ -154,6 +165,7 @@ def with_a_background_elsewhere(run):
         gone,
         without_mapping,
         without_offsets,
+        with_fewer_offsets,
         of_another_generation,
     ],
 )

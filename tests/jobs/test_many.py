@@ -387,3 +387,11 @@ def test_what_costs_workers_their_lives_fails_alone_and_lost_workers_end_all(mad
     assert found["a"].error.endswith("a.rtdc: two lines")
     with pytest.raises(ExecutorError, match="the scheduler is gone"):
         made_up({"c": ExecutorError("the scheduler is gone")})
+
+
+def test_of_two_names_the_longer_is_looked_for_first():
+    run = Run(Path("data/in.h5"), Path("out.rtdc"))
+    said = "/here/in.h5.rtdc: is there; /here/in.h5: is not"
+    result = FileResult(Path("/here/in.h5"), Path("/here/in.h5.rtdc"), "failed", "ppid", said)
+    named = many._under_given_names(result, run)
+    assert named.error == "out.rtdc: is there; data/in.h5: is not"

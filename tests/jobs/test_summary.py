@@ -299,3 +299,11 @@ def test_pages_in_the_folder_of_the_overview_are_linked(data, folder):
     (folder / "data" / "a_report.html").unlink()
     summary.finish()
     assert read(folder)[1][0]["report"] == str(folder / "a_bg_report.html")
+
+
+def test_of_earlier_parts_that_with_a_verdict_counts(tmp_path):
+    good, bare, other = {"output": "a", "verdict": "good"}, {"output": "a"}, {"output": "b"}
+    for name, rows in (("-1-of-2", [good]), ("", [bare, other])):
+        text = json.dumps({"measurements": rows})
+        (tmp_path / f"summary{name}.json").write_text(text)
+    assert module._read_earlier(tmp_path) == {"a": good, "b": other}

@@ -13,6 +13,8 @@ from sparsemed import BackgroundSparseMed, compute_background, compute_files, lo
 from sparsemed.cli import main
 from sparsemed.demo import make_measurement
 from sparsemed.quality import overall
+from sparsemed.rtdc import verdicts
+from sparsemed.rtdc.info import info
 from sparsemed.rtdc.verdicts import COLUMNS, LOG, TABLE, VERDICT
 
 SETTINGS = {"kernel_size": 9, "split_time": 0.1}
@@ -171,6 +173,24 @@ def test_what_is_not_its_verdict_is_not_told(raw, change):
     with h5py.File(output, "a") as h5:
         change(h5)
     assert load(output).findings == ()
+
+
+def test_without_a_pipeline_identifier_it_may_be_of_any_background(raw):
+    output = raw.with_name("out.rtdc")
+    computed(raw, output)
+    assert info(output).findings
+    with h5py.File(output, "a") as h5:
+        for name in ("basin_events/image_bg", TABLE):
+            del h5[name].attrs["dcnum ppid background"]
+    assert info(output).findings == ()
+
+
+def test_a_table_of_any_length_is_none_of_ours(raw, monkeypatch):
+    output = raw.with_name("out.rtdc")
+    count = len(computed(raw, output).findings)
+    for most, rows in ((count, count), (count - 1, 0)):
+        monkeypatch.setattr(verdicts, "MOST_ROWS", most)
+        assert len(load(output).findings) == rows
 
 
 def test_logs_that_lead_elsewhere_are_not_written_to(raw):

@@ -18,7 +18,7 @@ from sparsemed.storage.dcor import DcorPlace, dcor_resource
 from sparsemed.storage.places import basin_place, is_remote, locate, place_of
 from sparsemed.storage.ranged import RangedBytes
 from sparsemed.storage.remote import Record
-from sparsemed.storage.s3 import S3Place
+from sparsemed.storage.s3 import SIGNED_SECONDS, S3Place
 from sparsemed.storage.urls import parse_url
 
 CONTENT = bytes(range(256)) * 4000
@@ -379,3 +379,18 @@ def test_tokens_go_to_no_instance_that_a_file_names():
         found = basin_place(f"https://{host}{SERVICE}?id={UUID}", "dcor")
         assert isinstance(found, DcorPlace)
         assert found.has_token == has_token
+
+
+def test_an_address_of_numbers_is_in_brackets():
+    url = parse_url("http://[::1]:8080/a?b=1")
+    assert (url.netloc, url.host) == ("[::1]:8080", "::1")
+    assert url.whole == "http://[::1]:8080/a?b=1"
+    assert parse_url("http://[::1]/a").shown == "http://[::1]/a"
+
+
+def test_a_signature_is_renewed_before_it_ends(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    left = S3Place("cells", "M001.rtdc").way(None).until - time.time()
+    assert left == pytest.approx(SIGNED_SECONDS, abs=60)

@@ -251,6 +251,22 @@ def test_what_no_thread_fetches_is_left_to_the_reader(monkeypatch, most):
     assert len(started) == most
 
 
+def test_of_what_is_read_in_turn_more_is_fetched_each_time(server, data, monkeypatch):
+    server.put("/M001.rtdc", data)
+    stored = opened(server)
+    counts = []
+    fetch_all = stored._remote.fetch_all
+
+    def counted(parts):
+        counts.append(sum(len(buffer) for _, buffer in parts))
+        fetch_all(parts)
+
+    monkeypatch.setattr(stored._remote, "fetch_all", counted)
+    for offset in range(FIRST, FIRST + 28 * BLOCK, 1000):
+        assert read(stored, offset, 1000) == data[offset : offset + 1000]
+    assert [count // BLOCK for count in counts[:3]] == [4, 8, 16]
+
+
 def test_ranges_of_several_places_come_in_one_round(server, data):
     served = server.put("/M001.rtdc", data)
     stored = opened(server)
