@@ -94,7 +94,7 @@ def make_live_page(name: str, state: LiveState) -> str:
     template = (folder / "live.html").read_text(encoding="utf-8")
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     goes_on = f"As of {now}. The recording goes on; this page reloads itself."
-    findings = sorted(state.findings, key=lambda finding: finding.is_good)
+    findings = list(state.findings)
     sections = [_image(state), _brightness(state.brightness), findings_section(findings)]
     return Template(template).substitute(
         generator=escaped(f"sparsemed {__version__}"),
