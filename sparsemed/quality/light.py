@@ -86,8 +86,10 @@ def saturation(background: Background) -> Finding:
     bits = 8 if images.dtype == np.uint8 else 10
     while brightest >= 2**bits:
         bits += 2
-    ends = (images == 0) | (images == 2**bits - 1)
-    value = float(np.mean(ends & (_neighbours(ends) >= PATCH)))
+    value = 0.0
+    if images.min() == 0 or brightest == 2**bits - 1:
+        ends = (images == 0) | (images == 2**bits - 1)
+        value = float(np.mean(ends & (_neighbours(ends) >= PATCH)))
     advice = ""
     if value > SATURATED:
         advice = (
