@@ -1,6 +1,5 @@
 """The code on the pages of the documentation runs; `.ci/run` builds them."""
 
-import os
 import re
 import subprocess
 import sys
@@ -10,49 +9,71 @@ import pytest
 from PIL import Image
 
 import sparsemed
+from benchmarks.serving import serving
 from sparsemed.cli import main
 from sparsemed.demo import make_measurement
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 README = ROOT / "README.md"
+REMOTE = ROOT / "docs" / "remote.md"
 
 
 def code_of(page):
-    """Return what a reader would run, in order: Python, and the command sparsemed."""
+    """Return what a reader would run as one program: Python, and the command sparsemed."""
     blocks = re.findall(r"^```(python|console)\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    code = ""
     for language, text in blocks:
         if language == "python":
-            yield [sys.executable, "-W", "error", "-c"], text
+            code += text
         for line in text.splitlines() if language == "console" else []:
             # what runs inside ChipStream is run by tests/test_examples.py
             if line.startswith("$ sparsemed ") and "chipstream" not in line:
-                yield [sys.executable, "-m"], line[2:]
+                code += f"typed({line[2:].split()})\n"
+    return code
+
+
+TYPED = """
+def typed(command):
+    import subprocess, sys
+    subprocess.run([sys.executable, "-m", *command], check=True)
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", [README, *(p for p in PAGES if any(code_of(p)))], ids=lambda p: p.stem
+    "page",
+    [README, *(page for page in PAGES if code_of(page) and page != REMOTE)],
+    ids=lambda page: page.stem,
 )
 def test_the_code_on_a_page_runs(tmp_path, page):
     if page == README:  # its first command, after installing
         subprocess.run([sys.executable, "-m", "sparsemed", "demo"], cwd=tmp_path, check=True)
+    run(code_of(page), tmp_path)
 
-    def run(command):
-        subprocess.run(command, cwd=tmp_path, env=os.environ, check=True)
 
-    before, is_run = "", True  # each block of Python goes on where the last one ended
-    python = [sys.executable, "-W", "error", "-c"]
-    for program, text in code_of(page):
-        if program == python:
-            before, is_run = before + text, False
-            continue
-        if not is_run:
-            run([*python, before])
-            is_run = True
-        run([*program, *text.split()])
-    if not is_run:
-        run([*python, before])
+def run(code, folder):
+    program = [sys.executable, "-W", "error", "-c", TYPED + code]
+    subprocess.run(program, cwd=folder, check=True)
+
+
+@pytest.mark.slow
+def test_the_code_on_the_page_of_networks_runs(tmp_path, measurement, object_store, monkeypatch):
+    """With servers of the tests, as nothing leaves this machine."""
+    import boto3
+
+    for name, value in object_store.items():
+        monkeypatch.setenv(name, value)
+    content = measurement.read_bytes()
+    client = boto3.client("s3", endpoint_url=object_store["AWS_ENDPOINT_URL"])
+    client.put_object(Bucket="cells", Key="day 1/M001.rtdc", Body=content)
+    client.close()
+    (tmp_path / "in.rtdc").write_bytes(content)
+    with serving() as server:
+        server.put("/M001.rtdc", content)
+        code = code_of(REMOTE).replace("https://data.example.org/", server.url("/"))
+        run(code, tmp_path)
+    assert (tmp_path / "M001_bg.rtdc").exists()
 
 
 APART = ("index", "scaling", "upstream")
