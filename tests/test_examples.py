@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 SAYS = {
     "image_stack.py": "the darkest pixel is in frame 500",
-    "live.py": "at 17.1 s: look here",
+    "live.py": "at 13.1 s: look here",
     "drop_in.py": "sparsemed:k=200^s=0.5^t=0",
     "dask_zarr.py": ("the darkest pixel is in frame 700\nthe right half has the same background\n"),
     "dcnum_job.py": "INFO sparsemed.BackgroundSparseMed: This is sparsemed",
