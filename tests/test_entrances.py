@@ -206,7 +206,7 @@ def note_cores(monkeypatch):
 def test_reading_and_computing_take_as_many_cores_as_given(path, tmp_path, monkeypatch, use):
     reading, computing = note_cores(monkeypatch)
     use(path, output_of(use, tmp_path), num_cpus=3, kernel_size=7)
-    assert (reading, computing) == ({3}, {3})
+    assert (reading - {1}, computing) == ({3}, {3})  # a sample is read by one core
 
 
 @pytest.mark.parametrize("kind", [BackgroundSparseMed, sparsemed.dcnum.BackgroundSparseMed, None])

@@ -8,7 +8,6 @@ Cells pass; a wrong background shows in one of four ways, which are searched sep
 - *a pattern*: it changes from frame to frame, as when light or channel trembles, but everywhere at
   the same time, while cells are at single places. The pattern of light is known, so that it is
   found in a single frame.
-
 - *a ghost*: only the image shows it. Other images do not, and the frame looks as they do.
 
 Where a place is covered nearly always, there is nothing to tell cells from background by: it is

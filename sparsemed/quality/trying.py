@@ -193,7 +193,6 @@ def _trials(background: Background, excerpt: Excerpt) -> Iterator[Trial]:
         for fraction in (now.frac_cleansing, 1):
             tried(replace(trial.parameters, frac_cleansing=fraction))
         tried(replace(trial.parameters, offset_correction=not trial.parameters.offset_correction))
-    tried(now)
     yield from done.values()
 
 

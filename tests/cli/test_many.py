@@ -210,7 +210,8 @@ def test_a_summary_tells_how_far_a_run_came_that_was_stopped(data, tmp_path, mon
     assert result.exit_code in (1, 130)
     listed = json.loads((tmp_path / "night" / "summary.json").read_text())["measurements"]
     assert [row["status"] for row in listed] == ["done", "waiting", "waiting"]
-    assert "when 1 of 3 were through" in (tmp_path / "night" / "index.html").read_text("utf-8")
+    page = (tmp_path / "night" / "index.html").read_text("utf-8")
+    assert "1 of 3 are done. Repeat the command" in page
 
 
 def test_what_is_missing_for_a_page_is_said_once_and_not_for_each(data, monkeypatch):

@@ -274,6 +274,7 @@ DELIBERATE = (
     "are not supported",  # dtypes
     "has no dataset 'events/image'",  # the record is another now
     "there can be no more than",
+    "images are possible",
     "there are no frames",
     "takes far more",
     "shape must be",
