@@ -77,9 +77,11 @@ class Calls:
         """End all connections in use; threads that wait for them get an OSError."""
         self.is_over = True
         for connection in list(self._connections):
-            with suppress(OSError, AttributeError):  # it has ended by itself
-                # shutdown of an SSLSocket would remove the object with which the other thread reads
-                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+            sock = connection.sock
+            if sock is not None:  # it has begun, and not ended by itself
+                with suppress(OSError):
+                    # that of an SSLSocket would remove the object with which the other thread reads
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def rest(self, seconds: float) -> None:
         """Wait, at most until the connections are ended."""

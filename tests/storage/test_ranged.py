@@ -1,6 +1,7 @@
 """Objects in a network: what a server may do wrong is noticed, passes, or ends with one line."""
 
 import contextlib
+import http.client
 import os
 import pickle
 import random
@@ -748,3 +749,19 @@ def test_authorities_that_cannot_be_read_are_told(data, tmp_path, monkeypatch, v
             monkeypatch.setenv(variable, str(bundle))
             text = error_of(RangedBytes, place_of(address))
             assert f"{variable} names {bundle}, which has no readable certificates" in text
+
+
+def test_calls_end_with_connections_that_have_not_begun_or_are_closed():
+    new, closed = http.client.HTTPConnection("a"), http.client.HTTPConnection("b")
+    here, there = socket.socketpair()
+    calls = connections.Calls()
+    with here, there:
+        closed.sock = socket.socket()
+        closed.sock.close()
+        used = http.client.HTTPConnection("c")
+        used.sock = here
+        for each in (new, closed, used):
+            calls.begin(each)
+        calls.end()
+        assert there.recv(1) == b""
+    assert calls.is_over
