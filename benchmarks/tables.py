@@ -310,7 +310,7 @@ def chipstream_table(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             f"ChipStream {versions['chipstream']} with dcnum {versions['dcnum']}, whole processes "
-            f"on {_cores(results)}, from the quickest to the slowest run; of the background "
+            f"on {results['cores']} cores, from the quickest to the slowest run; of the background "
             "step, medians, and in brackets its share. Both found the same cells and features. "
             "Whole runs of the same kind vary by more than the step takes, so what is saved is the "
             "difference of the steps.",

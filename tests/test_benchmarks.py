@@ -648,7 +648,8 @@ def test_table_of_cores(results):
 
 def test_tables_say_what_was_measured_on(results):
     for block in BLOCKS:
-        if block.title != "table of live":
+        # whole runs of ChipStream differ more by what else runs than by the processor
+        if block.title not in ("table of live", "table of ChipStream"):
             assert "2 cores of Some Processor (AVX2)" in block.table(results), block.title
     del results["processor"]
     assert "on 2 cores, whole processes" in table(results)
