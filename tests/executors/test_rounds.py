@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
@@ -172,7 +173,8 @@ def test_workers_without_sparsemed_and_a_scheduler_that_ends(tmp_path):
 
     def start(*words):
         command = [sys.executable, "-m", *words, "--scheduler-file", str(address), "--no-dashboard"]
-        return subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path)
+        found = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}  # where `work` is
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path, env=found)
 
     worker = ("distributed.cli.dask_worker", "--no-nanny", "--nthreads=1")
     scheduler = start("distributed.cli.dask_scheduler", "--host=127.0.0.1", "--port=0")
