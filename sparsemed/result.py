@@ -56,7 +56,9 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
 
     findings: tuple[Finding, ...] = ()
 
-    def quality(self, frames: Any = None, try_cures: bool = True) -> tuple[Finding, ...]:
+    def quality(
+        self, frames: Any = None, try_cures: bool = True, num_cpus: int | None = None
+    ) -> tuple[Finding, ...]:
         """Return the quality of this background: numbers, verdicts and advice.
 
         Parameters
@@ -68,6 +70,8 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         try_cures : bool
             If something is wrong, whether to try which settings would help, on a part of the
             frames, in a few seconds.
+        num_cpus : int, optional
+            Largest number of threads for that. Default: all available cores.
 
         Returns
         -------
@@ -94,7 +98,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         look here: Flicker of the light: 33 of 96 frames (34 %)
           → The light flickers and nothing corrects it: offset_correction=True.
         """
-        return examine(self, frames, try_cures)[1]
+        return examine(self, frames, try_cures, num_cpus)[1]
 
     def plot(self, frames: Any = None) -> "Figure":
         """Draw a page of figures: verdicts, series, cleansing, offsets, a frame, and noise.
@@ -124,7 +128,9 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
             raise ImportError(f"{error}: {how_to_install('matplotlib')}") from error
         return plot(self, take_sample(self, frames))
 
-    def report(self, path: str | PathLike[str], frames: Any = None) -> tuple[Finding, ...]:
+    def report(
+        self, path: str | PathLike[str], frames: Any = None, num_cpus: int | None = None
+    ) -> tuple[Finding, ...]:
         """Write an HTML page that shows whether this background is good.
 
         The page is a single file that needs no network. Needs matplotlib.
@@ -134,6 +140,8 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         path : str or path
             The page. An earlier page is replaced, but no other file.
         frames : array-like, shape (N, H, W), or str or path, optional
+            See `quality`.
+        num_cpus : int, optional
             See `quality`.
 
         Returns
@@ -152,7 +160,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         ValueError
             If the frames do not fit the background, or their file was replaced.
         """
-        return write_report(self, path, frames)
+        return write_report(self, path, frames, num_cpus)
 
     def _repr_html_(self) -> str:
         return html_table(self)

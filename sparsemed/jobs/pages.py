@@ -64,7 +64,7 @@ class Page(NamedTuple):
         background = compute_background(
             self.source, num_cpus=num_cpus, progress=has_bar, basins=basins, **parameters
         )
-        return write_report(background, self.output)
+        return write_report(background, self.output, num_cpus=num_cpus)
 
 
 def choose_pages(

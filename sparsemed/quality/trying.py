@@ -47,7 +47,10 @@ HELPS_RESTLESS = 0.5
 
 
 def examine(
-    background: Background, frames: Any = None, try_cures: bool = True
+    background: Background,
+    frames: Any = None,
+    try_cures: bool = True,
+    num_cpus: int | None = None,
 ) -> tuple[View, tuple[Finding, ...]]:
     """Judge a background by some of its frames; if it is not good, try other settings.
 
@@ -58,6 +61,8 @@ def examine(
         See `sparsemed.quality.take_sample`.
     try_cures : bool
         Whether to try other settings if the background is not good.
+    num_cpus : int, optional
+        Largest number of threads for that. Default: all available cores.
 
     Returns
     -------
@@ -65,13 +70,14 @@ def examine(
         The view behind the findings, with the sample.
     findings : tuple of Finding
     """
+    num_cpus = check_num_cpus(num_cpus)
     view = View(background, take_sample(background, frames))
     findings = findings_of(view)
     if try_cures and _may_be_cured(findings):
         worst_frame = int(view.sample.numbers[worst(view)]) if view.sample is not None else 0
         is_guessed = view.is_sampled and view.left.is_restless
         helps = HELPS_RESTLESS if is_guessed else HELPS
-        view.cure = find_cure(background, frames, worst_frame, helps)
+        view.cure = find_cure(background, frames, worst_frame, num_cpus, helps)
         findings = findings_of(view)
     return view, findings
 
@@ -102,7 +108,9 @@ class Trial(NamedTuple):
     left: float
 
 
-def find_cure(background: Background, frames: Any, worst: int, helps: float = HELPS) -> Cure | None:
+def find_cure(
+    background: Background, frames: Any, worst: int, num_cpus: int, helps: float = HELPS
+) -> Cure | None:
     """Try settings on a part of the frames, and return those that leave least.
 
     Parameters
@@ -112,6 +120,7 @@ def find_cure(background: Background, frames: Any, worst: int, helps: float = HE
         See `sparsemed.quality.take_sample`.
     worst : int
         Number of the worst frame.
+    num_cpus : int
     helps : float
         Settings help if they leave at most this share.
 
@@ -120,7 +129,7 @@ def find_cure(background: Background, frames: Any, worst: int, helps: float = HE
     Cure or None
         None if there are no frames to try with.
     """
-    opened = _opened(background, frames)
+    opened = _opened(background, frames, num_cpus)
     if opened is None:
         return None
     with opened as given:
@@ -128,16 +137,18 @@ def find_cure(background: Background, frames: Any, worst: int, helps: float = HE
     with keeping_warnings(
         tell=lambda _text: None
     ):  # warnings on settings that the user did not choose
-        trials = list(_trials(background, excerpt))
+        trials = list(_trials(background, excerpt, num_cpus))
     return _choose(background.parameters, trials, helps)
 
 
-def _opened(background: Background, frames: Any) -> AbstractContextManager[Input] | None:
+def _opened(
+    background: Background, frames: Any, num_cpus: int
+) -> AbstractContextManager[Input] | None:
     if frames is not None:
-        return open_input(frames, basins=background.basins)
+        return open_input(frames, basins=background.basins, num_cpus=num_cpus)
     if background.identity is None:
         return None
-    return open_again(background.identity, background.basins)
+    return open_again(background.identity, background.basins, num_cpus)
 
 
 def _take(given: Input, background: Background, worst: int) -> Excerpt:
@@ -162,7 +173,7 @@ def _take(given: Input, background: Background, worst: int) -> Excerpt:
     return Excerpt(kept, time - time[0])
 
 
-def _trials(background: Background, excerpt: Excerpt) -> Iterator[Trial]:
+def _trials(background: Background, excerpt: Excerpt, num_cpus: int) -> Iterator[Trial]:
     """Try the present settings, then other windows and steps, then other offsets."""
     now = background.parameters
     scans: dict[tuple[int, float], Scan] = {}
@@ -170,7 +181,7 @@ def _trials(background: Background, excerpt: Excerpt) -> Iterator[Trial]:
 
     def tried(parameters: Parameters) -> Trial:
         if parameters not in done:
-            left = _left_by(parameters, background, excerpt, scans)
+            left = _left_by(parameters, background, excerpt, scans, num_cpus)
             done[parameters] = Trial(parameters, left)
         return done[parameters]
 
@@ -219,6 +230,7 @@ def _left_by(
     background: Background,
     excerpt: Excerpt,
     scans: dict[tuple[int, float], Scan],
+    num_cpus: int,
 ) -> float:
     """Return what a background with these parameters leaves of the excerpt."""
     time = excerpt.time
@@ -229,14 +241,13 @@ def _left_by(
     planned = Plan(time, steps, starts, length, parameters, None, rows)
     windows = int(parameters.kernel_size), float(parameters.split_time)
     if windows not in scans:
-        cores = check_num_cpus(None)
         scans[windows] = scan(
-            open_frames(excerpt.frames, cores),
+            open_frames(excerpt.frames, num_cpus),
             starts,
             length,
             with_bands=True,
             band_rows=rows,
-            num_cpus=cores,
+            num_cpus=num_cpus,
             progress=ignore,
         )
     found = scans[windows]

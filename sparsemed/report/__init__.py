@@ -23,7 +23,10 @@ from sparsemed.storage import disk
 
 
 def write_report(
-    background: Background, path: str | PathLike[str], frames: Any = None
+    background: Background,
+    path: str | PathLike[str],
+    frames: Any = None,
+    num_cpus: int | None = None,
 ) -> tuple[Finding, ...]:
     """Write an HTML page that shows whether a background is good.
 
@@ -38,6 +41,8 @@ def write_report(
     frames : array-like, shape (N, H, W), or str or path, optional
         The frames of the background. Default: those of the file `background.origin`.
         Without either, the page has no frames.
+    num_cpus : int, optional
+        Largest number of threads to try settings. Default: all available cores.
 
     Returns
     -------
@@ -68,7 +73,7 @@ def write_report(
     """
     path = Path(path)
     check_report(path)
-    view, findings = examine(background, frames)
+    view, findings = examine(background, frames, num_cpus=num_cpus)
     facts = read_facts(background, view.sample)
     earlier = [path]
     if facts.images_file is not None:  # the measurement of a result may have its own page

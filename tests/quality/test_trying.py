@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sparsemed import compute_background
+from sparsemed.method.scan import scan
 from sparsemed.parameters import Parameters
 from sparsemed.quality import trying
 from sparsemed.quality.left import Left
@@ -27,3 +28,20 @@ def test_where_it_is_a_guess_settings_must_leave_less(monkeypatch, is_restless):
     frames = np.random.default_rng(0).integers(90, 110, (600, 40, 60), np.uint8)
     trying.examine(compute_background(frames, frame_rate=100, kernel_size=50), frames)
     assert asked == [HELPS_RESTLESS if is_restless else HELPS]
+
+
+def test_settings_are_tried_with_as_many_cores_as_given(monkeypatch):
+    asked = []
+
+    def noted(*given, **more):
+        asked.append(more["num_cpus"])
+        return scan(*given, **more)
+
+    monkeypatch.setattr(trying, "_may_be_cured", lambda _: True)
+    monkeypatch.setattr(trying, "scan", noted)
+    frames = np.random.default_rng(0).integers(90, 110, (600, 40, 60), np.uint8)
+    background = compute_background(frames, frame_rate=100, kernel_size=50)
+    background.quality(frames, num_cpus=3)
+    assert set(asked) == {3}
+    with pytest.raises(ValueError, match="num_cpus must be a whole number from 1 up, got 0"):
+        background.quality(frames, num_cpus=0)

@@ -461,7 +461,7 @@ def test_the_headline_counts_the_numbers_and_lists_them(tmp_path, monkeypatch, u
     said = []
     for good in ((GOOD, GOOD), (GOOD, CANNOT_TELL), (GOOD, LOOK_HERE, CANNOT_TELL, LOOK_HERE)):
         judged = View(background, None), tuple(found(*good))
-        monkeypatch.setattr("sparsemed.report.examine", lambda *_, j=judged: j)
+        monkeypatch.setattr("sparsemed.report.examine", lambda *_, j=judged, **__: j)
         write_report(background, tmp_path / "page.html")
         text = (tmp_path / "page.html").read_text(encoding="utf-8")
         head = re.search('(?s)<div class="headline (.*?)" id="headline">(.*?)</div>', text)
