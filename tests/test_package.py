@@ -114,6 +114,14 @@ def late():
     }
 
 
+def test_private_names_stay_in_their_module():
+    for name, module in MODULES.items():
+        for node in ast.walk(module):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sparsemed."):
+                private = [each.name for each in node.names if re.match("_[^_]", each.name)]
+                assert not private, f"{name}: {private}"
+
+
 def test_no_property_is_computed_under_a_lock_of_its_class():
     """`functools.cached_property` has one until Python 3.11, which a forked child may wait for."""
     users = {

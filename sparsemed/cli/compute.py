@@ -15,8 +15,12 @@ from sparsemed.cli.options import (
     PathType,
     Settable,
     basins_option,
+    num_cpus_option,
     parse_settings,
+    paths_argument,
     read_stack_options,
+    recursive_option,
+    settings_option,
     stack_options,
 )
 from sparsemed.cli.results import Ending, Followed, show_result
@@ -54,9 +58,7 @@ Exit status:
 
 
 @click.command(cls=Settable, epilog=COMPUTE_HELP)
-@click.argument(
-    "paths", metavar="PATH...", nargs=-1, required=True, type=PathType(can_be_remote=True)
-)
+@paths_argument
 @click.option(
     "-o",
     "--output",
@@ -66,9 +68,9 @@ Exit status:
     "For a stack: a file that ends in .tif, .zarr, .rtdc or .h5.",
 )
 @click.option("--in-place", is_flag=True, help="Write results into the measurements.")
-@click.option("-r", "--recursive", is_flag=True, help="Search folders within folders, too.")
-@click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
-@click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
+@recursive_option
+@settings_option
+@num_cpus_option
 @basins_option
 @stack_options
 @click.option(

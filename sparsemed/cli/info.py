@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sparsemed.cli.messages import Mistake, log_lines, one_line_errors
-from sparsemed.cli.options import PathType, basins_option, read_stack_options, stack_options
+from sparsemed.cli.options import (
+    basins_option,
+    paths_argument,
+    read_stack_options,
+    recursive_option,
+    stack_options,
+)
 from sparsemed.cli.results import Ending, for_each
 from sparsemed.cli.stopping import Stoppable
 from sparsemed.printable import as_json as to_json
@@ -24,10 +30,8 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Stoppable)
-@click.argument(
-    "paths", metavar="PATH...", nargs=-1, required=True, type=PathType(can_be_remote=True)
-)
-@click.option("-r", "--recursive", is_flag=True, help="Search folders within folders, too.")
+@paths_argument
+@recursive_option
 @basins_option
 @stack_options
 @click.option(

@@ -69,6 +69,18 @@ class PathType(click.Path):
         return super().convert(value, param, ctx)
 
 
+paths_argument = click.argument(
+    "paths", metavar="PATH...", nargs=-1, required=True, type=PathType(can_be_remote=True)
+)
+recursive_option = click.option(
+    "-r", "--recursive", is_flag=True, help="Search folders within folders, too."
+)
+settings_option = click.option(
+    "-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter."
+)
+num_cpus_option = click.option(
+    "--num-cpus", type=int, help="Largest number of threads.  [all cores available]"
+)
 basins_option = click.option(
     "--basins",
     type=click.Choice(["network", "any", "same-folder", "off"]),

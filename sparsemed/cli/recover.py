@@ -1,11 +1,13 @@
 """The command ``sparsemed recover``: undo an interrupted change."""
 
+import logging
 from pathlib import Path
 
 import click
 
-from sparsemed.cli.messages import Failure, Mistake, one_line_errors
+from sparsemed.cli.messages import Mistake, one_line_errors
 from sparsemed.cli.options import PathType
+from sparsemed.cli.results import Ending, for_each
 from sparsemed.cli.stopping import Stoppable
 from sparsemed.printable import printable
 
@@ -23,19 +25,16 @@ def recover(paths: tuple[Path, ...]) -> None:
     with one_line_errors(Mistake):
         from sparsemed.hdf5 import journal
         from sparsemed.storage import disk
-    failed = False
-    for path in paths:
-        try:
-            with one_line_errors():
-                restored = journal.recover(path)
-                if not path.is_file():
-                    if not path.exists():
-                        raise disk.no_such_file(path)
-                    raise FileNotFoundError(f"{path}: is not a file")
-        except Failure as failure:
-            failed = True
-            failure.show()
-        else:
-            click.echo(printable(f"{path}: {'restored' if restored else 'nothing to undo'}"))
-    if failed:
-        click.get_current_context().exit(1)
+
+    def undo(path: Path) -> tuple[str, str]:
+        restored = journal.recover(path)
+        if not path.exists():
+            raise disk.no_such_file(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: is not a file")
+        standing = "restored" if restored else "nothing to undo"
+        return standing, printable(f"{path}: {standing}")
+
+    ending = Ending("files")
+    for_each(paths, undo, ending, logging.WARNING)
+    ending.exit_if_failed()

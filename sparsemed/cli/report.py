@@ -12,8 +12,12 @@ from sparsemed.cli.options import (
     PathType,
     Settable,
     basins_option,
+    num_cpus_option,
     parse_settings,
+    paths_argument,
     read_stack_options,
+    recursive_option,
+    settings_option,
     stack_options,
 )
 from sparsemed.cli.results import Ending, for_each
@@ -21,7 +25,6 @@ from sparsemed.printable import printable
 
 if TYPE_CHECKING:
     from sparsemed.hdf5.file_access import Policy
-    from sparsemed.jobs.pages import Page
     from sparsemed.storage.places import AnyPath
 
 REPORT_HELP = f"""{PARAMETER_HELP}
@@ -38,9 +41,7 @@ An earlier page of that name is replaced, but no other file.
 @click.command(
     cls=Settable, epilog=REPORT_HELP, short_help="Show on a page whether a background is good."
 )
-@click.argument(
-    "paths", metavar="PATH...", nargs=-1, required=True, type=PathType(can_be_remote=True)
-)
+@paths_argument
 @click.option(
     "-o",
     "--output",
@@ -48,9 +49,9 @@ An earlier page of that name is replaced, but no other file.
     help="Where pages go: a file, if it ends in .html or .htm, otherwise a folder, which is "
     "made.  [next to each file, with _report.html]",
 )
-@click.option("-r", "--recursive", is_flag=True, help="Search folders within folders, too.")
-@click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
-@click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
+@recursive_option
+@settings_option
+@num_cpus_option
 @basins_option
 @stack_options
 def report(
@@ -83,25 +84,18 @@ def report(
         with log_lines(logging.WARNING):
             of_stack = read_stack_options(fps, **choice)
             pages = choose_pages(paths, of_stack, recursive=recursive, output=output)
+        from sparsemed.quality import overall
+
     page_of = {page.source: page for page in pages}
+
+    def write(path: "AnyPath") -> tuple[str, str]:
+        page = page_of[path]
+        findings = page.write(wanted, num_cpus, basins, is_terminal())
+        verdict = overall(findings)
+        lines = [printable(f"{page.output}: {verdict}")]
+        return verdict, "\n".join([*lines, *(f"{each}" for each in findings if not each.is_good)])
+
     ending = Ending("pages")
-    for_each(
-        page_of,
-        lambda path: _write(page_of[path], wanted, num_cpus, basins),
-        ending,
-        logging.WARNING,
-    )
+    for_each(page_of, write, ending, logging.WARNING)
     ending.show(with_verdicts=True)
     ending.exit_if_failed()
-
-
-def _write(
-    page: "Page", wanted: dict[str, object], num_cpus: int | None, basins: "Policy"
-) -> tuple[str, str]:
-    """Write a page; return the verdict, and the lines to print."""
-    from sparsemed.quality import overall
-
-    findings = page.write(wanted, num_cpus, basins, is_terminal())
-    verdict = overall(findings)
-    lines = [printable(f"{page.output}: {verdict}")]
-    return verdict, "\n".join([*lines, *(f"{each}" for each in findings if not each.is_good)])

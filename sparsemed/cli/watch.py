@@ -13,7 +13,9 @@ from sparsemed.cli.options import (
     PathType,
     Settable,
     basins_option,
+    num_cpus_option,
     parse_settings,
+    settings_option,
 )
 from sparsemed.printable import printable
 
@@ -64,8 +66,8 @@ Exit status:
     type=PathType(file_okay=False),
     help="Keep a page on the recording in FOLDER: index.html.",
 )
-@click.option("-k", "settings", metavar="KEY=VALUE", multiple=True, help="Set a parameter.")
-@click.option("--num-cpus", type=int, help="Largest number of threads.  [all cores available]")
+@settings_option
+@num_cpus_option
 @basins_option
 def watch(
     path: Path,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsemed.hdf5.overlay import Change, _array
+from sparsemed.hdf5.overlay import Change, as_array
 from sparsemed.storage import disk
 
 _MAGIC = b"sparsemed journal 1 "
@@ -90,7 +90,7 @@ def roll_back(path: Path, handle: io.FileIO) -> None:
     old_size, tail_size, changes = content
     found = [disk.read(handle, offset, offset + len(old)) for offset, old, _ in changes]
     if not old_size <= disk.size(handle) <= old_size + tail_size or not all(
-        np.all((_array(now) == _array(old)) | (_array(now) == _array(new)))
+        np.all((as_array(now) == as_array(old)) | (as_array(now) == as_array(new)))
         for now, (_, old, new) in zip(found, changes, strict=True)
     ):
         raise OSError(

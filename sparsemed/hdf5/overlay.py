@@ -79,7 +79,7 @@ class Overlay(FileObject):
         for number in sorted({*cut, *(n for n in self.pages if n * _PAGE < end)}):
             start, stop = number * _PAGE, min(end, (number + 1) * _PAGE)
             before, now = disk.read(self.handle, start, stop), self.content(start, stop)
-            differs = _array(before) != _array(now)
+            differs = as_array(before) != as_array(now)
             places.append(start + np.flatnonzero(differs))
         place = np.concatenate(places)
         groups = np.split(place, np.flatnonzero(np.diff(place) > _NEAR) + 1)
@@ -127,5 +127,6 @@ class Overlay(FileObject):
         self.size = size
 
 
-def _array(data: bytes | bytearray) -> NDArray[np.uint8]:
+def as_array(data: bytes | bytearray) -> NDArray[np.uint8]:
+    """Return bytes as an array, without copying."""
     return np.frombuffer(data, np.uint8)
