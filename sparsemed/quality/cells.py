@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sparsemed.quality.advice import advise
 from sparsemed.quality.finding import EXPLAINS, LIMIT, Finding, judge, percent
 from sparsemed.quality.left import PLACES_OFF, Floats, fill, sizes
+from sparsemed.quality.quantiles import median
 from sparsemed.quality.question import is_clean
 from sparsemed.quality.view import LEAST_WINDOWS, View
 
@@ -117,7 +118,7 @@ def what_passes(view: View) -> float:
     value is exceeded at `PLACES_OFF` of the places, in a tenth of the images.
     """
     series = view.series[:, view.rows]
-    unusual = np.abs(series - np.median(series, axis=0)) > LIMIT
+    unusual = np.abs(series - median(series, axis=0)) > LIMIT
     if np.median(np.mean(unusual, axis=(1, 2))) > MOST_PASSING:
         return 0.0  # the whole picture moves
     bumps = _bumps(view)
@@ -144,7 +145,7 @@ def _bumps(view: View) -> Floats:
         after = np.minimum.accumulate(values[::-1], axis=0)[::-1][2:]
         np.maximum(bumps[1:-1], values[1:-1] - np.maximum(before, after), out=bumps[1:-1])
     # Between two objects, a place has its usual value.
-    usual: Floats = np.minimum(bumps, np.abs(series - np.median(series, axis=0)))
+    usual: Floats = np.minimum(bumps, np.abs(series - median(series, axis=0)))
     return usual
 
 

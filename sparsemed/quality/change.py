@@ -9,6 +9,7 @@ from sparsemed.method.result import Background
 from sparsemed.method.time_reversals import find_falls
 from sparsemed.quality.advice import LEAST_CHANGE, SHORTEST, advise, longer
 from sparsemed.quality.finding import CANNOT_TELL, LIMIT, Finding, judge, percent
+from sparsemed.quality.quantiles import median, quantile
 from sparsemed.quality.question import is_clean
 from sparsemed.quality.sample import spread
 from sparsemed.quality.view import LEAST_WINDOWS, Floats, View, fit
@@ -167,7 +168,7 @@ def lag(view: View) -> float:
     first, second = images[place.reshape(pairs.shape).T]
     left = fit(first, second).left[:, view.middle]
     left *= stays
-    late = np.quantile(np.abs(left), 0.97, axis=(1, 2))
+    late = quantile(np.abs(left).reshape(len(left), -1), 0.97)
     return float(np.quantile(late[which.ravel()], 0.95))
 
 
@@ -250,7 +251,7 @@ def shake(view: View) -> Finding | None:
     courses = np.stack([view.fit.shift, view.fixed.shift])
     fast = courses - ndimage.median_filter(courses, size=(1, 5, 1), mode="nearest")
     pixels = 2 * 1.4826 * np.median(np.abs(fast), axis=1).min(axis=0)
-    rises = np.median(view.slopes, axis=0)[:, view.middle]
+    rises = median(view.slopes, axis=0)[:, view.middle]
     value = float(np.quantile(np.hypot(pixels[0] * rises[0], pixels[1] * rises[1]), 0.95))
     advice = ""
     if value > max(LIMIT, 0.4 * view.left.size) and value > SHAKEN * lag(view):

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.lazy import lazy_property
+from sparsemed.quality.quantiles import median, quantile
 
 Floats = NDArray[np.float32]
 
@@ -126,10 +127,7 @@ def sizes(maps: Floats) -> NDArray[np.float64]:
     """Return what each map exceeds, up or down, at `PLACES_OFF` of its places."""
     if not np.any(maps):
         return np.zeros(len(maps))
-    found: NDArray[np.float64] = np.quantile(
-        np.abs(maps).reshape(len(maps), -1), 1 - PLACES_OFF, axis=1
-    )
-    return found
+    return quantile(np.abs(maps).reshape(len(maps), -1), 1 - PLACES_OFF).astype(np.float64)
 
 
 def find_left(
@@ -210,7 +208,7 @@ def noise_of(residues: Floats, grid: int) -> float:
     steps = np.abs(residues[:, :, apart:] - residues[:, :, :-apart])
     if not steps.size:
         return 0.02
-    of_rows = np.median(steps.transpose(1, 0, 2).reshape(steps.shape[1], -1), axis=1)
+    of_rows = median(steps.transpose(1, 0, 2).reshape(steps.shape[1], -1))
     return max(float(np.quantile(of_rows, 0.25)) * 1.4826 / math.sqrt(2), 0.02)
 
 
@@ -221,11 +219,11 @@ def _most_common(residues: Floats, noise: float) -> Floats:
     noise.
     """
     reach = np.float32(2.5 * max(noise, 0.25))
-    centre: Floats = np.median(residues, axis=0)
+    centre: Floats = median(residues, axis=0)
     for _ in range(4):
         near = np.abs(residues - centre) < reach
         count = np.count_nonzero(near, axis=0)
-        sums = np.sum(residues, axis=0, where=near)
+        sums = np.sum(residues * near, axis=0)
         centre = np.where(count > 0, sums / np.maximum(count, 1), centre).astype(np.float32)
     return centre
 
@@ -300,7 +298,7 @@ def _spells(residues: Floats, noise: float, length: int) -> tuple[Floats, NDArra
         noise *= 1.25 / math.sqrt(together)
         firsts = np.linspace(0, len(residues), count, endpoint=False).astype(np.intp)
         parts = np.split(residues, firsts[1:])
-        residues = np.stack([np.median(part, axis=0) for part in parts])
+        residues = np.stack([median(part, axis=0) for part in parts])
         length = 4  # of medians, in which cells hardly show
     length = min(length, len(residues))
     stop = len(residues) - length + 1
@@ -361,7 +359,7 @@ def _restless(residues: Floats, off: NDArray[np.bool_]) -> Floats:
     restless = np.zeros(residues.shape[1:], np.float32)
     covered = np.mean(off, axis=0) > 2 / 3
     if np.any(covered):
-        restless[covered] = np.quantile(np.abs(residues[:, covered]), 1 / 3, axis=0)
+        restless[covered] = quantile(np.abs(residues[:, covered]), 1 / 3, axis=0)
     return restless
 
 
@@ -371,7 +369,7 @@ def _restless_rows(residues: Floats, off: NDArray[np.bool_], noise: float) -> Fl
     There, two of three values differ more than noise explains, given the share that is set aside.
     """
     rows = np.abs(residues).transpose(1, 0, 2).reshape(residues.shape[1], -1)
-    near = np.quantile(rows, 1 / 3, axis=1)
+    near = quantile(rows, 1 / 3)
     set_aside = np.minimum(np.mean(off, axis=(0, 2)), 0.6)
     usual = [NormalDist().inv_cdf(0.5 + 0.5 / 3 / (1 - share)) for share in set_aside.tolist()]
     excess = np.sqrt(np.maximum(0, (near / usual) ** 2 - noise**2))
@@ -383,9 +381,9 @@ def _noise_of_lines(quiet: Floats, noise: float, grid: int) -> tuple[float, floa
     apart = math.ceil(3 / grid)
     found = []
     for axis in (2, 1):
-        lines = np.median(quiet, axis=axis)
+        lines = median(quiet, axis)
         steps = lines[:, apart:] - lines[:, :-apart]
-        size = float(np.median(np.abs(steps - np.median(steps, axis=0)))) if steps.size else 0.0
+        size = float(np.median(np.abs(steps - median(steps, axis=0)))) if steps.size else 0.0
         of_places = (1.25 * noise) ** 2 / (quiet.shape[axis] / apart)
         found.append(math.sqrt(max(0.0, (1.4826 * size) ** 2 / 2 - of_places)))
     return found[0], found[1]
@@ -450,10 +448,10 @@ def _followed(patterns: list[Floats], residues: Floats, noise: float) -> Floats:
         from_nothing = np.abs(residues - pattern)
         from_pattern = np.abs(residues - pattern - each)
         is_nearer = from_pattern < from_nothing
-        follow = np.sum(weight, where=is_nearer & (from_pattern < near))
+        follow = np.sum(weight * (is_nearer & (from_pattern < near)))
         if follow >= max(
             0.4 * np.sum(weight),
-            2 * np.sum(weight, where=~is_nearer & (from_nothing < near)),
+            2 * np.sum(weight * (~is_nearer & (from_nothing < near))),
         ):
             pattern += each
     return pattern

@@ -21,6 +21,7 @@ from sparsemed.quality.left import (
     noise_of,
 )
 from sparsemed.quality.light import IMAGES, grey_scale
+from sparsemed.quality.quantiles import median
 from sparsemed.quality.sample import LEAST_FRAMES, Sample, spread
 
 PLACES = 3_500
@@ -205,7 +206,7 @@ class View:
     def series(self) -> Floats:
         """The images `apart`, all under the light of their median."""
         images = self.places(self.background.series[self.apart])
-        usual = np.median(images, axis=0)
+        usual = median(images, axis=0)
         return usual + fit(images, np.broadcast_to(usual, images.shape)).left
 
     @lazy_property
@@ -234,7 +235,7 @@ class View:
         images = self.places(self.background.images[distinct])
         if np.mean(np.ptp(images, axis=0) > LEAST_CELL) < PLACES_OFF / 4:
             return np.zeros_like(self.below)  # too few to count
-        usual = np.median(images, axis=0)
+        usual = median(images, axis=0)
         return fit(images, np.broadcast_to(usual, images.shape)).left[which]
 
     @lazy_property
@@ -257,8 +258,8 @@ class View:
     def fixed(self) -> Fit:
         """Frames of the sample, explained by one image: their median under one light."""
         light = np.maximum(np.median(self.frames, axis=(1, 2), keepdims=True), 1)
-        usual = np.median(self.frames / light, axis=0) * np.median(light)
-        slopes = np.median(self.slopes, axis=0)
+        usual = median(self.frames / light, axis=0) * np.median(light)
+        slopes = median(self.slopes, axis=0)
         return fit(
             self.frames,
             *(np.broadcast_to(each, (len(light), *each.shape)) for each in (usual, slopes)),
@@ -322,7 +323,7 @@ class View:
 
 def _arrivals(residues: Floats, grid: int) -> float:
     """Return the share of places at which a cell has arrived since the frame before."""
-    usual: Floats = np.median(residues, axis=0)
+    usual: Floats = median(residues, axis=0)
     off = is_off(residues - usual, noise_of(residues, grid))
     return float(np.mean(off[1:] & ~off[:-1]))
 
@@ -341,9 +342,9 @@ def fit(images: Floats, below: Floats, slopes: Floats | None = None) -> Fit:
     x, y = x - centre, y - centre
     left = y - x
     some = slice(None, None, max(1, left.shape[1] // 1_000))  # are enough for a median
-    left -= np.median(left[:, some], axis=1, keepdims=True)
+    left -= median(left[:, some])[:, np.newaxis]
     for _ in range(2):
-        usual = np.median(np.abs(left[:, some]), axis=1, keepdims=True)
+        usual = median(np.abs(left[:, some]))[:, np.newaxis]
         near = np.abs(left) <= np.maximum(1, 4.4 * usual) + 0.15 * np.abs(x)
         count = np.count_nonzero(near, axis=1, keepdims=True)
         near_x = near * x

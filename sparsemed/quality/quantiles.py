@@ -1,0 +1,43 @@
+"""Medians and quantiles along one axis, several times faster than those of NumPy.
+
+NumPy asks for both neighbours of a quantile at once, which excludes the vector instructions of the
+processor. Here a partition finds the upper one, and the lower one is the largest value before it.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def median(values: NDArray[Any], axis: int = -1) -> NDArray[Any]:
+    """Return the median along an axis, as `numpy.median` does."""
+    return quantile(values, 0.5, axis)
+
+
+def quantile(values: NDArray[Any], share: float, axis: int = -1) -> NDArray[Any]:
+    """Return a quantile along an axis, as `numpy.quantile` does: linear between two values.
+
+    Parameters
+    ----------
+    values : ndarray
+        Values without NaN, at least one along the axis.
+    share : float
+        From 0 to 1.
+    axis : int
+
+    Returns
+    -------
+    ndarray
+    """
+    lanes = np.array(np.moveaxis(values, axis, -1), order="C")  # a copy, to be partitioned
+    place = share * (lanes.shape[-1] - 1)
+    upper = math.ceil(place)
+    lanes.partition(upper, axis=-1)
+    high: NDArray[Any] = lanes[..., upper]
+    if upper == place:
+        return high
+    low = lanes[..., :upper].max(axis=-1)
+    between: NDArray[Any] = high - (high - low) * (upper - place)
+    return between
