@@ -148,7 +148,7 @@ def compute(
             if quiet and verbose:
                 raise ValueError("--quiet and --verbose exclude each other")
             from sparsemed.executors.dask_client import dask_client
-            from sparsemed.jobs.carrying_out import RunOptions
+            from sparsemed.jobs.options import RunOptions
             from sparsemed.jobs.shards import read_shard, take_shard
             from sparsemed.jobs.summary import Summary
             from sparsemed.kernels.cores import check_num_cpus

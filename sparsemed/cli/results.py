@@ -14,8 +14,8 @@ from sparsemed.printable import as_json, printable
 from sparsemed.progress import bar
 
 if TYPE_CHECKING:
-    from sparsemed.jobs.carrying_out import RunOptions
     from sparsemed.jobs.file_result import FileResult
+    from sparsemed.jobs.options import RunOptions
     from sparsemed.jobs.runs import Run
     from sparsemed.storage.places import AnyPath
 

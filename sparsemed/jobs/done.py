@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sparsemed.hdf5.entries import Attributes, as_text
-from sparsemed.hdf5.file_access import Policy
+from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.runs import Run
 from sparsemed.parameters import Parameters
 from sparsemed.quality.finding import Finding, overall
@@ -39,7 +39,7 @@ class Stored(NamedTuple):
     findings: tuple[Finding, ...] = ()
 
 
-def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None:
+def find_done(run: Run, options: RunOptions) -> Stored | None:
     """Return the background that a run would make if it exists, else None.
 
     The output must be whole, belong to the measurement, have these parameters, and not be older
@@ -50,11 +50,11 @@ def find_done(run: Run, parameters: Parameters, basins: Policy) -> Stored | None
     try:
         written = run.output.stat().st_mtime_ns
         with (
-            Measurement(run.source, basins) as measurement,
+            Measurement(run.source, options.basins) as measurement,
             Measurement(run.output, "off") as result,
         ):
             image = measurement.image
-            stored = _stored(result, parameters, len(image))
+            stored = _stored(result, options.parameters, len(image))
             if stored is None or stored[1:3] != image.shape[1:]:
                 return None
             if isinstance(run.source, RemotePath):  # no frame is read

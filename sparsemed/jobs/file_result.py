@@ -1,11 +1,18 @@
-"""The result of one measurement of many."""
+"""The result of one measurement of many, and what it tells of a plan or a background."""
 
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from sparsemed.quality.finding import Finding
+from sparsemed.quality.finding import Finding, overall
 from sparsemed.storage.places import AnyPath
+
+if TYPE_CHECKING:
+    from sparsemed.method.compute import Plan
+    from sparsemed.result import SparseBackground
 
 Status = Literal["done", "skipped", "failed", "planned"]
 
@@ -81,3 +88,74 @@ class FileResult:
             for name, value in row.items()
             if name in always or (value is not None and value not in ((), []))
         }
+
+
+class Stopwatch:
+    """Measures the seconds of a run, and those of them without compiling."""
+
+    def __init__(self) -> None:
+        from sparsemed.kernels.compiling import seconds_compiling
+
+        self._compiling = seconds_compiling
+        self._began, self._compiled = time.perf_counter(), seconds_compiling()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count what is done meanwhile."""
+        paused, compiled = time.perf_counter(), self._compiling()
+        yield
+        self._began += time.perf_counter() - paused
+        self._compiled += self._compiling() - compiled
+
+    def read(self) -> tuple[float, float]:
+        """Return the seconds so far: all, and those without compiling."""
+        seconds = time.perf_counter() - self._began
+        return seconds, seconds - (self._compiling() - self._compiled)
+
+
+def planned_values(
+    shape: tuple[int, int, int], planned: "Plan", change: str, replaces: str | None = None
+) -> dict[str, Any]:
+    """Return the values of a `FileResult` of a dry run."""
+    frames, height, width = shape
+    return {
+        "status": "planned",
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "windows": len(planned.steps),
+        "frames_per_window": planned.length,
+        "change": change,
+        "replaces": replaces,
+    }
+
+
+def done_values(
+    background: "SparseBackground",
+    findings: Sequence[Finding],
+    stopwatch: Stopwatch,
+    replaces: str | None = None,
+    *,
+    with_thumbnail: bool,
+) -> dict[str, Any]:
+    """Return the values of a `FileResult` of a background that was computed and written."""
+    from sparsemed.report.thumbnail import thumbnail
+
+    seconds, working = stopwatch.read()
+    images = background.images
+    kept, height, width = images.shape
+    size = len(background) * height * width * images.itemsize
+    return {
+        "status": "done",
+        "frames": len(background),
+        "height": height,
+        "width": width,
+        "windows": len(background.series),
+        "kept": kept,
+        "seconds": round(seconds, 3),
+        "megabytes_per_second": round(size / working / 1e6, 3),
+        "replaces": replaces,
+        "verdict": overall(findings),
+        "findings": findings,
+        "thumbnail": thumbnail(images[kept // 2]) if with_thumbnail else None,
+    }

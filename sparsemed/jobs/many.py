@@ -13,8 +13,9 @@ from sparsemed.executors.dask_cluster import notify, subscribe
 from sparsemed.executors.rounds import as_completed, check_executor
 from sparsemed.executors.tasks import ExecutorError, Finished
 from sparsemed.hdf5.file_access import Policy, check_policy
-from sparsemed.jobs.carrying_out import RunOptions, carry_out
+from sparsemed.jobs.carrying_out import carry_out
 from sparsemed.jobs.file_result import FileResult
+from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.runs import Run
 from sparsemed.jobs.selection import choose_runs
 from sparsemed.jobs.shares import Shares, sizes_of

@@ -1,12 +1,10 @@
 """One measurement and its result: checked, planned, computed."""
 
 import os
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparsemed.hdf5.file_access import Policy
 from sparsemed.progress import Progress
 from sparsemed.rtdc.measurement import has_own_images
 from sparsemed.rtdc.pipeline_id import CODE
@@ -15,7 +13,7 @@ from sparsemed.storage import disk
 from sparsemed.storage.places import AnyPath
 
 if TYPE_CHECKING:
-    from sparsemed.parameters import Parameters
+    from sparsemed.jobs.options import RunOptions
 
 SUFFIX = ".rtdc"
 """Ending of the names of measurements."""
@@ -65,89 +63,55 @@ class Run(NamedTuple):
                 "choose another output, or add the background to a measurement with --in-place"
             )
 
-    def plan(self, parameters: "Parameters", basins: Policy) -> dict[str, Any]:
+    def plan(self, options: "RunOptions") -> dict[str, Any]:
         """Return what `compute` would do, after the same checks."""
         from sparsemed.inputs import open_input
+        from sparsemed.jobs.file_result import planned_values
         from sparsemed.method.compute import plan
         from sparsemed.rtdc.output import check_output
 
-        with open_input(self.source, basins=basins, num_cpus=1) as given:
-            frames, height, width = given.frames.shape
-            axis = given.time
+        with open_input(self.source, basins=options.basins, num_cpus=1) as given:
+            shape, axis = given.frames.shape, given.time
         if self.output.parent.is_dir() or not self.folder_is_made:
-            check_output(self.output, frames, self.source, basins)
-        planned = plan(axis, parameters, str(self.source))
+            check_output(self.output, shape[0], self.source, options.basins)
+        planned = plan(axis, options.parameters, str(self.source))
         change = "into the existing file" if self.output.exists() else "new file"
         if self.in_place:
             change = "into the measurement itself"
         replaced = _replaced(self.output)
         if replaced is not None and not replaced.startswith(CODE):
             change += f", in place of {replaced}"
-        return {
-            "status": "planned",
-            "frames": frames,
-            "height": height,
-            "width": width,
-            "windows": len(planned.steps),
-            "frames_per_window": planned.length,
-            "change": change,
-            "replaces": replaced,
-        }
+        return planned_values(shape, planned, change, replaced)
 
     def compute(
-        self,
-        parameters: "Parameters",
-        basins: Policy,
-        *,
-        num_cpus: int | None = None,
-        executor: Any = None,
-        progress: Progress | None = None,
-        is_pictured: bool = False,
+        self, options: "RunOptions", executor: Any = None, progress: Progress | None = None
     ) -> dict[str, Any]:
-        """Compute, judge and write a background; if `is_pictured`, also make its thumbnail."""
+        """Compute, judge and write a background."""
+        from sparsemed.jobs.file_result import Stopwatch, done_values
         from sparsemed.jobs.job import BackgroundSparseMed
-        from sparsemed.kernels.compiling import seconds_compiling
-        from sparsemed.quality import assess, overall
-        from sparsemed.report.thumbnail import thumbnail
+        from sparsemed.quality import assess
 
         if self.folder_is_made:
             self.output.parent.mkdir(parents=True, exist_ok=True)
         replaced = _replaced(self.output)
-        began, compiled = time.perf_counter(), seconds_compiling()
+        stopwatch = Stopwatch()
         job = BackgroundSparseMed(
             self.source,
             self.output,
-            num_cpus=num_cpus,
-            basins=basins,
+            num_cpus=options.num_cpus,
+            basins=options.basins,
             executor=executor,
-            **asdict(parameters),
+            **asdict(options.parameters),
         )
         with job:
-            result = job.process_approach(progress)
-        judging, compiled_before = time.perf_counter(), seconds_compiling()
-        findings = assess(result, job.sample)
-        began += time.perf_counter() - judging  # judging is not counted
-        compiled += seconds_compiling() - compiled_before
+            background = job.process_approach(progress)
+        with stopwatch.paused():
+            findings = assess(background, job.sample)
         # `save` records two paths; `job.process` would record one
-        result.save(self.output, in_place=self.in_place, findings=findings)
-        seconds = time.perf_counter() - began
-        working = seconds - (seconds_compiling() - compiled)
-        height, width = job.image_shape
-        size = len(result) * height * width * result.images.itemsize
-        return {
-            "status": "done",
-            "frames": len(result),
-            "height": height,
-            "width": width,
-            "windows": len(result.series),
-            "kept": len(result.images),
-            "seconds": round(seconds, 3),
-            "megabytes_per_second": round(size / working / 1e6, 3),
-            "replaces": replaced,
-            "verdict": overall(findings),
-            "findings": findings,
-            "thumbnail": thumbnail(result.images[len(result.images) // 2]) if is_pictured else None,
-        }
+        background.save(self.output, in_place=self.in_place, findings=findings)
+        return done_values(
+            background, findings, stopwatch, replaced, with_thumbnail=options.thumbnails
+        )
 
 
 def _replaced(path: Path) -> str | None:

@@ -1,6 +1,5 @@
 """One stack of images and its result: checked, planned, computed."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.choice import ANY, Choice
 from sparsemed.frames.stacks import stack_kind, writing
-from sparsemed.hdf5.file_access import Policy
 from sparsemed.jobs.runs import FILE_SUFFIXES
 from sparsemed.progress import Progress
 from sparsemed.rtdc.pipeline_id import to_ppid
@@ -20,7 +18,7 @@ from sparsemed.storage.places import AnyPath
 from sparsemed.version import __version__
 
 if TYPE_CHECKING:
-    from sparsemed.parameters import Parameters
+    from sparsemed.jobs.options import RunOptions
     from sparsemed.quality import Finding
     from sparsemed.result import SparseBackground
 
@@ -95,87 +93,54 @@ class StackRun(NamedTuple):
         if self.options.subtracted is not None:
             writing.check_writable(self.options.subtracted)
 
-    def plan(self, parameters: "Parameters", basins: Policy) -> dict[str, Any]:
+    def plan(self, options: "RunOptions") -> dict[str, Any]:
         """Return what `compute` would do, after the same checks."""
         from sparsemed.inputs import open_input
+        from sparsemed.jobs.file_result import planned_values
         from sparsemed.method.compute import plan
 
         rate, choice = self.options.frame_rate, self.options.choice
         with open_input(
-            self.source, frame_rate=rate, basins=basins, num_cpus=1, choice=choice
+            self.source, frame_rate=rate, basins=options.basins, num_cpus=1, choice=choice
         ) as given:
-            frames, height, width = given.frames.shape
-            axis = given.time
-        planned = plan(axis, parameters, str(self.source))
-        return {
-            "status": "planned",
-            "frames": frames,
-            "height": height,
-            "width": width,
-            "windows": len(planned.steps),
-            "frames_per_window": planned.length,
-            "change": "replaces an earlier result" if self.output.exists() else "new file",
-            "replaces": None,
-        }
+            shape, axis = given.frames.shape, given.time
+        planned = plan(axis, options.parameters, str(self.source))
+        change = "replaces an earlier result" if self.output.exists() else "new file"
+        return planned_values(shape, planned, change)
 
     def compute(
-        self,
-        parameters: "Parameters",
-        basins: Policy,
-        *,
-        num_cpus: int | None = None,
-        executor: Any = None,
-        progress: Progress | None = None,
-        is_pictured: bool = False,
+        self, options: "RunOptions", executor: Any = None, progress: Progress | None = None
     ) -> dict[str, Any]:
         """Compute, judge and write a background; subtract it if that is wanted."""
         from sparsemed.background import compute_background
-        from sparsemed.quality import overall
-        from sparsemed.report.thumbnail import thumbnail
+        from sparsemed.jobs.file_result import Stopwatch, done_values
 
-        began = time.perf_counter()
+        stopwatch = Stopwatch()
         background = compute_background(
             self.source,
             frame_rate=self.options.frame_rate,
-            num_cpus=num_cpus,
-            basins=basins,
+            num_cpus=options.num_cpus,
+            basins=options.basins,
             executor=executor,
             progress=progress,
             **self.options.choice._asdict(),
-            **asdict(parameters),
+            **asdict(options.parameters),
         )
-        judging = time.perf_counter()
-        findings = background.quality(try_cures=False)
-        began += time.perf_counter() - judging  # judging is not counted
+        with stopwatch.paused():
+            findings = background.quality(try_cures=False)
         write_images(self.output, background, findings)
         if self.options.subtracted is not None:
-            self._subtract(self.options.subtracted, background, basins, num_cpus)
-        seconds = time.perf_counter() - began
-        _, height, width = background.images.shape
-        size = len(background) * height * width * background.images.dtype.itemsize
-        picture = background.images[len(background.images) // 2]
-        return {
-            "status": "done",
-            "frames": len(background),
-            "height": height,
-            "width": width,
-            "windows": len(background.series),
-            "kept": len(background.images),
-            "seconds": round(seconds, 3),
-            "megabytes_per_second": round(size / seconds / 1e6, 3),
-            "replaces": None,
-            "verdict": overall(findings),
-            "findings": findings,
-            "thumbnail": thumbnail(picture) if is_pictured else None,
-        }
+            self._subtract(self.options.subtracted, background, options)
+        return done_values(background, findings, stopwatch, with_thumbnail=options.thumbnails)
 
-    def _subtract(
-        self, path: Path, background: "SparseBackground", basins: Policy, num_cpus: int | None
-    ) -> None:
+    def _subtract(self, path: Path, background: "SparseBackground", options: "RunOptions") -> None:
         from sparsemed.inputs import open_input
 
         with open_input(
-            self.source, basins=basins, num_cpus=num_cpus, choice=self.options.choice
+            self.source,
+            basins=options.basins,
+            num_cpus=options.num_cpus,
+            choice=self.options.choice,
         ) as given:
             frames, dtype = given.frames, np.dtype(np.float32)
             piece = max(1, PIECE_BYTES // (frames.shape[1] * frames.shape[2] * dtype.itemsize))

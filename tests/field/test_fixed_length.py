@@ -12,6 +12,7 @@ from field.test_basins_of_dclab import write_raw
 
 from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.jobs.done import find_done
+from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.runs import Run
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.basins import known_identifiers, read_basins
@@ -80,12 +81,12 @@ def test_results_of_dcnum_lead_to_it(raw, tmp_path):
     output = tmp_path / "out.rtdc"
     with Theirs(raw, output, num_cpus=1) as theirs:
         theirs.process()
-    run, parameters = Run(raw, output), Parameters()
+    run, options = Run(raw, output), RunOptions(Parameters())
     with h5py.File(raw) as h5:
         assert records(output) == known_identifiers(h5.attrs)[1:]
     np.testing.assert_array_equal(compute_background(output).series, compute_background(raw).series)
-    assert find_done(run, parameters, "any") is not None
+    assert find_done(run, options) is not None
     compute_background(raw).save(output)
-    assert find_done(run, parameters, "any") is not None
+    assert find_done(run, options) is not None
     with h5py.File(raw) as h5:
         assert records(output) == known_identifiers(h5.attrs)[:1]

@@ -10,6 +10,7 @@ from jobs.measurements import measure
 
 from sparsemed import BackgroundSparseMed, compute_background
 from sparsemed.jobs.done import Stored, find_done
+from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.runs import Run
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.basins import file_record, store_record
@@ -32,7 +33,7 @@ def run(tmp_path):
 
 
 def done(run, parameters=PARAMETERS, basins="any"):
-    return find_done(run, parameters, basins)
+    return find_done(run, RunOptions(parameters, basins=basins))
 
 
 def test_what_is_done_is_told_without_many_frames_being_read(tmp_path, monkeypatch):
@@ -278,9 +279,9 @@ def test_images_in_a_basin_may_be_newer(tmp_path):
 
 
 def test_a_measurement_from_the_future_is_told(run, warned):
-    assert find_done(run, PARAMETERS, "any") is not None
+    assert done(run) is not None
     assert not any("ahead of the clock" in text for text in warned())
     ahead = time.time() + 3600
     os.utime(run.source, (ahead, ahead))
-    assert find_done(run, PARAMETERS, "any") is None
+    assert done(run) is None
     assert re.search(r"in\.rtdc: its last change is 3,(600|599) s ahead of the clock", warned()[-1])

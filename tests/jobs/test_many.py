@@ -22,7 +22,7 @@ import sparsemed
 from sparsemed import BackgroundWarning, FileResult, compute_files
 from sparsemed.executors.tasks import ExecutorError, Finished
 from sparsemed.jobs import many
-from sparsemed.jobs.carrying_out import RunOptions
+from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.runs import Run
 from sparsemed.jobs.shares import Shares
 from sparsemed.parameters import Parameters

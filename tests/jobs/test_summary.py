@@ -13,8 +13,9 @@ from jobs.measurements import measure
 
 from sparsemed import load
 from sparsemed.jobs import summary as module
-from sparsemed.jobs.carrying_out import RunOptions, carry_out
+from sparsemed.jobs.carrying_out import carry_out
 from sparsemed.jobs.file_result import FileResult
+from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.selection import choose_runs
 from sparsemed.jobs.shards import Shard, take_shard
 from sparsemed.jobs.summary import COLUMNS, Summary
