@@ -164,12 +164,12 @@ def compute_background(
         keeping_warnings() as warned,
         open_input(frames, num_cpus=num_cpus, choice=choice, **options) as given,
     ):
-        scan = given.scanning(executor, ranges, num_cpus)
+        scan = given.scanning(executor, ranges)
         source = given.frames
         planned = plan(given.time, parameters, given.label, offset_rows)
         given.check(planned)
-        with following(progress, source.shape[0]) as report:
-            found = compute(source, planned, given.num_cpus, report, scan)
+        with following(progress, source.shape[0]) as tell:
+            found = compute(source, planned, tell, scan)
             given.check_unchanged()
         given.review(found, planned)
         identity = given.identity

@@ -5,7 +5,6 @@ from os import PathLike
 from numpy.typing import ArrayLike
 
 from sparsemed.hdf5.file_access import Policy, check_policy
-from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.result import SparseBackground, presented, stored_findings
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.stored_backgrounds import read_background
@@ -65,7 +64,7 @@ def load(
     """
     check_policy(basins)
     with keeping_warnings() as warned, Measurement(path, basins) as measurement:
-        found = read_background(measurement, time, check_num_cpus(None))
+        found = read_background(measurement, time)
         findings = stored_findings(measurement)
         measurement.access.check_unchanged()
     return presented(found, warned, found.identity, basins, findings)

@@ -22,7 +22,6 @@ from sparsemed.frames.picked import PickedFrames
 from sparsemed.frames.sampled import SampledFrames
 from sparsemed.frames.source import Batch, FrameOpener, FrameSource, Read, Spans
 from sparsemed.frames.stacks import open_stack, states_of_stack
-from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.storage.identity import States
 from sparsemed.storage.stored import Opener, file_state, require_state
 
@@ -134,31 +133,30 @@ def _open_chunks(
     picks: NDArray[np.int64] | None,
     begin: int,
     end: int,
-    num_cpus: int | None,
+    num_cpus: int,
 ) -> Iterator[FrameSource]:
     stored = opener()
     state = stored.state
-    frames = ChunkFrames(layout, stored, check_num_cpus(num_cpus), label)
+    frames = ChunkFrames(layout, stored, num_cpus, label)
     yield PartFrames(frames, begin, end) if picks is None else PickedFrames(frames, picks)
     require_state(stored, state)
 
 
 @contextmanager
 def _open_stack(
-    path: Path, states: States, choice: Choice, begin: int, end: int, num_cpus: int | None
+    path: Path, states: States, choice: Choice, begin: int, end: int, num_cpus: int
 ) -> Iterator[FrameSource]:
-    cores = check_num_cpus(num_cpus)
     if states_of_stack(path) != states:
         raise ValueError(OTHER_FILE.format(path))
-    with open_stack(path, cores, choice) as images:
-        yield PartFrames(open_frames(images, cores, str(path), np.uint16), begin, end)
+    with open_stack(path, num_cpus, choice) as images:
+        yield PartFrames(open_frames(images, num_cpus, str(path), np.uint16), begin, end)
 
 
 @contextmanager
 def _open_array(
-    images: Any, begin: int, end: int, label: str, num_cpus: int | None
+    images: Any, begin: int, end: int, label: str, num_cpus: int
 ) -> Iterator[FrameSource]:
-    yield PartFrames(open_frames(images, check_num_cpus(num_cpus), label, np.uint16), begin, end)
+    yield PartFrames(open_frames(images, num_cpus, label, np.uint16), begin, end)
 
 
 @contextmanager
@@ -168,14 +166,12 @@ def _open_dataset(
     name: str,
     begin: int,
     end: int,
-    num_cpus: int | None,
+    num_cpus: int,
 ) -> Iterator[FrameSource]:
     if file_state(Path(path)) != state:
         raise ValueError(OTHER_FILE.format(path))
     with h5py.File(path, "r") as h5:
-        yield PartFrames(
-            open_frames(h5[name], check_num_cpus(num_cpus), floats=np.uint16), begin, end
-        )
+        yield PartFrames(open_frames(h5[name], num_cpus, floats=np.uint16), begin, end)
 
 
 def _can_be_opened_again(dataset: h5py.Dataset) -> bool:

@@ -82,7 +82,7 @@ class FrameSource(Protocol):
         """Make reads in other threads fail soon, if they may take long."""
 
 
-FrameOpener = Callable[[int | None], AbstractContextManager[FrameSource]]
+FrameOpener = Callable[[int], AbstractContextManager[FrameSource]]
 """``open_frames(num_cpus)`` opens frames, also in another process: it can be pickled."""
 
 PartOpener = Callable[[int, int], FrameOpener]

@@ -63,9 +63,9 @@ class ArrayInput(Input):
         """Return an opener of some frames, which can be pickled."""
         return array_part(self.data, self.frames, begin, end)
 
-    def scanning(self, executor: Any, ranges: int | None, num_cpus: int | None) -> Scanning:
+    def scanning(self, executor: Any, ranges: int | None) -> Scanning:
         """Return the scan; floating-point frames are kept in 8 bits if their values fit."""
-        passing = super().scanning(executor, ranges, num_cpus)
+        passing = super().scanning(executor, ranges)
         return narrowing(passing) if holds_floats(self.data) else passing
 
     def check(self, planned: Plan) -> None:

@@ -50,7 +50,8 @@ def open_input(
         As `sparsemed.compute_background`.
     """
     check_policy(basins)
-    options = Options(time, frame_rate, basins, check_num_cpus(num_cpus), choice, floats)
+    check_num_cpus(num_cpus)
+    options = Options(time, frame_rate, basins, num_cpus, choice, floats)
     if isinstance(frames, (str, PathLike)):
         frames = _at_home(frames)
     for kind in NAMED:

@@ -1,6 +1,7 @@
 """The interface of all inputs: frames, time and identity."""
 
 from abc import ABC, abstractmethod
+from functools import partial
 from numbers import Integral
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -10,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsemed.executors.rounds import TaskRunner
 from sparsemed.frames.choice import ANY, Choice
-from sparsemed.frames.source import FrameOpener, FrameSource, PartOpener
+from sparsemed.frames.source import FrameOpener, FrameSource
 from sparsemed.hdf5.file_access import Policy
+from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import Plan
 from sparsemed.method.ranges import RangedScan, Scanning
 from sparsemed.method.result import Background
@@ -21,14 +23,22 @@ from sparsemed.storage.places import AnyPath
 
 
 class Options(NamedTuple):
-    """How frames are opened; see `sparsemed.inputs.open_input`."""
+    """How frames are opened; see `sparsemed.inputs.open_input`.
+
+    `num_cpus` is as given: workers of an executor take None for what their machine has.
+    """
 
     time: ArrayLike | None = None
     frame_rate: float | None = None
     basins: Policy = "any"
-    num_cpus: int = 1
+    num_cpus: int | None = None
     choice: Choice = ANY
     floats: type[np.unsignedinteger[Any]] = np.uint16
+
+    @property
+    def cores(self) -> int:
+        """Largest number of threads in this process."""
+        return check_num_cpus(self.num_cpus)
 
 
 class Input(ABC):
@@ -47,7 +57,7 @@ class Input(ABC):
     basins : str
         Which other files may be opened; see `sparsemed.compute_background`.
     num_cpus : int
-        Largest number of threads.
+        Largest number of threads in this process.
     """
 
     label: str | None = None
@@ -56,7 +66,7 @@ class Input(ABC):
     def __init__(self, options: Options) -> None:
         self.options = options
         self.basins: Policy = options.basins
-        self.num_cpus = options.num_cpus
+        self.num_cpus = options.cores
 
     @property
     @abstractmethod
@@ -88,9 +98,23 @@ class Input(ABC):
         frames = (np.asarray(self.data[number : number + 1]) for number in numbers.tolist())
         return np.concatenate(list(frames))
 
-    def scanning(self, executor: Any, ranges: int | None, num_cpus: int | None) -> Scanning:
-        """Return the scan of the frames; see `scanning`."""
-        return scanning(executor, self.open_part, ranges, num_cpus)
+    def scanning(self, executor: Any, ranges: int | None) -> Scanning:
+        """Return the scan: one pass, or by ranges if these or an executor are given.
+
+        Raises
+        ------
+        TypeError, sparsemed.executors.tasks.ExecutorError
+            If the executor cannot be used; see `sparsemed.executors.rounds.check_executor`.
+        ValueError
+            If `ranges` is not a whole number from 1 up.
+        """
+        if executor is None and ranges is None:
+            return partial(scan_tiles, num_cpus=self.num_cpus)
+        is_whole = isinstance(ranges, Integral) and not isinstance(ranges, bool)
+        if ranges is not None and not (is_whole and ranges >= 1):
+            raise ValueError(f"ranges must be a whole number from 1 up, got {ranges!r}")
+        count = None if ranges is None else int(ranges)
+        return RangedScan(TaskRunner(executor), self.open_part, count, self.options.num_cpus)
 
     @abstractmethod
     def check(self, planned: Plan) -> None:
@@ -143,24 +167,3 @@ class Input(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def scanning(executor: Any, open_part: PartOpener, ranges: Any, num_cpus: int | None) -> Scanning:
-    """Return the scan: one pass in this process, or by ranges if these or an executor are given.
-
-    Raises
-    ------
-    TypeError, sparsemed.executors.tasks.ExecutorError
-        If the executor cannot be used; see `sparsemed.executors.rounds.check_executor`.
-    ValueError
-        If `ranges` is not a whole number from 1 up.
-    """
-    if ranges is not None and (
-        isinstance(ranges, bool) or not isinstance(ranges, Integral) or ranges < 1
-    ):
-        raise ValueError(f"ranges must be a whole number from 1 up, got {ranges!r}")
-    if executor is None and ranges is None:
-        return scan_tiles
-    return RangedScan(
-        TaskRunner(executor), open_part, None if ranges is None else int(ranges), num_cpus
-    )

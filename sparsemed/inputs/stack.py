@@ -36,7 +36,7 @@ class StackInput(ArrayInput):
         self._place = Path(given).absolute()  # the working folder may change
         self._states = states_of_stack(self._place)
         self._files = ExitStack()
-        opened = open_stack(given, options.num_cpus, options.choice)
+        opened = open_stack(given, options.cores, options.choice)
         super().__init__(self._files.enter_context(opened), options._replace(choice=ANY))
         self._choice = options.choice
 

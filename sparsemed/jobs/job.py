@@ -14,7 +14,6 @@ import numpy as np
 from sparsemed.frames.sampled import SampledFrames
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.inputs import Input, open_input
-from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import compute, plan
 from sparsemed.method.result import Background
 from sparsemed.parameters import Parameters
@@ -145,7 +144,6 @@ class BackgroundSparseMed:
             "offset_correction": offset_correction,
         }
         self._parameters = Parameters(**self.kwargs)
-        self.num_cpus = check_num_cpus(num_cpus)
         self.output_path = Path(output_path)
         self._output = self.output_path.absolute()  # the working folder may change
         self._compress = compress
@@ -160,8 +158,9 @@ class BackgroundSparseMed:
                 given = self._given = open_input(
                     input_data, basins=basins, num_cpus=num_cpus, floats=np.uint8
                 )
+                self.num_cpus = given.num_cpus
                 self.input_data = given.data
-                self._scan = given.scanning(executor, ranges, num_cpus)
+                self._scan = given.scanning(executor, ranges)
                 self._shape = given.frames.shape
                 self.time = given.time
                 check_output(self.output_path, self.image_count, given.source, basins)
@@ -330,7 +329,7 @@ class BackgroundSparseMed:
     def _pass_over(self, given: Input) -> Background:
         """Compute the background of the frames, and keep some frames."""
         frames = SampledFrames(given.frames, sample_numbers(*given.frames.shape))
-        found = compute(frames, self._plan, self.num_cpus, self._note_progress, self._scan)
+        found = compute(frames, self._plan, self._note_progress, self._scan)
         if not frames.read.any():  # workers have read them
             frames.read_all()
         self.sample = Sample(frames.numbers[frames.read], frames.images[frames.read])

@@ -56,7 +56,6 @@ class Plan(NamedTuple):
 def compute(
     frames: FrameSource,
     planned: Plan,
-    num_cpus: int | None = None,
     progress: Progress = ignore,
     scanning: Scanning = scan,
 ) -> Background:
@@ -66,8 +65,6 @@ def compute(
     ----------
     frames : FrameSource
     planned : Plan
-    num_cpus : int or None
-        Largest number of threads; None means all cores available.
     progress : callable
         Called with the fraction done.
     scanning : callable
@@ -86,7 +83,6 @@ def compute(
             planned.length,
             with_bands=bool(planned.parameters.offset_correction),
             band_rows=planned.offset_rows,
-            num_cpus=num_cpus,
             progress=progress,
         )
         concluded = conclude(planned, found)

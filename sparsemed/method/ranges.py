@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.source import FrameOpener, FrameSource, PartOpener, join_spans
+from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.scan import Scan, of_steps, scan
 from sparsemed.progress import Progress, ignore
 
@@ -190,6 +191,6 @@ class _Task(NamedTuple):
 
 
 def _scan_part(task: _Task, num_cpus: int | None) -> Scan:
-    how = task.how | {"num_cpus": num_cpus}
-    with task.open_frames(num_cpus) as frames:
-        return scan(frames, task.starts, task.length, progress=ignore, **how)
+    cores = check_num_cpus(num_cpus)
+    with task.open_frames(cores) as frames:
+        return scan(frames, task.starts, task.length, num_cpus=cores, progress=ignore, **task.how)

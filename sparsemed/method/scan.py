@@ -46,7 +46,7 @@ def scan(
     *,
     with_bands: bool,
     band_rows: int = BAND_ROWS,
-    num_cpus: int | None,
+    num_cpus: int | None = None,
     progress: Callable[[float], None],
 ) -> Scan:
     """Compute the median image of each window, and the band mean of each frame.

@@ -20,7 +20,7 @@ def scan_tiles(
     *,
     with_bands: bool,
     band_rows: int = BAND_ROWS,
-    num_cpus: int | None,
+    num_cpus: int | None = None,
     progress: Progress,
 ) -> Scan:
     """Compute the median image of each window, and the band mean of each frame.

@@ -13,7 +13,6 @@ from sparsemed.frames.parts import OTHER_FILE, PartFrames
 from sparsemed.frames.picked import PickedFrames
 from sparsemed.frames.source import FrameOpener, FrameSource
 from sparsemed.hdf5.file_access import Policy
-from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.time_axis import require_axis, time_axis
 from sparsemed.rtdc.events import Feature
 from sparsemed.rtdc.identity import is_same
@@ -50,12 +49,12 @@ def measurement_part(identity: Identity, basins: Policy, begin: int, end: int) -
 
 @contextmanager
 def _open_part(
-    identity: Identity, basins: Policy, begin: int, end: int, num_cpus: int | None
+    identity: Identity, basins: Policy, begin: int, end: int, num_cpus: int
 ) -> Iterator[FrameSource]:
     path = identity.path
     # The program that sent the task has already warned about the file.
     with keeping_warnings(tell=_say_nothing), Measurement(path, basins) as measurement:
-        frames = measurement_frames(measurement, check_num_cpus(num_cpus))
+        frames = measurement_frames(measurement, num_cpus)
         if frames.shape[0] < end or not is_same(measurement, identity):
             raise ValueError(OTHER_FILE.format(path))
         yield PartFrames(frames, begin, end)

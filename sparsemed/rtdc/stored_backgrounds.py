@@ -13,6 +13,7 @@ from sparsemed.frames.opening import open_frames
 from sparsemed.frames.source import Batch
 from sparsemed.hdf5.entries import Attributes, as_text
 from sparsemed.hdf5.file_access import Policy
+from sparsemed.kernels.cores import available_cores
 from sparsemed.method.assignment import find_steps
 from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.method.repeated import repeat
@@ -74,7 +75,7 @@ def stored_backgrounds(measurement: Measurement) -> Iterator[StoredBackground]:
         )
 
 
-def read_background(measurement: Measurement, time: ArrayLike | None, num_cpus: int) -> Background:
+def read_background(measurement: Measurement, time: ArrayLike | None) -> Background:
     """Return the background in a measurement, as far as a file keeps it.
 
     Parameters
@@ -82,8 +83,6 @@ def read_background(measurement: Measurement, time: ArrayLike | None, num_cpus: 
     measurement : Measurement
     time : array-like, shape (N,), seconds, or None
         Time of each frame. Default: the time axis of the measurement.
-    num_cpus : int
-        Threads that read.
 
     Raises
     ------
@@ -98,7 +97,7 @@ def read_background(measurement: Measurement, time: ArrayLike | None, num_cpus: 
         )
     parameters = _parameters(measurement)
     with measurement.reading():
-        images, frame_index = _read_images(feature, num_cpus)
+        images, frame_index = _read_images(feature)
         offsets, offset_rows = None, BAND_ROWS
         if parameters.offset_correction:
             offsets, offset_rows = _read_offsets(measurement, feature, len(frame_index))
@@ -143,12 +142,12 @@ def _parameters(measurement: Measurement) -> Parameters:
         ) from error
 
 
-def _read_images(feature: Feature, num_cpus: int) -> tuple[Any, NDArray[np.int64]]:
+def _read_images(feature: Feature) -> tuple[Any, NDArray[np.int64]]:
     """Return background images, and for each frame the index of its image.
 
     Equal consecutive images are held once: after an export, each frame may have its own copy.
     """
-    frames = open_frames(feature.dataset, num_cpus, feature.label)
+    frames = open_frames(feature.dataset, available_cores(), feature.label)
     count = frames.shape[0]
     distinct: list[NDArray[Any]] = []
     index = np.empty(count, np.int64)

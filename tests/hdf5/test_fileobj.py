@@ -79,7 +79,7 @@ def background(source):
     with Measurement(source) as measurement:
         frames = measurement_frames(measurement, 2)
         planned = plan(measurement_time(measurement), Parameters(kernel_size=50))
-        found = compute(frames, planned, 2)
+        found = compute(frames, planned)
         measurement.access.check_unchanged()
         return found
 
@@ -97,7 +97,7 @@ def test_frames_are_read_past_hdf5_by_just_the_reads_that_were_announced(stored)
         frames = measurement_frames(measurement, 2)
         planned = plan(measurement_time(measurement), Parameters(kernel_size=50))
         begun = len(stored.reads)
-        compute(frames, planned, 2)
+        compute(frames, planned)
         index = frames.layout.index
     assert sorted(stored.reads[begun:]) == sorted(stored.expected)
     for address, size in zip(index.addresses.tolist(), index.sizes.tolist(), strict=True):

@@ -25,7 +25,6 @@ from sparsemed.frames.opening import open_frames
 from sparsemed.frames.parts import PartFrames, chunks_part
 from sparsemed.frames.picked import PickedFrames
 from sparsemed.inputs import open_input
-from sparsemed.inputs.given import scanning
 from sparsemed.method import ranges as ranges_module
 from sparsemed.method import series
 from sparsemed.method.compute import compute, plan
@@ -108,10 +107,10 @@ def test_the_same_bits_for_any_number_of_ranges(case, ranges):
     fractions = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "HELD_BYTES", 2000)  # one range must not hold millions
-        whole = compute(frames, planned, 1)
+        whole = compute(frames, planned)
         apart = RangedScan(TaskRunner(None), frames.open_part, ranges, 1)
         frames.blocks_read.clear()
-        same(whole, compute(frames, planned, 1, fractions.append, apart))
+        same(whole, compute(frames, planned, fractions.append, apart))
     assert fractions == sorted(fractions)
     assert fractions[0] == 0
     assert fractions[-1] == 1
@@ -166,7 +165,7 @@ def test_bad_numbers_of_ranges(ranges):
 
 
 def test_without_both_nothing_is_cut():
-    assert scanning(None, None, None, None) is scan_tiles
+    assert open_input(random_images(9)).scanning(None, None).func is scan_tiles
 
 
 def test_a_bad_executor_is_refused_before_anything_is_read():
@@ -303,7 +302,7 @@ def test_a_worker_is_killed_in_the_middle(path, expected, cluster, tmp_path):
         identity = opened.identity
     planned = plan(TIME, Parameters(**OPTIONS))
     found = compute(
-        ArrayFrames(ARRAY), planned, 1, scanning=RangedScan(TaskRunner(cluster), open_part, 6, None)
+        ArrayFrames(ARRAY), planned, scanning=RangedScan(TaskRunner(cluster), open_part, 6, None)
     )
     assert os.path.exists(flag)
     np.testing.assert_array_equal(found.series, expected.series, strict=True)
