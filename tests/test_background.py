@@ -344,7 +344,7 @@ def test_a_kernel_larger_than_the_measurement_shrinks_with_a_warning(warned):
         (measure(), {"offset_rows": True}, ValueError, "^offset_rows must be .* got True$"),
         (measure(), {"num_cpus": 0}, ValueError, "^num_cpus must be"),
         (measure() - np.float64(0.5), {}, TypeError, "^frames: frame 0 holds"),
-        (measure().astype(int), {}, TypeError, "^frames: images of dtype int64 are not supported"),
+        (measure().astype(int), {}, TypeError, "^frames: frames of dtype int64 are not supported"),
         (list(measure()), {}, TypeError, "^frames: expected an array of shape"),
     ],
 )

@@ -34,41 +34,41 @@ class ArrayFrames:
 
     Parameters
     ----------
-    images : array-like, shape (N, H, W)
+    array : array-like, shape (N, H, W)
         uint8 and uint16 are taken as they are; int16 as uint16, if no value is negative;
-        floating-point images as `floats`, if every value is whole and fits.
+        floating-point frames as `floats`, if every value is whole and fits.
     label : str
-        Name of the images in errors.
+        Name of the frames in errors.
     floats : dtype
         uint8 or uint16.
 
     Raises
     ------
     TypeError
-        If the dtype is none of these, or `images` is no array.
+        If the dtype is none of these, or `array` is no array.
     ValueError
-        If the images are not of rank 3, if there are none, if their number is unknown, or if
+        If the frames are not of rank 3, if there are none, if their number is unknown, or if
         their file is closed.
     """
 
     def __init__(
-        self, images: Any, label: str = "frames", floats: type[np.unsignedinteger] = np.uint8
+        self, array: Any, label: str = "frames", floats: type[np.unsignedinteger] = np.uint8
     ) -> None:
-        if isinstance(images, h5py.Dataset) and not images:
+        if isinstance(array, h5py.Dataset) and not array:
             raise ValueError(f"{label}: the file of the dataset is closed; keep it open meanwhile")
-        if hasattr(images, "data_vars"):
-            names = ", ".join(map(repr, images.data_vars))
+        if hasattr(array, "data_vars"):
+            names = ", ".join(map(repr, array.data_vars))
             raise TypeError(
                 f"{label}: is a Dataset of several arrays ({names}); hand over one of them, such "
-                f"as {_written(images, label)}[{next(iter(images.data_vars), 'NAME')!r}]"
+                f"as {_written(array, label)}[{next(iter(array.data_vars), 'NAME')!r}]"
             )
-        if not all(hasattr(images, name) for name in ("shape", "__getitem__")):
+        if not all(hasattr(array, name) for name in ("shape", "__getitem__")):
             raise TypeError(
-                f"{label}: expected an array of shape (N, H, W), got {type(images).__name__}"
-                f"{_how_to_stack(images)}"
+                f"{label}: expected an array of shape (N, H, W), got {type(array).__name__}"
+                f"{_how_to_stack(array)}"
             )
-        shape = tuple(images.shape or ())
-        hint = what_fits(shape, _written(images, label))
+        shape = tuple(array.shape or ())
+        hint = what_fits(shape, _written(array, label))
         if len(shape) != 3:
             raise ValueError(f"{label}: shape must be (N, H, W), got {shape}{hint}")
         if is_one_in_colour(shape):
@@ -84,33 +84,33 @@ class ArrayFrames:
             raise ValueError(
                 f"{label}: the shape is {shape}; there can be no more than {MOST_FRAMES} frames"
             )
-        if unwrap := _how_to_unwrap(images):
+        if unwrap := _how_to_unwrap(array):
             raise TypeError(
-                f"{label}: is a tensor or the like ({type(images).__module__}), not a NumPy "
-                f"array; hand over {_written(images, label)}{unwrap}"
+                f"{label}: is a tensor or the like ({type(array).__module__}), not a NumPy "
+                f"array; hand over {_written(array, label)}{unwrap}"
             )
-        if has_labels(images) and images.chunks:
-            images = images.data  # a Dask array
-        self.images = images
+        if has_labels(array) and array.chunks:
+            array = array.data  # a Dask array
+        self.array = array
         self.label = label
-        self._stored = bytes_behind(images) if isinstance(images, h5py.Dataset) else None
-        self._file_size = _size_of_file(images, self._stored)
+        self._stored = bytes_behind(array) if isinstance(array, h5py.Dataset) else None
+        self._file_size = _size_of_file(array, self._stored)
         self._size = 0 if self._file_size is None else self._file_size()
         count, height, width = shape
         self.shape = (int(count), int(height), int(width))
         # dcnum's mapped datasets have no dtype
-        stored = images.dtype if hasattr(images, "dtype") else np.asarray(images[:1]).dtype
+        stored = array.dtype if hasattr(array, "dtype") else np.asarray(array[:1]).dtype
         self.dtype = _frame_dtype(stored, label, floats)
-        self._edges = block_edges(images, 0, self.shape[0])
+        self._edges = block_edges(array, 0, self.shape[0])
         self.unwritten: Spans = []
-        self._gaps = _gaps(images)
+        self._gaps = _gaps(array)
         at_once = max(1, BATCH_BYTES // (height * width * self.dtype.itemsize))
         lengths = np.diff(self._edges)
         # Blocks larger than a batch, or cut by one, are kept and returned piecewise.
         is_regular = (lengths[:-1] == lengths[0]).all() and lengths[-1] <= lengths[0] <= at_once
         self.block = int(lengths[0]) if is_regular else 1
         # Irregular blocks are held for the next batch, which may need all their rows.
-        self.row_block = _row_block(images, self.shape[1]) if is_regular else self.shape[1]
+        self.row_block = _row_block(array, self.shape[1]) if is_regular else self.shape[1]
         self.batch = at_once // self.block * self.block
         self.threads = 1
 
@@ -126,15 +126,15 @@ class ArrayFrames:
         Raises
         ------
         ValueError
-            If the shape of the images has changed meanwhile.
+            If the shape of the array has changed meanwhile.
         """
-        held = _Held(DaskBlocks(self.images).read if is_dask(self.images) else self._slice)
+        held = _Held(DaskBlocks(self.array).read if is_dask(self.array) else self._slice)
         yield partial(self._read, held)
         self._require_whole_file("some frames may be wrong")
-        if tuple(self.images.shape) != self.shape:
+        if tuple(self.array.shape) != self.shape:
             raise ValueError(
-                f"{self.label}: the shape was {self.shape} and is {tuple(self.images.shape)} now; "
-                "the images must not change while they are read"
+                f"{self.label}: the shape was {self.shape} and is {tuple(self.array.shape)} now; "
+                "the frames must not change while they are read"
             )
 
     def _read(self, held: "_Held", start: int, stop: int, out: NDArray[Any]) -> None:
@@ -161,7 +161,7 @@ class ArrayFrames:
         return int(self._edges[first]), int(self._edges[last])
 
     def _require_whole_file(self, otherwise: str) -> None:
-        """Check that the file behind the images is as long as it was.
+        """Check that the file behind the array is as long as it was.
 
         Missing bytes would be read as zeros. If the file is mapped into memory and cut during the
         read itself, the system ends the process.
@@ -171,7 +171,7 @@ class ArrayFrames:
 
     def _slice(self, start: int, stop: int, rows: int) -> Any:
         is_whole = rows == self.shape[1]
-        part = self.images[start:stop] if is_whole else self.images[start:stop, :rows]
+        part = self.array[start:stop] if is_whole else self.array[start:stop, :rows]
         return part.data if has_labels(part) else part
 
     def _frames(self, load: "_Load", start: int, stop: int, rows: int) -> NDArray[Any]:
@@ -181,8 +181,8 @@ class ArrayFrames:
         try:
             part = load(start, stop, rows)
             frames = np.asarray(part)
-            if isinstance(self.images, h5py.Dataset):
-                raise_failure(self.images)
+            if isinstance(self.array, h5py.Dataset):
+                raise_failure(self.array)
         except OSError as error:
             raise OSError(
                 f"{self.label}: frames {start} to {stop - 1} cannot be read ({error})"
@@ -197,7 +197,7 @@ class ArrayFrames:
         if frames.shape != (stop - start, rows, self.shape[2]):
             raise ValueError(
                 f"{self.label}: frames {start} to {stop - 1} came in the shape {frames.shape}; "
-                "the images must not change while they are read"
+                "the frames must not change while they are read"
             )
         if np.ma.is_masked(part):
             raise ValueError(
@@ -218,7 +218,7 @@ class ArrayFrames:
             where = np.unravel_index(int(np.argmin(fits)), frames.shape)
             raise TypeError(
                 f"{self.label}: frame {start + int(where[0])} holds {frames[where]}; "
-                f"images of dtype {frames.dtype} must be whole numbers from 0 to {largest} "
+                f"frames of dtype {frames.dtype} must be whole numbers from 0 to {largest} "
                 "(scale and round them, then convert with .astype(numpy.uint8) or numpy.uint16)"
             )
 
@@ -237,7 +237,7 @@ _Load = Callable[[int, int, int], Any]
 
 
 def _frame_dtype(stored: Any, label: str, floats: type[np.unsignedinteger]) -> np.dtype[Any]:
-    """Return the native dtype in which images of a dtype are computed."""
+    """Return the native dtype in which frames of a dtype are computed."""
     stored = getattr(stored, "numpy_dtype", stored)  # TensorStore has dtypes of its own
     try:
         dtype: np.dtype[Any] = np.dtype(stored)
@@ -250,25 +250,25 @@ def _frame_dtype(stored: Any, label: str, floats: type[np.unsignedinteger]) -> n
     except TypeError:  # the dtype of some other library
         dtype = stored
     raise TypeError(
-        f"{label}: images of dtype {dtype} are not supported; "
+        f"{label}: frames of dtype {dtype} are not supported; "
         "convert them with .astype(numpy.uint8) or .astype(numpy.uint16) if their values fit"
     )
 
 
-def holds_floats(images: Any) -> bool:
-    """Whether images are floating-point numbers."""
-    dtype = getattr(images, "dtype", None)
+def holds_floats(array: Any) -> bool:
+    """Whether values are floating-point numbers."""
+    dtype = getattr(array, "dtype", None)
     return getattr(getattr(dtype, "numpy_dtype", dtype), "kind", None) == "f"
 
 
-def block_edges(images: Any, axis: int, count: int) -> NDArray[np.int64]:
+def block_edges(array: Any, axis: int, count: int) -> NDArray[np.int64]:
     """Return the edges of blocks along an axis: where each begins, and where the last ends.
 
     They follow from ``chunks``, which holds one length for all blocks (HDF5, Zarr), or the length
     of each (Dask). Without ``chunks``, each whole frame is a block.
     """
     try:
-        chunks = getattr(images, "chunks", None)
+        chunks = getattr(array, "chunks", None)
     except NotImplementedError:  # Zarr, where chunks are not all of the same shape
         chunks = None
     along = chunks[axis] if isinstance(chunks, tuple) and chunks else 1 if axis == 0 else count
@@ -280,32 +280,32 @@ def block_edges(images: Any, axis: int, count: int) -> NDArray[np.int64]:
     return np.append(np.arange(0, count, length), count)
 
 
-def _row_block(images: Any, height: int) -> int:
+def _row_block(array: Any, height: int) -> int:
     """Return how many rows of a frame are stored together; all, if that is unknown."""
-    if isinstance(images, np.ndarray):
+    if isinstance(array, np.ndarray):
         return 1
-    lengths = np.diff(block_edges(images, 1, height))
+    lengths = np.diff(block_edges(array, 1, height))
     is_regular = (lengths[:-1] == lengths[0]).all() and lengths[-1] <= lengths[0]
     return int(lengths[0]) if is_regular else height
 
 
-def has_labels(images: Any) -> bool:
+def has_labels(array: Any) -> bool:
     """Whether an array is an xarray.DataArray."""
-    return isinstance(getattr(images, "dims", None), tuple) and hasattr(images, "data")
+    return isinstance(getattr(array, "dims", None), tuple) and hasattr(array, "data")
 
 
-def _gaps(images: Any) -> Callable[[NDArray[Any]], Spans] | None:
+def _gaps(array: Any) -> Callable[[NDArray[Any]], Spans] | None:
     """Return a function that finds frames never written, if the array says that chunks are missing.
 
     Zarr counts the chunks in its store. It also leaves out chunks that hold only the fill value;
     the two cannot be told apart. Stores of very many chunks are not counted, as that takes long.
     """
-    count = getattr(images, "nchunks", None)
+    count = getattr(array, "nchunks", None)
     if not isinstance(count, int) or not 0 < count <= MOST_LISTED:
         return None
-    if getattr(images, "nchunks_initialized", count) >= count:
+    if getattr(array, "nchunks_initialized", count) >= count:
         return None
-    fill, chunks = getattr(images, "fill_value", 0), images.chunks
+    fill, chunks = getattr(array, "fill_value", 0), array.chunks
 
     def find(frames: NDArray[Any]) -> Spans:
         is_fill = frames == (0 if fill is None else fill)
@@ -320,41 +320,41 @@ def _gaps(images: Any) -> Callable[[NDArray[Any]], Spans] | None:
     return find
 
 
-def _size_of_file(images: Any, stored: StoredBytes | None) -> Callable[[], int] | None:
-    """Return a function that gives the size of the file behind images, or None without a file."""
+def _size_of_file(array: Any, stored: StoredBytes | None) -> Callable[[], int] | None:
+    """Return a function that gives the size of the file behind an array, or None without a file."""
     if stored is not None:
         return lambda: stored.size
-    first, base = None, images
+    first, base = None, array
     while isinstance(base, np.ndarray):
         first, base = base, base.base
     return base.size if isinstance(first, np.memmap) and isinstance(base, mmap) else None
 
 
-def _written(images: Any, label: str) -> str:
-    """Return a Python expression for these images."""
-    if isinstance(images, h5py.Dataset):
-        return f"h5py.File({images.file.filename!r})[{images.name!r}]"
+def _written(array: Any, label: str) -> str:
+    """Return a Python expression for the array."""
+    if isinstance(array, h5py.Dataset):
+        return f"h5py.File({array.file.filename!r})[{array.name!r}]"
     return label if label.isidentifier() else "frames"
 
 
-def _how_to_unwrap(images: Any) -> str:
+def _how_to_unwrap(array: Any) -> str:
     """Return the call that turns a tensor of another library into a NumPy array, or nothing."""
-    if hasattr(images, "detach"):
+    if hasattr(array, "detach"):
         return ".detach().cpu().numpy()"
-    if hasattr(images, "__cuda_array_interface__"):
+    if hasattr(array, "__cuda_array_interface__"):
         return ".get()"
-    return ".numpy()" if callable(getattr(images, "numpy", None)) else ""
+    return ".numpy()" if callable(getattr(array, "numpy", None)) else ""
 
 
-def _are_names(images: Sequence[Any]) -> bool:
-    return all(isinstance(each, (str, PathLike)) for each in images)
+def _are_names(array: Sequence[Any]) -> bool:
+    return all(isinstance(each, (str, PathLike)) for each in array)
 
 
-def _how_to_stack(images: Any) -> str:
+def _how_to_stack(array: Any) -> str:
     """Return advice on how a sequence of images becomes one array, or nothing."""
-    if isinstance(images, Mapping) or not isinstance(images, Iterable):
+    if isinstance(array, Mapping) or not isinstance(array, Iterable):
         return ""
-    if isinstance(images, Sequence) and images and _are_names(images):
+    if isinstance(array, Sequence) and array and _are_names(array):
         return "; of single images, hand over the folder, or a pattern such as 'folder/img_*.tif'"
-    some = "list(frames)" if isinstance(images, Iterator) else "frames"
+    some = "list(frames)" if isinstance(array, Iterator) else "frames"
     return f"; make one array of it with numpy.stack({some})"

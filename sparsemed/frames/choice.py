@@ -75,9 +75,9 @@ class Frames(NamedTuple):
     entries: tuple[int | slice, ...]
     order: tuple[int, int, int]
 
-    def of(self, images: Any) -> Any:
+    def of(self, array: Any) -> Any:
         """Return the frames of a NumPy array, without copying."""
-        return images[self.entries].transpose(self.order)
+        return array[self.entries].transpose(self.order)
 
 
 def name_axes(axes: Sequence[Any]) -> list[str]:
@@ -107,9 +107,9 @@ def pick_frames(
     choice : Choice
         Its channel and position.
     label : str
-        Name of the images in errors.
+        Name of the array in errors.
     name : str
-        A Python expression for the array of these images, for advice.
+        A Python expression for the array, for advice.
 
     Raises
     ------
@@ -228,31 +228,31 @@ class PickedAxes:
 
     Parameters
     ----------
-    images : array-like
+    array : array-like
         It has ``shape``, ``dtype``, slicing, and perhaps ``chunks``.
     frames : Frames
         How its axes become those of frames.
     """
 
-    def __init__(self, images: Any, frames: Frames) -> None:
-        self.images = images
+    def __init__(self, array: Any, frames: Frames) -> None:
+        self.array = array
         self.frames = frames
         kept = [axis for axis, entry in enumerate(frames.entries) if isinstance(entry, slice)]
         self._axes = [kept[place] for place in frames.order]
-        self.dtype = images.dtype
-        chunks = getattr(images, "chunks", None)
+        self.dtype = array.dtype
+        chunks = getattr(array, "chunks", None)
         if isinstance(chunks, tuple):
             self.chunks = tuple(chunks[axis] for axis in self._axes)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """``(N, H, W)``."""
-        return tuple(self.images.shape[axis] for axis in self._axes)
+        return tuple(self.array.shape[axis] for axis in self._axes)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         keys = key if isinstance(key, tuple) else (key,)
         index = list(self.frames.entries)
         for axis, part in zip(self._axes, keys, strict=False):
             index[axis] = part
-        frames: NDArray[Any] = np.asanyarray(self.images[tuple(index)])
+        frames: NDArray[Any] = np.asanyarray(self.array[tuple(index)])
         return frames.transpose(self.frames.order)

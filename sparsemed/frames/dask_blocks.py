@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sparsemed.executors.dask_cluster import this_worker
 
 
-def is_dask(images: Any) -> bool:
+def is_dask(array: Any) -> bool:
     """Whether an array is a Dask array: the protocol of its collections, and blocks."""
-    return hasattr(images, "__dask_graph__") and hasattr(images, "numblocks")
+    return hasattr(array, "__dask_graph__") and hasattr(array, "numblocks")
 
 
 class DaskBlocks:
@@ -24,18 +24,18 @@ class DaskBlocks:
 
     Parameters
     ----------
-    images : dask.array.Array, shape (N, H, W)
+    array : dask.array.Array, shape (N, H, W)
     """
 
-    def __init__(self, images: Any) -> None:
+    def __init__(self, array: Any) -> None:
         from dask.base import get_scheduler
 
-        self._graph = dict(images.__dask_graph__())
-        self._keys = images.__dask_keys__()
-        self._stops, self._ends = (np.cumsum(lengths) for lengths in images.chunks[:2])
+        self._graph = dict(array.__dask_graph__())
+        self._keys = array.__dask_keys__()
+        self._stops, self._ends = (np.cumsum(lengths) for lengths in array.chunks[:2])
         # Use the scheduler of a cluster, if any; but there, a task would wait for itself.
-        get = None if this_worker() else get_scheduler(collections=[images])
-        self._get = get or images.__dask_scheduler__
+        get = None if this_worker() else get_scheduler(collections=[array])
+        self._get = get or array.__dask_scheduler__
 
     def read(self, start: int, stop: int, rows: int) -> NDArray[Any]:
         """Return so many rows of frames, in whole blocks; masked if a block is masked."""

@@ -12,17 +12,17 @@ SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us"
 """Units of time by their names in arrays, in seconds."""
 
 
-def as_frames(images: Any, choice: Choice = ANY, label: str = "frames") -> Any:
+def as_frames(array: Any, choice: Choice = ANY, label: str = "frames") -> Any:
     """Return an array with axes in the order (N, H, W), by their names if it has some.
 
     Parameters
     ----------
-    images : array-like
+    array : array-like
         An xarray.DataArray; any other array is returned as it is.
     choice : Choice
         Its channel and position.
     label : str
-        Name of the images in errors.
+        Name of the array in errors.
 
     Raises
     ------
@@ -30,20 +30,20 @@ def as_frames(images: Any, choice: Choice = ANY, label: str = "frames") -> Any:
         If its axes have names and none of them is time, if there are several channels or the like
         and none is chosen, or if something is chosen from an array without names.
     """
-    if not has_labels(images) or not set(name_axes(images.dims)) & set(NAMES):
+    if not has_labels(array) or not set(name_axes(array.dims)) & set(NAMES):
         choice.only(label)
-        return images
-    frames = pick_frames(images.dims, images.shape, choice, label, label)
+        return array
+    frames = pick_frames(array.dims, array.shape, choice, label, label)
     single = {
         dim: entry
-        for dim, entry in zip(images.dims, frames.entries, strict=True)
+        for dim, entry in zip(array.dims, frames.entries, strict=True)
         if not isinstance(entry, slice)
     }
-    picked = images.isel(single) if single else images
+    picked = array.isel(single) if single else array
     return picked.transpose(*(picked.dims[axis] for axis in frames.order))
 
 
-def own_times(images: Any) -> tuple[Any, float | None]:
+def own_times(array: Any) -> tuple[Any, float | None]:
     """Return the times or the rate (Hz) that an array of frames has; None for an unknown one.
 
     A video has a rate, or times if the rate is not constant. A DataArray has times if the
@@ -51,12 +51,12 @@ def own_times(images: Any) -> tuple[Any, float | None]:
     or with decimal places. Whole numbers may just count frames: they are not used, and a warning
     says how to hand them over.
     """
-    if not has_labels(images):
-        return getattr(images, "times", None), getattr(images, "frame_rate", None)
-    name = images.dims[0]
-    if name_axes([name]) != ["time"] or name not in images.coords:
+    if not has_labels(array):
+        return getattr(array, "times", None), getattr(array, "frame_rate", None)
+    name = array.dims[0]
+    if name_axes([name]) != ["time"] or name not in array.coords:
         return None, None
-    coordinate = images.coords[name]
+    coordinate = array.coords[name]
     unit = SECONDS.get(str(coordinate.attrs.get("units", "")).strip().lower())
     values = np.asarray(coordinate)
     if values.dtype.kind in "mMO":

@@ -1,4 +1,4 @@
-"""Chooses the reader of images."""
+"""Chooses the reader of frames."""
 
 import logging
 from typing import Any
@@ -16,19 +16,19 @@ logger = logging.getLogger(__name__)
 
 
 def open_frames(
-    images: Any, num_cpus: int, label: str = "frames", floats: type[np.unsignedinteger] = np.uint8
+    array: Any, num_cpus: int, label: str = "frames", floats: type[np.unsignedinteger] = np.uint8
 ) -> FrameSource:
     """Return the frames of an array-like; those of an HDF5 dataset past HDF5 if possible.
 
     Parameters
     ----------
-    images : array-like, shape (N, H, W)
+    array : array-like, shape (N, H, W)
     num_cpus : int
         Threads that read and decode.
     label : str
-        Name of the images in errors.
+        Name of the frames in errors.
     floats : dtype
-        The dtype in which floating-point images are computed, uint8 or uint16.
+        The dtype in which floating-point frames are computed, uint8 or uint16.
 
     Raises
     ------
@@ -37,14 +37,14 @@ def open_frames(
     OSError
         If a filter of the frames is not installed.
     """
-    frames = ArrayFrames(images, label, floats)
-    if not isinstance(images, h5py.Dataset):
+    frames = ArrayFrames(array, label, floats)
+    if not isinstance(array, h5py.Dataset):
         return frames
-    frames.unwritten = unwritten_spans(images)
+    frames.unwritten = unwritten_spans(array)
     try:
-        layout, stored = past_hdf5(images)
+        layout, stored = past_hdf5(array)
     except UnsuitableError as reason:
         logger.info("%s is read by HDF5: %s", label, reason)
-        require_filters(images, label)
+        require_filters(array, label)
         return frames
     return ChunkFrames(layout, stored, num_cpus, label)

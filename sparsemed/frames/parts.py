@@ -98,26 +98,26 @@ def chunks_part(frames: FrameSource, begin: int, end: int) -> FrameOpener | None
     return partial(_open_chunks, layout, opener, chunks.label, picks, begin, end)
 
 
-def array_part(images: Any, frames: FrameSource, begin: int, end: int) -> FrameOpener:
+def array_part(array: Any, frames: FrameSource, begin: int, end: int) -> FrameOpener:
     """Return an opener of some frames of an array, as small as possible.
 
     It holds the frames of a NumPy array, and the graph of a Dask array as far as these frames need
     it. Other arrays are pickled; a Zarr array then holds the path of its store. An HDF5 dataset is
     opened again by the path of its file, if the file is open for reading only.
     """
-    if isinstance(images, h5py.Dataset) and _can_be_opened_again(images):
+    if isinstance(array, h5py.Dataset) and _can_be_opened_again(array):
         if (sent := chunks_part(frames, begin, end)) is not None:
             return sent
-        place = os.path.abspath(images.file.filename)
-        return partial(_open_dataset, place, file_state(Path(place)), images.name, begin, end)
-    if isinstance(images, (np.ndarray, h5py.Dataset)) or has_labels(images) or is_dask(images):
-        part = images[begin:end]
+        place = os.path.abspath(array.file.filename)
+        return partial(_open_dataset, place, file_state(Path(place)), array.name, begin, end)
+    if isinstance(array, (np.ndarray, h5py.Dataset)) or has_labels(array) or is_dask(array):
+        part = array[begin:end]
         part = part.data if has_labels(part) else part
         if is_dask(part):
             part = _without_the_rest(part)
         # Errors of the worker number frames from `begin`.
         return partial(_open_array, part, 0, end - begin, f"frames[{begin}:{end}]")
-    return partial(_open_array, images, begin, end, "frames")
+    return partial(_open_array, array, begin, end, "frames")
 
 
 def stack_part(path: Path, states: States, choice: Choice, begin: int, end: int) -> FrameOpener:
@@ -148,15 +148,15 @@ def _open_stack(
 ) -> Iterator[FrameSource]:
     if states_of_stack(path) != states:
         raise ValueError(OTHER_FILE.format(path))
-    with open_stack(path, num_cpus, choice) as images:
-        yield PartFrames(open_frames(images, num_cpus, str(path), np.uint16), begin, end)
+    with open_stack(path, num_cpus, choice) as array:
+        yield PartFrames(open_frames(array, num_cpus, str(path), np.uint16), begin, end)
 
 
 @contextmanager
 def _open_array(
-    images: Any, begin: int, end: int, label: str, num_cpus: int
+    array: Any, begin: int, end: int, label: str, num_cpus: int
 ) -> Iterator[FrameSource]:
-    yield PartFrames(open_frames(images, num_cpus, label, np.uint16), begin, end)
+    yield PartFrames(open_frames(array, num_cpus, label, np.uint16), begin, end)
 
 
 @contextmanager

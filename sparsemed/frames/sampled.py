@@ -21,7 +21,7 @@ class SampledFrames:
 
     Attributes
     ----------
-    images : ndarray, shape (n, H, W)
+    kept : ndarray, shape (n, H, W)
         These frames, as far as they were read.
     read : ndarray of bool, shape (n,)
         Which of them were read.
@@ -36,7 +36,7 @@ class SampledFrames:
         self.row_block = source.row_block
         self.batch = source.batch
         self.threads = source.threads
-        self.images = np.empty((len(numbers), *source.shape[1:]), source.dtype)
+        self.kept = np.empty((len(numbers), *source.shape[1:]), source.dtype)
         self.read = np.zeros(len(numbers), bool)
 
     @property
@@ -56,7 +56,7 @@ class SampledFrames:
             for group, (start, stop, _) in zip(groups, spans, strict=True):
                 found = np.empty((stop - start, *self.shape[1:]), self.dtype)
                 read(start, stop, found)
-                self.images[group] = found[self.numbers[group] - start]
+                self.kept[group] = found[self.numbers[group] - start]
         self.read[:] = True
 
     def interrupt(self) -> None:
@@ -72,7 +72,7 @@ class SampledFrames:
                 read(start, stop, out)
                 first, last = np.searchsorted(self.numbers, (start, stop))
                 if out.shape[1] == self.shape[1]:
-                    self.images[first:last] = out[self.numbers[first:last] - start]
+                    self.kept[first:last] = out[self.numbers[first:last] - start]
                 else:  # whole frames are kept
                     self._read_whole(read, first, last)
                 self.read[first:last] = True
@@ -83,4 +83,4 @@ class SampledFrames:
         """Read some of the frames to keep, one by one."""
         for place in range(first, last):
             number = int(self.numbers[place])
-            read(number, number + 1, self.images[place : place + 1])
+            read(number, number + 1, self.kept[place : place + 1])

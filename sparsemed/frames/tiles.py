@@ -50,12 +50,12 @@ def tiles_of(frames: FrameSource) -> list[Tile]:
         source = source.source
     if not isinstance(source, ArrayFrames):
         return []
-    images, (count, height, width) = source.images, source.shape
-    if not are_long_in_time(images, source.shape, source.dtype.itemsize):
+    array, (count, height, width) = source.array, source.shape
+    if not are_long_in_time(array, source.shape, source.dtype.itemsize):
         return []
-    of_rows = block_edges(images, 1, height)
-    of_columns = block_edges(images, 2, width)
-    longest = int(np.diff(block_edges(images, 0, count)).max()) * source.dtype.itemsize
+    of_rows = block_edges(array, 1, height)
+    of_columns = block_edges(array, 2, width)
+    longest = int(np.diff(block_edges(array, 0, count)).max()) * source.dtype.itemsize
     tallest = int(np.diff(of_rows).max())
     across = _joined(of_columns, TILE_BYTES // max(1, longest * tallest))
     down = _joined(of_rows, TILE_BYTES // max(1, longest * width)) if len(across) == 2 else of_rows
@@ -66,18 +66,18 @@ def tiles_of(frames: FrameSource) -> list[Tile]:
     ]
 
 
-def are_long_in_time(images: Any, shape: tuple[int, ...], itemsize: int) -> bool:
+def are_long_in_time(array: Any, shape: tuple[int, ...], itemsize: int) -> bool:
     """Whether frames consist of several blocks side by side that weigh too much together.
 
     Parameters
     ----------
-    images : array-like, shape (N, H, W)
+    array : array-like, shape (N, H, W)
         See `sparsemed.frames.arrays.block_edges`.
     shape : (int, int, int)
     itemsize : int
         Bytes of a pixel.
     """
-    edges = [block_edges(images, axis, length) for axis, length in enumerate(shape)]
+    edges = [block_edges(array, axis, length) for axis, length in enumerate(shape)]
     weight = int(np.diff(edges[0]).max()) * shape[1] * shape[2] * itemsize
     return weight > TILE_BYTES and len(edges[1]) * len(edges[2]) > 4  # a single one has two each
 
@@ -97,28 +97,28 @@ def _slices(edges: Any) -> Iterator[slice]:
 
 
 def _part(source: ArrayFrames, rows: slice, columns: slice) -> ArrayFrames:
-    images = source.images
-    part = images[:, rows, columns] if is_dask(images) else _Part(images, rows, columns)
+    array = source.array
+    part = array[:, rows, columns] if is_dask(array) else _Part(array, rows, columns)
     return ArrayFrames(part, source.label, source.dtype.type)
 
 
 class _Part:
     """Rows and columns of an array, read when sliced; other attributes are those of the array."""
 
-    def __init__(self, images: Any, rows: slice, columns: slice) -> None:
-        self._images = images
+    def __init__(self, array: Any, rows: slice, columns: slice) -> None:
+        self._array = array
         self._rows = rows
         self._columns = columns
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._images, name)
+        return getattr(self._array, name)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         rows, columns = self._rows, self._columns
-        return self._images.shape[0], rows.stop - rows.start, columns.stop - columns.start
+        return self._array.shape[0], rows.stop - rows.start, columns.stop - columns.start
 
     def __getitem__(self, wanted: slice | tuple[slice, slice]) -> Any:
         frames, rows = wanted if isinstance(wanted, tuple) else (wanted, slice(None))
         within = range(self._rows.start, self._rows.stop)[rows]
-        return self._images[frames, within.start : within.stop, self._columns]
+        return self._array[frames, within.start : within.stop, self._columns]

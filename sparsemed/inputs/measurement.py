@@ -85,7 +85,7 @@ class MeasurementInput(Input):
         """Return some frames, by their numbers, ascending; from a network they come together."""
         sampled = SampledFrames(self.frames, numbers)
         sampled.read_all()
-        return sampled.images
+        return sampled.kept
 
     def open_part(self, begin: int, end: int) -> FrameOpener:
         """Return an opener of some frames: by the places of their chunks, or by the path."""

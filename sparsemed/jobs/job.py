@@ -332,7 +332,7 @@ class BackgroundSparseMed:
         found = compute(frames, self._plan, self._note_progress, self._scan)
         if not frames.read.any():  # workers have read them
             frames.read_all()
-        self.sample = Sample(frames.numbers[frames.read], frames.images[frames.read])
+        self.sample = Sample(frames.numbers[frames.read], frames.kept[frames.read])
         return found
 
     def _note_progress(self, fraction: float) -> None:

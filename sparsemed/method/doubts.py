@@ -59,7 +59,7 @@ def doubt(found: Background, sample: SampledFrames, kernel_size: int, label: str
     """
     about = f"{label}: " if label else ""
     is_read = bool(sample.read.all())
-    axis = axis_of_time(sample.images) if is_read else None
+    axis = axis_of_time(sample.kept) if is_read else None
     count, _, width = sample.shape
     if axis == "last" or (axis is None and count < kernel_size <= width):
         warn(f"{about}{frames_last(sample.shape)}")
@@ -74,8 +74,8 @@ def offsets_in_doubt(found: Background, sample: SampledFrames, about: str) -> No
     effect.
     """
     assert found.offsets is not None
-    places = _sparse(sample.images)
-    left = sample.images[places] - found[sample.numbers][places].astype(np.float32)
+    places = _sparse(sample.kept)
+    left = sample.kept[places] - found[sample.numbers][places].astype(np.float32)
     shift = np.median(left, axis=(1, 2))
     noise = 1.4826 * np.median(np.abs(left - shift[:, np.newaxis, np.newaxis]))
     tolerance = max(OFF, float(noise) / 2)

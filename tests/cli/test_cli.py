@@ -436,7 +436,7 @@ def check_error(path, arguments, message, status):
     [
         ("events/image", np.zeros((0, 4, 4), np.uint8), "events/image: there are no frames"),
         ("events/image", np.zeros((4, 4), np.uint8), "events/image: shape must be"),
-        ("events/image", np.zeros((4, 4, 4), np.int32), "images of dtype int32 are not supported"),
+        ("events/image", np.zeros((4, 4, 4), np.int32), "frames of dtype int32 are not supported"),
         ("events/deform", np.zeros(4), "has no dataset 'events/image'"),
         ("image", np.zeros(4), "has no group 'events'"),
     ],

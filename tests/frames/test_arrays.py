@@ -93,7 +93,7 @@ def test_other_floats_are_refused(value):
     frames = ArrayFrames(images, label="images in file")
     read(frames, 0, 6)
     message = (
-        rf"^images in file: frame 6 holds {float(value)}; images of dtype float64 "
+        rf"^images in file: frame 6 holds {float(value)}; frames of dtype float64 "
         r"must be whole numbers from 0 to 255 \(scale and round them, then convert "
         r"with \.astype\(numpy\.uint8\) or numpy\.uint16\)$"
     ).replace("+", r"\+")
@@ -156,7 +156,7 @@ def test_other_dtypes_are_refused(dtype):
     with pytest.raises(TypeError) as caught:
         ArrayFrames(images, label="here")
     assert str(caught.value) == (
-        f"here: images of dtype {images.dtype} are not supported; convert them with "
+        f"here: frames of dtype {images.dtype} are not supported; convert them with "
         ".astype(numpy.uint8) or .astype(numpy.uint16) if their values fit"
     )
 
@@ -243,7 +243,7 @@ def test_the_dtype_of_another_library_is_refused():
         def __getitem__(self, span):
             return numbered(3)[span]
 
-    message = r"^here: images of dtype frameworks\.uint8 are not supported; convert them with "
+    message = r"^here: frames of dtype frameworks\.uint8 are not supported; convert them with "
     with pytest.raises(TypeError, match=message):
         ArrayFrames(Tensor(), label="here")
 
@@ -266,7 +266,7 @@ def test_values_that_are_not_of_the_dtype_are_refused(dtype, largest, excess):
     np.testing.assert_array_equal(read(ArrayFrames(images)), images.values)
     images.values[4, 1, 2] += excess
     message = (
-        rf"^frames: frame 4 holds {images.values[4, 1, 2]}; images of dtype int64 must be whole "
+        rf"^frames: frame 4 holds {images.values[4, 1, 2]}; frames of dtype int64 must be whole "
         rf"numbers from 0 to {largest} "
     )
     with pytest.raises(TypeError, match=message):
@@ -452,7 +452,7 @@ def test_an_array_that_shrinks_is_refused(left):
         images.images = images.images[:left]
         message = (
             r"^frames: frames 6 to 8 came in the shape \(0, 5, 6\); "
-            "the images must not change while they are read$"
+            "the frames must not change while they are read$"
         )
         with pytest.raises(ValueError, match=message):
             reading(6, 9, out)
@@ -463,7 +463,7 @@ def test_an_array_that_grows_is_refused(file):
     frames = ArrayFrames(dataset, "here")
     message = (
         r"^here: the shape was \(9, 5, 6\) and is \(12, 5, 6\) now; "
-        "the images must not change while they are read$"
+        "the frames must not change while they are read$"
     )
 
     def read_while_it_grows():

@@ -18,7 +18,7 @@ def test_frames_are_kept_as_they_are_read():
         read(0, 50, out)
     np.testing.assert_array_equal(out, images[:50])
     assert frames.read.tolist() == [True, True, True, False]
-    np.testing.assert_array_equal(frames.images[:3], images[numbers[:3]])
+    np.testing.assert_array_equal(frames.kept[:3], images[numbers[:3]])
 
 
 def test_frames_that_are_kept_are_read_whole():
@@ -30,7 +30,7 @@ def test_frames_that_are_kept_are_read_whole():
         read(0, 50, out)
     np.testing.assert_array_equal(out, images[:50, :20])
     assert frames.read.tolist() == [True, True, True, False]
-    np.testing.assert_array_equal(frames.images[:3], images[numbers[:3]])
+    np.testing.assert_array_equal(frames.kept[:3], images[numbers[:3]])
 
 
 @pytest.mark.parametrize("offsets", [True, False])
@@ -59,6 +59,6 @@ def test_frames_to_keep_are_read_by_blocks(tmp_path, block):
         decode = frames._decode
         frames._decode = lambda *about: (decoded.append(about[2]), decode(*about))
         sampled.read_all()
-    np.testing.assert_array_equal(sampled.images, images[numbers])
+    np.testing.assert_array_equal(sampled.kept, images[numbers])
     assert sampled.read.all()
     assert sorted(decoded) == sorted(set(decoded))

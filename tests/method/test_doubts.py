@@ -38,7 +38,7 @@ def images(kind, light="steady", cells=0, seed=0):
 def axis_of(recorded):
     sample = looked_at(ArrayFrames(recorded))
     sample.read_all()
-    return axis_of_time(sample.images)
+    return axis_of_time(sample.kept)
 
 
 KINDS = ["texture", "waves", "slope", "walls", "flat"]

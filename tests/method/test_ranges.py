@@ -312,7 +312,7 @@ def test_a_worker_is_killed_in_the_middle(path, expected, cluster, tmp_path):
 def test_errors_of_ranges_are_those_of_the_measurement(path, tmp_path, cluster):
     images = ARRAY.astype(np.float32)
     images[2345, 3, 4] = 0.5
-    message = r"^frames\[1500:3000\]: frame 845 holds 0.5; images of dtype float32 must be whole"
+    message = r"^frames\[1500:3000\]: frame 845 holds 0.5; frames of dtype float32 must be whole"
     with ThreadPoolExecutor(2) as pool, pytest.raises(TypeError, match=message):
         compute_background(images, TIME, executor=pool, ranges=2)
 

@@ -194,7 +194,7 @@ def test_a_mapping_that_leads_nowhere_is_a_problem_of_its_basin(tmp_path, basins
         (None, None, "has no dataset 'events/image'"),
         (np.zeros((4, 4), "u1"), None, r"shape must be \(N, H, W\), got \(4, 4\)"),
         (np.zeros((0, 4, 4), "u1"), None, "there are no frames"),
-        (np.zeros((4, 4, 4), "i4"), None, "images of dtype int32 are not supported"),
+        (np.zeros((4, 4, 4), "i4"), None, "frames of dtype int32 are not supported"),
         (np.zeros((4, 4, 4), "u1"), [0, 1, np.nan, 3], "is nan at frame 2; it must be finite"),
     ],
 )
