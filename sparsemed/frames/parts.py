@@ -146,7 +146,7 @@ def _open_chunks(
 def _open_stack(
     path: Path, states: States, choice: Choice, begin: int, end: int, num_cpus: int
 ) -> Iterator[FrameSource]:
-    if states_of_stack(path) != states:
+    if states_of_stack(path, choice) != states:
         raise ValueError(OTHER_FILE.format(path))
     with open_stack(path, num_cpus, choice) as array:
         yield PartFrames(open_frames(array, num_cpus, str(path), np.uint16), begin, end)

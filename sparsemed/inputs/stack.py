@@ -34,7 +34,7 @@ class StackInput(ArrayInput):
     def __init__(self, given: str | PathLike[str], options: Options) -> None:
         self.label = str(given)
         self._place = Path(given).absolute()  # the working folder may change
-        self._states = states_of_stack(self._place)
+        self._states = states_of_stack(self._place, options.choice)
         self._files = ExitStack()
         opened = open_stack(given, options.cores, options.choice)
         super().__init__(self._files.enter_context(opened), options._replace(choice=ANY))

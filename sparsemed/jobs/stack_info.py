@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from sparsemed.frames.choice import Choice
 from sparsemed.frames.labelled import own_times
-from sparsemed.frames.stacks import stack_kind, states_of_stack
+from sparsemed.frames.stacks import files_of_stack, stack_kind
 from sparsemed.jobs.stack_runs import ABOUT_NONE, StackOptions
 from sparsemed.method.time_axis import as_numbers
 
@@ -72,7 +73,7 @@ def stack_info(path: Path, options: StackOptions = ABOUT_NONE) -> StackInfo:
         return StackInfo(
             path=str(path),
             kind=stack_kind(path) or "HDF5",
-            size=_size(path),
+            size=_size(path, options.choice),
             count=count,
             height=height,
             width=width,
@@ -83,8 +84,6 @@ def stack_info(path: Path, options: StackOptions = ABOUT_NONE) -> StackInfo:
         )
 
 
-def _size(path: Path) -> int:
+def _size(path: Path, choice: Choice) -> int:
     """Return the bytes of the files of a stack."""
-    if path.is_dir() and stack_kind(path) == "Zarr":
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return sum(state[0] for _, state in states_of_stack(path))
+    return sum(file.stat().st_size for file in files_of_stack(path, choice) if file.is_file())

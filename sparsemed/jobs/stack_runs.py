@@ -217,15 +217,13 @@ def is_stack(path: AnyPath, options: StackOptions = ABOUT_NONE, *, recursive: bo
     """
     if not isinstance(path, Path):
         return False
-    from sparsemed.frames.stacks.pictures import LEAST_IMAGES, files_of_images
+    from sparsemed.frames.stacks.pictures import LEAST_IMAGES, images_in
 
     kind = stack_kind(path)
     if kind is None:
         return options.choice.dataset is not None
     if kind == "folder of images" and path.is_dir():
-        return (
-            not recursive and len(list(islice(files_of_images(path), LEAST_IMAGES))) == LEAST_IMAGES
-        )
+        return not recursive and len(list(islice(images_in(path), LEAST_IMAGES))) == LEAST_IMAGES
     return True
 
 

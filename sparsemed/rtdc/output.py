@@ -29,7 +29,12 @@ from sparsemed.rtdc.basins import (
     read_basins,
     store_record,
 )
-from sparsemed.rtdc.identity import DIGEST_ATTRIBUTE, VERSION_ATTRIBUTE, require_same
+from sparsemed.rtdc.identity import (
+    DIGEST_ATTRIBUTE,
+    VERSION_ATTRIBUTE,
+    digest_of,
+    require_same,
+)
 from sparsemed.rtdc.measurement import Measurement, has_own_images, naming_damage
 from sparsemed.rtdc.metadata import refer_to
 from sparsemed.rtdc.names import require_hdf5_name
@@ -46,6 +51,7 @@ from sparsemed.rtdc.rewriting import can_be_rewritten
 from sparsemed.rtdc.unfinished import is_unfinished, open_output
 from sparsemed.rtdc.verdicts import Row, earlier_verdict, store_verdict
 from sparsemed.storage import disk
+from sparsemed.storage.identity import Identity
 from sparsemed.storage.places import AnyPath, RemotePath
 
 ROWS_ATTRIBUTE = "sparsemed offset rows"
@@ -187,6 +193,8 @@ def write_background(
             require_same(measurement, background.identity)
     check_output(path, len(background), source, basins)
     into_measurement = source is not None and is_same_file(path, source)
+    if background.identity is not None and source is not None and not into_measurement:
+        _require_frames(path, background.identity)
     is_new = not path.exists()
     if is_new or (not into_measurement and can_be_rewritten(path, source)):
         with new_file(path) if is_new else rewritten_file(path) as h5:
@@ -207,6 +215,21 @@ def write_background(
         _store_verdict(h5, background, verdict)
         if replaced is not None:
             del h5[replaced]
+
+
+def _require_frames(path: Path, identity: Identity) -> None:
+    """Check that a file with images of its own holds the frames of the background.
+
+    Without an identifier, nothing else tells one measurement from another.
+    """
+    if not path.exists() or not has_own_images(path):
+        return
+    with Measurement(path, "off") as measurement:
+        if digest_of(measurement, identity.count) != identity.digest:
+            raise ValueError(
+                f"{path}: holds other frames or times than {identity.given}, of which the "
+                "background is; write to another file"
+            )
 
 
 def _store_background(

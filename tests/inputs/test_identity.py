@@ -112,6 +112,19 @@ def test_what_is_added_to_a_measurement_does_not_make_it_another(path):
     assert load("out.rtdc").source == path.with_name("out.rtdc")
 
 
+def test_a_background_is_not_written_into_another_measurement(path):
+    background = compute_background(path, **SETTINGS)
+    other = path.parent.with_name("b") / path.name
+    whole = other.read_bytes()
+    with pytest.raises(
+        ValueError, match=r"b.M001\.rtdc: (holds other frames or times|belongs to another)"
+    ):
+        background.save(other, in_place=True)
+    assert other.read_bytes() == whole
+    copy = shutil.copyfile(path, path.with_name("copy.rtdc"))
+    background.save(copy, in_place=True)
+
+
 def test_a_result_says_of_which_frames_it_is_but_not_that_of_the_class(path):
     background = compute_background(path, **SETTINGS)
     background.save("saved.rtdc")
@@ -186,6 +199,97 @@ def test_a_stack_that_was_replaced_is_refused(tmp_path, monkeypatch, suffix):
     write(tmp_path / name, _double(frames))
     with pytest.raises(ValueError, match=f"stack{suffix}: was replaced or changed since"):
         background.quality()
+
+
+def ome_of_two_files(folder, frames):
+    """Write frames as an OME-TIFF of two files, as Micro-Manager does."""
+    half = len(frames) // 2
+    uuid = "urn:uuid:00000000-0000-4000-8000-00000000000{}"
+    pages = "".join(
+        f'<TiffData FirstT="{t}" IFD="{t % half}" PlaneCount="1">'
+        f'<UUID FileName="part{t // half}.ome.tif">{uuid.format(t // half)}</UUID></TiffData>'
+        for t in range(len(frames))
+    )
+    _, height, width = frames.shape
+    for part in (0, 1):
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="{uuid.format(part)}"><Image ID="Image:0"><Pixels ID="Pixels:0" Type="uint8" '
+            f'DimensionOrder="XYCZT" SizeX="{width}" SizeY="{height}" SizeC="1" SizeZ="1" '
+            f'SizeT="{len(frames)}">{pages}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(
+            folder / f"part{part}.ome.tif",
+            frames[part * half :][:half],
+            description=text,
+            metadata=None,
+            photometric="minisblack",
+            compression="zlib",
+        )
+    return folder / "part0.ome.tif"
+
+
+def test_each_file_of_a_stack_counts(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 99, (30, 24, 16), dtype=np.uint8)
+    path = ome_of_two_files(tmp_path, frames)
+    background = compute_background(path, frame_rate=10, **SETTINGS)
+    assert background.quality() == background.quality(frames)
+    tifffile.imwrite(tmp_path / "part1.ome.tif", frames[:15], metadata=None, compression="zlib")
+    with pytest.raises(ValueError, match="was replaced or changed since"):
+        background.quality()
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_chunks_of_a_zarr_count_but_other_arrays_do_not(tmp_path, zarr_format):
+    import zarr
+
+    frames = np.random.default_rng(0).integers(0, 99, (30, 24, 16), dtype=np.uint8)
+    path = tmp_path / "stack.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
+    array = group.create_array("frames", shape=frames.shape, chunks=(2, 24, 16), dtype="u1")
+    array[:] = frames
+    background = compute_background(path, dataset="frames", frame_rate=10, **SETTINGS)
+    group.create_array("background", data=background.images)
+    assert background.quality() == background.quality(frames)
+    array[17] = frames[16]
+    with pytest.raises(ValueError, match="was replaced or changed since"):
+        background.quality()
+
+
+@pytest.mark.parametrize("kind", ["zarr", "video", "images"])
+def test_a_stack_is_read_where_it_was_when_one_works_elsewhere_meanwhile(
+    tmp_path, monkeypatch, kind
+):
+    import av
+    import zarr
+
+    frames = np.random.default_rng(0).integers(0, 99, (30, 24, 16), dtype=np.uint8)
+    for folder, images in (("a", frames), ("b", frames[::-1])):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        if kind == "zarr":
+            zarr.create_array("stack", data=images, chunks=(3, 24, 16))
+        elif kind == "video":
+            with av.open("stack.mkv", "w") as file:
+                stream = file.add_stream("ffv1", rate=10)
+                stream.width, stream.height, stream.pix_fmt = 16, 24, "gray"
+                for image in images:
+                    file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="gray")))
+                file.mux(stream.encode())
+        else:
+            os.mkdir("stack")
+            for number, image in enumerate(images):
+                tifffile.imwrite(f"stack/{number}.tif", image)
+    monkeypatch.chdir(tmp_path / "a")
+    found = compute_background(
+        "stack.mkv" if kind == "video" else "stack",
+        frame_rate=10,
+        progress=lambda _: os.chdir(tmp_path / "b"),
+        **SETTINGS,
+    )
+    expected = compute_background(frames, frame_rate=10, **SETTINGS)
+    np.testing.assert_array_equal(found.series, expected.series)
 
 
 def elsewhere():

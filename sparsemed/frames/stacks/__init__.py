@@ -4,6 +4,7 @@ A stack is read as an array, of which little is held; `foreign` has advice on al
 May import `storage`, `frames.choice`, `frames.shapes`, and what imports nothing of ours.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,12 +13,8 @@ from typing import Any, NamedTuple
 
 from sparsemed.frames.choice import ANY, Choice
 from sparsemed.frames.stacks.foreign import what_to_do as what_to_do
-from sparsemed.frames.stacks.pictures import (
-    files_of_images,
-    is_folder_of_images,
-    open_images,
-)
-from sparsemed.frames.stacks.tiff import is_tiff, open_tiff
+from sparsemed.frames.stacks.pictures import images_in, is_folder_of_images, open_images
+from sparsemed.frames.stacks.tiff import files_of_tiff, is_tiff, open_tiff
 from sparsemed.frames.stacks.video import is_video, open_video
 from sparsemed.frames.stacks.zarr_store import files_of_zarr, is_zarr, open_zarr
 from sparsemed.storage.identity import States
@@ -36,22 +33,26 @@ class Kind(NamedTuple):
     open : callable
         ``open(path, num_cpus, choice)`` provides its frames as an array.
     files : callable
-        ``files(path)`` returns the files whose states show whether it was replaced.
+        ``files(path, choice)`` returns the files that hold the chosen stack: their states show
+        whether it was replaced.
     """
 
     name: str
     is_in: Callable[[Path], bool]
     open: Callable[[Path, int, Choice], AbstractContextManager[Any]]
-    files: Callable[[Path], list[Path]]
+    files: Callable[[Path, Choice], list[Path]]
 
 
 KINDS = (
-    Kind("TIFF", is_tiff, open_tiff, lambda path: [path]),
+    Kind("TIFF", is_tiff, open_tiff, files_of_tiff),
     Kind("Zarr", is_zarr, open_zarr, files_of_zarr),
-    Kind("video", is_video, open_video, lambda path: [path]),
-    Kind("folder of images", is_folder_of_images, open_images, files_of_images),
+    Kind("video", is_video, open_video, lambda path, _: [path]),
+    Kind("folder of images", is_folder_of_images, open_images, lambda path, _: images_in(path)),
 )
 """All kinds, in the order in which they are tried."""
+
+MOST_STATES = 100
+"""States of more files are kept as a digest: they are sent to workers."""
 
 
 def kind_of(path: str | os.PathLike[str]) -> Kind | None:
@@ -71,11 +72,19 @@ def stack_kind(path: str | os.PathLike[str]) -> str | None:
     return None if kind is None else kind.name
 
 
-def states_of_stack(path: Path) -> States:
-    """Return the files that show whether a stack was replaced, with their states."""
+def files_of_stack(path: Path, choice: Choice = ANY) -> list[Path]:
+    """Return the files that hold a stack."""
     kind = kind_of(path)
-    files = [path] if kind is None else kind.files(path)
-    return tuple((str(file), state) for file in files if (state := file_state(file)))
+    return [path] if kind is None else kind.files(path, choice)
+
+
+def states_of_stack(path: Path, choice: Choice = ANY) -> States:
+    """Return the files that hold a stack, with their states; a digest of them if they are many."""
+    files = files_of_stack(path, choice)
+    states = tuple((str(file), state) for file in files if (state := file_state(file)))
+    if len(states) <= MOST_STATES:
+        return states
+    return ((str(path), (hashlib.sha256(repr(states).encode()).hexdigest(),)),)
 
 
 def require_readable(path: str | os.PathLike[str]) -> None:
@@ -118,5 +127,9 @@ def open_stack(path: str | os.PathLike[str], num_cpus: int, choice: Choice = ANY
             f"{path}: is no stack of images that sparsemed reads; expected TIFF, Zarr, a video, "
             "or a folder or pattern of images"
         )
+    place = Path(path).absolute()  # the working folder may change
+    before = states_of_stack(place, choice)
     with kind.open(Path(path), num_cpus, choice) as images:
         yield images
+    if states_of_stack(place, choice) != before:
+        raise OSError(f"{path}: was changed by another program while its frames were read")

@@ -36,23 +36,27 @@ def is_folder_of_images(path: Path) -> bool:
     if path.is_dir():
         names = [entry.name for entry in os.scandir(path)]
         return any(map(_is_image, names)) and not any(n.lower().endswith(".rtdc") for n in names)
-    return glob.has_magic(str(path)) and not path.exists() and bool(files_of_images(path))
+    return glob.has_magic(str(path)) and not path.exists() and bool(images_in(path))
 
 
-def files_of_images(path: Path) -> list[Path]:
+def images_in(path: Path) -> list[Path]:
     """Return the images of a folder or pattern, in natural order."""
     if path.is_dir():
-        found = [Path(entry.path) for entry in os.scandir(path) if _is_image(entry.name)]
+        found = [Path(entry.path) for entry in os.scandir(path)]
     else:
-        found = [Path(name) for name in glob.glob(str(path)) if _is_image(Path(name).name)]
-    return sorted((file for file in found if file.is_file()), key=lambda f: natural_order(str(f)))
+        folder, pattern = path.parent, path.name
+        if not folder.is_dir():  # otherwise, brackets in its name are no pattern
+            folder, pattern = Path(), str(path)
+        found = [folder / name for name in glob.glob(pattern, root_dir=folder)]
+    files = (file.absolute() for file in found if _is_image(file.name) and file.is_file())
+    return sorted(files, key=lambda file: natural_order(str(file)))
 
 
 @contextmanager
 def open_images(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
     """Provide the images of a folder or pattern as an array, of which little is held."""
     choice.only(str(path), "channel")
-    files = files_of_images(path)
+    files = images_in(path)
     logger.info(
         "%s: %d images in natural order, from %s to %s",
         path,

@@ -1,9 +1,10 @@
 """Stacks in TIFF files, page by page: BigTIFF, ImageJ, OME (also of several files) and the like."""
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.choice import Choice, Frames, pick_frames
 from sparsemed.frames.stacks.library import naming, require
-from sparsemed.storage.stored import file_state
 from sparsemed.warned import warn
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -33,12 +33,19 @@ def is_tiff(path: Path) -> bool:
         return file.read(4) in STARTS
 
 
+def files_of_tiff(path: Path, choice: Choice) -> list[Path]:  # noqa: ARG001
+    """Return the files that hold a TIFF: an OME-TIFF names the others in its metadata."""
+    with suppress(Exception), require("tifffile", path, "TIFF").TiffFile(path) as file:
+        names = set(re.findall(r'FileName="([^"]+)"', file.ome_metadata or ""))
+        return [path, *sorted(path.with_name(name) for name in names - {path.name})]
+    return [path]
+
+
 @contextmanager
 def open_tiff(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
     """Provide the frames of a TIFF as an array, of which little is held."""
     library = require("tifffile", path, "TIFF")
     choice.only(str(path), "series", "channel", "position")
-    before = file_state(path)
     with ExitStack() as files:
         with naming(path):
             file = files.enter_context(library.TiffFile(path))
@@ -46,8 +53,6 @@ def open_tiff(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
             if isinstance(images, TiffPages):
                 images.keep_open(files)
         yield images
-    if file_state(path) != before:
-        raise OSError(f"{path}: was changed by another program while its frames were read")
 
 
 class TiffPages:

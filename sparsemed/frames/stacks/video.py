@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.choice import Choice
 from sparsemed.frames.stacks.library import naming, require
-from sparsemed.storage.stored import file_state
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 """Endings of files that are read as videos."""
@@ -28,11 +27,8 @@ def open_video(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
     """Provide the frames of a video as an array, of which little is held."""
     library = require("av", path, "videos")
     choice.only(str(path), "channel")
-    before = file_state(path)
     with closing(VideoFrames(path, library, num_cpus, choice.channel)) as frames:
         yield frames
-    if file_state(path) != before:
-        raise OSError(f"{path}: was changed by another program while its frames were read")
 
 
 class VideoFrames:
@@ -61,6 +57,7 @@ class VideoFrames:
 
     def __init__(self, path: Path, av: Any, num_cpus: int, channel: int | None = None) -> None:
         self._path = path
+        self._place = path.absolute()  # opened anew to jump, wherever one works by then
         self._av = av
         self._num_cpus = num_cpus
         self._channel = channel
@@ -99,7 +96,7 @@ class VideoFrames:
     def _open(self) -> Any:
         """Open the file anew, and return its video."""
         self.close()
-        self._container = self._av.open(str(self._path))
+        self._container = self._av.open(str(self._place))
         if not self._container.streams.video:
             raise ValueError("there is no video in it")
         stream = self._container.streams.video[0]

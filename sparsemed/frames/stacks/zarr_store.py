@@ -1,8 +1,10 @@
 """Zarr arrays: in folders and zip files, alone, in groups, and in OME-Zarr."""
 
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from sparsemed.frames.stacks.library import naming, require
 
 FILES = ("zarr.json", ".zarray", ".zgroup")
 """A folder or zip file that is a Zarr array or group has one of these."""
+
+MOST_FILES = 100_000
+"""Number of files of an array whose states are taken."""
 
 LISTED = 5
 """Number of arrays that an error lists."""
@@ -28,9 +33,20 @@ def is_zarr(path: Path) -> bool:
     return path.name.lower().endswith(".zarr.zip")
 
 
-def files_of_zarr(path: Path) -> list[Path]:
-    """Return the files that show whether a store was replaced."""
-    return [path, *(path / name for name in FILES)]
+def files_of_zarr(path: Path, choice: Choice) -> list[Path]:
+    """Return the files that hold the chosen array: its metadata and chunks, or the zip file.
+
+    Other arrays of a group do not count: they may be added meanwhile.
+    """
+    if path.is_file():
+        return [path]
+    folder = path
+    with suppress(Exception):  # opening it reports why
+        found = require("zarr", path, "Zarr").open(path, mode="r")
+        folder = path / _array_of(path, found, choice)[0].path
+    walk = os.walk(folder)
+    files = (Path(place, name) for place, _, names in walk for name in sorted(names))
+    return sorted(islice(files, MOST_FILES))
 
 
 @contextmanager
@@ -39,9 +55,9 @@ def open_zarr(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:  # no
     library = require("zarr", path, "Zarr")
     with ExitStack() as files:
         with naming(path):
-            place: Any = path
+            place: Any = path.absolute()  # chunks are found later, wherever one works by then
             if path.is_file():
-                place = files.enter_context(library.storage.ZipStore(path, mode="r"))
+                place = files.enter_context(library.storage.ZipStore(place, mode="r"))
             found = library.open(place, mode="r")
             array, axes, choice, inner = _array_of(path, found, choice)
         yield _frames(path, array, axes, choice, inner)
