@@ -136,10 +136,13 @@ def staying(view: View) -> Floats:
     With the images whose windows share no frames in the order of time, under one light: the
     range of their running median over three (which forgets what comes and goes).
     """
-    from scipy import ndimage  # takes a while to import
-
-    steady = ndimage.median_filter(view.series, size=(3, 1, 1), mode="nearest")
-    changed: Floats = np.ptp(steady, axis=0)
+    series = view.series
+    before, after = (
+        np.concatenate([series[:1], series[:-1]]),
+        np.concatenate([series[1:], series[-1:]]),
+    )
+    lower, upper = np.minimum(before, after), np.maximum(before, after)
+    changed: Floats = np.ptp(np.clip(series, lower, upper), axis=0)
     return changed
 
 

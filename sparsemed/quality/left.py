@@ -220,10 +220,11 @@ def _most_common(residues: Floats, noise: float) -> Floats:
     """
     reach = np.float32(2.5 * max(noise, 0.25))
     centre: Floats = median(residues, axis=0)
+    scratch = np.empty_like(residues)
     for _ in range(4):
-        near = np.abs(residues - centre) < reach
+        near = np.abs(np.subtract(residues, centre, out=scratch), out=scratch) < reach
         count = np.count_nonzero(near, axis=0)
-        sums = np.sum(residues * near, axis=0)
+        sums = np.sum(np.multiply(residues, near, out=scratch), axis=0)
         centre = np.where(count > 0, sums / np.maximum(count, 1), centre).astype(np.float32)
     return centre
 
@@ -301,17 +302,23 @@ def _spells(residues: Floats, noise: float, length: int) -> tuple[Floats, NDArra
         residues = np.stack([median(part, axis=0) for part in parts])
         length = 4  # of medians, in which cells hardly show
     length = min(length, len(residues))
-    stop = len(residues) - length + 1
-    least, most = residues[:stop].copy(), residues[:stop].copy()
-    for step in range(1, length):
-        np.minimum(least, residues[step : stop + step], out=least)
-        np.maximum(most, residues[step : stop + step], out=most)
+    least, most = (_running(bound, residues, length) for bound in (np.minimum, np.maximum))
     # The least value of a spell is below its mean; that of noise hardly ever has half its size.
     shift, limit = np.float32((_MEAN_OF_LEAST[length] - 0.25) * noise), 0.5 * noise
     spells = np.zeros_like(least)
     np.copyto(spells, least + shift, where=least > limit)
     np.copyto(spells, most - shift, where=most < -limit)
-    return spells, firsts[:stop], length * together
+    return spells, firsts[: len(spells)], length * together
+
+
+def _running(bound: np.ufunc, values: Floats, length: int) -> Floats:
+    """Return the least, or the largest, values of so many consecutive frames."""
+    done = 1
+    while done < length:
+        step = min(done, length - done)
+        values = bound(values[:-step], values[step:])
+        done += step
+    return values
 
 
 def _set_objects_aside(spells: Floats, varies: NDArray[np.bool_]) -> None:
@@ -349,8 +356,10 @@ def _ghosts(residues: Floats, unusual: Floats, noise: float) -> Floats:
 
     As where cells cover a place in most of the frames of a window, but not in others.
     """
-    is_usual = np.abs(residues + unusual) < np.abs(unusual) / 3
-    ghosts: Floats = np.where(is_off(unusual, noise) & is_usual, unusual, np.float32(0))
+    ghosts = np.zeros_like(unusual)
+    off = is_off(unusual, noise)
+    shown = unusual[off]
+    ghosts[off] = shown * (np.abs(residues[off] + shown) < np.abs(shown) / 3)
     return ghosts
 
 

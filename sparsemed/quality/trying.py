@@ -70,14 +70,14 @@ def examine(
         The view behind the findings, with the sample.
     findings : tuple of Finding
     """
-    num_cpus = check_num_cpus(num_cpus)
+    cores = check_num_cpus(num_cpus) if try_cures else 1
     view = View(background, take_sample(background, frames))
     findings = findings_of(view)
     if try_cures and _may_be_cured(findings):
         worst_frame = int(view.sample.numbers[worst(view)]) if view.sample is not None else 0
         is_guessed = view.is_sampled and view.left.is_restless
         helps = HELPS_RESTLESS if is_guessed else HELPS
-        view.cure = find_cure(background, frames, worst_frame, num_cpus, helps)
+        view.cure = find_cure(background, frames, worst_frame, cores, helps)
         findings = findings_of(view)
     return view, findings
 

@@ -52,6 +52,9 @@ class Fit(NamedTuple):
     left: Floats
 
 
+BLOCK = 32
+"""Images that are fitted at once; more would not stay in the cache, which doubles the time."""
+
 LEAST_SIDE = 5
 """Least number of rows and columns; smaller images are extended at their edges."""
 
@@ -131,14 +134,19 @@ class View:
             more = [(0, 0), (0, height - images.shape[1]), (0, width - images.shape[2])]
             images = np.pad(images, more, mode="edge")
         rows, columns = (np.arange(2, n - 2, self.grid) for n in (height, width))
-        sums = np.zeros((len(images), len(rows), len(columns)), np.float32)
-        for row in (-1, 0, 1):
-            for column in (-1, 0, 1):
-                top, left = 2 + row + down, 2 + column + along
-                bottom, right = top + height - 4, left + width - 4
-                sums += images[:, top : bottom : self.grid, left : right : self.grid]
-        sums /= 9 * self.scale
-        return sums
+        wide = np.uint16 if images.dtype == np.uint8 else np.float32  # exact for nine values
+        means = np.empty((len(images), len(rows), len(columns)), np.float32)
+        for begin in range(0, len(images), 4):  # few, so that they stay in the cache
+            some = slice(begin, begin + 4)
+            bands: NDArray[Any] = np.zeros((len(means[some]), len(rows), width), wide)
+            for top in range(1 + down, 4 + down):
+                bands += images[some, top : top + height - 4 : self.grid].astype(wide)
+            sums: NDArray[Any] = np.zeros_like(means[some], wide)
+            for left in range(1 + along, 4 + along):
+                sums += bands[:, :, left : left + width - 4 : self.grid]
+            means[some] = sums
+        means /= 9 * self.scale
+        return means
 
     @lazy_property
     def middle(self) -> slice:
@@ -191,8 +199,9 @@ class View:
         added = found.added
         if self.background.offsets is not None:
             added = added - self.background.offsets[self.sample.numbers] / self.scale
-        light = (found.gain - 1)[:, np.newaxis, np.newaxis] * self.below
-        return (light + added[:, np.newaxis, np.newaxis]).astype(np.float32)
+        light: Floats = (found.gain - 1).astype(np.float32)[:, np.newaxis, np.newaxis] * self.below
+        light += added.astype(np.float32)[:, np.newaxis, np.newaxis]
+        return light
 
     @lazy_property
     def varies(self) -> NDArray[np.bool_]:
@@ -225,18 +234,21 @@ class View:
     @lazy_property
     def below(self) -> Floats:
         """The background image of each of these frames."""
-        distinct, which = self.used
-        return self.places(self.background.images[distinct])[which]
+        return self.images[self.used[1]]
+
+    @lazy_property
+    def images(self) -> Floats:
+        """The different background images of these frames."""
+        return self.places(self.background.images[self.used[0]])
 
     @lazy_property
     def unusual(self) -> Floats:
         """What the image of each frame shows and most images do not, under one light."""
-        distinct, which = self.used
-        images = self.places(self.background.images[distinct])
+        images = self.images
         if np.mean(np.ptp(images, axis=0) > LEAST_CELL) < PLACES_OFF / 4:
             return np.zeros_like(self.below)  # too few to count
         usual = median(images, axis=0)
-        return fit(images, np.broadcast_to(usual, images.shape)).left[which]
+        return fit(images, np.broadcast_to(usual, images.shape)).left[self.used[1]]
 
     @lazy_property
     def slopes(self) -> Floats:
@@ -336,6 +348,15 @@ def fit(images: Floats, below: Floats, slopes: Floats | None = None) -> Fit:
     places with the steepest slopes, without places (cells) that a shift by two pixels cannot
     explain.
     """
+    blocks = [slice(begin, begin + BLOCK) for begin in range(0, len(images), BLOCK)]
+    fits = [
+        _fit(images[block], below[block], None if slopes is None else slopes[block])
+        for block in blocks
+    ]
+    return Fit(*(np.concatenate(each) for each in zip(*fits, strict=True)))
+
+
+def _fit(images: Floats, below: Floats, slopes: Floats | None) -> Fit:
     shape = images.shape
     x, y = (each.reshape(shape[0], -1) for each in (below, images))
     centre = np.mean(x, axis=1, keepdims=True)
@@ -343,9 +364,10 @@ def fit(images: Floats, below: Floats, slopes: Floats | None = None) -> Fit:
     left = y - x
     some = slice(None, None, max(1, left.shape[1] // 1_000))  # are enough for a median
     left -= median(left[:, some])[:, np.newaxis]
+    by_light = 0.15 * np.abs(x)
     for _ in range(2):
         usual = median(np.abs(left[:, some]))[:, np.newaxis]
-        near = np.abs(left) <= np.maximum(1, 4.4 * usual) + 0.15 * np.abs(x)
+        near = np.abs(left) <= np.maximum(1, 4.4 * usual) + by_light
         count = np.count_nonzero(near, axis=1, keepdims=True)
         near_x = near * x
         mean_x, mean_y = _sums(near_x) / count, _sums(near * y) / count
@@ -353,7 +375,8 @@ def fit(images: Floats, below: Floats, slopes: Floats | None = None) -> Fit:
         gain = (_sums(near_x * y) / count - mean_x * mean_y) / np.maximum(variance, 4)
         gain[variance < 4] = 1  # an even image does not tell `gain` from `added`
         added = mean_y - gain * mean_x
-        left = (y - gain * x - added).astype(np.float32)
+        left = y - gain.astype(np.float32) * x
+        left -= added.astype(np.float32)
     shift = np.zeros((shape[0], 2))
     if slopes is not None:
         shift = _take_shift(left, slopes.reshape(shape[0], 2, -1))
@@ -363,7 +386,7 @@ def fit(images: Floats, below: Floats, slopes: Floats | None = None) -> Fit:
 
 def _sums(values: Floats) -> NDArray[np.float64]:
     # No matrix products: their threads would cost more than they save.
-    sums: NDArray[np.float64] = np.sum(values, axis=-1, dtype=np.float64, keepdims=True)
+    sums: NDArray[np.float64] = np.sum(values, axis=-1, keepdims=True).astype(np.float64)
     return sums
 
 
