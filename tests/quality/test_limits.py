@@ -739,7 +739,7 @@ def test_windows_are_tried_with_the_offsets_that_leave_less_by_a_share(monkeypat
     left_with = {True: 10.0, False: 10 * trying.HELPS * by}
     monkeypatch.setattr(trying, "_left_by", lambda each, *_: left_with[each.offset_correction])
     monkeypatch.setattr(trying, "_windows", lambda *_: [(length, 1.0) for length in (25, 50, 100)])
-    tried = [trial.parameters for trial in trying._trials(Frames(), None)]
+    tried = [trial.parameters for trial in trying._trials(Frames(), None, 1)]
     windows = [each for each in tried if each.kernel_size == 100]  # none of the three best
     assert [each.offset_correction for each in windows] == [by == AT]
 
@@ -757,6 +757,7 @@ def test_without_offsets_light_is_left():
             background,
             excerpt,
             {},
+            1,
         )
         for corrects in (True, False)
     ]
