@@ -1,10 +1,14 @@
 """A background that grows with the recording; at the end, it is that of all frames."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from io import FileIO
 from os import PathLike
+from pathlib import Path
+from random import Random
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -16,7 +20,7 @@ from sparsemed.method.offsets import BAND_ROWS, check_offset_rows
 from sparsemed.method.result import Background
 from sparsemed.parameters import Parameters
 from sparsemed.quality import Finding, Sample, assess
-from sparsemed.quality.sample import sample_numbers, spread
+from sparsemed.quality.sample import sample_numbers, scattered
 from sparsemed.result import SparseBackground, presented
 from sparsemed.warned import keeping_warnings
 
@@ -33,7 +37,8 @@ class LiveBackground:
 
     No frame is dropped or queued: `push` returns when its frames are processed, and the recording
     program has to buffer frames that come meanwhile. One thread pushes; any other may read `image`
-    at any time.
+    at any time. Make it before the recording begins: the first one on a machine compiles kernels,
+    in some seconds.
 
     Parameters
     ----------
@@ -55,7 +60,8 @@ class LiveBackground:
     Raises
     ------
     ValueError
-        If a parameter is out of its range, or `shape` is not height and width.
+        If a parameter is out of its range, `shape` is not height and width, or a window does not
+        fit into memory.
     TypeError
         If the dtype is neither uint8 nor uint16.
     OSError
@@ -96,6 +102,7 @@ class LiveBackground:
         self._parameters = Parameters(kernel_size, split_time, offset_correction=offset_correction)
         self._offset_rows = check_offset_rows(offset_rows)
         height, width = _checked_shape(shape)
+        self._spill = None if spill is None else Path(spill)
         self._series = GrowingSeries(
             (height, width),
             _checked_dtype(dtype),
@@ -103,7 +110,7 @@ class LiveBackground:
             split_time,
             self._offset_rows if offset_correction else None,
             check_num_cpus(num_cpus),
-            None if spill is None else _nameless_file(spill),
+            None if self._spill is None else _nameless_file(self._spill),
         )
         self._on_image = on_image
         self._told = 0  # number of images given to the callback
@@ -177,12 +184,17 @@ class LiveBackground:
             If the dtype of frames or times has changed.
         OSError
             If the file in `spill` cannot be written. ``len(live)`` tells how many frames were
-            taken; push the others again.
+            taken; make room, and push the others again.
         """
         self._require_going_on()
+        frames, times = np.asanyarray(frames), np.asanyarray(times)  # read once, with masks
         number = len(self)
-        final = self._series.push(frames, times)
-        self._sample.take(number, np.asarray(frames))
+        try:
+            with self._naming_spill():
+                final = self._series.push(frames, times)
+        finally:
+            if taken := len(self) - number:  # maybe fewer, after an error
+                self._sample.take(number, np.asarray(frames)[:taken])
         while self._told < self._series.final:
             told = self._told
             self._told += 1
@@ -247,6 +259,8 @@ class LiveBackground:
         ValueError
             If no frame was pushed, if the recording was ended, or if a parameter is out of its
             range.
+        OSError
+            If the file in `spill` cannot be written; make room, and call it again.
 
         Warns
         -----
@@ -272,7 +286,20 @@ class LiveBackground:
 
     def _conclude(self, parameters: Parameters) -> Background:
         planned = plan(self._series.time, parameters)._replace(offset_rows=self._offset_rows)
-        return conclude(planned, self._series.found(planned.starts, planned.length))
+        with self._naming_spill():
+            found = self._series.found(planned.starts, planned.length)
+        return conclude(planned, found)
+
+    @contextmanager
+    def _naming_spill(self) -> Iterator[None]:
+        """Let errors of the file with the images name its folder."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"{self._spill}: the file with the images cannot be written "
+                f"({error.strerror or error}); make room and go on"
+            ) from error
 
     def _require_going_on(self) -> None:
         if self._end:
@@ -286,35 +313,45 @@ def _say_nothing(text: str) -> None:
     """Ignore a warning: it is given at the end."""
 
 
-def _nameless_file(folder: str | PathLike[str]) -> BinaryIO:
+def _nameless_file(folder: Path) -> FileIO:
     """Return a file that is deleted when it is closed."""
-    return cast(BinaryIO, TemporaryFile(dir=folder))
+    try:
+        return TemporaryFile(dir=folder, buffering=0)
+    except OSError as error:
+        raise OSError(
+            f"{folder}: no file for images can be made there ({error.strerror}); choose another "
+            "folder with spill="
+        ) from error
 
 
 class _GrowingSample:
-    """Some frames, evenly spaced by a stride that doubles as the recording grows."""
+    """One frame of each of equal parts of the recording; two parts become one as it grows.
+
+    The frames are random, but always the same, as those of `sample_numbers`.
+    """
 
     def __init__(self, count: int) -> None:
-        self._most = 2 * count
-        self._stride = 1
-        self._kept: dict[int, NDArray[Any]] = {}
+        self._count = count
+        self._length = 1  # frames of a part
+        self._kept: list[tuple[int, NDArray[Any]]] = []  # numbers and frames
+        self._next = 0  # number of the frame to keep of the next part
+        self._random = Random(0)
 
     def take(self, number: int, frames: NDArray[Any]) -> None:
         """Keep some of these frames; the first one has this number."""
-        stride = self._stride
-        while -(-(number + len(frames)) // stride) > self._most:
-            stride *= 2
-        if stride != self._stride:
-            self._kept = {n: frame for n, frame in self._kept.items() if n % stride == 0}
-            self._stride = stride
-        for place in range(-number % stride, len(frames), stride):
-            self._kept[number + place] = frames[place].copy()
+        while (place := max(0, self._next - number)) < len(frames):
+            self._kept.append((number + place, frames[place].copy()))
+            if len(self._kept) == 2 * self._count:
+                halves = zip(self._kept[::2], self._kept[1::2], strict=True)
+                self._kept = [self._random.choice(pair) for pair in halves]
+                self._length *= 2
+            self._next = len(self._kept) * self._length + self._random.randrange(self._length)
 
     def so_far(self) -> Sample:
-        """Return the kept frames."""
-        numbers = list(self._kept)
-        some = [numbers[place] for place in spread(len(numbers), self._most // 2)]
-        return Sample(np.array(some, np.intp), np.stack([self._kept[number] for number in some]))
+        """Return some of the kept frames; there must be one."""
+        numbers, frames = zip(*self._kept, strict=True)
+        some = scattered(len(numbers), self._count)
+        return Sample(np.array(numbers, np.intp)[some], np.stack([frames[place] for place in some]))
 
 
 def _checked_shape(shape: Any) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """A background that grows is in the end the one of all frames, to the bit."""
 
+import errno
 import gc
+import io
 import threading
 import weakref
 from dataclasses import replace
@@ -12,8 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rings import examples
 
-from sparsemed import LiveBackground, SparseBackground, compute_background, load
+from sparsemed import LiveBackground, SparseBackground, compute_background, load, median_image
+from sparsemed import live as live_module
 from sparsemed.demo import make_measurement
+from sparsemed.kernels import median
 from sparsemed.method import growing
 from sparsemed.quality import overall
 from sparsemed.quality.sample import SAMPLE
@@ -150,21 +154,94 @@ def test_images_in_a_file_are_not_held(tmp_path):
     np.testing.assert_array_equal(background.images, expected.images)
     background.save(tmp_path / "out.rtdc")
     np.testing.assert_array_equal(load(tmp_path / "out.rtdc")[:], expected[:])
-    with pytest.raises(OSError, match="missing"):
+    with pytest.raises(OSError, match=r"missing: no file .* made there \(No such file.* spill="):
         LiveBackground((40, 60), spill=tmp_path / "missing")
 
 
-def test_a_disk_that_is_full_is_an_error_and_costs_nothing(tmp_path, monkeypatch):
+class SmallDisk(io.FileIO):
+    """A file on a disk that is soon full, and takes less at once than it is given."""
+
+    room = 0
+
+    def write(self, data):
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = super().write(data[: min(self.room, 7)])
+        self.room -= written
+        return written
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch):
+    def make(*, dir, buffering):
+        assert buffering == 0  # a buffer would keep what the disk refuses
+        return SmallDisk(dir / "images", "w+b")
+
+    monkeypatch.setattr(live_module, "TemporaryFile", make)
+    return tmp_path
+
+
+@pytest.mark.parametrize("room", [0, 50])  # for no image, and for two and a half
+def test_a_disk_that_is_full_is_an_error_and_costs_nothing(small_disk, room):
     frames, times = random_frames(300), np.arange(300) / 50
-    with LiveBackground((4, 5), kernel_size=20, spill=tmp_path) as live:
-        put = growing._Kept.put
-        monkeypatch.setattr(growing._Kept, "put", lambda *_: (_ for _ in ()).throw(OSError("full")))
-        with pytest.raises(OSError, match="full"):
-            live.push(frames[:100], times[:100])
-        monkeypatch.setattr(growing._Kept, "put", put)
-        live.push(frames[100:], times[100:])
+    options = {"kernel_size": 20, "split_time": 0.5}
+    with LiveBackground((4, 5), spill=small_disk, **options) as live:
+        live._series._medians._file.room = room
+        with pytest.raises(
+            OSError, match=r"cannot be written \(No space left.* make room"
+        ) as error:
+            live.push(frames[:200], times[:200])
+        assert str(small_disk) in str(error.value)
+        assert len(live) == 200
+        starts = [0, 25][: room // 20]
+        assert [image.tolist() for image in live.images] == [
+            median_image(frames[start : start + 20]).tolist() for start in starts
+        ]
+        for use in (live.quality, live.finish):
+            with pytest.raises(OSError, match="make room"):
+                use()
+        live._series._medians._file.room = 10**6
+        assert live.quality()
+        assert live.push(frames[200:], times[200:]) > 2
         background = live.finish()
-    assert_same(background, compute_background(frames, times, kernel_size=20))
+    assert_same(background, compute_background(frames, times, **options))
+
+
+def test_a_disk_that_stays_full_does_not_keep_from_leaving(small_disk):
+    with (
+        LiveBackground((4, 5), kernel_size=20, spill=small_disk) as live,
+        pytest.raises(OSError, match="make room"),
+    ):
+        live.push(random_frames(300), np.arange(300) / 50)
+    assert live.image is None
+
+
+def test_all_kernels_are_there_before_the_first_frame(monkeypatch):
+    median._compiled.cache_clear()
+    with LiveBackground((40, 60), "uint16", kernel_size=20, split_time=0.02) as live:
+        monkeypatch.setattr(median, "ready", None)
+        frames = random_frames(300, 40, 60, np.uint16) // 1000
+        for part, at in in_portions(frames, np.arange(300) / 200, [1, 40]):
+            live.push(part, at)
+        live.finish()
+
+
+def test_frames_and_times_are_read_once():
+    class Lazy:
+        """Data that are read only when they are needed, as of Dask or HDF5."""
+
+        def __init__(self, data):
+            self.data, self.reads = data, 0
+
+        def __array__(self, dtype=None, copy=None):
+            self.reads += 1
+            return self.data
+
+    frames, times = Lazy(random_frames(60)), Lazy(np.arange(60) / 20)
+    with LiveBackground((4, 5), kernel_size=10) as live:
+        live.push(frames, times)
+        live.finish()
+    assert (frames.reads, times.reads) == (1, 1)
 
 
 @pytest.mark.parametrize("compute", [compute_background, pushed], ids=["at once", "as it grows"])
@@ -327,6 +404,8 @@ def test_nothing_comes_of_nothing():
         ({"shape": 7}, ValueError, "shape must be"),
         ({"dtype": "float32"}, TypeError, "uint8 or uint16, got float32"),
         ({"kernel_size": 0}, ValueError, "kernel_size"),
+        ({"kernel_size": 10**15}, ValueError, "kernel_size=10.* memory .* use a smaller"),
+        ({"kernel_size": 10**18}, ValueError, "kernel_size=10.* memory .* use a smaller"),
         ({"split_time": 0}, ValueError, "split_time"),
         ({"offset_rows": 0}, ValueError, "offset_rows"),
         ({"offset_correction": 2}, ValueError, "offset_correction"),
@@ -467,14 +546,14 @@ def test_what_is_odd_is_warned_of_at_the_end_and_kept(warned):
 
 
 def test_quality_says_what_it_would_if_this_were_the_end(tmp_path):
-    make_measurement(tmp_path / "in.rtdc", 2500)
+    make_measurement(tmp_path / "in.rtdc", 1700)
     with h5py.File(tmp_path / "in.rtdc") as h5:
         frames, times = h5["events/image"][:], h5["events/time"][:]
-    frames[1500:] = (frames[1500:] // 2) + np.roll(frames[1500:] // 2, 1, axis=1)  # out of focus
+    frames[700:] = (frames[700:] // 2) + np.roll(frames[700:] // 2, 1, axis=1)  # out of focus
     with LiveBackground((80, 320)) as live:
-        live.push(frames[:1500], times[:1500])
+        live.push(frames[:700], times[:700])
         early = {finding.key: finding.verdict for finding in live.quality()}
-        live.push(frames[1500:], times[1500:])
+        live.push(frames[700:], times[700:])
         late = {finding.key: finding.verdict for finding in live.quality()}
         background = live.finish()
         assert {finding.key: finding.verdict for finding in live.quality()} == late
@@ -483,18 +562,27 @@ def test_quality_says_what_it_would_if_this_were_the_end(tmp_path):
     assert overall(background.quality(frames)) == "look here"
 
 
-@pytest.mark.parametrize("count", [1, SAMPLE - 1, SAMPLE, SAMPLE + 1, 1000])
-def test_the_sample_is_evenly_spaced_and_never_large(count):
+@pytest.mark.parametrize("count", [1, SAMPLE - 1, SAMPLE, SAMPLE + 1, 2 * SAMPLE, 1000, 5001])
+def test_the_sample_is_from_all_over_and_never_large(count):
     frames = random_frames(count)
-    with LiveBackground((4, 5)) as live:
-        for part, at in in_portions(frames, np.arange(count) / 20, [17]):
-            buffer = part.copy()
-            live.push(buffer, at)
-            buffer[:] = 0  # as a camera does that writes into it again
-        sample = live._sample.so_far()
-    assert min(SAMPLE // 2, count) <= len(sample.numbers) <= SAMPLE
-    assert len(set(np.diff(sample.numbers))) <= 2
-    np.testing.assert_array_equal(sample.frames, frames[sample.numbers])
+    samples = []
+    for lengths in ([1], [17], [10**6]):
+        with LiveBackground((4, 5)) as live:
+            for part, at in in_portions(frames, np.arange(count) / 20, lengths):
+                buffer = part.copy()
+                live.push(buffer, at)
+                buffer[:] = 0  # as a camera does that writes into it again
+            samples.append(live._sample.so_far())
+            assert len(live._sample._kept) < 2 * SAMPLE
+    for numbers, images in samples:
+        np.testing.assert_array_equal(numbers, samples[0].numbers)
+        np.testing.assert_array_equal(images, frames[numbers])
+    assert min(SAMPLE, count) == len(numbers)
+    gaps = np.diff(numbers, prepend=-1, append=count)
+    assert gaps.min() >= 1
+    assert gaps.max() <= 6 * count / SAMPLE + 1
+    if count > SAMPLE:  # of a lamp with two states, or a camera with four, all are seen
+        assert np.bincount(numbers % 4, minlength=4).min() > SAMPLE / 8
 
 
 def test_results_can_be_saved_and_loaded(tmp_path):

@@ -4,9 +4,9 @@ Nothing is sorted and nothing is copied. The value at rank ``r`` of a pixel is
 the largest ``v`` such that at most ``r`` frames are below ``v``. So all kernels
 count frames below some values.
 
-Each kernel is compiled when it is first needed. Kernels share parts, which are compiled again in
-each kernel. To compile fast, there are few parts, loops are written out, and no part makes an
-array.
+Each kernel is compiled when it is first needed, or by `load_kernels`. Kernels share parts, which
+are compiled again in each kernel. To compile fast, there are few parts, loops are written out, and
+no part makes an array.
 
 All kernels take
 
@@ -481,6 +481,12 @@ def median_images(
         _select(flat, rows, starts, length, stretches, flat_images, lo, hi, ways)
 
     share_out(select, pixels, most, threads)
+
+
+def load_kernels(dtype: np.dtype[Any]) -> None:
+    """Load or compile all kernels for frames of a native dtype, so that no later call has to."""
+    for each in (_by_bits, _by_guesses, _by_counts):
+        _compiled(each, dtype)
 
 
 @functools.cache

@@ -14,13 +14,14 @@ future step as the last one.
 """
 
 from bisect import bisect_right
-from typing import Any, BinaryIO
+from io import FileIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.source import MOST_FRAMES
-from sparsemed.kernels.median import median_images
+from sparsemed.kernels.median import load_kernels, median_images
 from sparsemed.method.offsets import band_means
 from sparsemed.method.scan import Scan, of_steps
 from sparsemed.method.time_axis import require_axis
@@ -37,6 +38,7 @@ class GrowingSeries:
     """The median images of a recording in progress.
 
     Its state changes in single steps, so that a signal between any two leaves it consistent.
+    Kernels are loaded when it is made.
 
     Parameters
     ----------
@@ -52,8 +54,13 @@ class GrowingSeries:
         Number of rows for the brightness of frames; None: no brightness.
     num_cpus : int or None
         Largest number of threads; None means all cores available.
-    file : binary file, optional
+    file : unbuffered binary file, optional
         An empty file for the median images. Default: memory.
+
+    Raises
+    ------
+    ValueError
+        If a window does not fit into memory.
 
     Attributes
     ----------
@@ -69,7 +76,7 @@ class GrowingSeries:
         split_time: float,
         band_rows: int | None,
         num_cpus: int | None,
-        file: BinaryIO | None = None,
+        file: FileIO | None = None,
     ) -> None:
         self.shape = shape
         self.dtype = dtype
@@ -82,7 +89,15 @@ class GrowingSeries:
         frame_bytes = shape[0] * shape[1] * dtype.itemsize
         self._most_held = max(4 * self._length, HELD_BYTES // frame_bytes)
         size = self._length + max(1, PIECE_BYTES // frame_bytes)
-        self._ring = np.empty((size, *shape), dtype)  # frame i is in row i % size
+        try:
+            self._ring = np.empty((size, *shape), dtype)  # frame i is in row i % size
+        except (MemoryError, ValueError) as error:  # NumPy has no sizes beyond 64 bits
+            gigabytes = self._length * frame_bytes / 1e9
+            raise ValueError(
+                f"kernel_size={kernel_size} makes windows of {gigabytes:.3g} GB, which do not fit "
+                f"into memory ({error}); use a smaller kernel_size"
+            ) from error
+        load_kernels(dtype)  # now, as frames would have to wait for it later
         self._begin = 0  # the first held frame
         self._log = bytearray()  # time and brightness of each frame: grows without copies
         self._entry = np.dtype([("time", np.float64)])
@@ -324,10 +339,10 @@ class _Kept:
     """Median images, in memory or in a file.
 
     The file is written rather than mapped into memory: a full disk is then an error, not the end of
-    the process.
+    the process. It has no buffer, which would still hold an image that the disk refused.
     """
 
-    def __init__(self, shape: tuple[int, int], dtype: np.dtype[Any], file: BinaryIO | None) -> None:
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype[Any], file: FileIO | None) -> None:
         self._shape = shape
         self._dtype = dtype
         self._file = file
@@ -341,8 +356,9 @@ class _Kept:
             self._images[number:] = [copy]
         else:
             self._file.seek(number * copy.nbytes)
-            self._file.write(copy.tobytes())
-            self._file.flush()
+            left = memoryview(copy.tobytes())
+            while left:
+                left = left[self._file.write(left) :]
         return copy
 
     def image(self, number: int) -> NDArray[Any]:
