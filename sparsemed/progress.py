@@ -46,17 +46,17 @@ def following(
 
     Examples
     --------
-    >>> with following(print, count=1000) as report:
+    >>> with following(print, count=1000) as tell:
     ...     for number in range(1000):
-    ...         report(number / 1000)
+    ...         tell(number / 1000)
     0.0
     1.0
     """
     if progress is None or progress is False:
         yield ignore
     elif progress is True:
-        with bar(count, unit=unit) as shown, following(shown, count) as report:
-            yield report
+        with bar(count, unit=unit) as shown, following(shown, count) as tell:
+            yield tell
     elif callable(progress):
         progress(0.0)
         yield _paced(progress)
@@ -187,18 +187,18 @@ def _is_notebook() -> bool:
 
 
 def ignore(fraction: float) -> None:
-    """Ignore a report."""
+    """Ignore a fraction."""
 
 
 def _paced(progress: Progress) -> Progress:
     """Return a function that passes on fractions between 0 and 1, not too often."""
     last = perf_counter()
 
-    def report(fraction: float) -> None:
+    def tell(fraction: float) -> None:
         nonlocal last
         now = perf_counter()
         if now - last >= PAUSE and 0 < fraction < 1:
             last = now
             progress(fraction)
 
-    return report
+    return tell

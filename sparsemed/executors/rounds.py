@@ -107,6 +107,8 @@ class TaskRunner:
     Parameters
     ----------
     executor : concurrent.futures.Executor, dask.distributed.Client or None
+    num_cpus : int or None
+        Largest number of threads for a task; see `as_completed`.
 
     Raises
     ------
@@ -114,19 +116,20 @@ class TaskRunner:
         See `check_executor`.
     """
 
-    def __init__(self, executor: Any) -> None:
+    def __init__(self, executor: Any, num_cpus: int | None) -> None:
         check_executor(executor)
         self._executor = executor
+        self._num_cpus = num_cpus
 
     def worker_count(self) -> int:
         """Return how many tasks are done at the same time."""
         return worker_count(self._executor)
 
     def as_completed(
-        self, work: Work[Task], tasks: Iterable[Task], num_cpus: int | None
+        self, work: Work[Task], tasks: Iterable[Task]
     ) -> Generator[Finished, None, None]:
         """Do tasks; see `as_completed`."""
-        return as_completed(self._executor, work, tasks, num_cpus)
+        return as_completed(self._executor, work, tasks, self._num_cpus)
 
 
 class _Sent(NamedTuple):

@@ -114,7 +114,7 @@ class Input(ABC):
         if ranges is not None and not (is_whole and ranges >= 1):
             raise ValueError(f"ranges must be a whole number from 1 up, got {ranges!r}")
         count = None if ranges is None else int(ranges)
-        return RangedScan(TaskRunner(executor), self.open_part, count, self.options.num_cpus)
+        return RangedScan(TaskRunner(executor, self.options.num_cpus), self.open_part, count)
 
     @abstractmethod
     def check(self, planned: Plan) -> None:

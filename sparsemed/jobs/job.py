@@ -148,7 +148,7 @@ class BackgroundSparseMed:
         self._output = self.output_path.absolute()  # the working folder may change
         self._compress = compress
         self._progress = 0.0
-        self._report: Progress = ignore
+        self._tell: Progress = ignore
         self._given: Input | None = None
         self.background: SparseBackground | None = None
         self.sample: Sample | None = None
@@ -271,12 +271,12 @@ class BackgroundSparseMed:
 
     @contextmanager
     def _following(self, progress: Progress | bool | None) -> Iterator[None]:
-        with following(progress, self.image_count) as self._report:
+        with following(progress, self.image_count) as self._tell:
             try:
                 with self._keeping_warnings():
                     yield
             finally:
-                self._report = ignore
+                self._tell = ignore
 
     def _process(self) -> None:
         background = self._compute()
@@ -338,7 +338,7 @@ class BackgroundSparseMed:
     def _note_progress(self, fraction: float) -> None:
         # The last percent is writing.
         self._progress = 0.99 * fraction
-        self._report(self._progress)
+        self._tell(self._progress)
 
     def _close(self) -> None:
         if self._given is not None:

@@ -118,8 +118,8 @@ def _followed(
     given: dict[Path, Run],
 ) -> Generator[FileResult]:
     total = sum(sizes_of(runs)) if progress is True else 0
-    with following(progress, total, "B") as report:
-        for result in run_all(runs, options, executor, report):
+    with following(progress, total, "B") as tell:
+        for result in run_all(runs, options, executor, tell):
             yield _under_given_names(result, given[result.output])
 
 

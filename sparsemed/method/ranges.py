@@ -53,9 +53,7 @@ class Runner(Protocol):
     def worker_count(self) -> int:
         """Return how many tasks are done at the same time."""
 
-    def as_completed(
-        self, work: Callable[..., Any], tasks: Any, num_cpus: int | None
-    ) -> Generator[Any]:
+    def as_completed(self, work: Callable[..., Any], tasks: Any) -> Generator[Any]:
         """Do tasks, and yield the number, value and error of each."""
 
 
@@ -70,17 +68,12 @@ class RangedScan:
         ``open_part(begin, end)`` returns an opener of these frames, which can be pickled.
     ranges : int or None
         Number of ranges; None: it follows from their size and the number of workers.
-    num_cpus : int or None
-        Largest number of threads for a range; see `Runner`.
     """
 
-    def __init__(
-        self, runner: Runner, open_part: PartOpener, ranges: int | None, num_cpus: int | None
-    ) -> None:
+    def __init__(self, runner: Runner, open_part: PartOpener, ranges: int | None) -> None:
         self.runner = runner
         self.open_part = open_part
         self.ranges = ranges
-        self.num_cpus = num_cpus
 
     def __call__(
         self,
@@ -111,7 +104,7 @@ class RangedScan:
         means = np.empty(frames.shape[0]) if with_bands else None
         unwritten = list(frames.unwritten)
         done, all_ = 0, sum(each.end - each.begin for each in ranges)
-        with closing(self.runner.as_completed(_scan_part, tasks, self.num_cpus)) as outcomes:
+        with closing(self.runner.as_completed(_scan_part, tasks)) as outcomes:
             for outcome in outcomes:
                 if outcome.error is not None:
                     raise outcome.error

@@ -47,16 +47,11 @@ def follow_file(events: Events, basin: Basin) -> Events | Failure:
         if refusal is not None:
             reason = f" leads to {quoted(path)}, {refusal}"
             failures.append(Failure(basin, reason, "not followed"))
-        elif str(path.resolve()) in events.way:
-            failures.append(Failure(basin, f" leads back to {quoted(path)}", "not followed"))
-        elif len(events.way) > DEEPEST:
-            reason = f" leads through more than {DEEPEST} files"
-            failures.append(Failure(basin, reason, "wrong"))
-        else:
-            found = _open(events, basin, path)
-            if isinstance(found, Events):
-                return found
-            failures.append(found)
+            continue
+        found = _open(events, basin, path)
+        if isinstance(found, Events):
+            return found
+        failures.append(found)
     if not failures:
         return Failure(basin, f" leads to {shown or 'no file'}, {MISSING}", "gone")
     return _all_in_one(basin, failures)
@@ -74,16 +69,10 @@ def follow_remote(events: Events, basin: Basin) -> Events | Failure:
         except ValueError as error:
             failures.append(Failure(basin, f": {error}", "wrong"))
             continue
-        if place.key in events.way:
-            failures.append(Failure(basin, f" leads back to {place.shown}", "not followed"))
-        elif len(events.way) > DEEPEST:
-            reason = f" leads through more than {DEEPEST} files"
-            failures.append(Failure(basin, reason, "wrong"))
-        else:
-            found = _open(events, basin, place)
-            if isinstance(found, Events):
-                return found
-            failures.append(found)
+        found = _open(events, basin, place)
+        if isinstance(found, Events):
+            return found
+        failures.append(found)
     if not failures:
         return Failure(basin, " leads to no address", "gone")
     return _all_in_one(basin, failures)
@@ -119,13 +108,21 @@ def _places(events: Events, basin: Basin) -> Iterator[Path]:
         yield spelled or place
 
 
-def _open(events: Events, basin: Basin, path: Path | Place) -> Events | Failure:
-    name = printable(path) if isinstance(path, Path) else path.shown
+def _open(events: Events, basin: Basin, place: Path | Place) -> Events | Failure:
+    """Open one of the places of a basin, unless it leads in a circle or too far."""
+    if isinstance(place, Path):
+        name, shown, key = printable(place), quoted(place), str(place.resolve())
+    else:
+        name, shown, key = place.shown, place.shown, place.key
+    if key in events.way:
+        return Failure(basin, f" leads back to {shown}", "not followed")
+    if len(events.way) > DEEPEST:
+        return Failure(basin, f" leads through more than {DEEPEST} files", "wrong")
     try:
-        if isinstance(path, Path):
-            h5 = events.access.open(path)
+        if isinstance(place, Path):
+            h5 = events.access.open(place)
         else:
-            h5 = events.access.open_stored(RangedBytes(path, guard=_guard(events)))
+            h5 = events.access.open_stored(RangedBytes(place, guard=_guard(events)))
         found = known_identifiers(Attributes(h5))
         if not _is_meant(events, basin, found):
             expected = basin.identifier if basin.identifier is not None else events.identifier

@@ -108,7 +108,7 @@ def test_the_same_bits_for_any_number_of_ranges(case, ranges):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "HELD_BYTES", 2000)  # one range must not hold millions
         whole = compute(frames, planned)
-        apart = RangedScan(TaskRunner(None), frames.open_part, ranges, 1)
+        apart = RangedScan(TaskRunner(None, 1), frames.open_part, ranges)
         frames.blocks_read.clear()
         same(whole, compute(frames, planned, fractions.append, apart))
     assert fractions == sorted(fractions)
@@ -302,7 +302,7 @@ def test_a_worker_is_killed_in_the_middle(path, expected, cluster, tmp_path):
         identity = opened.identity
     planned = plan(TIME, Parameters(**OPTIONS))
     found = compute(
-        ArrayFrames(ARRAY), planned, scanning=RangedScan(TaskRunner(cluster), open_part, 6, None)
+        ArrayFrames(ARRAY), planned, scanning=RangedScan(TaskRunner(cluster, None), open_part, 6)
     )
     assert os.path.exists(flag)
     np.testing.assert_array_equal(found.series, expected.series, strict=True)
