@@ -38,7 +38,11 @@ Of each frame, it reads the topmost rows, as many as `out` has.
 
 
 class FrameSource(Protocol):
-    """Frames that can be read in batches, front to back."""
+    """Frames that can be read in batches, front to back.
+
+    `ChunkFrames` reads chunks past HDF5, and `ArrayFrames` slices an array. `PickedFrames`,
+    `PartFrames` and `SampledFrames` read from other sources.
+    """
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -17,8 +17,8 @@ from sparsemed.lazy import lazy_property
 from sparsemed.method.compute import Plan
 from sparsemed.method.doubts import doubt, looked_at
 from sparsemed.method.narrowing import narrowing
-from sparsemed.method.ranges import Scanning
 from sparsemed.method.result import Background
+from sparsemed.method.scan import Scanning
 from sparsemed.method.time_axis import array_time
 from sparsemed.storage.identity import Identity
 

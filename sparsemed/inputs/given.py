@@ -15,8 +15,9 @@ from sparsemed.frames.source import FrameOpener, FrameSource
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import Plan
-from sparsemed.method.ranges import RangedScan, Scanning
+from sparsemed.method.ranges import RangedScan
 from sparsemed.method.result import Background
+from sparsemed.method.scan import Scanning
 from sparsemed.method.tiles import scan_tiles
 from sparsemed.storage.identity import Identity
 from sparsemed.storage.places import AnyPath
@@ -43,6 +44,9 @@ class Options(NamedTuple):
 
 class Input(ABC):
     """Frames from a file or an array, open until `close`.
+
+    Its kinds are `ArrayInput`, `StackInput`, `DatasetInput` and `MeasurementInput`, each a module
+    beside this one.
 
     Parameters
     ----------

@@ -11,10 +11,9 @@ from sparsemed.frames.source import FrameSource, spans_in_words
 from sparsemed.method.assignment import assign_frames
 from sparsemed.method.cleansing import cleanse
 from sparsemed.method.offsets import BAND_ROWS, band_means, offsets
-from sparsemed.method.ranges import Scanning
 from sparsemed.method.repeated import each, pick
 from sparsemed.method.result import Background
-from sparsemed.method.scan import Scan, scan
+from sparsemed.method.scan import Scan, Scanning, scan
 from sparsemed.method.time_axis import coarseness
 from sparsemed.method.time_reversals import find_falls
 from sparsemed.method.windows import step_times, window_length, window_starts

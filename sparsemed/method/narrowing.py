@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from sparsemed.method.ranges import Scanning
 from sparsemed.method.repeated import RepeatedImages
-from sparsemed.method.scan import Scan
+from sparsemed.method.scan import Scan, Scanning
 
 
 def narrowing(scanning: Scanning) -> Scanning:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.source import FrameOpener, FrameSource, PartOpener, join_spans
 from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.method.scan import Scan, of_steps, scan
 from sparsemed.progress import Progress, ignore
 
@@ -82,8 +83,8 @@ class RangedScan:
         length: int,
         *,
         with_bands: bool,
+        band_rows: int = BAND_ROWS,
         progress: Progress,
-        **how: Any,
     ) -> Scan:
         """Compute the median image of each window, and the band mean of each frame."""
         distinct, window_of_step = np.unique(starts, return_inverse=True)
@@ -96,7 +97,8 @@ class RangedScan:
                 self.open_part(each.begin, each.end),
                 distinct[each.first : each.last] - each.begin,
                 length,
-                how | {"with_bands": with_bands},
+                with_bands,
+                band_rows,
             )
             for each in ranges
         )
@@ -117,10 +119,6 @@ class RangedScan:
                 done += end - begin
                 progress(done / all_)
         return Scan(of_steps(images, window_of_step), means, join_spans(unwritten))
-
-
-Scanning = Callable[..., Scan]
-"""`sparsemed.method.tiles.scan_tiles`, or a `RangedScan`."""
 
 
 def range_count(frames: FrameSource, length: int, workers: int) -> int:
@@ -180,10 +178,19 @@ class _Task(NamedTuple):
     open_frames: FrameOpener
     starts: NDArray[np.intp]
     length: int
-    how: dict[str, Any]
+    with_bands: bool
+    band_rows: int
 
 
 def _scan_part(task: _Task, num_cpus: int | None) -> Scan:
     cores = check_num_cpus(num_cpus)
     with task.open_frames(cores) as frames:
-        return scan(frames, task.starts, task.length, num_cpus=cores, progress=ignore, **task.how)
+        return scan(
+            frames,
+            task.starts,
+            task.length,
+            with_bands=task.with_bands,
+            band_rows=task.band_rows,
+            num_cpus=cores,
+            progress=ignore,
+        )

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from sparsemed.frames.source import Batch, FrameSource, Spans
 from sparsemed.method.offsets import BAND_ROWS, band_means
 from sparsemed.method.repeated import repeat
 from sparsemed.method.series import Series
+from sparsemed.progress import Progress
 
 AHEAD_BYTES = 128 * 1024**2
 """Largest bytes of frames that are being read, for any number of threads."""
@@ -39,6 +40,22 @@ class Scan(NamedTuple):
     unwritten: Spans
 
 
+class Scanning(Protocol):
+    """Scans frames: `scan`, `sparsemed.method.tiles.scan_tiles`, or a `RangedScan`."""
+
+    def __call__(
+        self,
+        frames: FrameSource,
+        starts: NDArray[np.intp],
+        length: int,
+        *,
+        with_bands: bool,
+        band_rows: int,
+        progress: Progress,
+    ) -> Scan:
+        """Compute the median image of each window, and the band mean of each frame."""
+
+
 def scan(
     frames: FrameSource,
     starts: NDArray[np.intp],
@@ -47,7 +64,7 @@ def scan(
     with_bands: bool,
     band_rows: int = BAND_ROWS,
     num_cpus: int | None = None,
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> Scan:
     """Compute the median image of each window, and the band mean of each frame.
 
