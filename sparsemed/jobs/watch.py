@@ -2,21 +2,22 @@
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.hdf5.file_access import Policy, check_policy
-from sparsemed.jobs.selection import choose_runs
+from sparsemed.jobs.selection import check_paths, choose_runs
 from sparsemed.live import LiveBackground
 from sparsemed.method.offsets import band_means
 from sparsemed.parameters import Parameters
-from sparsemed.quality import Finding, overall
+from sparsemed.quality import Finding, Sample, assess, overall
+from sparsemed.quality.sample import sample_numbers
 from sparsemed.report.live_page import LivePage, LiveState
 from sparsemed.result import SparseBackground
 from sparsemed.rtdc.growing import GrowingMeasurement
@@ -31,6 +32,8 @@ SHOWN = 1.0
 
 TROUBLE = 3.0
 """Seconds for which an unreadable file is tried again, as it may be changing at this moment."""
+
+Found = TypeVar("Found")
 
 Status = Literal["recording", "closed", "silent", "stopped"]
 
@@ -171,7 +174,9 @@ class _Watching:
     ) -> None:
         self._path, self._parameters, self._patience, self._keep = path, parameters, patience, keep
         self._basins: Policy = basins
-        self._recording = _open(path, basins)
+        check_paths((path,))
+        # Its program may not yet have switched to SWMR mode.
+        self._recording = _patiently(lambda: GrowingMeasurement(path, basins))
         (self._run,) = choose_runs((path,), output=output)
         self._run.check()
         self._page = None if page is None else LivePage(page, path.name)
@@ -189,7 +194,7 @@ class _Watching:
         self._judged = 0  # number of frames behind the findings
         self._judge_at = 0.0  # earlier, judging would cost too much
         self._told_frames = self._told_images = 0
-        self._told_at = self._read_at = self._came_at = time.monotonic()
+        self._told_at = self._came_at = time.monotonic()
 
     def states(self) -> Generator[Watched, None, None]:
         """Yield states until the recording is over."""
@@ -214,16 +219,10 @@ class _Watching:
 
     def _look(self) -> Status:
         """Take new frames, and return the status."""
-        try:
-            frames, times = self._recording.poll()
-        except OSError:
-            if time.monotonic() - self._read_at > TROUBLE:
-                raise
-            time.sleep(PAUSE)
-            return "recording"
-        self._read_at = time.monotonic()
+        frames, times = _patiently(self._recording.poll)
+        now = time.monotonic()
         if len(frames):
-            self._came_at = self._read_at
+            self._came_at = now
             try:
                 self._live.push(frames, times)
             except ValueError as error:
@@ -231,7 +230,7 @@ class _Watching:
         if self._recording.time is not None:
             return "closed"
         if not len(frames):
-            if self._read_at - self._came_at >= self._patience:
+            if now - self._came_at >= self._patience:
                 return "silent"
             time.sleep(PAUSE)
         return "recording"
@@ -244,7 +243,7 @@ class _Watching:
         began = time.monotonic()
         if began >= self._judge_at:
             busy = time.thread_time()
-            self._judge()
+            self._findings, self._judged = self._live.quality(), len(self._live)
             self._judge_at = began + 10 * (time.thread_time() - busy)
         state = Watched(
             status="recording",
@@ -259,9 +258,6 @@ class _Watching:
         self._told_at, self._told_frames, self._told_images = began, state.frames, state.images
         self._renew_page(state)
         return state
-
-    def _judge(self) -> None:
-        self._findings, self._judged = self._live.quality(), len(self._live)
 
     def _finish(self, status: Status) -> Watched:
         """Write the background, and return the last state."""
@@ -280,11 +276,14 @@ class _Watching:
                 f"{self._path}: times of earlier frames have changed while it was watched; compute "
                 "the background now that the file is closed"
             )
-        background = replace(found, identity=self._recording.identity(), basins=self._basins)
+        identity = _patiently(self._recording.identity)
+        background = replace(found, identity=identity, basins=self._basins)
         if self._run.folder_is_made:
             self._run.output.parent.mkdir(parents=True, exist_ok=True)
-        self._judge()
-        self._judge_at = np.inf  # that was the last time
+        self._judge_at = np.inf  # this is the last time, and by the same frames as in `compute`
+        numbers = sample_numbers(len(background), *self._recording.shape)
+        sample = Sample(numbers, _patiently(lambda: self._recording.pick(numbers)))
+        self._findings, self._judged = assess(background, sample), len(background)
         background.save(self._run.output, findings=self._findings)
         state = replace(
             self._tell(),
@@ -327,14 +326,12 @@ class _Watching:
             logger.warning("%s", error)
 
 
-def _open(path: Path, basins: Policy) -> GrowingMeasurement:
-    """Open a recording; wait a little if its program has not yet switched to SWMR mode."""
+def _patiently(read: Callable[[], Found]) -> Found:
+    """Read a file; if that fails, again for a moment, as the file may be changing."""
     began = time.monotonic()
     while True:
         try:
-            return GrowingMeasurement(path, basins)
-        except FileNotFoundError:
-            raise
+            return read()
         except OSError:
             if time.monotonic() - began > TROUBLE:
                 raise

@@ -140,6 +140,17 @@ class GrowingMeasurement:
         with self._open() as measurement:
             return identify(measurement, self.count)
 
+    def pick(self, numbers: NDArray[np.intp]) -> NDArray[Any]:
+        """Read some of the frames that were read before, by ascending numbers.
+
+        Raises
+        ------
+        OSError, ValueError
+            If they cannot be read.
+        """
+        with self._open() as measurement, measurement.reading():
+            return measurement.image[numbers]
+
     def _require_whole_file(self) -> None:
         """Check that a recorded file has not become shorter: HDF5 would retry reads forever.
 
