@@ -1,6 +1,6 @@
 """Frames in a stack of images: an array with an identity."""
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -32,13 +32,22 @@ class StackInput(ArrayInput):
     """
 
     def __init__(self, given: str | PathLike[str], options: Options) -> None:
-        self.label = str(given)
-        self._place = Path(given).absolute()  # the working folder may change
-        self._states = states_of_stack(self._place, options.choice)
-        self._files = ExitStack()
-        opened = open_stack(given, options.cores, options.choice)
-        super().__init__(self._files.enter_context(opened), options._replace(choice=ANY))
+        self.label = self._named(given, options.choice)
+        self._given = Path(given)
+        self._place = self._given.absolute()  # the working folder may change
         self._choice = options.choice
+        self._states = states_of_stack(self._place, self._choice)
+        self._files = ExitStack()
+        opened = self._files.enter_context(self._open(options))
+        super().__init__(opened, options._replace(choice=ANY))
+
+    def _named(self, given: str | PathLike[str], choice: Choice) -> str:  # noqa: ARG002
+        """Return the label."""
+        return str(given)
+
+    def _open(self, options: Options) -> AbstractContextManager[Any]:
+        """Return what provides the array until it is closed, and then checks the files."""
+        return open_stack(self._given, options.cores, options.choice)
 
     @staticmethod
     def takes(given: Any, choice: Choice) -> bool:  # noqa: ARG004
@@ -51,7 +60,7 @@ class StackInput(ArrayInput):
         """The files that the frames are from."""
         return Identity(
             path=self._place,
-            given=Path(self.label or self._place),
+            given=self._given,
             kind="stack",
             count=self.frames.shape[0],
             choice=self._choice,
@@ -66,14 +75,14 @@ class StackInput(ArrayInput):
         """Check that these are the files from which frames were read before, unchanged."""
         if self._states != identity.states:
             raise ValueError(
-                f"{identity.path}: was replaced or changed since its frames were read; put that "
-                "stack back, or hand over its frames"
+                f"{identity.path}: was replaced or changed since its frames were read; put it "
+                "back, or hand over its frames"
             )
 
     def reopened(self) -> Self:
         """Return this stack, open again."""
         again = type(self)(self._place, self.options._replace(choice=self._choice))
-        again.label = self.label
+        again.label, again._given = self.label, self._given
         return again
 
     def close(self) -> None:
