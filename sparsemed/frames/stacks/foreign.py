@@ -183,21 +183,31 @@ def what_to_do(path: Path) -> str | None:
         return _of_folder(path)
     if not path.is_file():  # a pipe would wait
         return None
-    try:
-        with path.open("rb") as file:
-            begin = file.read(max(_LONGEST, 4096))
-    except OSError:  # reading it reports why
-        return None
+    if (what := by_its_begin(path)) is not None:
+        return what
+    begin = _begin(path)
     if not begin or begin.startswith(HDF5):
         return None
-    start, suffix = begin.lstrip().lower() if begin[:1].isspace() else begin.lower(), path.suffix
+    suffix = path.suffix.lower()
+    return next((_said(kind, path) for kind in KINDS if suffix in kind.suffixes), None)
+
+
+def by_its_begin(path: Path) -> str | None:
+    """Return what a file is, and what to do, if its first bytes tell that it is not read here."""
+    begin = _begin(path)
+    start = begin.lstrip().lower() if begin[:1].isspace() else begin.lower()
     for kind in KINDS:
         if any(start.startswith(each.lower()) for each in kind.starts):
             return _said(kind, path)
-    for kind in KINDS:
-        if suffix.lower() in kind.suffixes:
-            return _said(kind, path)
     return None
+
+
+def _begin(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(max(_LONGEST, 4096))
+    except OSError:  # reading it reports why
+        return b""
 
 
 def _said(kind: Foreign, path: Path) -> str:

@@ -1,5 +1,6 @@
 """Single images, one file a frame: of a folder, or of a pattern such as ``img_*.tif``."""
 
+import fnmatch
 import glob
 import logging
 import os
@@ -8,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.choice import Choice
 from sparsemed.frames.stacks import tiff
+from sparsemed.frames.stacks.foreign import by_its_begin
 from sparsemed.frames.stacks.library import naming, require
 from sparsemed.warned import warn
 
@@ -26,6 +29,12 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
 LEAST_IMAGES = 10
 """Fewer images in a folder or pattern are not taken for a recording."""
+
+CMYK = 5
+"""How TIFF marks images of four inks."""
+
+OF_INKS = "is in colours of four inks (CMYK), not of light; convert it to grey"
+"""What is said about such an image."""
 
 LISTED = 4
 """Number of kinds of names that an error lists."""
@@ -142,6 +151,8 @@ def _decode(file: Path) -> NDArray[Any]:
                     f"{file}: holds {len(opened.pages)} images, not one; hand over a stack by its "
                     "own path"
                 )
+            if opened.pages.first.photometric == CMYK:
+                raise ValueError(f"{file}: {OF_INKS}")
             image: NDArray[Any] = opened.asarray()
             return image
     import imagecodecs
@@ -152,8 +163,11 @@ def _decode(file: Path) -> NDArray[Any]:
     if data.startswith(b"\x89PNG"):
         return np.asarray(imagecodecs.png_decode(data))
     if data.startswith(b"\xff\xd8"):
-        return np.asarray(imagecodecs.jpeg_decode(data))
-    raise OSError(f"{file}: cannot be read as an image")
+        image = np.asarray(imagecodecs.jpeg_decode(data))
+        if image.shape[2:] == (4,):
+            raise ValueError(f"{file}: {OF_INKS}")
+        return image
+    raise OSError(f"{file}: {by_its_begin(file) or 'cannot be read as an image'}")
 
 
 def _one_channel(image: NDArray[Any], channel: int | None, file: Path) -> NDArray[Any]:
@@ -196,30 +210,56 @@ def _require_recording(files: Sequence[Path], path: Path) -> None:
 
 
 def _require_one_kind(files: Sequence[Path], path: Path) -> None:
-    """Check that names differ only by numbers, and by no number of a channel or the like."""
-    kinds = Counter(re.sub(r"\d+", "#", file.name.lower()) for file in files)
+    """Check that images are of one recording: one folder, and names that differ only by numbers."""
+    folders = list(dict.fromkeys(file.parent for file in files))
+    if len(folders) > 1:
+        listed = ", ".join(map(str, folders[:LISTED])) + (", …" if len(folders) > LISTED else "")
+        raise ValueError(
+            f"{path}: matches images in {len(folders)} folders ({listed}); give a pattern of one "
+            f"of them, such as {folders[0] / path.name}"
+        )
+    kinds = Counter(_kind_of_name(file) for file in files)
     if len(kinds) > 1:
         listed = ", ".join(f"{count} of {kind}" for kind, count in kinds.most_common(LISTED))
+        most, _ = kinds.most_common(1)[0]
+        of_frames = [file for file in files if _kind_of_name(file) == most]
         raise ValueError(
             f"{path}: holds images with {len(kinds)} kinds of names ({listed}); give a pattern "
-            f"that matches only the frames, such as {_pattern(files[0], path)}"
+            f"that matches only the frames, such as {_pattern(of_frames, files, path)}"
         )
-    numbers = zip(*(re.findall(r"\d+", file.name) for file in files), strict=True)
-    varying = sum(len(set(each)) > 1 for each in numbers)
-    for what, names in _NUMBERED.items() if varying > 1 else ():
-        values = {found.group(1) for f in files if (found := re.search(names, f.name, re.I))}
-        if len(values) > 1:
-            found = re.search(names, files[0].name, re.I)
-            assert found is not None
-            begin, end = found.span()
-            place = (path if path.is_dir() else path.parent) / (
-                f"*{files[0].name[begin:end]}*{files[0].suffix}"
-            )
+    for one, other in pairwise(files):
+        if natural_order(one.name) == natural_order(other.name):
             raise ValueError(
-                f"{path}: holds images of {len(values)} {what}s ({', '.join(sorted(values)[:5])}); "
-                f"give a pattern of one of them, such as {place}"
+                f"{path}: {one.name} and {other.name} have the same number, so that their order "
+                "is unclear; rename them, with as many digits in each"
             )
-    _tell_gaps(files, path)
+    numbers = _numbers(files)
+    varying = np.flatnonzero((numbers != numbers[0]).any(axis=0))
+    for what, names in _NUMBERED.items() if len(varying) > 1 else ():
+        of_value: dict[str, list[Path]] = {}
+        for file in files:
+            if found := re.search(names, file.name, re.IGNORECASE):
+                of_value.setdefault(found.group(1), []).append(file)
+        if len(of_value) > 1:
+            listed = ", ".join(sorted(of_value)[:5])
+            wanted = next(iter(of_value.values()))
+            raise ValueError(
+                f"{path}: holds images of {len(of_value)} {what}s ({listed}); give a pattern of "
+                f"one of them, such as {_pattern(wanted, files, path)}"
+            )
+    if len(varying) and not _tell_new_start(numbers[:, varying], files, path):
+        _tell_gaps(numbers[:, varying[-1]], files, path)
+
+
+def _kind_of_name(file: Path) -> str:
+    """Return a name with # for each number."""
+    return re.sub(r"\d+", "#", file.name.lower())
+
+
+def _numbers(files: Sequence[Path]) -> NDArray[np.object_]:
+    """Return the numbers in names of one kind, a row for each; they may have any length."""
+    rows = [[int(number) for number in re.findall(r"\d+", file.name)] for file in files]
+    return np.array(rows, object)
 
 
 _NUMBERED = {
@@ -230,12 +270,32 @@ _NUMBERED = {
 """Patterns of the number of a channel and the like in names of images."""
 
 
-def _tell_gaps(files: Sequence[Path], path: Path) -> None:
-    """Warn if images are missing, by the last number in their names."""
-    last = [int(numbers[-1]) for f in files if (numbers := re.findall(r"\d+", f.stem))]
-    if len(last) < len(files) or len(last) < 3:
+_CLOCK = r"(?<!\d)([01]\d|2[0-3])[-_.h]?[0-5]\d[-_.m]?[0-5]\d(?!\d)"
+"""Pattern of a time of day in names of images."""
+
+
+def _tell_new_start(numbers: NDArray[np.object_], files: Sequence[Path], path: Path) -> bool:
+    """Warn if the last number starts anew, as in names of several recordings, and return whether.
+
+    After a time of day, fractions of a second start anew.
+    """
+    starts = np.flatnonzero(numbers[1:, -1] < numbers[:-1, -1]) + 1
+    if not len(starts) or all(re.search(_CLOCK, file.name) for file in files):
+        return bool(len(starts))
+    first = int(starts[0])
+    warn(
+        f"{path}: the numbers of images start anew {len(starts)} times, first after "
+        f"{files[first - 1].name} with {files[first].name}; if these are several recordings, give "
+        f"a pattern of one, such as {_pattern(files[:first], files, path)}"
+    )
+    return True
+
+
+def _tell_gaps(numbers: NDArray[np.object_], files: Sequence[Path], path: Path) -> None:
+    """Warn if images are missing, by the last number that differs in their names."""
+    if len(files) < 3:
         return
-    steps = np.diff(last)
+    steps = np.diff(numbers)
     usual = int(np.median(steps))
     where = np.flatnonzero(steps > usual)
     if usual >= 1 and (steps % usual == 0).all() and 0 < len(where) <= len(steps) // 10 + 1:
@@ -246,7 +306,19 @@ def _tell_gaps(files: Sequence[Path], path: Path) -> None:
         )
 
 
-def _pattern(file: Path, path: Path) -> Path:
-    """Return a pattern for images with names like this one."""
-    folder = path if path.is_dir() else path.parent
-    return folder / re.sub(r"\d+(?=\D*$)", "*", file.name)
+def _pattern(wanted: Sequence[Path], files: Sequence[Path], path: Path) -> Path:
+    """Return a pattern of some images, as short as possible, that matches no other of `files`."""
+    numbers = _numbers(wanted)
+    differ = (numbers != numbers[0]).any(axis=0)
+    pieces = re.split(r"(\d+)", wanted[0].name)
+    names = {file.name for file in files}
+    for any_number in ("*", "[0-9]*", None):
+        pattern = "".join(
+            (any_number or "[0-9]" * len(piece))
+            if at % 2 and differ[at // 2]
+            else glob.escape(piece)
+            for at, piece in enumerate(pieces)
+        )
+        if len(fnmatch.filter(names, pattern)) == len(wanted):
+            break
+    return (path if path.is_dir() else path.parent) / pattern

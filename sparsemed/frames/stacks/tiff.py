@@ -1,6 +1,7 @@
 """Stacks in TIFF files, page by page: BigTIFF, ImageJ, OME (also of several files) and the like."""
 
 import re
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,9 @@ STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 MOST_CHANNELS = 8
 """More channels are taken for frames: ImageJ and OME save images without axes as channels."""
+
+LAYOUT_TAGS = (256, 257, 258, 259, 262, 266, 277, 278, 284, 317, 322, 323, 339)
+"""Tags of TIFF on which decoding a page depends: width, height, bits, compression and the like."""
 
 LISTED = 6
 """Number of series that an error lists."""
@@ -101,6 +105,7 @@ class TiffPages:
         page = self._pages[number]
         if page is None or not sum(page.databytecounts):
             raise OSError(f"page {number} was never written; is the file complete?")
+        page = self._by_itself(page)
         if (page.shape, page.dtype) != (self._page_shape, self.dtype):
             raise OSError(
                 f"page {number} has shape {page.shape} and dtype {page.dtype}, but page 0 has "
@@ -111,10 +116,34 @@ class TiffPages:
         except Exception as error:  # a codec may raise anything
             raise OSError(f"page {number}: {error}") from error
 
+    def _by_itself(self, page: Any) -> Any:
+        """Return a page as its own tags describe it.
+
+        tifffile reads the tags of the first page only, as pages are alike in most files.
+        """
+        if page is page.keyframe or not page.offset:
+            return page
+        with self._lock:
+            if _layout(page) == _layout(page.keyframe):
+                return page
+            return page.aspage()
+
+
+def _layout(page: Any) -> list[bytes | None]:
+    """Return the tags on size, dtype and compression of a page, as stored."""
+    file, tiff = page.parent.filehandle, page.parent.tiff
+    file.seek(page.offset)
+    (count,) = struct.unpack(tiff.tagnoformat, file.read(tiff.tagnosize))
+    stored = file.read(count * tiff.tagsize)
+    places = range(0, len(stored), tiff.tagsize)
+    tags = {stored[at : at + 2]: stored[at : at + tiff.tagsize] for at in places}
+    return [tags.get(struct.pack(f"{tiff.byteorder}H", code)) for code in LAYOUT_TAGS]
+
 
 def _images(path: Path, file: Any, library: Any, num_cpus: int, choice: Choice) -> Any:
     """Return the frames of a TIFF as an array of three axes."""
     _require_whole(path, file)
+    _tell_of_pages_left_out(path, file)
     if _are_single_pages(file.series) and choice.series is choice.position is None:
         if file.is_ome:
             warn(
@@ -202,10 +231,24 @@ def _pages(path: Path, series: Any, frames: Frames, num_cpus: int, name: str) ->
 
 def _require_whole(path: Path, file: Any) -> None:
     """Check that the last page is marked as the last: tifffile does not tell of missing pages."""
+    if not len(file.pages):
+        raise OSError(f"{path}: holds no images; copy it again")
     handle, size = file.filehandle, file.tiff.offsetsize
     handle.seek(file.pages.next_page_offset)
     after = handle.read(size)
     if len(after) < size or any(after):
         raise OSError(
             f"{path}: is cut off or damaged after page {len(file.pages) - 1}; copy it again"
+        )
+
+
+def _tell_of_pages_left_out(path: Path, file: Any) -> None:
+    """Warn if the metadata, such as those of OME or ImageJ, tell of fewer images than there are."""
+    levels = [level for series in file.series for level in series.levels]
+    told = sum(int(np.prod(each.shape[: each.ndim - each.keyframe.ndim])) for each in levels)
+    if told < len(file.pages):
+        warn(
+            f"{path}: its metadata tell of {told} images, but it holds {len(file.pages)}; the "
+            f"others are left out. If they are frames, hand over an array, such as "
+            f"tifffile.imread({str(path)!r}, key=range({len(file.pages)}))"
         )

@@ -1,5 +1,7 @@
 """Folders and patterns of single images, as Pillow, OpenCV and tifffile write them."""
 
+import re
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -69,11 +71,92 @@ def test_a_pattern_takes_what_fits_it(tmp_path):
         np.testing.assert_array_equal(images[0:110], FRAMES)
 
 
-def test_a_background_beside_frames_is_no_frame(tmp_path):
-    folder = write(tmp_path / "images")
-    WRITE["PNG"](folder / "background", FRAMES[0])
-    with pytest.raises(ValueError, match=r"110 of img_#.png, 1 of background.png"):
+@pytest.mark.parametrize(
+    ("frames", "other"),
+    [
+        ("img_{}", "background"),
+        ("img_{:04}", "img_bg"),
+        ("img_{:04}_cam1", "bg_1"),
+        ("a[1]_{:04}_1", "a[1]_1_x"),
+    ],
+)
+def test_a_background_beside_frames_is_no_frame(tmp_path, frames, other):
+    folder = write(tmp_path / "run [2]", name=frames)
+    WRITE["PNG"](folder / other, FRAMES[0])
+    with pytest.raises(ValueError, match=r"2 kinds of names \(110 of .*, 1 of ") as error:
         compute_background(folder)
+    pattern = str(error.value).rpartition("such as ")[2]
+    with open_stack(pattern, 2) as images:
+        np.testing.assert_array_equal(images[0:110], FRAMES)
+
+
+@pytest.mark.parametrize("name", ["img_{:09}_Default_000", "frame_{}_cam1", "{:04}_320x80"])
+def test_missing_images_are_told_whatever_follows_their_number(tmp_path, name, warned):
+    folder = write(tmp_path / "images", name=name)
+    compute_background(folder, frame_rate=50, kernel_size=9)
+    assert not warned()
+    (folder / f"{name.format(50)}.png").unlink()
+    compute_background(folder, frame_rate=50, kernel_size=9)
+    assert "images are missing 1 times" in warned()[0]
+
+
+def test_numbers_that_start_anew_are_told(tmp_path, warned):
+    folder = write(tmp_path / "images", FRAMES[:60], name="run1_{:04}")
+    write(folder, FRAMES[60:], name="run2_{:04}")
+    compute_background(folder, frame_rate=50, kernel_size=9)
+    (text,) = warned()
+    assert "start anew 1 times, first after run1_0059.png with run2_0000.png" in text
+    with open_stack(text.rpartition("such as ")[2], 2) as images:
+        np.testing.assert_array_equal(images[0:60], FRAMES[:60])
+
+
+def test_names_with_the_time_of_day_start_no_recording_anew(tmp_path, warned):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    begin = np.datetime64("2024-01-31T23:59:50.000")
+    for number, image in enumerate(FRAMES):
+        moment = str(begin + np.timedelta64(200 * number, "ms"))
+        WRITE["PNG"](folder / re.sub(r"[:T.]", "-", moment), image)
+    with open_stack(folder, 2) as images:
+        np.testing.assert_array_equal(images[0:110], FRAMES)
+    assert not warned()
+
+
+@pytest.mark.parametrize("pattern", ["*/*.png", "**/*.png"])
+def test_images_of_two_folders_are_not_one_recording(tmp_path, pattern):
+    for name in "ab":
+        write(tmp_path / name)
+    with pytest.raises(ValueError, match=r"matches images in 2 folders") as error:
+        compute_background(tmp_path / pattern)
+    with open_stack(str(error.value).rpartition("such as ")[2], 2) as images:
+        np.testing.assert_array_equal(images[0:110], FRAMES)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[f"t={number / 100}" for number in range(20)], ["007", *map(str, range(20))]],
+    ids=["decimal places", "leading zeros"],
+)
+def test_images_of_the_same_number_have_no_order(tmp_path, names):
+    for name in names:
+        Image.fromarray(FRAMES[0]).save(tmp_path / f"{name}.png")
+    with pytest.raises(ValueError, match="have the same number, so that their order is unclear"):
+        compute_background(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_inks_are_not_taken_for_light(tmp_path, suffix):
+    for number, image in enumerate(FRAMES[:20]):
+        Image.fromarray(image).convert("CMYK").save(tmp_path / f"{number}{suffix}")
+    with pytest.raises(ValueError, match=rf"0{suffix}: is in colours of four inks"):
+        compute_background(tmp_path)
+
+
+def test_a_pointer_of_git_lfs_among_images_is_named(tmp_path):
+    folder = write(tmp_path / "images")
+    (folder / "img_7.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0")
+    with pytest.raises(OSError, match=r"img_7.png: is .*a pointer of Git LFS.*git lfs pull"):
+        compute_background(folder, frame_rate=50)
 
 
 @pytest.mark.parametrize(

@@ -142,3 +142,62 @@ def test_what_is_not_there_cannot_be_chosen(tmp_path):
     for choice in ({"channel": 1}, {"position": 1}, {"dataset": "raw"}):
         with pytest.raises(ValueError, match=rf"has no {next(iter(choice))} to choose"):
             frames_of(path, **choice)
+
+
+def test_a_page_of_another_size_is_named(tmp_path):
+    path = tmp_path / "stack.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for number, image in enumerate(FRAMES):
+            image = image[:9] if number == 17 else image
+            writer.write(image, contiguous=False, metadata=None)
+    with pytest.raises(OSError, match=r"stack.tif: .*page 17 has shape \(9, 33\)"):
+        compute_background(path, frame_rate=10)
+
+
+@pytest.mark.parametrize("other", [{"compression": None}, {"compression": "zlib", "predictor": 2}])
+def test_a_page_is_decoded_by_its_own_tags(tmp_path, other):
+    path = tmp_path / "stack.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for number, image in enumerate(FRAMES):
+            how = other if number == 17 else {"compression": "zlib"}
+            writer.write(image, contiguous=False, metadata=None, **how)
+    np.testing.assert_array_equal(frames_of(path), FRAMES)
+
+
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+def test_pages_that_metadata_leave_out_are_told(tmp_path, warned, kind):
+    path = tmp_path / ("stack.ome.tif" if kind == "ome" else "stack.tif")
+    tifffile.imwrite(
+        path, FRAMES, metadata={"axes": "TYX"}, photometric="minisblack", **{kind: True}
+    )
+    np.testing.assert_array_equal(frames_of(path), FRAMES)
+    assert not warned()
+    if kind == "ome":
+        with tifffile.TiffFile(path) as file:
+            text = file.ome_metadata
+        text = text.replace('SizeT="30"', 'SizeT="20"').replace('Count="30"', 'Count="20"')
+        tifffile.tiffcomment(path, text)
+    else:
+        stored = path.read_bytes().replace(b"images=30\nframes=30", b"images=20\nframes=20")
+        path.write_bytes(stored)
+    np.testing.assert_array_equal(frames_of(path), FRAMES[:20])
+    (text,) = warned()
+    assert "its metadata tell of 20 images, but it holds 30" in text
+    array = eval(text.rpartition("such as ")[2], {"tifffile": tifffile})
+    np.testing.assert_array_equal(array, FRAMES)
+
+
+def test_smaller_copies_of_images_are_not_missed(tmp_path, warned):
+    path = tmp_path / "stack.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(FRAMES, photometric="minisblack", metadata=None)
+        writer.write(FRAMES[:, ::2, ::2], subfiletype=1, photometric="minisblack", metadata=None)
+    np.testing.assert_array_equal(frames_of(path, series=0), FRAMES)
+    assert not warned()
+
+
+def test_a_tiff_without_pages_says_so(tmp_path):
+    path = tmp_path / "stack.tif"
+    path.write_bytes(b"II*\0" + bytes(50))
+    with pytest.raises(OSError, match=r"stack.tif: holds no images"):
+        compute_background(path)
