@@ -2,7 +2,6 @@
 
 import math
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,8 +185,9 @@ def dropped(view: View) -> Finding | None:
 
 def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
     """Return begin and length of the longest run of true flags."""
-    from scipy import ndimage  # takes a while to import
-
-    runs: list[Any] = [run for (run,) in ndimage.find_objects(ndimage.label(flags)[0])]
-    longest = max(runs, key=lambda run: run.stop - run.start, default=slice(0, 0))
-    return int(longest.start), int(longest.stop - longest.start)
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
+    begins, lengths = edges[::2], edges[1::2] - edges[::2]
+    if not len(begins):
+        return 0, 0
+    longest = int(np.argmax(lengths))
+    return int(begins[longest]), int(lengths[longest])

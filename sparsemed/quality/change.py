@@ -3,13 +3,14 @@
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
 from sparsemed.method.time_reversals import find_falls
 from sparsemed.quality.advice import LEAST_CHANGE, SHORTEST, advise, longer
 from sparsemed.quality.finding import CANNOT_TELL, LIMIT, Finding, judge, percent
-from sparsemed.quality.quantiles import median, quantile
+from sparsemed.quality.quantiles import median, quantile, running_median
 from sparsemed.quality.question import is_clean
 from sparsemed.quality.sample import spread
 from sparsemed.quality.view import LEAST_WINDOWS, Floats, View, fit
@@ -191,7 +192,9 @@ def change(view: View, cause: str) -> Finding | None:
         return None
     changes = staying(view)[view.middle]
     value = lag(view)
-    places = (changes > LAIN_DOWN) & ~_near_edges(view)
+    places = changes > LAIN_DOWN
+    if np.any(places):
+        places &= ~_near_edges(view)
     text = (
         f"{value:.2g} grey values behind; {percent(float(np.mean(changes > LEAST_CHANGE)))} of the "
         "picture changed and stayed so"
@@ -221,13 +224,13 @@ def change(view: View, cause: str) -> Finding | None:
 
 def _near_edges(view: View) -> NDArray[np.bool_]:
     """Return which places are near edges both in the first and in the last of the images apart."""
-    from scipy import ndimage  # takes a while to import
-
     near = np.ones(view.series.shape[1:], bool)
     for image in view.series[[0, -1]]:
         rises = [np.gradient(image, axis=k) for k, count in enumerate(image.shape) if count > 1]
         steep = np.sqrt(sum((rise**2 for rise in rises), np.zeros_like(image)))
-        near &= ndimage.maximum_filter(steep, size=max(3, 7 // view.grid)) > 3 * view.grid
+        reach = max(1, 3 // view.grid)
+        around = sliding_window_view(np.pad(steep, reach, "edge"), (2 * reach + 1,) * 2)
+        near &= np.max(around, axis=(2, 3)) > 3 * view.grid
     return near[view.middle]
 
 
@@ -249,11 +252,9 @@ def shake(view: View) -> Finding | None:
     """
     if not view.is_sampled:
         return None
-    from scipy import ndimage  # takes a while to import
-
-    courses = np.stack([view.fit.shift, view.fixed.shift])
-    fast = courses - ndimage.median_filter(courses, size=(1, 5, 1), mode="nearest")
-    pixels = 2 * 1.4826 * np.median(np.abs(fast), axis=1).min(axis=0)
+    courses = np.stack([view.fit.shift, view.fixed.shift], axis=1)
+    fast = courses - running_median(courses, 5)
+    pixels = 2 * 1.4826 * np.median(np.abs(fast), axis=0).min(axis=0)
     rises = median(view.slopes, axis=0)[:, view.middle]
     value = float(np.quantile(np.hypot(pixels[0] * rises[0], pixels[1] * rises[1]), 0.95))
     advice = ""

@@ -13,6 +13,7 @@ from sparsemed.quality.advice import advise
 from sparsemed.quality.change import lag
 from sparsemed.quality.finding import EXPLAINS, LIMIT, Finding, judge, percent
 from sparsemed.quality.light import FLICKER, flicker_events
+from sparsemed.quality.quantiles import running_median
 from sparsemed.quality.view import View
 
 FLICKER_SHARE = 5 / 1000
@@ -122,10 +123,8 @@ def light_left(view: View, with_offsets: bool) -> float:
 
 def blurred(view: View) -> float:
     """Return the error of medians from light that changes within a window."""
-    from scipy import ndimage  # takes a while to import
-
     light = view.fit.gain * np.median(view.below) + view.fit.added
-    fast = np.abs(light - ndimage.median_filter(light[:, np.newaxis], size=(5, 1))[:, 0])
+    fast = np.abs(light - running_median(light, 5))
     scatter = 1.4826 * float(np.median(fast))
     return scatter * NormalDist().inv_cdf(0.5 / (1 - min(view.covered, 0.45)))
 
@@ -202,8 +201,6 @@ def is_fast(view: View) -> bool:
     background: Background = view.background
     if background.offsets is None:
         return True
-    from scipy import ndimage  # takes a while to import
-
     light = background.offsets + each(background.images, band_means)[background.frame_index]
-    fast = light - ndimage.uniform_filter1d(light, 25)
+    fast = light - np.convolve(np.pad(light, 12, "symmetric"), np.full(25, 1 / 25), "valid")
     return float(np.std(fast)) > FAST * float(np.std(light))

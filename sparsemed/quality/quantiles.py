@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 
@@ -41,3 +42,22 @@ def quantile(values: NDArray[Any], share: float, axis: int = -1) -> NDArray[Any]
     low = lanes[..., :upper].max(axis=-1)
     between: NDArray[Any] = high - (high - low) * (upper - place)
     return between
+
+
+def running_median(values: NDArray[Any], count: int) -> NDArray[Any]:
+    """Return the median of each value and its neighbours along the first axis.
+
+    Parameters
+    ----------
+    values : ndarray
+        The first and the last value are repeated beyond the ends.
+    count : int
+        How many neighbours there are, with the value itself; odd.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `values`.
+    """
+    ends = [(count // 2, count // 2), *[(0, 0)] * (values.ndim - 1)]
+    return median(sliding_window_view(np.pad(values, ends, "edge"), count, axis=0))

@@ -1,9 +1,10 @@
-"""Quantiles by one partition are those of NumPy."""
+"""Quantiles by one partition are those of NumPy, and running medians those of SciPy."""
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from sparsemed.quality.quantiles import median, quantile
+from sparsemed.quality.quantiles import median, quantile, running_median
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 24, 25, 96])
@@ -18,3 +19,10 @@ def test_quantiles_are_those_of_numpy(count, axis):
         np.testing.assert_allclose(found, np.quantile(values, share, axis=axis), rtol=1e-5)
     np.testing.assert_allclose(median(values, axis), np.median(values, axis=axis), rtol=1e-5)
     np.testing.assert_array_equal(values, before)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 20])
+def test_running_medians_are_those_of_scipy(length):
+    values = np.random.default_rng(0).normal(size=(length, 2, 3))
+    expected = ndimage.median_filter(values, size=(5, 1, 1), mode="nearest")
+    np.testing.assert_array_equal(running_median(values, 5), expected)
