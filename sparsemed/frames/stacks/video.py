@@ -10,10 +10,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames.choice import Choice
+from sparsemed.frames.choice import ANY, Choice
+from sparsemed.frames.stacks.foreign import by_its_begin
 from sparsemed.frames.stacks.library import naming, require
+from sparsemed.warned import warn
 
-SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+SUFFIXES = (
+    ".3gp",
+    ".asf",
+    ".avi",
+    ".flv",
+    ".m2ts",
+    ".m4v",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".mxf",
+    ".ogv",
+    ".ts",
+    ".webm",
+    ".wmv",
+    ".y4m",
+)
 """Endings of files that are read as videos."""
 
 
@@ -26,8 +47,10 @@ def is_video(path: Path) -> bool:
 def open_video(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
     """Provide the frames of a video as an array, of which little is held."""
     library = require("av", path, "videos")
-    choice.only(str(path), "channel")
-    with closing(VideoFrames(path, library, num_cpus, choice.channel)) as frames:
+    choice.only(str(path), "series", "channel")
+    if (what := by_its_begin(path)) is not None:
+        raise ValueError(f"{path}: {what}")
+    with closing(VideoFrames(path, library, num_cpus, choice)) as frames:
         yield frames
 
 
@@ -44,8 +67,9 @@ class VideoFrames:
         PyAV.
     num_cpus : int
         Threads that decode.
-    channel : int, optional
-        Which of the colours red, green and blue to take.
+    choice : Choice
+        Its series is the number of one of several videos; its channel, which of the colours red,
+        green and blue to take.
 
     Attributes
     ----------
@@ -55,12 +79,13 @@ class VideoFrames:
         Time of each frame, if the rate is not constant.
     """
 
-    def __init__(self, path: Path, av: Any, num_cpus: int, channel: int | None = None) -> None:
+    def __init__(self, path: Path, av: Any, num_cpus: int, choice: Choice = ANY) -> None:
         self._path = path
         self._place = path.absolute()  # opened anew to jump, wherever one works by then
         self._av = av
         self._num_cpus = num_cpus
-        self._channel = channel
+        self._series = choice.series
+        self._channel = choice.channel
         self._container: Any = None
         self._decoded: Iterator[Any] = iter(())
         self._at = 0
@@ -97,12 +122,27 @@ class VideoFrames:
         """Open the file anew, and return its video."""
         self.close()
         self._container = self._av.open(str(self._place))
-        if not self._container.streams.video:
-            raise ValueError("there is no video in it")
-        stream = self._container.streams.video[0]
+        stream = self._chosen(self._container.streams.video)
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = self._num_cpus
         return stream
+
+    def _chosen(self, streams: Any) -> Any:
+        """Return the chosen one of several videos; a cover picture is none."""
+        cover = self._av.stream.Disposition.attached_pic
+        videos = [stream for stream in streams if not stream.disposition & cover]
+        if not videos:
+            raise ValueError("there is no video in it")
+        number = 0 if self._series is None and len(videos) == 1 else self._series
+        if number is None or not 0 <= number < len(videos):
+            listed = "; ".join(
+                f"{at}: {each.width} × {each.height}" for at, each in enumerate(videos)
+            )
+            raise ValueError(
+                f"{self._path}: holds {len(videos)} videos ({listed}); choose series=0 to "
+                f"series={len(videos) - 1}"
+            )
+        return videos[number]
 
     def _survey(self) -> tuple[list[int | None], float | None, NDArray[np.float64] | None]:
         """Return the time of each frame in units of the file, and the rate, or times in seconds.
@@ -110,25 +150,51 @@ class VideoFrames:
         Nothing is decoded.
         """
         stream = self._open()
-        found = [
-            packet.pts
-            for packet in self._container.demux(stream)
-            if packet.size and not packet.is_discard
-        ]
+        found: list[int | None] = []
+        listed = end = 0
+        for packet in self._container.demux(stream):
+            listed += packet.dts is not None
+            if packet.size and not packet.is_discard:
+                found.append(packet.pts)
+                end = max(end, (packet.pts or 0) + (packet.duration or 0))
         if not found:
             raise ValueError("there are no frames in it")
         rate = None if stream.average_rate is None else float(stream.average_rate)
+        if self._container.format.name == "avi" and listed < stream.frames - 1:
+            self._tell_cut(f"{stream.frames} frames", f"{listed} of them")
         if None in found or len(set(found)) < len(found):
             if rate is None:
                 raise ValueError("it has neither times nor a rate of its frames")
             return [None] * len(found), rate, None
-        stamps = sorted(found)
+        stamps = sorted(stamp for stamp in found if stamp is not None)
         unit = float(stream.time_base)
         times = (np.array(stamps) - stamps[0]) * unit
+        longest = float(np.diff(times).max(initial=unit))
+        missing = self._told_length(stream) - end * unit
+        if missing > 2 * longest + 1 / (rate or np.inf):
+            self._tell_cut(f"{end * unit + missing:.6g} s", f"frames of {end * unit:.6g} s")
         # Times are rounded to the unit of the file, rates are not.
         if rate and np.abs(times - np.arange(len(times)) / rate).max() <= unit:
             return list(stamps), rate, None
         return list(stamps), None, times
+
+    def _told_length(self, stream: Any) -> float:
+        """Return when the video ends by a header that is written first, in seconds; or 0.
+
+        In other formats, what is cut off cannot be decoded, or nothing tells how much there was.
+        """
+        if (text := stream.metadata.get("DURATION")) is not None:  # of Matroska
+            hours, minutes, seconds = map(float, text.split(":"))
+            return 3600 * hours + 60 * minutes + seconds
+        is_flash = self._container.format.name == "flv" and len(self._container.streams) == 1
+        length = self._container.duration if is_flash else None
+        return 0 if length is None else float(length / self._av.time_base)
+
+    def _tell_cut(self, told: str, found: str) -> None:
+        warn(
+            f"{self._path}: is cut off: its header tells of {told}, but it holds {found}; copy it "
+            "again from its origin"
+        )
 
     def _next_from(self, number: int) -> NDArray[Any]:
         """Return a frame: the next one, or any other, after a jump."""

@@ -129,3 +129,58 @@ def test_what_is_only_called_a_video_is_an_error_that_names_it(tmp_path):
         (tmp_path / name).write_bytes(b"RIFF")
         with pytest.raises(OSError, match=rf"{name}: cannot be read \("):
             compute_background(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("film.mkv", {}),
+        ("film.avi", {"codec": "rawvideo"}),
+        ("film.flv", {"codec": "flv", "pixels": "yuv420p"}),
+    ],
+)
+def test_a_video_that_is_cut_off_is_told(tmp_path, warned, name, how):
+    path = write(tmp_path / name, FRAMES, **how)
+    with open_stack(path, 2) as images:
+        assert images.shape[0] == 90
+    assert not warned()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with open_stack(path, 2) as images:
+        assert 50 < images.shape[0] < 70
+    (text,) = warned()
+    assert f"{name}: is cut off: its header tells of " in text
+
+
+def test_one_of_several_videos_has_to_be_chosen(tmp_path):
+    path = tmp_path / "film.mkv"
+    with av.open(path, "w") as container:
+        streams = [container.add_stream("ffv1", rate=30) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 66, 40, "gray"
+        for pair in zip(FRAMES, FRAMES[::-1], strict=True):
+            for stream, image in zip(streams, pair, strict=True):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="gray")))
+        for stream in streams:
+            container.mux(stream.encode())
+    with pytest.raises(ValueError, match=r"film.mkv: holds 2 videos \(0: 66 × 40; 1: 66 × 40\)"):
+        compute_background(path)
+    for number, expected in enumerate((FRAMES, FRAMES[::-1])):
+        with open_stack(path, 2, Choice(series=number)) as images:
+            np.testing.assert_array_equal(images[0:90], expected)
+            np.testing.assert_array_equal(images[40:41], expected[40:41])
+    with pytest.raises(ValueError, match="choose series=0 to series=1"):
+        compute_background(path, series=2)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".3gp", ".MTS", ".ogv"])
+def test_the_ending_need_not_be_that_of_the_format(tmp_path, suffix):
+    path = write(tmp_path / "film.mkv", FRAMES)
+    with open_stack(path.rename(path.with_suffix(suffix)), 2) as images:
+        np.testing.assert_array_equal(images[0:90], FRAMES)
+
+
+def test_a_pointer_of_git_lfs_is_no_video(tmp_path):
+    path = tmp_path / "film.avi"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1")
+    with pytest.raises(ValueError, match=r"film.avi: is .*a pointer of Git LFS.*git lfs pull"):
+        compute_background(path)
