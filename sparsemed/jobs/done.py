@@ -9,7 +9,7 @@ from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.runs import Run
 from sparsemed.parameters import Parameters
 from sparsemed.quality.finding import Finding, overall
-from sparsemed.report.thumbnail import thumbnail
+from sparsemed.report.pictures import thumbnail
 from sparsemed.result import stored_findings
 from sparsemed.rtdc.events import Feature
 from sparsemed.rtdc.identity import digest_of, stored_digest, stored_version, version_of

@@ -139,7 +139,7 @@ def done_values(
     with_thumbnail: bool,
 ) -> dict[str, Any]:
     """Return the values of a `FileResult` of a background that was computed and written."""
-    from sparsemed.report.thumbnail import thumbnail
+    from sparsemed.report.pictures import thumbnail
 
     seconds, working = stopwatch.read()
     images = background.images

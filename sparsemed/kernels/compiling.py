@@ -53,7 +53,7 @@ def kernel(function: Kernel) -> Any:
     compiled = _njit(**_LEAN)(function)
     if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         with suppress(RuntimeError):  # there is no folder for the cache
-            compiled._cache = _Kept(function)
+            compiled._cache = _KernelCache(function)
     return compiled
 
 
@@ -62,7 +62,7 @@ def part(function: Kernel) -> Any:
     return _njit(**_PART)(function)
 
 
-class _Kept(FunctionCache):  # type: ignore[misc,unused-ignore]
+class _KernelCache(FunctionCache):  # type: ignore[misc,unused-ignore]
     """The cache of a kernel, loaded without the imports that compiling needs.
 
     Numba first imports everything that code may need, and linear algebra of SciPy, which takes half
@@ -133,17 +133,17 @@ def ready(kernel: Any, *examples: Any) -> Kernel:
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return functools.partial(_run_by_python, kernel)
     types = tuple(numba.typeof(example) for example in examples)
-    is_kept = isinstance(kernel._cache, _Kept)
-    where = "once on this machine" if is_kept else "as in each process"
+    is_cached = isinstance(kernel._cache, _KernelCache)
+    where = "once on this machine" if is_cached else "as in each process"
     with global_compiler_lock:
-        if not is_kept:
+        if not is_cached:
             _warn_of_no_cache()
         began = perf_counter()
         try:
             with holding_up(f"compiling, {where}"), _thread_count_as_it_is():
                 return _compile(kernel, types)
         finally:
-            if is_kept:
+            if is_cached:
                 kernel._cache.end_turn()
             _seconds += perf_counter() - began
 

@@ -73,7 +73,7 @@ class Entry:
     link : str or None
         Address of its report.
     thumbnail : str or None
-        See `sparsemed.report.thumbnail`.
+        See `sparsemed.report.pictures.thumbnail`.
     frames, kept, windows : int or None
         Frames; background images after cleansing, and before it.
     seconds, megabytes_per_second : float or None

@@ -1,4 +1,4 @@
-"""Turns arrays and figures into pictures within the page."""
+"""Turns arrays and figures into pictures within a page."""
 
 import base64
 import io
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 _PIXELS = 100_000  # of one image; larger ones are shrunk
 
 _DOTS_PER_INCH = 150
+
+_THUMBNAIL = (160, 80)  # largest width and height in pixels
+
+THUMBNAIL_BYTES = 2000
+"""Largest bytes of the file of a thumbnail; noisy images lose details to fit."""
+
+_QUALITIES = (75, 50, 25, 10, 1)  # of JPEG, from 0 to 100, to try for a thumbnail
 
 
 def grey_picture(image: NDArray[Any], low: float, high: float, shrink: int, label: str) -> str:
@@ -50,6 +57,33 @@ def data_url(png: bytes) -> str:
 
 def _picture(png: bytes, width: int, height: int, label: str) -> str:
     return f'<img src="{data_url(png)}" width="{width}" height="{height}" alt="{escaped(label)}">'
+
+
+def thumbnail(image: NDArray[Any]) -> str:
+    """Return a grey image as the data URL of a small JPEG, from its darkest to its brightest.
+
+    Pages show thousands of them.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W)
+
+    Examples
+    --------
+    >>> thumbnail(np.arange(800 * 320, dtype="u2").reshape(800, 320))[:23]
+    'data:image/jpeg;base64,'
+    """
+    import imagecodecs  # takes a moment
+
+    (height, width), (across, down) = image.shape, _THUMBNAIL
+    small = shrunken(image, math.ceil(max(width / across, height / down)))[:down, :across]
+    low, high = float(small.min()), float(small.max())
+    grey = np.rint((small - low) * (255 / max(high - low, 1))).astype(np.uint8)
+    for quality in _QUALITIES:
+        jpeg = bytes(imagecodecs.jpeg8_encode(grey, level=quality))
+        if len(jpeg) <= THUMBNAIL_BYTES:
+            break
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def shrinkage(images: NDArray[Any]) -> int:

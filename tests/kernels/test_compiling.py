@@ -198,13 +198,13 @@ def test_what_another_process_has_compiled_meanwhile_is_loaded(
     assert is_right(double())
     (index,) = files(tmp_path, ".nbi")
     hidden = index.rename(index.with_suffix(".hidden"))
-    take_turn = compiling._Kept._take_turn
+    take_turn = compiling._KernelCache._take_turn
 
     def wait_for_another(cache):
         take_turn(cache)
         hidden.rename(index)
 
-    monkeypatch.setattr(compiling._Kept, "_take_turn", wait_for_another)
+    monkeypatch.setattr(compiling._KernelCache, "_take_turn", wait_for_another)
     logged(caplog)
     assert is_right(double())
     assert logged(caplog) == []

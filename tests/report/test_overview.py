@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparsemed.report.overview import _COLUMNS, MOST_ROWS, Entry, make_overview
-from sparsemed.report.thumbnail import MOST_BYTES, thumbnail
+from sparsemed.report.pictures import THUMBNAIL_BYTES, thumbnail
 
 NOISE = np.random.default_rng(0).integers(0, 256, size=(200, 400), dtype=np.uint8)
 
@@ -66,7 +66,7 @@ def test_a_thumbnail_is_small_whatever_the_image(shape, dtype):
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
     for each in (image, np.zeros_like(image)):
         stored = base64.b64decode(thumbnail(each).partition(",")[2])
-        assert len(stored) <= MOST_BYTES
+        assert len(stored) <= THUMBNAIL_BYTES
         height, width = imagecodecs.jpeg8_decode(stored).shape
         assert 1 <= height <= 80
         assert 1 <= width <= 160
