@@ -213,7 +213,9 @@ class ArrayFrames:
 
     def _require_fit(self, frames: NDArray[Any], start: int) -> None:
         largest = np.iinfo(self.dtype).max
-        fits = (frames >= 0) & (frames <= largest) & (frames == np.floor(frames))
+        # Half floats have no such number but infinity.
+        values = frames.astype(np.float32) if frames.dtype == np.float16 else frames
+        fits = (values >= 0) & (values <= largest) & (values == np.floor(values))
         if not fits.all():
             where = np.unravel_index(int(np.argmin(fits)), frames.shape)
             raise TypeError(

@@ -1,8 +1,10 @@
 """Named axes: which one is time, and which entry of each other axis is chosen."""
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,9 +77,32 @@ class Frames(NamedTuple):
     entries: tuple[int | slice, ...]
     order: tuple[int, int, int]
 
+    def read_from(self, array: Any) -> "Any":
+        """Return the frames of any array, read when they are sliced."""
+        is_plain = self.order == (0, 1, 2) and len(self.entries) == 3
+        return array if is_plain else PickedAxes(array, self)
+
     def of(self, array: Any) -> Any:
         """Return the frames of a NumPy array, without copying."""
         return array[self.entries].transpose(self.order)
+
+
+def names_of_axes(array: Any) -> list[str] | None:
+    """Return the names of the axes of an array, if each has one: of xarray, Zarr or HDF5.
+
+    Zarr 3 has names of dimensions, xarray stores them as an attribute in Zarr 2, and HDF5 has
+    labels, or scales with names, as netCDF writes them.
+    """
+    names: Sequence[Any] | None = None
+    if isinstance(array, h5py.Dataset):
+        dims = array.dims if array else ()
+        names = [dim.label or (PurePosixPath(dim[0].name).name if len(dim) else "") for dim in dims]
+    elif (metadata := getattr(array, "metadata", None)) is not None:
+        names = getattr(metadata, "dimension_names", None)
+        names = names or getattr(array, "attrs", {}).get("_ARRAY_DIMENSIONS")
+    elif isinstance(getattr(array, "dims", None), tuple):
+        names = array.dims
+    return list(map(str, names)) if names and all(names) else None
 
 
 def name_axes(axes: Sequence[Any]) -> list[str]:

@@ -5,10 +5,17 @@ from typing import Any
 import numpy as np
 
 from sparsemed.frames.arrays import has_labels
-from sparsemed.frames.choice import ANY, NAMES, Choice, name_axes, pick_frames
+from sparsemed.frames.choice import ANY, NAMES, Choice, name_axes, names_of_axes, pick_frames
 from sparsemed.warned import warn
 
-SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
+SECONDS = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("us", "µs", "μs", "microsecond", "microseconds"), 1e-6),
+    **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1e-9),
+    **dict.fromkeys(("min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), 3600.0),
+}
 """Units of time by their names in arrays, in seconds."""
 
 
@@ -18,7 +25,7 @@ def as_frames(array: Any, choice: Choice = ANY, label: str = "frames") -> Any:
     Parameters
     ----------
     array : array-like
-        An xarray.DataArray; any other array is returned as it is.
+        One of xarray, Zarr or HDF5, if it names its axes; any other array is returned as it is.
     choice : Choice
         Its channel and position.
     label : str
@@ -30,10 +37,14 @@ def as_frames(array: Any, choice: Choice = ANY, label: str = "frames") -> Any:
         If its axes have names and none of them is time, if there are several channels or the like
         and none is chosen, or if something is chosen from an array without names.
     """
-    if not has_labels(array) or not set(name_axes(array.dims)) & set(NAMES):
+    choice.only(label, "channel", "position")
+    names = names_of_axes(array)
+    if names is None or not set(name_axes(names)) & set(NAMES):
         choice.only(label)
         return array
-    frames = pick_frames(array.dims, array.shape, choice, label, label)
+    frames = pick_frames(names, array.shape, choice, label, label)
+    if not has_labels(array):
+        return frames.read_from(array)
     single = {
         dim: entry
         for dim, entry in zip(array.dims, frames.entries, strict=True)
@@ -57,7 +68,8 @@ def own_times(array: Any) -> tuple[Any, float | None]:
     if name_axes([name]) != ["time"] or name not in array.coords:
         return None, None
     coordinate = array.coords[name]
-    unit = SECONDS.get(str(coordinate.attrs.get("units", "")).strip().lower())
+    text = str(coordinate.attrs.get("units", ""))
+    unit = SECONDS.get(text.partition(" since ")[0].strip().lower())
     values = np.asarray(coordinate)
     if values.dtype.kind in "mMO":
         return values, None
@@ -65,8 +77,9 @@ def own_times(array: Any) -> tuple[Any, float | None]:
         return values if unit in (None, 1.0) else values * unit, None
     if values.dtype.kind in "iu" and unit is not None:
         return values * unit, None
+    why = f"{text!r} is no unit of time" if text else "it has no unit of time"
     warn(
-        f"The coordinate {name!r} of the array is not used, as it has no unit of time; if it is "
-        f"in seconds, hand over time=frames[{name!r}]"
+        f"The coordinate {name!r} of the array is not used, as {why}; if it is in seconds, hand "
+        f"over time=frames[{name!r}]"
     )
     return None, None

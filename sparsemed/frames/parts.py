@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.arrays import has_labels
-from sparsemed.frames.choice import Choice
+from sparsemed.frames.choice import Choice, PickedAxes
 from sparsemed.frames.chunks import ChunkFrames
 from sparsemed.frames.dask_blocks import is_dask
 from sparsemed.frames.layout import Layout
@@ -110,7 +110,8 @@ def array_part(array: Any, frames: FrameSource, begin: int, end: int) -> FrameOp
             return sent
         place = os.path.abspath(array.file.filename)
         return partial(_open_dataset, place, file_state(Path(place)), array.name, begin, end)
-    if isinstance(array, (np.ndarray, h5py.Dataset)) or has_labels(array) or is_dask(array):
+    inner = array.array if isinstance(array, PickedAxes) else array
+    if isinstance(inner, (np.ndarray, h5py.Dataset)) or has_labels(array) or is_dask(array):
         part = array[begin:end]
         part = part.data if has_labels(part) else part
         if is_dask(part):

@@ -29,8 +29,8 @@ def what_fits(shape: Sequence[int], name: str = "frames") -> str:
     '; take one channel, such as frames[..., 0]'
     >>> what_fits((500, 1, 80, 320))
     '; take frames[:, 0]'
-    >>> what_fits((5, 7, 80, 320))
-    '; take one channel or plane, such as frames[:, 0]'
+    >>> what_fits((2, 500, 1, 80, 320))
+    '; take one channel or plane, such as frames[0, :, 0]'
     >>> what_fits((80, 320))
     '; make one array of many images, such as numpy.stack(list_of_images)'
     """
@@ -43,9 +43,11 @@ def what_fits(shape: Sequence[int], name: str = "frames") -> str:
     single = [axis for axis, length in enumerate(shape) if length == 1]
     if len(single) >= len(shape) - 3:
         return f"; take {name}[{_first_of(single[: len(shape) - 3], len(shape))}]"
-    if len(shape) == 4 and shape[3] in COLOURS:
+    if len(shape) == 4 and shape[3] <= max(COLOURS):
         return f"; take one channel, such as {name}[..., 0]"
-    left = list(range(1, len(shape) - 2))
+    outer = range(len(shape) - 2)
+    longest = max(outer, key=lambda axis: shape[axis])  # there are more frames than channels
+    left = [axis for axis in outer if axis != longest]
     return f"; take one channel or plane, such as {name}[{_first_of(left, len(shape))}]"
 
 

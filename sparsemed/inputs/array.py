@@ -34,7 +34,11 @@ class ArrayInput(Input):
 
     def __init__(self, given: Any, options: Options) -> None:
         super().__init__(options)
-        self._data = as_frames(given, options.choice, self.label or "frames")
+        self._data = self._in_order(given)
+
+    def _in_order(self, array: Any) -> Any:
+        """Return an array with axes in the order (N, H, W)."""
+        return as_frames(array, self.options.choice, self.label or "frames")
 
     @property
     def data(self) -> Any:

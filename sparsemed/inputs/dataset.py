@@ -5,6 +5,7 @@ from os import PathLike
 from typing import Any
 
 from sparsemed.frames.choice import Choice
+from sparsemed.frames.labelled import as_frames
 from sparsemed.frames.source import FrameOpener
 from sparsemed.frames.stacks import stack_kind
 from sparsemed.hdf5.stacks import open_dataset
@@ -39,8 +40,10 @@ class DatasetInput(StackInput):
         return f"{given}: {choice.dataset}"
 
     def _open(self, options: Options) -> AbstractContextManager[Any]:
-        options.choice.only(str(self._given), "dataset")
         return open_dataset(self._place, str(options.choice.dataset), options.basins)
+
+    def _in_order(self, array: Any) -> Any:
+        return as_frames(array, self._choice._replace(dataset=None), str(self.label))
 
     def open_part(self, begin: int, end: int) -> FrameOpener:
         """Return an opener of some frames: by the places of their chunks, or by the path."""

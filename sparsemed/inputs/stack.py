@@ -49,6 +49,10 @@ class StackInput(ArrayInput):
         """Return what provides the array until it is closed, and then checks the files."""
         return open_stack(self._given, options.cores, options.choice)
 
+    def _in_order(self, array: Any) -> Any:
+        """Return the array: `open_stack` has chosen its axes."""
+        return array
+
     @staticmethod
     def takes(given: Any, choice: Choice) -> bool:  # noqa: ARG004
         """Whether this is the name of a file or folder that is a stack."""

@@ -86,6 +86,15 @@ def test_whole_floats_are_taken_as_bytes(dtype):
     np.testing.assert_array_equal(read(frames), images.astype(np.uint8), strict=True)
 
 
+def test_half_floats_of_sixteen_bits_are_exact_and_their_infinity_is_refused():
+    images = np.arange(2048).reshape(8, 16, 16).astype(np.float16)
+    frames = ArrayFrames(images, floats=np.uint16)
+    np.testing.assert_array_equal(read(frames), images.astype(np.uint16), strict=True)
+    images[3, 2, 1] = np.inf
+    with pytest.raises(TypeError, match="frame 3 holds inf; frames of dtype float16 must be"):
+        read(ArrayFrames(images, floats=np.uint16))
+
+
 @pytest.mark.parametrize("value", [0.5, 254.75, 256, 1e30, -1, -0.25, np.nan, np.inf, -np.inf])
 def test_other_floats_are_refused(value):
     images = numbered(9).astype(np.float64)

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sparsemed.frames.choice import Choice, PickedAxes, pick_frames
+from sparsemed.frames.choice import Choice, names_of_axes, pick_frames
 from sparsemed.frames.shapes import what_fits
 from sparsemed.frames.stacks.library import naming, require
 
@@ -67,44 +67,65 @@ def _array_of(path: Path, found: Any, choice: Choice) -> tuple[Any, Any, Choice,
     """Return the chosen array, the names of its axes, the choice that is left, and its name."""
     if not hasattr(found, "array_keys"):
         choice.only(str(path), "channel", "position")
-        return found, _dimension_names(found), choice, ""
+        return found, names_of_axes(found) or _axes_in_folder(path), choice, ""
     if choice.dataset is not None:
+        name = choice.dataset.strip("/")
         try:
-            array = found[choice.dataset]
+            array = found[name]
         except KeyError:
             array = None
         if array is None or hasattr(array, "array_keys"):
             raise ValueError(
                 f"{path}: has no array {choice.dataset!r}; it has {_listed(_arrays(found))}"
             )
-        axes = _dimension_names(array) or _axes_of_scales(found, choice.dataset)
-        return array, axes, choice._replace(dataset=None), choice.dataset
+        inside, _, last = name.rpartition("/")
+        axes = names_of_axes(array) or _axes_of_scales(found[inside] if inside else found, last)
+        return array, axes, choice._replace(dataset=None), name
     group, inside, choice = _image_group(path, found, choice)
-    scales = _scales(group)
-    if not scales:
+    images = _images(group)
+    if not images:
         arrays = _arrays(found)
         raise ValueError(
             f"{path}: is a group of arrays ({_listed(arrays)}); give the path of one of them, such "
             f"as {path / (arrays[0] if arrays else 'NAME')}"
         )
-    full = scales["datasets"][0]["path"]  # the others are smaller
-    return group[full], _axes_of_scales(group, full), choice, f"{inside}{full}"
+    number = 0 if choice.series is None and len(images) == 1 else choice.series
+    if number is None or not 0 <= number < len(images):
+        names = [str(each.get("name", at)) for at, each in enumerate(images)]
+        raise ValueError(_several(path, names))
+    full = images[number]["datasets"][0]["path"]  # the others are smaller
+    return group[full], _axes_of_scales(group, full), choice._replace(series=None), inside + full
 
 
-def _scales(group: Any) -> Any:
-    """Return the multiscale metadata of an OME-Zarr group, or an empty dict."""
+def _several(path: Path, names: list[str]) -> str:
+    return (
+        f"{path}: holds {len(names)} series of images ({_listed(names)}); choose series=0 to "
+        f"series={len(names) - 1}"
+    )
+
+
+def _images(group: Any) -> list[Any]:
+    """Return the images in an OME-Zarr group by its metadata; each may have smaller copies."""
     attributes = dict(group.attrs)
-    scales = (attributes.get("ome") or attributes).get("multiscales")
-    return scales[0] if scales else {}
+    return list((attributes.get("ome") or attributes).get("multiscales") or ())
 
 
 def _axes_of_scales(group: Any, name: str) -> list[str] | None:
     """Return the names of the axes of an OME-Zarr array, if the group has them."""
-    scales = _scales(group)
-    if name not in [each["path"] for each in scales.get("datasets", [])]:
-        return None
-    axes = scales.get("axes", [])
-    return [each["name"] if isinstance(each, dict) else each for each in axes] or None
+    for image in _images(group):
+        if name in [each["path"] for each in image.get("datasets", [])]:
+            axes = image.get("axes", [])
+            return [each["name"] if isinstance(each, dict) else each for each in axes] or None
+    return None
+
+
+def _axes_in_folder(path: Path) -> list[str] | None:
+    """Return the names of the axes of an array that is given by its own path."""
+    with suppress(Exception):  # it is in no group
+        return _axes_of_scales(
+            require("zarr", path, "Zarr").open_group(path.parent, mode="r"), path.name
+        )
+    return None
 
 
 def _image_group(path: Path, found: Any, choice: Choice) -> tuple[Any, str, Choice]:
@@ -118,10 +139,7 @@ def _image_group(path: Path, found: Any, choice: Choice) -> tuple[Any, str, Choi
     if number is None and len(images) == 1:
         number = 0
     if number is None or not 0 <= number < len(images):
-        raise ValueError(
-            f"{path}: holds {len(images)} series of images ({_listed(images)}); choose series=0 to "
-            f"series={len(images) - 1}"
-        )
+        raise ValueError(_several(path, images))
     by_series = choice.series is not None
     left = choice._replace(series=None) if by_series else choice._replace(position=None)
     return found[images[number]], f"{images[number]}/", left
@@ -133,8 +151,7 @@ def _frames(path: Path, array: Any, axes: Any, choice: Choice, inner: str) -> An
     name = f"zarr.open({str(path)!r}, mode='r')" + (f"[{inner!r}]" if inner else "")
     if axes and len(axes) == len(array.shape):
         frames = pick_frames(axes, array.shape, choice, str(path), name)
-        is_plain = frames.order == (0, 1, 2) and len(frames.entries) == 3
-        return array if is_plain else PickedAxes(array, frames)
+        return frames.read_from(array)
     if len(array.shape) != 3:
         raise ValueError(
             f"{path}: holds images of shape {array.shape}, not (N, H, W)"
@@ -142,13 +159,6 @@ def _frames(path: Path, array: Any, axes: Any, choice: Choice, inner: str) -> An
         )
     choice.only(str(path))
     return array
-
-
-def _dimension_names(array: Any) -> Any:
-    """Return the names of axes as stored by Zarr 3 or xarray, if each axis has one."""
-    names = getattr(array.metadata, "dimension_names", None)
-    names = names or array.attrs.get("_ARRAY_DIMENSIONS")
-    return names if names and all(names) else None
 
 
 def _arrays(group: Any, inside: str = "") -> list[str]:

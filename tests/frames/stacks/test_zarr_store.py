@@ -97,3 +97,34 @@ def test_names_of_dimensions_are_believed(tmp_path):
         ValueError, match="no axis is named time; if channel is time, take it, such"
     ):
         compute_background(tmp_path / "b" / "raw")
+
+
+@pytest.mark.parametrize(("version", "of_zarr"), [("0.4", 2), ("0.5", 3)])
+def test_an_array_in_an_ome_zarr_has_the_axes_of_its_image(tmp_path, version, of_zarr):
+    images = np.stack([FRAMES, OTHERS], axis=1)[:, :, None]
+    group = zarr.open_group(tmp_path / "a", mode="w", zarr_format=of_zarr)
+    ome_image(group.create_group("A/1"), version, images)
+    path = tmp_path / "a" / "A" / "1" / "0"
+    with pytest.raises(ValueError, match=r"2 channel.*channel=0 to channel=1") as error:
+        compute_background(path)
+    line = str(error.value).rpartition("such as ")[2]
+    np.testing.assert_array_equal(eval(line, {"zarr": zarr}), FRAMES)
+    np.testing.assert_array_equal(frames_of(path, channel=1), OTHERS)
+    np.testing.assert_array_equal(frames_of(tmp_path / "a", dataset="A/1/0", channel=1), OTHERS)
+
+
+def test_one_of_several_images_in_a_group_has_to_be_chosen(tmp_path):
+    group = zarr.open_group(tmp_path / "a", mode="w", zarr_format=2)
+    scales = []
+    for name, images in (("raw", FRAMES), ("filtered", OTHERS)):
+        group.create_array(name, data=images)
+        axes = [{"name": axis} for axis in "tyx"]
+        scales.append({"name": name, "axes": axes, "datasets": [{"path": name}]})
+    group.attrs["multiscales"] = scales
+    with pytest.raises(ValueError, match=r"2 series of images \(raw, filtered\); .*series=1"):
+        compute_background(tmp_path / "a")
+    np.testing.assert_array_equal(frames_of(tmp_path / "a", series=0), FRAMES)
+    np.testing.assert_array_equal(frames_of(tmp_path / "a", series=1), OTHERS)
+    for wrong in (-1, 2):
+        with pytest.raises(ValueError, match="choose series=0 to series=1"):
+            frames_of(tmp_path / "a", series=wrong)
