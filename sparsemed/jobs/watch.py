@@ -21,6 +21,7 @@ from sparsemed.quality.sample import sample_numbers
 from sparsemed.report.live_page import LivePage, LiveState
 from sparsemed.result import SparseBackground
 from sparsemed.rtdc.growing import GrowingMeasurement
+from sparsemed.rtdc.output import check_output
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +180,8 @@ class _Watching:
         self._recording = _patiently(lambda: GrowingMeasurement(path, basins))
         (self._run,) = choose_runs((path,), output=output)
         self._run.check()
+        if self._run.output.exists():
+            check_output(self._run.output, self._recording.available, path, basins)
         self._page = None if page is None else LivePage(page, path.name)
         self._live = LiveBackground(
             self._recording.shape,

@@ -49,6 +49,8 @@ class GrowingMeasurement:
         Height and width of the frames.
     dtype : dtype
         Native dtype of the frames.
+    available : int
+        Number of frames in the file when it was first opened.
     count : int
         Number of frames read so far.
     time : ndarray, shape (N,), or None
@@ -83,6 +85,7 @@ class GrowingMeasurement:
             self.dtype = image.dtype.newbyteorder("=")
             self._identifier = measurement.events.identifier
             _clock(measurement)
+            self.available = frame_count(measurement)
 
     def poll(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Read new frames that have all features, and their times; of many, the first ones.
@@ -104,7 +107,7 @@ class GrowingMeasurement:
         with self._open() as measurement, measurement.reading():
             is_live = measurement.is_live
             image, (clock, rate) = measurement.image, _clock(measurement)
-            count = frame_count(measurement) if is_live else len(image)
+            count = frame_count(measurement)
             if measurement.events.identifier != self._identifier or image.shape[1:] != self.shape:
                 raise self._replaced()
             at_once = max(

@@ -34,6 +34,7 @@ from sparsemed.rtdc.identity import (
     VERSION_ATTRIBUTE,
     digest_of,
     require_same,
+    stored_digest,
 )
 from sparsemed.rtdc.measurement import Measurement, has_own_images, naming_damage
 from sparsemed.rtdc.metadata import refer_to
@@ -81,7 +82,8 @@ def check_output(
         read-only or not HDF5.
     ValueError
         If the name has the ending of another kind of file, or if the file exists and has
-        another number of frames or belongs to another measurement.
+        another number of frames or belongs to another measurement. A result of the first frames
+        of a recording that went on is no error.
     """
     path = Path(path)
     require_hdf5_name(path)
@@ -100,18 +102,22 @@ def check_output(
                 f"{path}: another program records into it, or died while recording; write to "
                 "another file"
             )
+        lengths = {}
         for name in subgroup(h5, "events") or ():
             feature = None
             with suppress(ValueError):  # a link to another file, which does not matter here
                 feature = entry(h5, f"events/{name}")
-            if isinstance(feature, h5py.Dataset) and feature.ndim and len(feature) != count:
-                raise ValueError(
-                    f"{path}: events/{name} has {len(feature)} entries, but the background has "
-                    f"{count} frames; write to another file"
-                )
+            if isinstance(feature, h5py.Dataset) and feature.ndim:
+                lengths[name] = len(feature)
         subgroup(h5, "basin_events")
         found = read_basins(h5)
         ours = known_identifiers(Attributes(h5))
+    other = next((name for name, length in lengths.items() if length != count), None)
+    if other is not None and not _is_of_beginning(path, count, source, basins):
+        raise ValueError(
+            f"{path}: events/{other} has {lengths[other]} entries, but the background has "
+            f"{count} frames; write to another file"
+        )
     if source is None or is_same_file(path, source):
         return
     with opened(source) as h5, naming_damage(source):
@@ -123,6 +129,17 @@ def check_output(
             f"('{theirs[0]}'); write to another file"
         )
     check_references(path, found, source, theirs, basins)
+
+
+def _is_of_beginning(path: Path, count: int, source: AnyPath | None, basins: Policy) -> bool:
+    """Whether a file holds only the background of a recording's first frames, and it went on."""
+    if source is None or not can_be_rewritten(path, source):
+        return False
+    with Measurement(path, "off") as result, Measurement(source, basins) as measurement:
+        images = result.feature("image_bg")
+        if images is None or not 0 < len(images) < count:
+            return False
+        return stored_digest(images) == digest_of(measurement, len(images))
 
 
 def require_result(path: Path, *, in_place: bool) -> None:

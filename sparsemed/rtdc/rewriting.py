@@ -18,6 +18,9 @@ from sparsemed.rtdc.verdicts import VERDICT
 from sparsemed.storage import disk
 from sparsemed.storage.places import AnyPath
 
+_COUNT = "experiment:event count"
+"""Attribute with the number of frames."""
+
 _TOPICS = ("logs", "tables")
 _OURS = re.compile(r"(Created by )?sparsemed \d")
 
@@ -94,6 +97,8 @@ def _has_only_copies(h5: h5py.File, measurement: h5py.File | None) -> bool:
     for name in h5.attrs:
         if name not in measurement.attrs:
             return False
+        if name == _COUNT:  # grows with a recording
+            continue
         if not _same(Attributes(h5)[name], attribute_as_copied(measurement, name)):
             return False
     for name in kept:

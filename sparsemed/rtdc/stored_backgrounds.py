@@ -191,7 +191,9 @@ def _frames_and_time(
         feature = unless_wrong(partial(measurement.feature, "time"), []) if time is None else None
         return False, time_axis(count, time=time if feature is None else feature.read())
     if frames != count:
-        raise ValueError(f"{path}: has {frames} images, but a background of {count}")
+        raise ValueError(
+            f"{path}: has {frames} images, but a background of {count}; compute it again"
+        )
     return True, measurement_time(measurement) if time is None else time_axis(count, time=time)
 
 

@@ -11,11 +11,12 @@ import time
 import h5py
 import numpy as np
 import pytest
-from jobs.recorder import Recorder
+from jobs.recorder import HEIGHT, WIDTH, Recorder, frames_of
 
 import sparsemed
 from sparsemed import compute_files, load
 from sparsemed.jobs import watch as watch_module
+from sparsemed.quality.sample import sample_numbers
 from sparsemed.rtdc.pipeline_id import to_ppid
 
 SOME = {"kernel_size": 20, "split_time": 0.5}
@@ -98,6 +99,22 @@ def test_a_recording_that_is_over_is_computed(path, recorder, tmp_path):
     assert last.findings
     np.testing.assert_equal(load(last.output).findings, last.findings)  # where NaN equals NaN
     assert_as_computed(path, last.output, **more, **SOME)
+
+
+def test_it_is_judged_in_the_end_by_the_frames_that_compute_takes(path, recorder, monkeypatch):
+    samples = []
+
+    def judge(background, sample):
+        samples.append(sample)
+        return assess(background, sample)
+
+    assess = watch_module.assess
+    monkeypatch.setattr(watch_module, "assess", judge)
+    recorder("begin swmr time", "image 300", "time 300", "close")
+    list(sparsemed.watch(path, **SOME))
+    ((numbers, frames),) = samples
+    np.testing.assert_array_equal(numbers, sample_numbers(300, HEIGHT, WIDTH))
+    np.testing.assert_array_equal(frames, frames_of(numbers))
 
 
 @pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "paused"])
@@ -330,6 +347,29 @@ def test_an_output_that_must_not_change_is_refused_at_once(path, recorder, tmp_p
         sparsemed.watch(path, tmp_path / "other.rtdc")
     with pytest.raises(FileNotFoundError, match="there is no such file"):
         sparsemed.watch(tmp_path / "missing.rtdc")
+
+
+def test_a_result_of_the_first_frames_is_replaced_and_any_other_is_refused_at_once(
+    path, recorder, tmp_path
+):
+    recorder("begin swmr time", "flush")
+    record(recorder, 120)
+    *_, last = sparsemed.watch(path, patience=0.2, **SOME)
+    assert last.frames == 120
+    shutil.copyfile(last.output, tmp_path / "mine.rtdc")
+    with h5py.File(tmp_path / "mine.rtdc", "a") as h5:
+        h5["events/deform"] = np.zeros(120)
+    record(recorder, 50)
+    with pytest.raises(
+        ValueError, match=r"mine\.rtdc: events/\w+ has 120 entries, .* another file"
+    ):
+        sparsemed.watch(path, tmp_path / "mine.rtdc", **SOME)
+    states = sparsemed.watch(path, **SOME)
+    next(states)
+    recorder("image 30", "time 30", "close")
+    *_, last = states
+    assert last.frames == 200
+    assert_as_computed(path, last.output, **SOME)
 
 
 # The page.

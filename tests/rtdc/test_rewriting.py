@@ -11,7 +11,7 @@ from dcnum.read import HDF5Data
 from dcnum.write import HDF5Writer, create_with_basins
 from parity.compare import differences
 
-from sparsemed import BackgroundSparseMed, compute_background
+from sparsemed import BackgroundSparseMed, compute_background, load
 from sparsemed.rtdc.basins import file_record, read_basins, store_record
 from sparsemed.rtdc.rewriting import can_be_rewritten
 
@@ -192,3 +192,50 @@ def test_what_somebody_has_put_before_hdf5_is_not_lost(raw, tmp_path):
                 plain.copy(name, h5)
             h5.attrs.update(plain.attrs)
         assert can_be_rewritten(path, raw) is (size == 0)
+
+
+def go_on(raw, count=80):
+    """Record some more frames."""
+    images = np.concatenate([IMAGES, IMAGES])[:count]
+    with h5py.File(raw, "a") as h5:
+        h5.attrs["experiment:event count"] = count
+        for name, data in (("image", images), ("time", np.arange(1.0 * count))):
+            del h5[f"events/{name}"]
+            h5[f"events/{name}"] = data
+
+
+def test_a_recording_that_went_on(raw, tmp_path):
+    with h5py.File(raw, "a") as h5:
+        h5.attrs["experiment:event count"] = 60
+    save(raw, tmp_path / "out.rtdc")
+    go_on(raw)
+    with pytest.raises(ValueError, match=r"out\.rtdc: has 80 images, .* of 60; compute it again"):
+        load(tmp_path / "out.rtdc")
+    save(raw, tmp_path / "out.rtdc")
+    save(raw, tmp_path / "new.rtdc")
+    assert differences(tmp_path / "out.rtdc", tmp_path / "new.rtdc") == []
+    with h5py.File(tmp_path / "out.rtdc") as h5:
+        assert h5.attrs["experiment:event count"] == 80
+
+
+@pytest.mark.parametrize("how", ["other frames", "other times", "fewer", "with an addition"])
+def test_what_is_no_recording_that_went_on(raw, tmp_path, how):
+    save(raw, tmp_path / "out.rtdc")
+    go_on(raw, 50 if how == "fewer" else 80)
+    with h5py.File(raw, "r+") as h5:
+        if how == "other frames":
+            h5["events/image"][59] = 0
+        elif how == "other times":
+            h5["events/time"][30] += 0.5
+    if how == "with an addition":
+        with h5py.File(tmp_path / "out.rtdc", "r+") as h5:
+            h5.attrs["experiment:sample"] = "mine"
+    with pytest.raises(ValueError, match=r"out\.rtdc: events/\w+ has 60 entries, .* another file"):
+        save(raw, tmp_path / "out.rtdc")
+    assert len(load(tmp_path / "out.rtdc", np.arange(60.0), basins="off")) == 60
+
+
+def test_an_array_with_more_frames_is_another_one(tmp_path):
+    from_array(None, tmp_path / "out.rtdc")
+    with pytest.raises(ValueError, match=r"has 60 entries, .* has 50 frames"):
+        compute_background(IMAGES[:50], time=np.arange(50.0)).save(tmp_path / "out.rtdc")
