@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from functools import partial
 from numbers import Integral
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -164,10 +163,5 @@ class Input(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.close()

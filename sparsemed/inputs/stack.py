@@ -3,7 +3,6 @@
 from contextlib import AbstractContextManager, ExitStack
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from sparsemed.frames.choice import ANY, Choice
@@ -93,10 +92,5 @@ class StackInput(ArrayInput):
         """Close the files, and check that they have not changed."""
         self._files.close()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._files.__exit__(kind, error, traceback)
+    def __exit__(self, *error: Any) -> None:
+        self._files.__exit__(*error)
