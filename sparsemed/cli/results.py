@@ -214,7 +214,7 @@ class Followed:
         if not self._has_bar:
             return nullcontext()
         if len(self._runs) == 1:
-            count = frames_of(self._runs[0], self._options.basins)
+            count = frames_of(self._runs[0], self._options)
             return bar(count, self._text, keep=False)
         return bar(sum(sizes_of(self._runs)), self._text, keep=False, unit="B")
 

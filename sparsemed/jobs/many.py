@@ -22,9 +22,8 @@ from sparsemed.jobs.shares import Shares, sizes_of
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
-from sparsemed.rtdc.measurement import Measurement
 from sparsemed.storage.places import locate
-from sparsemed.warned import tell_python
+from sparsemed.warned import keeping_warnings, tell_python
 
 Begin = Callable[[Run], None]
 """Called with each run that begins, if runs are carried out one after the other."""
@@ -222,11 +221,15 @@ def carry_out_there(task: tuple[Run, RunOptions, str, int], num_cpus: int | None
 
 
 def _wait_with_it(text: str) -> None:
-    """Print nothing: the warning travels with the result."""
+    """Print nothing: the warning comes with the result."""
 
 
-def frames_of(run: Run, basins: Policy) -> int:
-    """Return the number of frames of a measurement; 0 if it is unknown."""
-    with suppress(OSError, ValueError, TypeError), Measurement(run.source, basins) as measurement:
-        return len(measurement.image)
+def frames_of(run: Run, options: RunOptions) -> int:
+    """Return the number of frames of a measurement or stack; 0 if it is unknown."""
+    with (
+        suppress(OSError, ValueError, TypeError, ImportError),
+        keeping_warnings(tell=_wait_with_it),
+        run.open(options) as given,
+    ):
+        return int(given.data.shape[0])
     return 0

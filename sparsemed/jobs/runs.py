@@ -13,6 +13,7 @@ from sparsemed.storage import disk
 from sparsemed.storage.places import AnyPath
 
 if TYPE_CHECKING:
+    from sparsemed.inputs import Input
     from sparsemed.jobs.options import RunOptions
 
 SUFFIX = ".rtdc"
@@ -63,14 +64,19 @@ class Run(NamedTuple):
                 "choose another output, or add the background to a measurement with --in-place"
             )
 
+    def open(self, options: "RunOptions") -> "Input":
+        """Open the frames."""
+        from sparsemed.inputs import open_input
+
+        return open_input(self.source, basins=options.basins, num_cpus=options.num_cpus)
+
     def plan(self, options: "RunOptions") -> dict[str, Any]:
         """Return what `compute` would do, after the same checks."""
-        from sparsemed.inputs import open_input
         from sparsemed.jobs.file_result import planned_values
         from sparsemed.method.compute import plan
         from sparsemed.rtdc.output import check_output
 
-        with open_input(self.source, basins=options.basins, num_cpus=1) as given:
+        with self.open(options) as given:
             shape, axis = given.frames.shape, given.time
         if self.output.parent.is_dir() or not self.folder_is_made:
             check_output(self.output, shape[0], self.source, options.basins)

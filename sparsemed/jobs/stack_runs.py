@@ -18,6 +18,7 @@ from sparsemed.storage.places import AnyPath
 from sparsemed.version import __version__
 
 if TYPE_CHECKING:
+    from sparsemed.inputs import Input
     from sparsemed.jobs.options import RunOptions
     from sparsemed.quality import Finding
     from sparsemed.result import SparseBackground
@@ -93,16 +94,24 @@ class StackRun(NamedTuple):
         if self.options.subtracted is not None:
             writing.check_writable(self.options.subtracted)
 
+    def open(self, options: "RunOptions") -> "Input":
+        """Open the frames."""
+        from sparsemed.inputs import open_input
+
+        return open_input(
+            self.source,
+            frame_rate=self.options.frame_rate,
+            basins=options.basins,
+            num_cpus=options.num_cpus,
+            choice=self.options.choice,
+        )
+
     def plan(self, options: "RunOptions") -> dict[str, Any]:
         """Return what `compute` would do, after the same checks."""
-        from sparsemed.inputs import open_input
         from sparsemed.jobs.file_result import planned_values
         from sparsemed.method.compute import plan
 
-        rate, choice = self.options.frame_rate, self.options.choice
-        with open_input(
-            self.source, frame_rate=rate, basins=options.basins, num_cpus=1, choice=choice
-        ) as given:
+        with self.open(options) as given:
             shape, axis = given.frames.shape, given.time
         planned = plan(axis, options.parameters, str(self.source))
         change = "replaces an earlier result" if self.output.exists() else "new file"
@@ -134,14 +143,7 @@ class StackRun(NamedTuple):
         return done_values(background, findings, stopwatch, with_thumbnail=options.thumbnails)
 
     def _subtract(self, path: Path, background: "SparseBackground", options: "RunOptions") -> None:
-        from sparsemed.inputs import open_input
-
-        with open_input(
-            self.source,
-            basins=options.basins,
-            num_cpus=options.num_cpus,
-            choice=self.options.choice,
-        ) as given:
+        with self.open(options) as given:
             frames, dtype = given.frames, np.dtype(np.float32)
             piece = max(1, PIECE_BYTES // (frames.shape[1] * frames.shape[2] * dtype.itemsize))
             piece = -(-piece // frames.block) * frames.block

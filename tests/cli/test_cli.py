@@ -15,6 +15,7 @@ import click.testing
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from parity.compare import differences_of_runs
 from patience import PATIENCE
 
@@ -622,6 +623,12 @@ def test_the_bar_is_for_terminals(path):
     assert "frames/s]" in shown
     assert shown.rstrip("\r").endswith(" ")  # the bar is gone
     assert run_in_terminal("compute", path, "--quiet") == (0, "", "")
+    frames = np.zeros((60, 40, 60), np.uint8)
+    tifffile.imwrite(path.with_name("film.tif"), frames, metadata={"axes": "ZYX"})
+    arguments = (path.with_name("film.tif"), "-o", path.with_name("out.tif"), "--fps", "9")
+    shown = run_in_terminal("compute", *arguments)[2]
+    assert "60.0/60.0 [" in shown
+    assert shown.count("(z) is taken as time") == 1
     assert "%|" not in run(OURS[:-1], "compute", path).stderr
 
 
