@@ -198,11 +198,13 @@ def _runs(
 ) -> list[Any]:
     """Return the runs: of one stack, or of measurements."""
     from sparsemed.jobs.selection import choose_runs
-    from sparsemed.jobs.stack_runs import choose_stack_runs, is_stack
+    from sparsemed.jobs.stack_runs import TO_STACKS, choose_stack_runs, explain_no_stack, is_stack
 
     if any(is_stack(path, of_stack, recursive=recursive) for path in paths):
         return choose_stack_runs(paths, output, of_stack, in_place=in_place)
-    of_stack.require_none()
+    of_stack.require_none(paths)
+    if output is not None and output.suffix.lower() in TO_STACKS and not output.is_dir():
+        explain_no_stack(paths)
     return choose_runs(paths, recursive=recursive, output=output, in_place=in_place)
 
 

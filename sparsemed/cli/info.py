@@ -72,7 +72,7 @@ def info(
             stacks = [path for path in paths if is_stack(path, of_stack, recursive=recursive)]
             rest = [path for path in paths if path not in stacks]
             if not stacks:
-                of_stack.require_none()
+                of_stack.require_none(paths)
             chosen = choose_files(rest, "all", recursive=recursive) if rest else []
     ending = Ending("files")
 

@@ -59,13 +59,14 @@ class PathType(click.Path):
         """Refuse empty paths, and keep addresses whole."""
         if value == "":
             self.fail("the path is empty; the current folder is '.'", param, ctx)
+        if is_remote(value) and not self._can_be_remote:
+            self.fail("an address in a network cannot be written; name a file on this machine")
+        try:
+            value = locate(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
         if is_remote(value):
-            if not self._can_be_remote:
-                self.fail("an address in a network cannot be written; name a file on this machine")
-            try:
-                return locate(value)
-            except ValueError as error:
-                self.fail(str(error), param, ctx)
+            return value
         return super().convert(value, param, ctx)
 
 

@@ -16,6 +16,7 @@ from sparsemed.inputs.measurement import MeasurementInput
 from sparsemed.inputs.stack import StackInput
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.storage.identity import Identity
+from sparsemed.storage.places import locate
 
 NAMED = (DatasetInput, StackInput, MeasurementInput)
 """Kinds of input that have names; the first that takes a name opens it. All else is an array."""
@@ -54,6 +55,7 @@ def open_input(
     options = Options(time, frame_rate, basins, num_cpus, choice, floats)
     if isinstance(frames, (str, PathLike)):
         frames = _at_home(frames)
+        locate(frames)  # so that an empty name does not mean the working folder
     for kind in NAMED:
         if kind.takes(frames, choice):
             return kind(frames, options)

@@ -99,7 +99,7 @@ def choose_pages(
     stacks = [path for path in paths if is_stack(path, stack, recursive=recursive)]
     rest = [path for path in paths if path not in stacks]
     if not stacks:
-        stack.require_none()
+        stack.require_none(paths)
     chosen = choose_files(rest, "backgrounds", recursive=recursive) if rest else []
     for source, within in [*chosen, *((path, Path(path.name)) for path in stacks)]:
         name = f"{source.stem}_report.html"

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.choice import ANY, Choice
-from sparsemed.frames.stacks import stack_kind, writing
+from sparsemed.frames.stacks import open_stack, require_readable, stack_kind, writing
 from sparsemed.jobs.runs import FILE_SUFFIXES
+from sparsemed.jobs.selection import check_paths
 from sparsemed.progress import Progress
 from sparsemed.rtdc.pipeline_id import to_ppid
 from sparsemed.storage.places import AnyPath
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from sparsemed.quality import Finding
     from sparsemed.result import SparseBackground
 
-SUFFIXES = (*writing.SUFFIXES, *FILE_SUFFIXES)
+TO_STACKS = writing.SUFFIXES
+"""Endings of results of stacks that are stacks themselves."""
+
+SUFFIXES = (*TO_STACKS, *FILE_SUFFIXES)
 """Endings of names for the background of a stack."""
 
 PIECE_BYTES = 16 * 1024**2
@@ -47,16 +51,17 @@ class StackOptions(NamedTuple):
     choice: Choice = ANY
     subtracted: Path | None = None
 
-    def require_none(self) -> None:
-        """Check that no option is set, as there are only measurements.
+    def require_none(self, paths: "Sequence[AnyPath]") -> None:
+        """Check that no option is set, as none of `paths` is a stack.
 
         Raises
         ------
-        ValueError
-            If an option is set.
+        ValueError, FileNotFoundError
+            If an option is set; the message says why a path is no stack, if that is known.
         """
         said = {"fps": self.frame_rate, "subtracted": self.subtracted, **self.choice._asdict()}
         if names := [f"--{name}" for name, value in said.items() if value is not None]:
+            explain_no_stack(paths)
             raise ValueError(f"{', '.join(names)}: for stacks of images only, not for measurements")
 
 
@@ -227,6 +232,27 @@ def is_stack(path: AnyPath, options: StackOptions = ABOUT_NONE, *, recursive: bo
     if kind == "folder of images" and path.is_dir():
         return not recursive and len(list(islice(images_in(path), LEAST_IMAGES))) == LEAST_IMAGES
     return True
+
+
+def explain_no_stack(paths: Sequence[AnyPath]) -> None:
+    """Raise why the first path is no stack, if that is known, where only stacks make sense.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If a path is missing, in a network, of a kind that is not read, or holds too few images.
+    """
+    check_paths(paths)
+    for path in paths:
+        if not isinstance(path, Path):
+            raise ValueError(
+                f"{path}: is in a network, but stacks of images are read from this machine only; "
+                "download it first"
+            )
+        require_readable(path)
+        if stack_kind(path) is not None:  # a folder of a few images; opening it says so
+            with open_stack(path, 1):
+                pass
 
 
 def choose_stack_runs(

@@ -1,5 +1,6 @@
 """Turns names into places: a file on this machine, or an object in a network."""
 
+import os
 import re
 from dataclasses import dataclass
 from os import PathLike
@@ -16,6 +17,8 @@ _UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
 """Characters that file names cannot have on some system."""
 
 _REMOTE = re.compile(r"\s*(https?|s3)://", re.IGNORECASE)
+
+_ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
 class WebPlace(NamedTuple):
@@ -116,7 +119,7 @@ def locate(name: FileName) -> AnyPath:
     Raises
     ------
     ValueError
-        If the name looks like an address, but is invalid.
+        If the name is empty, or looks like an address, but is invalid or of another kind.
 
     Examples
     --------
@@ -125,8 +128,15 @@ def locate(name: FileName) -> AnyPath:
     """
     if isinstance(name, RemotePath):
         return name
+    if name == "" or (isinstance(name, str) and "\0" in name):  # "" would be the working folder
+        raise ValueError(f"{name!r}: is no name of a file")
     if isinstance(name, str) and is_remote(name):
         return RemotePath(place_of(name))
+    if isinstance(name, str) and (found := _ADDRESS.match(name)) and not os.path.exists(name):
+        raise ValueError(
+            f"{name}: addresses of {found[1]}: are not read, only those of https:, http: and s3:; "
+            "download the file, or give its path"
+        )
     return Path(name)
 
 

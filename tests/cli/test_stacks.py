@@ -194,3 +194,31 @@ def test_one_of_several_series_is_chosen(tmp_path):
     assert "channel=0 to channel=1" in result.stderr
     run("compute", path, "-o", out, "--fps", 50, "--channel", 1, *KEYS)
     np.testing.assert_array_equal(tifffile.imread(out), expected().images)
+
+
+def test_what_is_no_stack_says_why(tmp_path):
+    (tmp_path / "few").mkdir()
+    for number in range(5):
+        tifffile.imwrite(tmp_path / "few" / f"{number}.tif", FRAMES[number])
+    png = tmp_path / "img_0.png"
+    png.write_bytes(b"\x89PNG\r\n\x1a\n")
+    for path, text in (
+        (tmp_path / "few", "holds only 5 images"),
+        (tmp_path / "none_*.png", "there is no such file or folder"),
+        (png, "is a single image; give the folder of all of them, or a pattern such as"),
+        ("https://host/film.tif", "stacks of images are read from this machine only"),
+    ):
+        for options in (("-o", tmp_path / "out.tif"), ("--fps", 10)):
+            assert text in run("compute", path, *options, status=2).stderr
+        for command in ("info", "report"):
+            assert text in run(command, path, "--fps", 10, status=2).stderr
+
+
+@pytest.mark.parametrize("name", ["notes.csv", "film.mrc"])
+def test_files_of_unknown_kinds_are_told_from_damaged_measurements(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"a,b\n1,2\n" * 99)
+    text = f"{path}: is neither a measurement (HDF5) nor a stack of images of a known kind"
+    assert text in run("compute", path, status=1).stderr
+    with pytest.raises(ValueError, match="is neither a measurement"):
+        compute_background(path)

@@ -394,3 +394,15 @@ def test_a_signature_is_renewed_before_it_ends(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     left = S3Place("cells", "M001.rtdc").way(None).until - time.time()
     assert left == pytest.approx(SIGNED_SECONDS, abs=60)
+
+
+@pytest.mark.parametrize("name", ["ftp://host/M001.rtdc", "gs://b/a.zarr", "file:///a/M001.rtdc"])
+def test_addresses_that_are_not_read_are_told_from_missing_files(name):
+    with pytest.raises(ValueError, match=r"addresses of \w+: are not read, only those of https:"):
+        locate(name)
+
+
+@pytest.mark.parametrize("name", ["", "M001\0.rtdc"])
+def test_an_empty_name_does_not_mean_the_working_folder(name):
+    with pytest.raises(ValueError, match="is no name of a file"):
+        locate(name)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparsemed.frames.choice import ANY, Choice
+from sparsemed.frames.stacks.foreign import is_of_unknown_kind
 from sparsemed.frames.stacks.foreign import what_to_do as what_to_do
 from sparsemed.frames.stacks.pictures import images_in, is_folder_of_images, open_images
 from sparsemed.frames.stacks.tiff import files_of_tiff, is_tiff, open_tiff
@@ -97,6 +98,11 @@ def require_readable(path: str | os.PathLike[str]) -> None:
     """
     if (what := what_to_do(Path(path))) is not None:
         raise ValueError(f"{path}: {what}")
+    if kind_of(path) is None and is_of_unknown_kind(Path(path)):
+        raise ValueError(
+            f"{path}: is neither a measurement (HDF5) nor a stack of images of a known kind; hand "
+            "over an array of frames"
+        )
 
 
 @contextmanager

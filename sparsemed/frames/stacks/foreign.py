@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
+
 
 class Foreign(NamedTuple):
     """A kind of file that is not read here.
@@ -87,6 +89,36 @@ KINDS = (
         HAND_OVER + "dcimg.DCIMGFile({path!r})[:]",
         (b"DCIMG",),
         (".dcimg",),
+    ),
+    Foreign(
+        "a file of an Olympus microscope (OIB, OIF)",
+        "export it as TIFF, for example with Fiji",
+        (),
+        (".oib", ".oif"),
+    ),
+    Foreign(
+        "a file of an electron microscope (DM3, DM4)",
+        HAND_OVER + "ncempy.io.dm.dmReader({path!r})['data']",
+        (),
+        (".dm3", ".dm4"),
+    ),
+    Foreign(
+        "a file of a camera of Princeton Instruments (SPE)",
+        HAND_OVER + "numpy.stack([numpy.asarray(image) for image in pims.open({path!r})])",
+        (),
+        (".spe",),
+    ),
+    Foreign(
+        "a medical image (DICOM)",
+        HAND_OVER + "pydicom.dcmread({path!r}).pixel_array",
+        (),
+        (".dcm",),
+    ),
+    Foreign(
+        "a raw stream of a video, without times and rate",
+        "put it into a container first, with 'ffmpeg -r RATE -i {path} -c copy film.mkv'",
+        (),
+        (".h264", ".264", ".hevc", ".265", ".mjpeg", ".mjpg", ".dv"),
     ),
     Foreign(
         "a file of an Andor camera (SIF)",
@@ -190,6 +222,17 @@ def what_to_do(path: Path) -> str | None:
         return None
     suffix = path.suffix.lower()
     return next((_said(kind, path) for kind in KINDS if suffix in kind.suffixes), None)
+
+
+MEASUREMENTS = (".rtdc", ".h5", ".hdf5")
+"""Endings of HDF5: what cannot be read under these names is damaged rather than of another kind."""
+
+
+def is_of_unknown_kind(path: Path) -> bool:
+    """Whether a file is neither HDF5 nor damaged HDF5, judged by its beginning and its name."""
+    if path.suffix.lower() in MEASUREMENTS or not path.is_file():
+        return False
+    return bool(_begin(path)) and not h5py.is_hdf5(path)
 
 
 def by_its_begin(path: Path) -> str | None:

@@ -25,6 +25,11 @@ FILES = {
     ),
     "y.rtdc": (b"/annex/objects/SHA256E-s1--ab.rtdc", "git-annex", "git annex get"),
     "z.rtdc": (b"\n<!DOCTYPE html><html>", "web page", "download the file again"),
+    "x.oib": (b"\xd0\xcf\x11\xe0", "Olympus", "export it as TIFF"),
+    "x.dm4": (b"\0\0\0\4", "electron microscope", "ncempy"),
+    "x.spe": (bytes(8), "Princeton", "pims.open"),
+    "x.dcm": (bytes(128) + b"DICM", "DICOM", "pydicom"),
+    "x.h264": (b"\0\0\0\1", "raw stream", "ffmpeg -r RATE -i .*x.h264 -c copy"),
     "x.rtdc.gz": (b"\x1f\x8b\x08", "compressed", "unpack"),
 }
 
