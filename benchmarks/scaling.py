@@ -32,7 +32,7 @@ from sparsemed.method.scan import scan
 from sparsemed.parameters import Parameters
 from sparsemed.progress import ignore
 from sparsemed.result import presented
-from sparsemed.rtdc.inputs import measurement_frames, measurement_time
+from sparsemed.rtdc.frames import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import write_background
 

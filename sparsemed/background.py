@@ -159,10 +159,16 @@ def compute_background(
     )
     offset_rows = check_offset_rows(offset_rows)
     choice = Choice(series, channel, position, dataset)
-    options: dict[str, Any] = {"time": time, "frame_rate": frame_rate, "basins": basins}
     with (
         keeping_warnings() as warned,
-        open_input(frames, num_cpus=num_cpus, choice=choice, **options) as given,
+        open_input(
+            frames,
+            time=time,
+            frame_rate=frame_rate,
+            basins=basins,
+            num_cpus=num_cpus,
+            choice=choice,
+        ) as given,
     ):
         scan = given.scanning(executor, ranges)
         source = given.frames

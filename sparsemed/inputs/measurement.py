@@ -18,8 +18,8 @@ from sparsemed.lazy import lazy_property
 from sparsemed.method.compute import Plan
 from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.method.time_axis import time_axis
+from sparsemed.rtdc.frames import measurement_frames, measurement_part, measurement_time
 from sparsemed.rtdc.identity import identify, require_same
-from sparsemed.rtdc.inputs import measurement_frames, measurement_part, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.storage.identity import Identity
 from sparsemed.storage.places import FileName, RemotePath, locate

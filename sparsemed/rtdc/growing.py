@@ -16,8 +16,8 @@ from sparsemed.hdf5.file_access import Policy
 from sparsemed.hdf5.opening import is_recorded
 from sparsemed.method.time_axis import frame_times
 from sparsemed.rtdc.events import Feature
+from sparsemed.rtdc.frames import frame_count, measurement_time
 from sparsemed.rtdc.identity import identify
-from sparsemed.rtdc.inputs import frame_count, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.storage.identity import Identity
 

@@ -15,7 +15,7 @@ from sparsemed.hdf5.file_access import Policy
 from sparsemed.method.time_axis import GUESSED_FRAME_RATE, STRETCH
 from sparsemed.rtdc.basins import Basin
 from sparsemed.rtdc.events import Failure, Feature
-from sparsemed.rtdc.inputs import measurement_frames, measurement_time
+from sparsemed.rtdc.frames import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement, unless_wrong
 from sparsemed.rtdc.stored_backgrounds import StoredBackground, stored_backgrounds
 from sparsemed.rtdc.verdicts import Row, read_verdict

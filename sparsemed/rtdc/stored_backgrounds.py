@@ -21,8 +21,8 @@ from sparsemed.method.result import Background
 from sparsemed.method.time_axis import require_axis, time_axis
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.events import Feature
+from sparsemed.rtdc.frames import measurement_time
 from sparsemed.rtdc.identity import identify, stored_digest
-from sparsemed.rtdc.inputs import measurement_time
 from sparsemed.rtdc.measurement import Measurement, unless_wrong
 from sparsemed.rtdc.output import ROWS_ATTRIBUTE
 from sparsemed.rtdc.pipeline_id import from_ppid

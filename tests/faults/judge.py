@@ -53,8 +53,8 @@ def plainly(case):
 
 def ours(case):
     """Read with sparsemed."""
+    from sparsemed.rtdc.frames import measurement_frames, measurement_time
     from sparsemed.rtdc.info import info
-    from sparsemed.rtdc.inputs import measurement_frames, measurement_time
     from sparsemed.rtdc.measurement import Measurement
 
     info(case["path"])

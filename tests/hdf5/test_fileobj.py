@@ -17,7 +17,7 @@ from sparsemed.hdf5.fileobj import StoredFile
 from sparsemed.hdf5.opening import bytes_behind, open_stored, raise_failure
 from sparsemed.method.compute import compute, plan
 from sparsemed.parameters import Parameters
-from sparsemed.rtdc.inputs import measurement_frames, measurement_time
+from sparsemed.rtdc.frames import measurement_frames, measurement_time
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.storage.stored import Habits, LocalBytes
 

@@ -276,7 +276,7 @@ def test_workers_of_a_cluster(path, expected, cluster):
 @contextmanager
 def killing_its_process(identity, flag, begin, end, num_cpus):
     """Open frames as `measurement_part` does, and be killed once while some are read."""
-    from sparsemed.rtdc.inputs import _open_part
+    from sparsemed.rtdc.frames import _open_part
 
     with _open_part(identity, "any", begin, end, num_cpus) as frames:
         if begin > 1000:

@@ -36,8 +36,8 @@ from sparsemed.inputs import open_again
 from sparsemed.quality import trying
 from sparsemed.quality.sample import take_sample
 from sparsemed.rtdc.basins import read_basins, store_record
+from sparsemed.rtdc.frames import measurement_frames
 from sparsemed.rtdc.info import info
-from sparsemed.rtdc.inputs import measurement_frames
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.storage import connections, remote
 
