@@ -4,7 +4,7 @@ Cells pass; a wrong background shows in one of four ways, which are searched sep
 
 - *steady*: all frames show it. The most common value of a place over time is not 0.
 - *a spell*: some consecutive frames show it. Cells cover a place only by chance, and so hardly ever
-  in all of these frames.
+  in all of these frames; the fewer frames, the more places must show it.
 - *a pattern*: it changes from frame to frame, as when light or channel trembles, but everywhere at
   the same time, while cells are at single places. The pattern of light is known, so that it is
   found in a single frame.
@@ -17,6 +17,7 @@ Where a place is covered nearly always, there is nothing to tell cells from back
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +57,9 @@ class Left:
     steady : ndarray, shape (h, w)
         What all frames show.
     spells : ndarray, shape (s, h, w)
-        What all of `length` consecutive frames show.
-    begins : ndarray of int, shape (s,)
-        The first of these frames, for each spell.
-    length : int
+        What all frames of a spell show.
+    begins, ends : ndarray of int, shape (s,)
+        The first frame of each spell, and the one after its last.
     pattern : ndarray, shape (n, h, w)
         What changes from frame to frame, everywhere at once.
     light : ndarray, shape (n, h, w)
@@ -79,7 +79,7 @@ class Left:
     steady: Floats
     spells: Floats
     begins: NDArray[np.intp]
-    length: int
+    ends: NDArray[np.intp]
     pattern: Floats
     light: Floats
     ghosts: Floats
@@ -95,9 +95,10 @@ class Left:
             np.maximum.reduce([sizes(self.pattern), sizes(self.light), sizes(self.ghosts)]),
             sizes(np.stack([self.steady, self.restless])).max(),
         )
-        for begin, size in zip(self.begins.tolist(), sizes(self.spells).tolist(), strict=True):
-            during = slice(begin, begin + self.length)
-            course[during] = np.maximum(course[during], size)
+        for begin, end, size in zip(
+            self.begins.tolist(), self.ends.tolist(), sizes(self.spells).tolist(), strict=True
+        ):
+            course[begin:end] = np.maximum(course[begin:end], size)
         return course
 
     @lazy_property
@@ -114,11 +115,7 @@ class Left:
         """Return what is left in one of the frames, by whichever is largest."""
         maps = [self.steady, self.restless]
         maps += [each[frame] for each in (self.pattern, self.light, self.ghosts)]
-        maps += [
-            spell
-            for begin, spell in zip(self.begins.tolist(), self.spells, strict=True)
-            if begin <= frame < begin + self.length
-        ]
+        maps += list(self.spells[(self.begins <= frame) & (frame < self.ends)])
         shown: Floats = maps[int(np.argmax(sizes(np.stack(maps))))]
         return shown
 
@@ -172,16 +169,21 @@ def find_left(
     length = _together(covered, width, residues.shape)
     if has_noisy_lines:
         length = _MOST_TOGETHER  # a line is as large as what counts, and its noise as a cell
-    spells, begins, length = _spells(residues, of_all, length)
-    _set_objects_aside(spells, varies)
+    spells = _faint_spells(residues, of_all, length)
+    if not has_noisy_lines:
+        spells += _strong_spells(changes, off)
+        cells = Cells(covered, _off_again(off), _share_of_cell(width, off.shape))
+        spells = [spell for spell in spells if _is_more_than_cells(spell, off, cells)]
+    maps = np.array([spell.map for spell in spells], np.float32).reshape(-1, *steady.shape)
+    _set_objects_aside(maps, varies)
     light = light * _beyond_lines(light, of_lines, grid)
     ghosts = _ghosts(residues, unusual, of_all)
     restless = _restless(changes, off)
     if not has_noisy_lines:
         restless = np.maximum(restless, _restless_rows(changes, off, noise))
-    return Left(
-        steady, spells, begins, length, pattern, light, ghosts, restless, off, noise, covered
-    )
+    begins = np.array([spell.begin for spell in spells], np.intp)
+    ends = np.array([spell.end for spell in spells], np.intp)
+    return Left(steady, maps, begins, ends, pattern, light, ghosts, restless, off, noise, covered)
 
 
 def fill(shown: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -278,17 +280,98 @@ def _together(covered: float, width: float, shape: tuple[int, ...]) -> int:
     ``c^m``. There are ``1 / a`` spots, ``j`` of which make up `PLACES_OFF`: the probability that
     this happens in the sample must be below one in fifty.
     """
-    count, height, widest = shape
-    share = min(1.0, max(math.pi / 4 * width**2, 1) / (height * widest))
+    share = _share_of_cell(width, shape)
     needed = min(20, math.ceil(PLACES_OFF / share))
     for length in range(4, _MOST_TOGETHER):
-        if count * (covered**length / share) ** needed / math.factorial(needed) < 0.02:
+        if _happens(shape[0], covered**length / share, needed) < 0.02:
             return length
     return _MOST_TOGETHER
 
 
-def _spells(residues: Floats, noise: float, length: int) -> tuple[Floats, NDArray[np.intp], int]:
-    """Return what all of some consecutive frames show, the first frame of each, and their number.
+def _share_of_cell(width: float, shape: tuple[int, ...]) -> float:
+    """Return the share of a frame that a cell covers."""
+    return min(1.0, max(math.pi / 4 * width**2, 1) / (shape[1] * shape[2]))
+
+
+def _happens(count: int, mean: float, needed: int) -> float:
+    """Return how often so many spots are found in `count` trials with this mean, about."""
+    return count * mean**needed / math.factorial(needed)
+
+
+class Spell(NamedTuple):
+    """What frames from `begin` to `end` show: all of them, or medians of so many each."""
+
+    map: Floats
+    begin: int
+    end: int
+    together: int = 1
+
+
+class Cells(NamedTuple):
+    """How often a place shows a cell, how often still in the next frame, and a cell's share."""
+
+    covered: float
+    again: float
+    share: float
+
+
+STRONG = (2, 3, 4, 6, 8, 12)
+"""Numbers of consecutive frames in which places are looked at that are off."""
+
+
+def _strong_spells(changes: Floats, off: NDArray[np.bool_]) -> list[Spell]:
+    """Return what is `off`, in the same direction, in all of some consecutive frames."""
+    found = []
+    dark, bright = off & (changes < 0), off & (changes > 0)
+    for length in STRONG[: np.searchsorted(STRONG, len(off), "right")]:
+        shown = _running(np.minimum, dark, length) | _running(np.minimum, bright, length)
+        large = np.count_nonzero(shown, axis=(1, 2)) > PLACES_OFF * off[0].size
+        for begin in np.flatnonzero(large).tolist():
+            values = changes[begin : begin + length]
+            least = np.min(np.abs(values), axis=0) * np.sign(values[0])
+            found.append(Spell(least * shown[begin], begin, begin + length))
+    return found
+
+
+def _off_again(off: NDArray[np.bool_]) -> float:
+    """Return how often a place that is off is still so in the next frame, usually in a twelfth."""
+    again = np.sum(off[1:] & off[:-1], axis=(1, 2))
+    before = np.sum(off[:-1], axis=(1, 2))
+    parts = [np.array_split(each, min(12, len(off) - 1)) for each in (again, before)]
+    return float(np.median([np.sum(a) / max(1, np.sum(b)) for a, b in zip(*parts, strict=True)]))
+
+
+def _is_more_than_cells(spell: Spell, off: NDArray[np.bool_], cells: Cells) -> bool:
+    """Whether a spell covers more places than cells do by chance.
+
+    If cells cover the places beside it in a share ``c`` of its ``m`` frames, in the fullest rows,
+    and cover them still in the next frame in a share ``q``, all frames show one at
+    ``c q^(m - 1) / a`` spots, as a cell covers a share ``a`` of the places. The spell must cover so
+    many spots as are covered less than once in fifty samples.
+    """
+    shown, frames = np.abs(spell.map) > LEAST_CELL, off[spell.begin : spell.end]
+    share = float(np.mean(shown))
+    places = len(frames) * np.count_nonzero(~shown, axis=1)
+    if share <= PLACES_OFF or not np.any(places):
+        return share > PLACES_OFF
+    beside = np.count_nonzero(frames & ~shown, axis=(0, 2))[places > 0] / places[places > 0]
+    covered = max(cells.covered, float(np.quantile(beside, 0.9)))
+    first, later = (_half_of(spell.together, each) for each in (covered, max(covered, cells.again)))
+    spots = first * later ** (len(frames) / spell.together - 1) / cells.share
+    found = min(100, max(1, int(share / cells.share)))
+    return found > spots and _happens(len(off) // spell.together, spots, found) < 0.02
+
+
+def _half_of(count: int, share: float) -> float:
+    """Return how often at least half of so many frames show what a share of all frames shows."""
+    return sum(
+        math.comb(count, some) * share**some * (1 - share) ** (count - some)
+        for some in range((count + 1) // 2, count + 1)
+    )
+
+
+def _faint_spells(residues: Floats, noise: float, length: int) -> list[Spell]:
+    """Return what all of some consecutive frames show, also if it is hardly more than noise.
 
     If the noise is above 0.75, medians of some frames replace single frames.
     """
@@ -303,15 +386,21 @@ def _spells(residues: Floats, noise: float, length: int) -> tuple[Floats, NDArra
         length = 4  # of medians, in which cells hardly show
     length = min(length, len(residues))
     least, most = (_running(bound, residues, length) for bound in (np.minimum, np.maximum))
-    # The least value of a spell is below its mean; that of noise hardly ever has half its size.
-    shift, limit = np.float32((_MEAN_OF_LEAST[length] - 0.25) * noise), 0.5 * noise
+    # The least value of a spell is below its mean; the limit leaves noise at one in 500 places.
+    limit = max(0.5, NormalDist().inv_cdf(1 - 0.001 ** (1 / length))) * noise
+    shift = np.float32((_MEAN_OF_LEAST[length] - 0.25) * noise)
     spells = np.zeros_like(least)
     np.copyto(spells, least + shift, where=least > limit)
     np.copyto(spells, most - shift, where=most < -limit)
-    return spells, firsts[: len(spells)], length * together
+    large = np.count_nonzero(np.abs(spells) > LEAST_CELL, axis=(1, 2)) > PLACES_OFF * least[0].size
+    return [
+        Spell(spells[number], begin, begin + length * together, together)
+        for number, begin in enumerate(firsts.tolist()[: len(spells)])
+        if large[number]
+    ]
 
 
-def _running(bound: np.ufunc, values: Floats, length: int) -> Floats:
+def _running(bound: np.ufunc, values: NDArray[Any], length: int) -> NDArray[Any]:
     """Return the least, or the largest, values of so many consecutive frames."""
     done = 1
     while done < length:
@@ -327,12 +416,12 @@ def _set_objects_aside(spells: Floats, varies: NDArray[np.bool_]) -> None:
     They are at changing places: all spells together show more than three times as many places as
     one spell, and none fills a row. Objects that stay in one place, such as a bubble, are kept.
     """
-    shown = np.abs(spells) > 1
-    large = np.mean(shown, axis=(1, 2)) > PLACES_OFF / 2
-    if not np.any(large):
+    if not np.any(spells):
         return
-    often = float(np.mean(np.any(shown[large], axis=0)))
-    if often > 3 * float(np.mean(shown[large])) and np.quantile(fill(shown[large]), 0.9) < 0.7:
+    shown = np.abs(spells) > max(1.0, float(sizes(spells).max()) / 2)
+    shown = shown[np.mean(shown, axis=(1, 2)) > PLACES_OFF / 2]
+    often = float(np.mean(np.any(shown, axis=0)))
+    if often > 3 * float(np.mean(shown)) and np.quantile(fill(shown), 0.9) < 0.7:
         spells[:, ~varies] = 0
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sparsemed.quality.left import find_left
+from sparsemed.quality.left import _half_of, find_left
 
 COUNT, HEIGHT, WIDTH = 96, 24, 60
 NOISE = 0.5
@@ -76,3 +76,40 @@ def test_what_only_images_show_is_left_of_frames_that_do_not(residues, rng, foll
     left = left_of(residues, unusual)
     assert left.size == (pytest.approx(0, abs=1) if follow else pytest.approx(35))
     assert set(np.flatnonzero(left.course > 1)) == (set() if follow else {*range(40, 60, 2)})
+
+
+@pytest.mark.parametrize("frames", [4, 6])
+@pytest.mark.parametrize("share", [0.02, 0.15])
+def test_a_spot_of_a_few_frames_is_left_also_among_cells(residues, rng, frames, share):
+    with_crowd(residues, rng, (0, COUNT), share)
+    assert left_of(residues).size < 1.2
+    residues[40 : 40 + frames, 5:19, 10:24] -= 20
+    left = left_of(residues)
+    assert left.size > 15
+    assert set(np.flatnonzero(left.course > 15)) == set(range(40, 40 + frames))
+
+
+def test_spots_at_two_times_are_left_but_objects_at_many_places_are_not(residues):
+    def left_with(places):
+        seen = residues.copy()
+        for number, column in enumerate(places):
+            begin = 5 + 90 * number // len(places)
+            seen[begin : begin + 6, 6:16, column : column + 10] += 20
+        return left_of(seen).size
+
+    assert left_with([5, 45]) > 15
+    assert left_with([0, 10, 20, 30, 40, 50]) < 1.2
+
+
+@pytest.mark.parametrize("noise", [NOISE, 0.8, 1.3])
+@pytest.mark.parametrize("frames", [5, 9, 14])
+def test_a_short_crowd_is_no_spell(rng, noise, frames):
+    residues = rng.normal(0, noise, (COUNT, HEIGHT, WIDTH)).astype(np.float32)
+    with_crowd(residues, rng, (40, 40 + frames), 0.6)
+    assert not np.any(np.abs(left_of(residues).spells) > 1.2)
+
+
+def test_what_at_least_half_of_some_frames_show():
+    assert _half_of(1, 0.3) == pytest.approx(0.3)
+    assert _half_of(2, 0.3) == pytest.approx(1 - 0.7**2)
+    assert _half_of(3, 0.5) == pytest.approx(0.5)

@@ -593,13 +593,18 @@ def made_left(**known):
     usual = {name: np.zeros((frames, 8, 10), np.float32) for name in names}
     usual |= {name: np.zeros((8, 10), np.float32) for name in ("steady", "restless")}
     usual |= {"spells": np.zeros((0, 8, 10)), "begins": np.zeros(0, np.intp)}
-    return left.Left(**usual | {"length": 4, "noise": 0.1, "covered": 0.0} | known)
+    usual["ends"] = usual["begins"]
+    return left.Left(**usual | {"noise": 0.1, "covered": 0.0} | known)
 
 
 def test_all_ways_in_which_something_is_left_count():
     ones = np.ones((10, 8, 10), np.float32)
     course = made_left(
-        spells=5 * ones[:2], begins=np.array([1, 3]), steady=2 * ones[0], pattern=3 * ones
+        spells=5 * ones[:2],
+        begins=np.array([1, 3]),
+        ends=np.array([5, 7]),
+        steady=2 * ones[0],
+        pattern=3 * ones,
     ).course
     assert course.tolist() == [3, 5, 5, 5, 5, 5, 5, 3, 3, 3]
     for name in ("light", "pattern"):

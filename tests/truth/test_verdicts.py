@@ -52,8 +52,6 @@ def check(steps):
 
 
 MISSED = {
-    ("bubble", 0.07, 1): "a spell of 7 % of the time is shorter than one that counts",
-    ("bubble", 0.07, 2): "a spell of 7 % of the time is shorter than one that counts",
     ("crowded spells", 0.3, 2): "an error of 1.6 is called good",
 }
 """What verdicts are known not to notice; docs/quality.md says so, too."""
