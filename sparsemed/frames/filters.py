@@ -2,17 +2,16 @@
 
 import h5py
 
-NAMES = {
+from sparsemed.frames.codecs import CODECS
+
+_OTHERS = {
     4: "szip",
     5: "nbit",
     6: "scaleoffset",
     305: "LZO",
     307: "BZIP2",
-    32000: "LZF",
-    32001: "Blosc",
     32002: "MAFISC",
     32003: "Snappy",
-    32004: "LZ4",
     32005: "APAX",
     32006: "CBF",
     32007: "JPEG-XR",
@@ -23,7 +22,6 @@ NAMES = {
     32012: "JPEG-LS",
     32013: "zfp",
     32014: "fpzip",
-    32015: "Zstandard",
     32016: "B3D",
     32017: "SZ",
     32018: "FCIDECOMP",
@@ -40,6 +38,8 @@ NAMES = {
     32029: "TERSE/PROLIX",
     32030: "FFMPEG",
 }
+
+NAMES = _OTHERS | {number: codec.name for number, codec in CODECS.items()}
 """Names of filters by their registered numbers."""
 
 _OF_HDF5PLUGIN = (307, 32001, 32004, 32008, 32013, 32015, 32017, 32018, 32024, 32026, 32028)

@@ -208,7 +208,7 @@ def _images(measurement: Measurement, image: Feature) -> Images:
 def _filter_names(dataset: h5py.Dataset) -> Iterator[str]:
     for number, values, name in filters_of(dataset):
         codec = CODECS.get(number)
-        known = codec.name if codec else NAMES.get(number) or f"{number} ({name})"
+        known = NAMES.get(number) or f"{number} ({name})"
         yield f"{known} {values[0]}" if codec and codec.has_level and values else known
 
 
