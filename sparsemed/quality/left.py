@@ -27,6 +27,9 @@ from sparsemed.quality.quantiles import median, quantile
 
 Floats = NDArray[np.float32]
 
+Pattern = tuple[Floats, Floats]
+"""How strong a pattern is in each frame, shape (n,), and at each place, shape (h·w,)."""
+
 PLACES_OFF = 0.025
 """Least share of places that counts: 5 % of a channel, as half of an image is wall."""
 
@@ -512,19 +515,39 @@ def _pattern(
     while True:
         clipped = np.clip(residues, -clip, clip)
         flat = clipped.reshape(count, -1)
-        values, vectors = np.linalg.eigh(flat[::2] @ flat[::2].T)
+        values, vectors = _largest(np.einsum("ip,jp->ij", flat[::2], flat[::2]), MOST_PATTERNS)
         found = []
-        for place in range(1, min(MOST_PATTERNS, half) + 1):
-            shape = vectors[:, -place] @ flat[::2]
-            if values[-place] > least and _agree(clipped[1::2], shape.reshape(height, width)):
-                course = flat @ shape / (shape @ shape)
-                found.append(np.outer(course, shape).reshape(residues.shape))
-        followed = _followed(found, residues, noise)
-        if _size(followed) >= size:
-            pattern, size = followed, _size(followed)
-        if clip > 60 or _size(sum(found, np.zeros_like(residues))) < 0.6 * clip:
+        for value, vector in zip(values.tolist(), vectors, strict=True):
+            shape = np.einsum("i,ip->p", vector, flat[::2])
+            if value > least and _agree(clipped[1::2], shape.reshape(height, width)):
+                course = np.einsum("ip,p->i", flat, shape / np.sum(np.square(shape)))
+                found.append((course, shape))
+        followed = _summed(_followed(found, residues, noise), residues.shape)
+        size_of_followed = _size(followed)
+        if size_of_followed >= size:
+            pattern, size = followed, size_of_followed
+        if clip > 60 or _size(_summed(found, residues.shape)) < 0.6 * clip:
             return pattern
         clip *= 2
+
+
+def _largest(products: Floats, count: int) -> tuple[NDArray[np.float64], Floats]:
+    """Return the largest eigenvalues of products of frames, descending, and their eigenvectors.
+
+    Twice as many vectors are multiplied until they span what is largest. Neither matrix products
+    nor `numpy.linalg.eigh` of so many frames: where cores are busy, their threads wait for each
+    other, and take a hundred times as long.
+    """
+    power = products / max(float(np.trace(products)), 1e-9)
+    power = power.astype(np.float64)
+    for _ in range(2):
+        power = np.einsum("ij,kj->ik", power, power)
+    vectors = np.random.default_rng(0).normal(size=(len(products), 2 * count))
+    for _ in range(8):
+        vectors = np.linalg.qr(np.einsum("ij,jk->ik", power, vectors))[0]
+    values, turns = np.linalg.eigh(np.einsum("ia,ij,jb->ab", vectors, products, vectors))
+    largest = slice(None, -count - 1, -1)
+    return values[largest], np.einsum("ia,ab->bi", vectors, turns[:, largest]).astype(np.float32)
 
 
 def _size(maps: Floats) -> float:
@@ -532,27 +555,40 @@ def _size(maps: Floats) -> float:
     return float(np.quantile(sizes(maps), 1 - FRAMES_OFF))
 
 
-def _followed(patterns: list[Floats], residues: Floats, noise: float) -> Floats:
-    """Return the sum of those patterns that places follow, each or hardly at all.
+def _summed(patterns: list[Pattern], shape: tuple[int, ...]) -> Floats:
+    """Return the sum of patterns, shape (n, h, w)."""
+    flat = np.zeros((shape[0], shape[1] * shape[2]), np.float32)
+    for course, of_places in patterns:
+        flat += np.outer(course, of_places)
+    return flat.reshape(shape)
+
+
+def _followed(patterns: list[Pattern], residues: Floats, noise: float) -> list[Pattern]:
+    """Return those patterns that places follow, each or hardly at all.
 
     Where many cells pass for a while, both sides of a frame are darker; but each of the places
     shows either a cell or none, and nowhere their mean. A pattern is one if at least 40 % of the
     places show it, and twice as many as show nothing. They count by the square of the pattern.
     """
-    pattern = np.zeros_like(residues)
-    for each in patterns:
+    flat = residues.reshape(len(residues), -1)
+    some = slice(None, None, max(1, flat.shape[1] // 1_000))  # are enough for shares
+    rest = flat[:, some].copy()
+    followed = []
+    for course, shape in patterns:
+        each = np.outer(course, shape[some])
         weight = np.square(each)
         near = np.maximum(np.abs(each) / 2, 1.5 * noise)
-        from_nothing = np.abs(residues - pattern)
-        from_pattern = np.abs(residues - pattern - each)
+        from_nothing = np.abs(rest)
+        from_pattern = np.abs(rest - each)
         is_nearer = from_pattern < from_nothing
         follow = np.sum(weight * (is_nearer & (from_pattern < near)))
         if follow >= max(
             0.4 * np.sum(weight),
             2 * np.sum(weight * (~is_nearer & (from_nothing < near))),
         ):
-            pattern += each
-    return pattern
+            rest -= each
+            followed.append((course, shape))
+    return followed
 
 
 MOST_PATTERNS = 4

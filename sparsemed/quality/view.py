@@ -195,8 +195,7 @@ class View:
     def light(self) -> Floats:
         """How much brighter light makes each background than its offset does."""
         assert self.sample is not None
-        found = fit(self.frames, self.below)
-        added = found.added
+        found, added = self.lit, self.lit.added
         if self.background.offsets is not None:
             added = added - self.background.offsets[self.sample.numbers] / self.scale
         light: Floats = (found.gain - 1).astype(np.float32)[:, np.newaxis, np.newaxis] * self.below
@@ -262,8 +261,13 @@ class View:
         return rises
 
     @lazy_property
+    def lit(self) -> Fit:
+        """Frames of the sample, explained by their own background images under another light."""
+        return fit(self.frames, self.below)
+
+    @lazy_property
     def fit(self) -> Fit:
-        """Frames of the sample, explained by their own background images."""
+        """The same, also shifted."""
         return fit(self.frames, self.below, self.slopes)
 
     @lazy_property
@@ -290,10 +294,11 @@ class View:
         """
         if not self.is_sampled:
             return True
-        band = self.residues[:, self.band]
-        if _arrivals(band, self.grid) < 0.01:
-            return True
-        return _arrivals(self.fit.left[:, self.band], self.grid) < 0.01
+
+        def is_quiet(left: Floats) -> bool:
+            return _arrivals(left[:, self.band], self.grid) < 0.01
+
+        return is_quiet(self.residues) or is_quiet(self.lit.left) or is_quiet(self.fit.left)
 
     @lazy_property
     def is_channel(self) -> bool:
@@ -392,22 +397,24 @@ def _sums(values: Floats) -> NDArray[np.float64]:
 
 def _take_shift(left: Floats, slopes: Floats) -> NDArray[np.float64]:
     """Return the shift of images in pixels, and subtract its effect from `left`."""
-    steep = np.hypot(slopes[:, 0], slopes[:, 1])
+    steep = np.sqrt(np.sum(np.square(slopes), axis=1))
     kth = int(0.9 * (steep.shape[1] - 1))
     limit = np.maximum(np.partition(steep, kth, axis=1)[:, kth : kth + 1], 1)
     clear = (steep >= limit) & (np.abs(left) <= 2 * steep + 2)
     shift = np.zeros((len(left), 2))
-    for number in np.flatnonzero(np.count_nonzero(clear, axis=1) >= 20).tolist():
-        down, along = slopes[number][:, clear[number]]
-        residue = left[number][clear[number]]
-        both = float(np.sum(down * along))
-        squares = float(np.sum(down**2)), float(np.sum(along**2))
-        least = 0.01 * sum(squares)  # where all edges have one direction
-        normal = np.array([[squares[0] + least, both], [both, squares[1] + least]])
-        aims = [float(np.sum(down * residue)), float(np.sum(along * residue))]
-        moved = np.clip(np.linalg.solve(normal, aims), -2, 2)
-        after = residue - moved[0] * down - moved[1] * along
-        if np.sum(after**2) < 0.95 * np.sum(residue**2):
-            left[number] -= moved[0] * slopes[number, 0] + moved[1] * slopes[number, 1]
-            shift[number] = -moved
+    known = np.flatnonzero(np.count_nonzero(clear, axis=1) >= 20)
+    down, along = (clear[known] * slopes[known, axis] for axis in (0, 1))
+    residue = clear[known] * left[known]
+    both = _sums(down * along)
+    squares = _sums(np.square(down)), _sums(np.square(along))
+    least = 0.01 * (squares[0] + squares[1])  # where all edges have one direction
+    normal = np.stack([squares[0] + least, both, both, squares[1] + least], axis=-1)
+    aims = np.stack([_sums(down * residue), _sums(along * residue)], axis=1)
+    moved = np.clip(np.linalg.solve(normal.reshape(-1, 2, 2), aims)[:, :, 0], -2, 2)
+    by = moved.astype(np.float32)[:, :, np.newaxis]
+    after = residue - by[:, 0] * down - by[:, 1] * along
+    better = (_sums(np.square(after)) < 0.95 * _sums(np.square(residue)))[:, 0]
+    chosen = known[better]
+    left[chosen] -= by[better, 0] * slopes[chosen, 0] + by[better, 1] * slopes[chosen, 1]
+    shift[chosen] = -moved[better]
     return shift
