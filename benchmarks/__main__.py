@@ -11,7 +11,18 @@ import click
 import numpy as np
 
 import sparsemed
-from benchmarks import chipstream, end_to_end, growth, kernel, layouts, live, pinned, remote, stacks
+from benchmarks import (
+    chipstream,
+    end_to_end,
+    growth,
+    kernel,
+    layouts,
+    live,
+    pinned,
+    remote,
+    stacks,
+    verdict,
+)
 from benchmarks.figure import draw
 from benchmarks.pages import BLOCKS, write_blocks
 from sparsemed.kernels.cores import available_cores
@@ -28,6 +39,7 @@ MEASURE: dict[str, Callable[..., Any]] = {
     "remote": remote.measure,
     "stacks": stacks.measure,
     "chipstream": chipstream.measure,
+    "verdict": verdict.measure,
 }
 
 DRAWN = ("end-to-end", "kernel", "growth")
@@ -52,6 +64,7 @@ FULL: dict[str, dict[str, Any]] = {
     "remote": {"frames": 8_000, "dclab_frames": 320, "rounds": 3},
     "stacks": {"frames": 20_000, "side": 512, "rounds": 3},
     "chipstream": {"frames": 4_000, "rounds": 4},
+    "verdict": {"frames": 20_000, "side": 1024, "rounds": 9},
 }
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -70,6 +83,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "remote": {"frames": 1_000, "dclab_frames": 32, "rounds": 1},
     "stacks": {"frames": 4_000, "side": 64, "rounds": 1},
     "chipstream": {"frames": 300, "rounds": 1},
+    "verdict": {"frames": 4_000, "side": 256, "rounds": 1},
 }
 
 PACKAGES = (

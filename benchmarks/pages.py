@@ -12,6 +12,7 @@ from benchmarks.tables import (
     stacks_table,
     summary,
     table,
+    verdict_table,
 )
 
 
@@ -30,6 +31,7 @@ BLOCKS = (
     Block("table of remote", ("remote",), remote_table),
     Block("table of ChipStream", ("chipstream",), chipstream_table),
     Block("table of cores", ("pinned",), cores_table),
+    Block("table of verdicts", ("verdict",), verdict_table),
     Block("benchmark summary", ("end-to-end", "layouts"), summary),
 )
 

@@ -235,6 +235,30 @@ def cores_table(results: dict[str, Any]) -> str:
     )
 
 
+def verdict_table(results: dict[str, Any]) -> str:
+    """Return what verdicts cost as Markdown."""
+    parts = ("background", "verdict")
+    return "\n\n".join(
+        [
+            f"On {_cores(results)}, in one process, after imports. Seconds are those of all cores "
+            "together; medians, and medians of the ratios of each round.",
+            _rows(
+                "frames | background | verdict | verdict ÷ background",
+                (
+                    [
+                        each["title"],
+                        *(readable(median(each[part]["core_seconds"])) for part in parts),
+                        percent(
+                            round(ratio(*(each[part]["core_seconds"] for part in parts[::-1])), 2)
+                        ),
+                    ]
+                    for each in results["verdict"]
+                ),
+            ),
+        ]
+    )
+
+
 def _gain(seconds: list[float], of_one: list[float]) -> str:
     return f"{readable(median(seconds))} ({times(ratio(of_one, seconds))})"
 

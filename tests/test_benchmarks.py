@@ -29,6 +29,7 @@ from benchmarks import (
     remote,
     scaling,
     stacks,
+    verdict,
 )
 from benchmarks.__main__ import RESULTS, machine_name, processor
 from benchmarks.figure import draw
@@ -42,6 +43,7 @@ from benchmarks.tables import (
     remote_table,
     stacks_table,
     table,
+    verdict_table,
 )
 from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.hdf5.commit import changed_file
@@ -145,6 +147,13 @@ def results():
                 "decode floor": [[1.5], [1.0]],
             },
         },
+        "verdict": [
+            {
+                "title": "20,000 frames at 1000/s in a file",
+                "background": {"seconds": [0.4, 0.4, 0.8], "core_seconds": [0.8, 0.8, 1.6]},
+                "verdict": {"seconds": [0.04, 0.02, 0.16], "core_seconds": [0.04, 0.02, 0.16]},
+            }
+        ],
         "remote": {
             "frames": 8000,
             "dclab_frames": 320,
@@ -638,6 +647,21 @@ def test_what_is_far_away_is_the_same(tmp_path):
             done = far.requests()
             assert remote.rounds_before(done, 1) == 1
             assert sum(stop - begin for _, _, begin, stop in done) >= path.stat().st_size * 0.9
+
+
+def test_table_of_verdicts(results):
+    assert "at 1000/s in a file | 800 ms | 40.0 ms | 5 % |" in verdict_table(results)
+
+
+def test_verdicts_are_timed_in_turn_with_backgrounds(monkeypatch, small_file):
+    monkeypatch.setattr(verdict, "generated_measurement", lambda *_: small_file)
+    monkeypatch.setattr(verdict, "mosaics", lambda *_: np.full((100, 40, 60), 90, np.uint8))
+    found = verdict.measure(20, 40, 2)
+    assert len(found) == 3
+    for each in found:
+        for part in ("background", "verdict"):
+            assert all(seconds > 0 for seconds in each[part]["seconds"])
+            assert len(each[part]["core_seconds"]) == 2
 
 
 def test_table_of_cores(results):

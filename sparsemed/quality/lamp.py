@@ -13,7 +13,7 @@ from sparsemed.quality.advice import advise
 from sparsemed.quality.change import lag
 from sparsemed.quality.finding import EXPLAINS, LIMIT, Finding, judge, percent
 from sparsemed.quality.light import FLICKER, flicker_events
-from sparsemed.quality.quantiles import running_median
+from sparsemed.quality.quantiles import median, quantile, running_median
 from sparsemed.quality.view import View
 
 FLICKER_SHARE = 5 / 1000
@@ -116,14 +116,14 @@ def light_left(view: View, with_offsets: bool) -> float:
         walls = view.frames[:, view.band] - view.below[:, view.band]
         offsets = np.mean(walls, axis=(1, 2), dtype=np.float64)
     # The remaining light is linear in the grey value, so it is largest at the ends of the range.
-    ends = np.quantile(middle, [0.025, 0.975], axis=(1, 2))
+    ends = np.stack([quantile(middle.reshape(len(middle), -1), each) for each in (0.025, 0.975)])
     left = (gain - 1) * ends + added - offsets
     return float(np.quantile(np.abs(left).max(axis=0), 0.95))
 
 
 def blurred(view: View) -> float:
     """Return the error of medians from light that changes within a window."""
-    light = view.fit.gain * np.median(view.below) + view.fit.added
+    light = view.fit.gain * median(view.below.reshape(-1)) + view.fit.added
     fast = np.abs(light - running_median(light, 5))
     scatter = 1.4826 * float(np.median(fast))
     return scatter * NormalDist().inv_cdf(0.5 / (1 - min(view.covered, 0.45)))

@@ -91,7 +91,7 @@ def corrected(
     background: Background, sample: Sample, rows: int | None = None
 ) -> NDArray[np.float64]:
     """Return the frames of the sample, or their first rows, minus background and offset."""
-    below = background[sample.numbers][:, :rows]
+    below = background.images[:, :rows][background.frame_index[sample.numbers]]
     left: NDArray[np.float64] = sample.frames[:, :rows].astype(np.float64) - below
     if background.offsets is not None:
         left -= background.offsets[sample.numbers, np.newaxis, np.newaxis]

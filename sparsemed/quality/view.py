@@ -273,7 +273,8 @@ class View:
     @lazy_property
     def fixed(self) -> Fit:
         """Frames of the sample, explained by one image: their median under one light."""
-        light = np.maximum(np.median(self.frames, axis=(1, 2), keepdims=True), 1)
+        light = np.maximum(median(self.frames.reshape(len(self.frames), -1)), 1)
+        light = light[:, np.newaxis, np.newaxis]
         usual = median(self.frames / light, axis=0) * np.median(light)
         slopes = median(self.slopes, axis=0)
         return fit(
