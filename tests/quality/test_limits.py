@@ -800,18 +800,26 @@ def test_images_whose_rows_differ_more_than_columns_are_of_a_channel():
     assert is_channel(0.5, source="M001.rtdc")
 
 
-def test_the_first_rows_are_a_wall_if_no_cell_arrives_there_unless_light_explains_it(monkeypatch):
+def test_the_first_rows_are_a_wall_if_no_cell_arrives_there_unless_light_or_a_shift_explains_it(
+    monkeypatch,
+):
     arrivals = []
     monkeypatch.setattr(views, "_arrivals", lambda residues, _: arrivals[len(residues) - 1])
 
-    def has_wall(first, second):
-        arrivals[:] = [first, second]
+    def has_wall(*shares):
+        arrivals[:] = shares
         view = View(Frames(), Sample(np.arange(96), np.zeros((96, 44, 50), np.uint8)))
         view.__dict__.update(
-            residues=np.zeros((1, 9, 9)), fit=SimpleNamespace(left=np.zeros((2, 9, 9))), grid=1
+            residues=np.zeros((1, 9, 9)),
+            lit=SimpleNamespace(left=np.zeros((2, 9, 9))),
+            fit=SimpleNamespace(left=np.zeros((3, 9, 9))),
+            grid=1,
         )
         return view.has_wall
 
-    assert [has_wall(*each) for each in ((0, 1), (0.0099, 1), (0.01, 1))] == [True, True, False]
-    assert [has_wall(1, second) for second in (0.0099, 0.01)] == [True, False]
+    for place in range(3):  # as they are, under another light, also shifted
+        for share in (0.0099, 0.01):
+            shares = [1.0, 1.0, 1.0]
+            shares[place] = share
+            assert has_wall(*shares) == (share < 0.01)
     assert View(Frames(), None).has_wall
