@@ -15,7 +15,7 @@ from sparsemed.quality import overall
 RATE = 3000  # frames a second
 
 with TemporaryDirectory() as folder:
-    make_measurement(Path(folder, "frames.rtdc"), count=900)
+    make_measurement(Path(folder, "frames.rtdc"), count=900, seed=3)
     with h5py.File(Path(folder, "frames.rtdc")) as h5:
         sharp = h5["events/image"][:]
 
