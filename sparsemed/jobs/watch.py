@@ -34,6 +34,8 @@ SHOWN = 1.0
 TROUBLE = 3.0
 """Seconds for which an unreadable file is tried again, as it may be changing at this moment."""
 
+STOPPED = "Watching was stopped"
+
 Found = TypeVar("Found")
 
 Status = Literal["recording", "closed", "silent", "stopped"]
@@ -194,6 +196,7 @@ class _Watching:
         )
         self._brightness: list[tuple[float, float]] = []  # of each image, with its time
         self._findings: tuple[Finding, ...] = ()
+        self._found: SparseBackground | None = None  # at the end
         self._judged = 0  # number of frames behind the findings
         self._judge_at = 0.0  # earlier, judging would cost too much
         self._told_frames = self._told_images = 0
@@ -207,13 +210,14 @@ class _Watching:
                 while (status := self._look()) == "recording":
                     if self._has_news:
                         yield self._tell()
-            except Exception:
+                last = self._finish(status)
+            except Exception as error:
+                self._renew_page(self._state(), f"Watching has failed ({error})")
                 raise
             except BaseException:  # Ctrl-C, or the generator was closed
-                if self._keep:
-                    self._stop()
+                self._stop()
                 raise
-            yield self._finish(status)
+            yield last
 
     @property
     def _has_news(self) -> bool:
@@ -248,19 +252,23 @@ class _Watching:
             busy = time.thread_time()
             self._findings, self._judged = self._live.quality(), len(self._live)
             self._judge_at = began + 10 * (time.thread_time() - busy)
-        state = Watched(
+        state = self._state(began)
+        self._told_at, self._told_frames, self._told_images = began, state.frames, state.images
+        self._renew_page(state)
+        return state
+
+    def _state(self, now: float | None = None) -> Watched:
+        now = time.monotonic() if now is None else now
+        return Watched(
             status="recording",
             frames=len(self._live),
             duration=self._live.duration,
-            rate=(len(self._live) - self._told_frames) / max(began - self._told_at, 1e-9),
+            rate=(len(self._live) - self._told_frames) / max(now - self._told_at, 1e-9),
             images=len(self._brightness),
             image=self._live.image,
             image_time=self._brightness[-1][0] if self._brightness else np.nan,
             findings=self._findings,
         )
-        self._told_at, self._told_frames, self._told_images = began, state.frames, state.images
-        self._renew_page(state)
-        return state
 
     def _finish(self, status: Status) -> Watched:
         """Write the background, and return the last state."""
@@ -272,7 +280,9 @@ class _Watching:
                 "program flush what it writes?"
             )
         asked = self._parameters
-        found = self._live.finish(asked.thresh_cleansing, asked.frac_cleansing)
+        if self._found is None:  # otherwise Ctrl-C came when it was to be written
+            self._found = self._live.finish(asked.thresh_cleansing, asked.frac_cleansing)
+        found = self._found
         axis = self._recording.time
         if axis is not None and not np.array_equal(axis, found.time):
             raise ValueError(
@@ -283,48 +293,51 @@ class _Watching:
         background = replace(found, identity=identity, basins=self._basins)
         if self._run.folder_is_made:
             self._run.output.parent.mkdir(parents=True, exist_ok=True)
-        self._judge_at = np.inf  # this is the last time, and by the same frames as in `compute`
+        # by the same frames as in `compute`
         numbers = sample_numbers(len(background), *self._recording.shape)
         sample = Sample(numbers, _patiently(lambda: self._recording.pick(numbers)))
         self._findings, self._judged = assess(background, sample), len(background)
         background.save(self._run.output, findings=self._findings)
         state = replace(
-            self._tell(),
+            self._state(),
             status=status,
             images=len(background.series),
             background=background,
             output=self._run.output,
         )
-        self._renew_page(state)
+        ends = {"closed": "The recording is over", "stopped": STOPPED}
+        self._renew_page(state, ends.get(status, f"No frame came for {self._patience:g} s"))
         return state
 
     def _stop(self) -> None:
-        """Write the background of the frames so far, if there are any."""
-        if len(self._live):
-            self._finish("stopped")
-            logger.warning(
-                "%s: watching was stopped; the background of the first %d frames is in %s",
-                self._path,
-                len(self._live),
-                self._run.output,
-            )
+        """Write the background of the frames so far, if it is to be kept and there are any."""
+        if not self._keep or not len(self._live):
+            self._renew_page(self._state(), f"{STOPPED}, and nothing was written")
+            return
+        self._finish("stopped")
+        logger.warning(
+            "%s: watching was stopped; the background of the first %d frames is in %s",
+            self._path,
+            len(self._live),
+            self._run.output,
+        )
 
-    def _renew_page(self, state: Watched) -> None:
+    def _renew_page(self, state: Watched, end: str = "") -> None:
         if self._page is None:
             return
-        is_over = state.output is not None
         facts = [
             ("Frames", f"{state.frames:,}"),
             ("Frames judged", f"{self._judged:,}"),
             ("Background images", f"{state.images:,}"),
             ("Duration", f"{state.duration:.1f} s"),
-            ("Result", f"{state.output}")
-            if is_over
-            else ("Frames per second, just now", f"{state.rate:,.0f}"),
         ]
+        if state.output is not None:
+            facts.append(("Result", f"{state.output}"))
+        elif not end:
+            facts.append(("Frames per second, just now", f"{state.rate:,.0f}"))
         points = np.array(self._brightness).reshape(-1, 2)
         try:
-            self._page.write(LiveState(facts, state.image, points, state.findings, is_over))
+            self._page.write(LiveState(facts, state.image, points, state.findings, end))
         except OSError as error:  # the recording is more important
             logger.warning("%s", error)
 

@@ -39,15 +39,15 @@ class LiveState(NamedTuple):
     brightness : ndarray, shape (n, 2)
         Time and brightness of each background image.
     findings : tuple of Finding
-    is_over : bool
-        Whether the recording is over, so that the page no longer changes.
+    end : str
+        Why the page no longer changes, as the beginning of a sentence; empty while it does.
     """
 
     facts: Sequence[tuple[str, str]]
     image: NDArray[Any] | None
     brightness: NDArray[np.float64]
     findings: tuple[Finding, ...]
-    is_over: bool
+    end: str
 
 
 class LivePage:
@@ -99,12 +99,12 @@ def make_live_page(name: str, state: LiveState) -> str:
     return Template(template).substitute(
         generator=escaped(f"sparsemed {__version__}"),
         policy=f"default-src 'none'; img-src data:; style-src '{digest(style)}'",
-        refresh="" if state.is_over else f'<meta http-equiv="refresh" content="{AGAIN}">\n',
+        refresh="" if state.end else f'<meta http-equiv="refresh" content="{AGAIN}">\n',
         title=escaped(f"{name} – live background"),
         style=style,
         name=escaped(name),
         headline=headline(findings) if findings else "",
-        state=escaped(f"The recording is over, as of {now}." if state.is_over else goes_on),
+        state=escaped(f"{state.end}, as of {now}." if state.end else goes_on),
         sections="\n".join([*sections, section("facts", "Recording", table(state.facts))]),
         footer=escaped(f"Made by sparsemed {__version__}. One file; it loads nothing."),
     )

@@ -1,6 +1,7 @@
 """A recording is followed to its end, whatever that is, and written as if computed afterwards."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -118,14 +119,15 @@ def test_it_is_judged_in_the_end_by_the_frames_that_compute_takes(path, recorder
 
 
 @pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "paused"])
-def test_when_nothing_comes_for_long_what_was_flushed_is_taken(path, recorder, is_killed):
+def test_when_nothing_comes_for_long_what_was_flushed_is_taken(path, recorder, tmp_path, is_killed):
     recorder("begin swmr time", "flush")
     record(recorder, 120)
     recorder("image 30", "time 30")
     if is_killed:
         recorder.kill()
-    *_, last = sparsemed.watch(path, patience=0.3, **SOME)
+    *_, last = sparsemed.watch(path, patience=0.3, page=tmp_path / "live", **SOME)
     assert (last.status, last.frames) == ("silent", 120)
+    assert "No frame came for 0.3 s, as of" in (tmp_path / "live" / "index.html").read_text("utf-8")
     assert len(load(last.output)) == 120
     if is_killed:
         assert_as_computed(path, last.output, **SOME)
@@ -254,7 +256,7 @@ def test_trouble_at_the_very_end_is_sat_out_too(path, recorder, monkeypatch):
 def test_what_is_no_recording_any_more(path, recorder, tmp_path, how):
     recorder("begin swmr time", "flush")
     record(recorder, 100)
-    states = sparsemed.watch(path, **SOME)
+    states = sparsemed.watch(path, page=tmp_path / "live", **SOME)
     next(states)
     what = {"removed": "No such file", "replaced": "another recording", "cut": "become shorter"}
     if how == "removed":
@@ -272,6 +274,9 @@ def test_what_is_no_recording_any_more(path, recorder, tmp_path, how):
     ):
         list(states)
     assert not (tmp_path / "in_bg.rtdc").exists()
+    shown = (tmp_path / "live" / "index.html").read_text("utf-8")
+    assert re.search(rf"Watching has failed \(.*{what[how]}", shown)
+    assert 'http-equiv="refresh"' not in shown
 
 
 def test_times_that_change_afterwards_are_an_error(path, recorder, tmp_path):
@@ -304,7 +309,7 @@ def test_who_stops_has_what_is_there_if_it_is_to_be_kept(
 ):
     recorder("begin swmr time", "flush")
     record(recorder, 120)
-    states = sparsemed.watch(path, keep=keep, **SOME)
+    states = sparsemed.watch(path, keep=keep, page=tmp_path / "live", **SOME)
     next(states)
     if how == "closed":
         states.close()
@@ -313,14 +318,32 @@ def test_who_stops_has_what_is_there_if_it_is_to_be_kept(
         with pytest.raises(KeyboardInterrupt):
             next(states)
     assert (tmp_path / "in_bg.rtdc").exists() == keep
+    shown = (tmp_path / "live" / "index.html").read_text("utf-8")
+    assert 'http-equiv="refresh"' not in shown
+    assert ("Watching was stopped, as of" in shown) == keep
+    assert ("Watching was stopped, and nothing was written, as of" in shown) == (not keep)
     if keep:
         assert len(load(tmp_path / "in_bg.rtdc")) == 120
         assert load(tmp_path / "in_bg.rtdc").findings
         assert "the background of the first 120 frames is in" in caplog.text
 
 
-def interrupt(seconds):
+def interrupt(*_, **__):
     raise KeyboardInterrupt
+
+
+def test_stopped_when_it_was_just_to_be_written(path, recorder, tmp_path, monkeypatch):
+    recorder("begin swmr time", "image 120", "time 120", "close")
+    save, calls = sparsemed.SparseBackground.save, []
+
+    def stopped_once(*args, **options):
+        calls.append(args)
+        return (interrupt if len(calls) == 1 else save)(*args, **options)
+
+    monkeypatch.setattr(sparsemed.SparseBackground, "save", stopped_once)
+    with pytest.raises(KeyboardInterrupt):
+        list(sparsemed.watch(path, keep=True, **SOME))
+    assert_as_computed(path, tmp_path / "in_bg.rtdc", **SOME)
 
 
 @pytest.mark.parametrize(

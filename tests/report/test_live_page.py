@@ -15,8 +15,8 @@ FOUND = (judge("a", "All is well", 1, "one", "What is well.", ""),)
 POOR = (*FOUND, judge("b", "Focus", 2, "two", "What is sharp.", "turn <the> knob"))
 
 
-def state(frames, findings=FOUND, image=IMAGE, brightness=BRIGHTNESS, is_over=False):
-    return LiveState([("Frames", f"{frames:,}")], image, brightness, findings, is_over)
+def state(frames, findings=FOUND, image=IMAGE, brightness=BRIGHTNESS, end=""):
+    return LiveState([("Frames", f"{frames:,}")], image, brightness, findings, end)
 
 
 def test_what_it_shows(tmp_path):
@@ -84,7 +84,7 @@ def test_a_browser_shows_it_anew_and_stops_in_the_end(tmp_path, browser):
         assert shown.locator("#facts td").inner_text() == "1,000"
         page.write(state(2000))
         shown.locator("#facts td", has_text="2,000").wait_for(timeout=20_000)
-        page.write(state(3000, is_over=True))
+        page.write(state(3000, end="It is over"))
         shown.locator("#facts td", has_text="3,000").wait_for(timeout=20_000)
         page.write(state(4000))
         shown.wait_for_timeout(2500)
