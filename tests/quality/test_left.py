@@ -113,3 +113,5 @@ def test_what_at_least_half_of_some_frames_show():
     assert _half_of(1, 0.3) == pytest.approx(0.3)
     assert _half_of(2, 0.3) == pytest.approx(1 - 0.7**2)
     assert _half_of(3, 0.5) == pytest.approx(0.5)
+    assert _half_of(10**5, 0.3) == pytest.approx(0)
+    assert _half_of(10**5, 0.7) == pytest.approx(1)
