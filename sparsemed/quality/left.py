@@ -360,7 +360,7 @@ def _is_more_than_cells(spell: Spell, off: NDArray[np.bool_], cells: Cells) -> b
     beside = np.count_nonzero(frames & ~shown, axis=(0, 2))[places > 0] / places[places > 0]
     covered = max(cells.covered, float(np.quantile(beside, 0.9)))
     first, later = (_half_of(spell.together, each) for each in (covered, max(covered, cells.again)))
-    spots = first * later ** (len(frames) / spell.together - 1) / cells.share
+    spots = first * later ** max(0, len(frames) / spell.together - 1) / cells.share
     found = min(100, max(1, int(share / cells.share)))
     return found > spots and _happens(len(off) // spell.together, spots, found) < 0.02
 
