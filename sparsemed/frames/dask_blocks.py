@@ -62,6 +62,8 @@ def _joined(blocks: Any, axis: int) -> NDArray[Any]:
         array: NDArray[Any] = np.asanyarray(blocks)
         return array
     parts = [_joined(block, axis + 1) for block in blocks]
+    if len(parts) == 1:  # without a copy
+        return parts[0]
     is_masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
     joined: NDArray[Any] = (np.ma if is_masked else np).concatenate(parts, axis=axis)
     return joined

@@ -102,8 +102,9 @@ def array_part(array: Any, frames: FrameSource, begin: int, end: int) -> FrameOp
     """Return an opener of some frames of an array, as small as possible.
 
     It holds the frames of a NumPy array, and the graph of a Dask array as far as these frames need
-    it. Other arrays are pickled; a Zarr array then holds the path of its store. An HDF5 dataset is
-    opened again by the path of its file, if the file is open for reading only.
+    it. Other arrays are pickled; a Zarr array then holds the path of its store, which is made
+    absolute. An HDF5 dataset is opened again by the path of its file, if the file is open for
+    reading only.
     """
     if isinstance(array, h5py.Dataset) and _can_be_opened_again(array):
         if (sent := chunks_part(frames, begin, end)) is not None:
@@ -118,6 +119,7 @@ def array_part(array: Any, frames: FrameSource, begin: int, end: int) -> FrameOp
             part = _without_the_rest(part)
         # Errors of the worker number frames from `begin`.
         return partial(_open_array, part, 0, end - begin, f"frames[{begin}:{end}]")
+    _make_absolute(inner)
     return partial(_open_array, array, begin, end, "frames")
 
 
@@ -157,6 +159,7 @@ def _open_stack(
 def _open_array(
     array: Any, begin: int, end: int, label: str, num_cpus: int
 ) -> Iterator[FrameSource]:
+    _require_store(array.array if isinstance(array, PickedAxes) else array)
     yield PartFrames(open_frames(array, num_cpus, label, np.uint16), begin, end)
 
 
@@ -173,6 +176,54 @@ def _open_dataset(
         raise ValueError(OTHER_FILE.format(path))
     with h5py.File(path, "r") as h5:
         yield PartFrames(open_frames(h5[name], num_cpus, floats=np.uint16), begin, end)
+
+
+def _is_zarr(array: Any) -> bool:
+    return type(array).__module__.partition(".")[0] == "zarr" and hasattr(array, "store")
+
+
+def _make_absolute(array: Any) -> None:
+    """Make the path of a Zarr store absolute: workers may be in other folders.
+
+    In a folder without the store, all values would be the fill value.
+    """
+    if _is_zarr(array):
+        for name in ("root", "path"):  # of a folder, and of a zip file
+            if isinstance(path := getattr(array.store, name, None), Path):
+                setattr(array.store, name, path.absolute())
+
+
+def _require_store(array: Any) -> None:
+    """Check that this process finds the store of a Zarr array, and the same array in it.
+
+    Raises
+    ------
+    OSError
+        If it does not.
+    """
+    if not _is_zarr(array):
+        return
+    import zarr
+
+    try:
+        found = zarr.open_array(array.store, path=array.path, mode="r")
+    except Exception as error:  # a store may raise anything
+        raise OSError(
+            f"frames: {array.store_path} is not there for this worker ({error}); workers must be "
+            "able to open the store"
+        ) from error
+    if (found.shape, found.dtype) != (array.shape, array.dtype):
+        raise OSError(OTHER_FILE.format(array.store_path))
+
+
+def _arrays_in(graph: Any) -> Iterator[Any]:
+    """Yield what the tasks of a Dask graph hold, such as arrays of which they take slices."""
+    for node in dict(graph).values():
+        for held in (node, *getattr(node, "args", ())):
+            if isinstance(held, dict):  # tasks that were fused
+                yield from _arrays_in(held)
+            else:
+                yield getattr(held, "value", held)
 
 
 def _can_be_opened_again(dataset: h5py.Dataset) -> bool:
@@ -198,4 +249,7 @@ def _without_the_rest(part: Any) -> Any:
     distributed = sys.modules.get("distributed")
     if distributed is not None and distributed.futures_of(part):
         return part.compute()  # workers hold its blocks, but a task cannot request them
-    return dask.optimize(part)[0]
+    part = dask.optimize(part)[0]
+    for array in _arrays_in(part.__dask_graph__()):
+        _make_absolute(array)
+    return part

@@ -136,9 +136,12 @@ def test_light_blocks_are_read_as_whole_frames(tmp_path):
 
 
 @pytest.mark.parametrize("chunks", [(4000, 1, 400), (4000, 8, 64)], ids=str)
-def test_memory_is_bounded(tmp_path, monkeypatch, chunks):
+@pytest.mark.parametrize("as_dask", [False, True])
+def test_memory_is_bounded(tmp_path, monkeypatch, chunks, as_dask):
     images = np.random.default_rng(0).integers(0, 9, (4000, 40, 400), np.uint8)
     array = zarr.create_array(tmp_path / "a.zarr", data=images, chunks=chunks, compressors=None)
+    if as_dask:
+        array = da.from_zarr(array)
     settings = {"kernel_size": 50, "num_cpus": 1, "time": np.arange(4000) / 400}
     batch = 2 * 1024**2
     monkeypatch.setattr("sparsemed.frames.arrays.BATCH_BYTES", batch)

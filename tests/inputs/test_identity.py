@@ -305,6 +305,48 @@ def test_workers_in_another_folder_find_a_dataset_by_its_file(path):
     np.testing.assert_array_equal(found.series, expected.series)
 
 
+@pytest.mark.parametrize("kind", ["folder", "zip", "dask", "dask inline", "axes"])
+def test_workers_in_another_folder_find_the_store_of_a_zarr_array(tmp_path, monkeypatch, kind):
+    import dask.array
+    import zarr
+
+    frames = np.random.default_rng(0).integers(0, 99, (30, 24, 16), dtype=np.uint8)
+    monkeypatch.chdir(tmp_path)
+    if kind == "zip":
+        with zarr.storage.ZipStore("stack.zip", mode="w") as store:
+            zarr.create_array(store, data=frames)
+        array = zarr.open_array(zarr.storage.ZipStore("stack.zip", mode="r"), mode="r")
+    elif kind == "axes":
+        images, names = np.moveaxis(frames, 0, -1), ("y", "x", "t")
+        zarr.create_array("stack", data=images, dimension_names=names)
+        array = zarr.open_array("stack", mode="r")
+    else:
+        zarr.create_array("stack", data=frames, chunks=(5, 24, 16))
+        array = zarr.open_array("stack", mode="r")
+    if kind.startswith("dask"):
+        array = dask.array.from_array(array, inline_array=kind == "dask inline") + np.uint8(0)
+    with ProcessPoolExecutor(1, initializer=elsewhere) as pool:
+        found = compute_background(array, frame_rate=10, executor=pool, ranges=2, **SETTINGS)
+    expected = compute_background(frames, frame_rate=10, **SETTINGS)
+    np.testing.assert_array_equal(found.series, expected.series)
+
+
+def test_a_worker_without_the_store_says_so(tmp_path):
+    import zarr
+
+    frames = np.random.default_rng(0).integers(0, 99, (30, 24, 16), dtype=np.uint8)
+    array = zarr.create_array(tmp_path / "stack", data=frames)
+    opener = open_input(array).open_part(3, 9)
+    with opener(1) as part:
+        assert part.shape == (6, 24, 16)
+    shutil.rmtree(tmp_path / "stack")
+    with pytest.raises(OSError, match=r"stack is not there for this worker"), opener(1):
+        pass
+    zarr.create_array(tmp_path / "stack", data=frames[:20])
+    with pytest.raises(OSError, match=r"stack: is another file for a worker"), opener(1):
+        pass
+
+
 @pytest.mark.skipif(os.name == "nt", reason="an open file cannot be replaced there")
 def test_a_dataset_whose_name_is_that_of_another_file_by_now_is_sent(path, monkeypatch):
     with h5py.File("M001.rtdc") as h5:
