@@ -4,7 +4,7 @@ from os import PathLike
 
 from numpy.typing import ArrayLike
 
-from sparsemed.hdf5.file_access import Policy, check_policy
+from sparsemed.hdf5.file_access import Policy
 from sparsemed.result import SparseBackground, presented, stored_findings
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.stored_backgrounds import read_background
@@ -62,7 +62,6 @@ def load(
     ...     sparsemed.load(f"{folder}/background.rtdc", time=background.time)
     SparseBackground(100 frames of 40 × 60, 5 background images kept)
     """
-    check_policy(basins)
     with keeping_warnings() as warned, Measurement(path, basins) as measurement:
         found = read_background(measurement, time)
         findings = stored_findings(measurement)

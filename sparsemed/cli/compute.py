@@ -151,12 +151,9 @@ def compute(
             from sparsemed.jobs.options import RunOptions
             from sparsemed.jobs.shards import read_shard, take_shard
             from sparsemed.jobs.summary import Summary
-            from sparsemed.kernels.cores import check_num_cpus
             from sparsemed.parameters import Parameters
 
             parameters = Parameters(**parse_settings(settings))
-            if num_cpus is not None:
-                check_num_cpus(num_cpus)
             has_summary = summary_folder is not None
             options = RunOptions(
                 parameters, num_cpus, basins, redo, dry_run, thumbnails=has_summary

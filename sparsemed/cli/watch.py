@@ -91,13 +91,11 @@ def watch(
     """
     with one_line_errors(Mistake):
         wanted = parse_settings(settings)
+        from sparsemed.jobs.options import RunOptions
         from sparsemed.jobs.watch import watch as follow
-        from sparsemed.kernels.cores import check_num_cpus
         from sparsemed.parameters import Parameters
 
-        Parameters(**wanted)
-        if num_cpus is not None:
-            check_num_cpus(num_cpus)
+        RunOptions(Parameters(**wanted), num_cpus, basins)  # which checks them
     with one_line_errors(), log_lines(logging.WARNING, path):
         states = follow(
             path,

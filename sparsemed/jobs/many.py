@@ -12,14 +12,13 @@ from typing import Any
 from sparsemed.executors.dask_cluster import notify, subscribe
 from sparsemed.executors.rounds import as_completed, check_executor
 from sparsemed.executors.tasks import ExecutorError, Finished
-from sparsemed.hdf5.file_access import Policy, check_policy
+from sparsemed.hdf5.file_access import Policy
 from sparsemed.jobs.carrying_out import carry_out
 from sparsemed.jobs.file_result import FileResult
 from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.runs import Run
 from sparsemed.jobs.selection import choose_runs
 from sparsemed.jobs.shares import Shares, sizes_of
-from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
 from sparsemed.storage.places import locate
@@ -93,9 +92,6 @@ def compute_files(
     ...     print(result.input, result.status, result.verdict)
     """
     wanted = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
-    check_policy(basins)
-    if num_cpus is not None:
-        check_num_cpus(num_cpus)
     options = RunOptions(Parameters(**parameters), num_cpus, basins, redo)
     runs = choose_runs(
         [locate(path) for path in wanted],

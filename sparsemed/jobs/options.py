@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from sparsemed.hdf5.file_access import Policy
+from sparsemed.hdf5.file_access import Policy, check_policy
+from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.pipeline_id import to_ppid
 
@@ -24,6 +25,11 @@ class RunOptions:
         Whether only to return what would be done.
     thumbnails : bool
         Whether computed results come with a thumbnail.
+
+    Raises
+    ------
+    ValueError
+        If `num_cpus` or `basins` is no such value.
     """
 
     parameters: Parameters
@@ -32,6 +38,12 @@ class RunOptions:
     redo: bool = False
     dry_run: bool = False
     thumbnails: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what is not checked by `Parameters`."""
+        check_policy(self.basins)
+        if self.num_cpus is not None:
+            check_num_cpus(self.num_cpus)
 
     @property
     def ppid(self) -> str:

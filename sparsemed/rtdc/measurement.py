@@ -11,7 +11,7 @@ import hdf5plugin  # noqa: F401  (registers Zstandard and other filters with HDF
 
 from sparsemed.frames.stacks import stack_kind, what_to_do
 from sparsemed.hdf5.entries import Attributes, has_entry
-from sparsemed.hdf5.file_access import FileAccess, Policy, check_policy
+from sparsemed.hdf5.file_access import FileAccess, Policy
 from sparsemed.hdf5.opening import UnreadableError, bytes_behind, open_restored
 from sparsemed.printable import quoted
 from sparsemed.rtdc.basins import Basin
@@ -59,7 +59,6 @@ class Measurement:
     """
 
     def __init__(self, path: FileName | StoredBytes, basins: Policy = "any") -> None:
-        check_policy(basins)
         given = locate(path) if isinstance(path, (str, PathLike, RemotePath)) else path
         file = RangedBytes(given.place) if isinstance(given, RemotePath) else given
         self.access = FileAccess(file, basins)
