@@ -510,7 +510,7 @@ def test_progress_goes_by_the_size_of_objects(server, tmp_path, monkeypatch):
     addresses = [server.url(f"/{name}.rtdc") for name in "ab"]
     for _ in sparsemed.compute_files(addresses, progress=told.append, kernel_size=7):
         ended.append(told[-1])
-    assert ended[0] == pytest.approx(sizes[0] / sum(sizes))
+    assert ended[0] == pytest.approx(sizes[0] / sum(sizes), rel=0.02)  # the last percent may wait
 
 
 @pytest.mark.slow
