@@ -2,7 +2,7 @@
 
 Slow imports stand where they are used, so that help and completion come at once.
 
-May import: dcnum, demo, jobs, quality, result, rtdc, frames, hdf5, executors, storage, kernels.
+May import: dcnum, demo, jobs, quality, result, rtdc, frames, hdf5, executors, storage.
 """
 
 import io
