@@ -196,6 +196,18 @@ def test_one_of_several_series_is_chosen(tmp_path):
     np.testing.assert_array_equal(tifffile.imread(out), expected().images)
 
 
+@pytest.mark.parametrize("name", ["out.tif", "out.zarr"])
+def test_an_output_that_was_made_beforehand_is_written(stack, tmp_path, name):
+    out = tmp_path / name
+    if name == "out.tif":
+        out.touch()
+    else:
+        out.mkdir()
+    run("compute", stack, "-o", out, "--fps", 50, *KEYS)
+    images = tifffile.imread(out) if name == "out.tif" else zarr.open(out, mode="r")[:]
+    np.testing.assert_array_equal(images, expected().images)
+
+
 def test_what_is_no_stack_says_why(tmp_path):
     (tmp_path / "few").mkdir()
     for number in range(5):

@@ -283,10 +283,15 @@ def _tell_new_start(numbers: NDArray[np.object_], files: Sequence[Path], path: P
     if not len(starts) or all(re.search(_CLOCK, file.name) for file in files):
         return bool(len(starts))
     first = int(starts[0])
+    wanted = files[:first]
+    if len(starts) + 1 > len(set(numbers[:, -1].tolist())):  # as of two cameras in turn
+        wanted = [
+            file for file, row in zip(files, numbers, strict=True) if row[-1] == numbers[0, -1]
+        ]
     warn(
         f"{path}: the numbers of images start anew {len(starts)} times, first after "
         f"{files[first - 1].name} with {files[first].name}; if these are several recordings, give "
-        f"a pattern of one, such as {_pattern(files[:first], files, path)}"
+        f"a pattern of one, such as {_pattern(wanted, files, path)}"
     )
     return True
 

@@ -76,7 +76,7 @@ def check_writable(path: Path) -> None:
     ValueError
         If the name has another ending.
     FileExistsError
-        If there is a file or folder that is no result of sparsemed.
+        If there is a file or folder that is neither a result of sparsemed nor empty.
     OSError
         If its folder is missing or read-only.
     ImportError
@@ -87,10 +87,17 @@ def check_writable(path: Path) -> None:
     disk.check_folder(path)
     is_zarr = path.suffix.lower() == ZARR_SUFFIX
     require("zarr" if is_zarr else "tifffile", path, "Zarr" if is_zarr else "TIFF")
-    if path.exists() and read_notes(path) is None:
+    if path.exists() and not _was_made_beforehand(path, is_zarr) and read_notes(path) is None:
         raise FileExistsError(
             f"{path}: exists and is no result of sparsemed; choose another name, or remove it"
         )
+
+
+def _was_made_beforehand(path: Path, is_zarr: bool) -> bool:
+    """Whether this is an empty file or, for Zarr, an empty folder, as workflows make."""
+    if is_zarr:
+        return path.is_dir() and not any(path.iterdir())
+    return path.is_file() and not path.stat().st_size
 
 
 def read_notes(path: Path) -> dict[str, Any] | None:

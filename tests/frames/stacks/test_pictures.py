@@ -110,6 +110,17 @@ def test_numbers_that_start_anew_are_told(tmp_path, warned):
         np.testing.assert_array_equal(images[0:60], FRAMES[:60])
 
 
+def test_cameras_in_turn_are_told(tmp_path, warned):
+    folder = write(tmp_path / "images", FRAMES[:40], name="img_{:03}_1")
+    write(folder, FRAMES[40:80], name="img_{:03}_2")
+    with open_stack(folder, 2) as images:
+        assert images.shape[0] == 80
+    (text,) = warned()
+    assert "start anew 39 times, first after img_000_2.png with img_001_1.png" in text
+    with open_stack(text.rpartition("such as ")[2], 2) as images:
+        np.testing.assert_array_equal(images[0:40], FRAMES[:40])
+
+
 def test_names_with_the_time_of_day_start_no_recording_anew(tmp_path, warned):
     folder = tmp_path / "images"
     folder.mkdir()
