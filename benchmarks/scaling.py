@@ -227,7 +227,7 @@ def measure_constants(path: Path, client: Any, start: float) -> Constants:
         few.read_all()
         rows, starts = np.arange(200), np.zeros(1, np.intp)
         image = np.empty((1, height, width), frames.dtype)
-        counted = best_of(9, lambda: median_images(few.images, rows, starts, 200, image, 1))
+        counted = best_of(9, lambda: median_images(few.kept, rows, starts, 200, image, 1))
         axis = measurement_time(measurement)
         planning = best_of(3, lambda: plan(axis, Parameters()))
     short, long = times(SHORT, 1), times(LONG, 1)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sparsemed.hdf5.entries import as_text, entry, has_entry, subgroup
 from sparsemed.printable import printable, quoted
-from sparsemed.storage.remote import Record
+from sparsemed.storage.place import Record
 
 MOST_BASINS = 300
 """Largest number of records in a file. Each may name many files; ten are many."""

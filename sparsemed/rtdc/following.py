@@ -15,9 +15,9 @@ from sparsemed.rtdc.events import KINDS, Events, Failure, Follow
 from sparsemed.rtdc.search import as_spelled, places_of
 from sparsemed.storage import connections
 from sparsemed.storage.connections import Guard
+from sparsemed.storage.place import Place
 from sparsemed.storage.places import basin_place
 from sparsemed.storage.ranged import RangedBytes
-from sparsemed.storage.remote import Place
 
 DEEPEST = 16
 """Largest number of files that are followed one after the other, through basins of basins."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from sparsemed.storage import connections
 from sparsemed.storage.answers import PassingError
 from sparsemed.storage.connections import Calls
-from sparsemed.storage.remote import Record, Way, call
+from sparsemed.storage.place import Record, Way, call
 from sparsemed.storage.urls import Url, parse_url
 
 TOKEN_VARIABLE = "DCOR_API_TOKEN"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sparsemed.storage.connections import Calls
 from sparsemed.storage.dcor import DCOR, DcorPlace, dcor_resource
-from sparsemed.storage.remote import Place, Record, Way
+from sparsemed.storage.place import Place, Record, Way
 from sparsemed.storage.s3 import as_s3, parse_s3
 from sparsemed.storage.urls import Url, parse_url
 

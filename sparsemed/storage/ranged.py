@@ -15,7 +15,8 @@ from typing import Any
 from sparsemed.storage.ahead import Ahead
 from sparsemed.storage.answers import Version
 from sparsemed.storage.connections import Guard
-from sparsemed.storage.remote import REQUESTS, Place, RemoteObject
+from sparsemed.storage.place import Place
+from sparsemed.storage.remote import REQUESTS, RemoteObject
 from sparsemed.storage.stored import Habits
 
 BLOCK = 64 * 1024

@@ -4,14 +4,12 @@ Messages of libraries may hold signatures and tokens, so none is passed on.
 """
 
 import http.client
-import re
-import socket
 import ssl
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn
 
 from sparsemed.storage import connections
 from sparsemed.storage.answers import (
@@ -24,10 +22,10 @@ from sparsemed.storage.answers import (
     check_part,
     check_status,
     check_whole,
-    refusal_of_proxy,
 )
-from sparsemed.storage.connections import Calls, Guard, basic, give_back, is_public, lend
-from sparsemed.storage.urls import Url, redirected
+from sparsemed.storage.connections import Calls, Guard, basic, give_back, is_public
+from sparsemed.storage.place import Place, Way, call, cause
+from sparsemed.storage.urls import redirected
 
 MOST_WHOLE = 64 * 1024**2
 """Largest bytes of an object that is fetched whole if its server sends no parts."""
@@ -44,95 +42,6 @@ PAUSES = (0.25, 0.5, 1.0, 2.0)
 _MOST_TURNS = 8  # redirections, and connections that were idle for too long, for one request
 
 _EARLY = 30.0  # seconds before it expires at which a link is renewed
-
-
-class Way(NamedTuple):
-    """The request for an object.
-
-    Attributes
-    ----------
-    url : Url
-        It may hold a signature.
-    token : str or None
-        Value of the header ``Authorization``.
-    until : float
-        Seconds since the epoch at which it expires.
-    """
-
-    url: Url
-    token: str | None = None
-    until: float = float("inf")
-
-
-class Record(NamedTuple):
-    """How readers of a result find an object: the format of the basin, and an address."""
-
-    format: str
-    url: str
-
-
-class Place(Protocol):
-    """The place of an object; it can be pickled."""
-
-    @property
-    def shown(self) -> str:
-        """Name in messages, without login and signature."""
-
-    @property
-    def key(self) -> str:
-        """Key, equal for the same object; it may hold a signature."""
-
-    @property
-    def file_name(self) -> str:
-        """Name of the object, without its path."""
-
-    @property
-    def record(self) -> Record | None:
-        """How readers of a result find it; None if they would need a secret."""
-
-    @property
-    def is_renewed(self) -> bool:
-        """Whether `way` returns another link later on."""
-
-    def way(self, calls: Calls, /) -> Way:
-        """Return the request for the object; this may need requests of its own.
-
-        Raises
-        ------
-        OSError
-            If these fail.
-        """
-
-
-def call(
-    place: Place, url: Url, guard: Guard, calls: Calls
-) -> tuple[http.client.HTTPConnection, bool]:
-    """Return a connection for an object, and whether it was used before; see `lend`.
-
-    Raises
-    ------
-    PassingError
-        If it fails for a temporary reason.
-    OSError
-        If it fails; the message names the object and says what to do.
-    """
-    try:
-        return lend(url, guard, calls)
-    except connections.ForbiddenHostError:
-        why = f"leads to {url.host}, which is not followed, as it is no public host"
-    except ssl.SSLCertVerificationError:
-        why = (
-            f"the certificate of {url.host} is not trusted; if it comes from an authority of your "
-            "own, set SSL_CERT_FILE to the certificate of that authority"
-        )
-    except connections.SettingError as error:
-        why = str(error)
-    except (OSError, http.client.HTTPException) as error:
-        found = _TUNNEL.match(str(error))
-        if found is None:
-            raise PassingError(_why(error)) from None
-        why = refusal_of_proxy(int(found[1]))
-    raise OSError(f"{place.shown}: {why}")
 
 
 class _TurnError(Exception):
@@ -326,7 +235,7 @@ class RemoteObject:
             self._drop(connection)
             if was_used and not self._calls.is_over:
                 return self._send(begin, stop)  # ends, as there are few used connections
-            raise PassingError(_why(error)) from None
+            raise PassingError(cause(error)) from None
         except BaseException:
             self._drop(connection)
             raise
@@ -361,18 +270,18 @@ class RemoteObject:
             self._check_going_on()
             if sent.was_used and isinstance(error, http.client.BadStatusLine):
                 raise _TurnError from None  # it was idle for too long, and the server hung up
-            raise PassingError(_why(error)) from None
+            raise PassingError(cause(error)) from None
         except (ConnectionError, TimeoutError, ssl.SSLError) as error:
             self._check_going_on()
             if sent.was_used and isinstance(error, ConnectionError):
                 raise _TurnError from None
-            raise PassingError(_why(error)) from None
+            raise PassingError(cause(error)) from None
         except OSError as error:
             if error is self._failure:
                 raise
             self._check_going_on()
             if error.errno is not None:  # an error of the system
-                raise PassingError(_why(error)) from None
+                raise PassingError(cause(error)) from None
             self._fail(OSError(f"{self}: {error}"))
         finally:
             self._calls.done(sent.connection)
@@ -423,10 +332,6 @@ class RemoteObject:
         connection.close()
 
 
-_TUNNEL = re.compile(r"Tunnel connection failed: (4\d\d)")
-"""The error of Python on a refusal by a proxy; the rest of it comes from the proxy."""
-
-
 def sizes(places: Sequence[Place]) -> list[int | OSError]:
     """Return the bytes of objects, or the errors; all are requested at once."""
     objects = [RemoteObject(place) for place in places]
@@ -472,22 +377,3 @@ def _fill(response: http.client.HTTPResponse, buffer: memoryview) -> None:
         done += count
     if not response.isclosed() and response.read(1):
         raise PassingError("the answer is longer than it should be")
-
-
-def _why(error: Exception) -> str:
-    """Return the cause of an error, without its message."""
-    if isinstance(error, socket.gaierror):
-        return "its host is unknown, or there is no network"
-    if isinstance(error, TimeoutError):
-        return "the server does not answer"
-    if isinstance(error, ConnectionRefusedError):
-        return "the host refuses connections"
-    if isinstance(error, (ConnectionError, http.client.RemoteDisconnected)):
-        return "the server hangs up"
-    if isinstance(error, http.client.IncompleteRead):
-        return "the answer ends before its end"
-    if isinstance(error, ssl.SSLError):
-        return "no secure connection can be made"
-    if isinstance(error, OSError) and "Tunnel" in str(error):
-        return "the proxy refuses it"
-    return f"reading fails ({type(error).__name__})"

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from sparsemed.install_hint import how_to_install
 from sparsemed.storage.connections import Calls
-from sparsemed.storage.remote import Record, Way
+from sparsemed.storage.place import Record, Way
 from sparsemed.storage.urls import Url, parse_url
 
 SIGNED_SECONDS = 3600

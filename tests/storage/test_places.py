@@ -15,9 +15,9 @@ from storage.proxy import Proxy
 from benchmarks.serving import serving
 from sparsemed.storage import connections, remote
 from sparsemed.storage.dcor import DcorPlace, dcor_resource
+from sparsemed.storage.place import Record
 from sparsemed.storage.places import basin_place, is_remote, locate, place_of
 from sparsemed.storage.ranged import RangedBytes
-from sparsemed.storage.remote import Record
 from sparsemed.storage.s3 import SIGNED_SECONDS, S3Place
 from sparsemed.storage.urls import parse_url
 

@@ -19,9 +19,9 @@ from storage.authority import vouch
 from benchmarks.serving import Request, http_date, serving
 from sparsemed.storage import connections, ranged, remote
 from sparsemed.storage.answers import Version
+from sparsemed.storage.place import Way
 from sparsemed.storage.places import WebPlace, is_remote, place_of
 from sparsemed.storage.ranged import AT_ONCE, BLOCK, RangedBytes
-from sparsemed.storage.remote import Way
 from sparsemed.storage.urls import parse_url
 
 SIZE = 3_000_000
