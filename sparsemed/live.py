@@ -1,7 +1,6 @@
 """A background that grows with the recording; at the end, it is that of all frames."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from io import FileIO
 from os import PathLike
 from pathlib import Path
@@ -190,8 +189,9 @@ class LiveBackground:
         frames, times = np.asanyarray(frames), np.asanyarray(times)  # read once, with masks
         number = len(self)
         try:
-            with self._naming_spill():
-                final = self._series.push(frames, times)
+            final = self._series.push(frames, times)
+        except OSError as error:
+            raise self._spill_error(error) from error
         finally:
             if taken := len(self) - number:  # maybe fewer, after an error
                 self._sample.take(number, np.asarray(frames)[:taken])
@@ -286,20 +286,18 @@ class LiveBackground:
 
     def _conclude(self, parameters: Parameters) -> Background:
         planned = plan(self._series.time, parameters)._replace(offset_rows=self._offset_rows)
-        with self._naming_spill():
+        try:
             found = self._series.found(planned.starts, planned.length)
+        except OSError as error:
+            raise self._spill_error(error) from error
         return conclude(planned, found)
 
-    @contextmanager
-    def _naming_spill(self) -> Iterator[None]:
-        """Let errors of the file with the images name its folder."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(
-                f"{self._spill}: the file with the images cannot be written "
-                f"({error.strerror or error}); make room and go on"
-            ) from error
+    def _spill_error(self, error: OSError) -> OSError:
+        """Return an error of the file with the images that names its folder."""
+        return OSError(
+            f"{self._spill}: the file with the images cannot be written "
+            f"({error.strerror or error}); make room and go on"
+        )
 
     def _require_going_on(self) -> None:
         if self._end:
