@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
 from sparsemed.plotting.courses import draw_noise, draw_offsets, draw_score
-from sparsemed.plotting.images import draw_frame, draw_series, frame_height, series_height
+from sparsemed.plotting.images import draw_frame, draw_series, frame_height, is_wide, series_height
 from sparsemed.plotting.left import draw_left
 from sparsemed.plotting.style import COURSE_HEIGHT, SMALL, VERMILION, WIDTH, Picture
 from sparsemed.printable import printable
@@ -125,8 +125,11 @@ def plot_left(view: View) -> Figure:
     matplotlib.figure.Figure
     """
     height, width = view.background.images.shape[1:]
-    drawn = min(0.8 * WIDTH, (WIDTH - 1.4)) * height / width
-    figure = Picture(figsize=(WIDTH, COURSE_HEIGHT + min(drawn, WIDTH) + 0.6), layout="constrained")
+    if is_wide(height, width):
+        drawn = COURSE_HEIGHT + 0.8 * WIDTH * height / width + 0.6
+    else:
+        drawn = min(0.4 * WIDTH * height / width, WIDTH) + 0.8
+    figure = Picture(figsize=(WIDTH, drawn), layout="constrained")
     draw_left(figure, view)
     return figure
 

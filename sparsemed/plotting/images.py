@@ -65,7 +65,7 @@ def draw_frame(
     corrected: NDArray[Any],
 ) -> None:
     """Draw a raw frame, its background, and the frame minus its background."""
-    wide = _is_wide(*frame.shape)
+    wide = is_wide(*frame.shape)
     panels = figure.subplots(*((3, 1) if wide else (1, 3)), squeeze=False).ravel()
     height, width = frame.shape
     reach = max(1.0, float(abs(corrected).max()))
@@ -123,13 +123,14 @@ def shrunk(images: NDArray[Any], most: int) -> NDArray[Any]:
     return small
 
 
-def _is_wide(height: int, width: int) -> bool:
+def is_wide(height: int, width: int) -> bool:
+    """Return whether images are so wide that they stand below each other, not side by side."""
     return height <= 0.45 * width
 
 
 def _series_columns(background: Background) -> int:
     _, height, width = background.series.shape
-    return 4 if _is_wide(height, width) else 8
+    return 4 if is_wide(height, width) else 8
 
 
 def series_height(background: Background) -> float:
@@ -143,6 +144,6 @@ def series_height(background: Background) -> float:
 
 def frame_height(height: int, width: int) -> float:
     """Return the height of the figure of a frame in inches."""
-    if _is_wide(height, width):
+    if is_wide(height, width):
         return 3 * ((WIDTH - 1.6) * height / width + 0.25) + 0.5
     return (WIDTH - 0.6) / 3 * height / width + 1.4

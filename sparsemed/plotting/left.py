@@ -4,6 +4,7 @@ from matplotlib.figure import FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from sparsemed.plotting.courses import dress
+from sparsemed.plotting.images import is_wide
 from sparsemed.plotting.style import BLUE, GREY_VALUES, SMALL, TEXT, VERMILION
 from sparsemed.quality.advice import MOST_LEFT
 from sparsemed.quality.question import worst, worst_map
@@ -17,8 +18,12 @@ def draw_left(figure: FigureBase, view: View) -> None:
     """Draw what is left of each frame of the sample, and a map of the worst."""
     assert view.sample is not None
     height, width = view.background.images.shape[1:]
-    share = max(0.3, min(2.5, 4 * height / width))
-    over_time, axes = figure.subplots(2, 1, gridspec_kw={"height_ratios": [1, share]})
+    wide = is_wide(height, width)
+    if wide:
+        share = max(0.3, 4 * height / width)
+        over_time, axes = figure.subplots(2, 1, gridspec_kw={"height_ratios": [1, share]})
+    else:
+        over_time, axes = figure.subplots(1, 2)
     course, time = view.left.course, view.background.time[view.sample.numbers]
     off = course > MOST_LEFT
     over_time.plot(time, course, "-", color="0.7", lw=1, zorder=1)
@@ -29,7 +34,9 @@ def draw_left(figure: FigureBase, view: View) -> None:
     over_time.axhline(MOST_LEFT, color="black", lw=1, ls="--", label=f"limit ({MOST_LEFT:g})")
     over_time.set_ylim(0, 1.15 * max(float(course.max()), 2 * MOST_LEFT))
     title = "What is left of frames: when"
-    dress(over_time, title, GREY_VALUES, view.background.time)
+    dress(over_time, title, GREY_VALUES, view.background.time, legend=wide)
+    if not wide:
+        over_time.legend(**SMALL)
 
     number = int(view.sample.numbers[worst(view)])
     shown = worst_map(view)
@@ -46,7 +53,9 @@ def draw_left(figure: FigureBase, view: View) -> None:
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.set_title(
-        f"and where: frame {number}, at {time[worst(view)]:.4g} s; without cells",
+        f"and where: frame {number}, at {time[worst(view)]:.4g} s,"
+        + (" " if wide else "\n")
+        + "cells set aside",
         loc="left",
         fontsize=10,
     )
@@ -54,6 +63,7 @@ def draw_left(figure: FigureBase, view: View) -> None:
     axes.set_ylabel("y (pixel)", **TEXT)
     axes.tick_params(labelsize=8)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    bar = figure.colorbar(drawn, ax=axes, pad=0.01, extend="both")
+    beside = axes.inset_axes((1.02, 0, 0.02 if wide else 0.05, 1))
+    bar = figure.colorbar(drawn, cax=beside, extend="both")
     bar.set_label(GREY_VALUES, **SMALL)
     bar.ax.tick_params(labelsize=8)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sparsemed.method.result import Background
 from sparsemed.method.time_reversals import find_falls
 from sparsemed.quality.advice import LEAST_CHANGE, SHORTEST, advise, longer
-from sparsemed.quality.finding import CANNOT_TELL, LIMIT, Finding, judge, percent
+from sparsemed.quality.finding import CANNOT_TELL, EXPLAINS, LIMIT, Finding, judge, percent
+from sparsemed.quality.left import sizes
 from sparsemed.quality.quantiles import median, quantile, running_median
 from sparsemed.quality.question import is_clean
 from sparsemed.quality.sample import spread
@@ -248,7 +249,8 @@ def shake(view: View) -> Finding | None:
     frames is the shaking, ``v = 2 · 1.48 median(abs(v))`` pixels in each direction: against the
     background of the frame or against the median of all frames, whichever is less. The number
     is the 95 % quantile of ``abs(v · slope)`` over places in the middle rows. Look here above 0.75
-    grey values, if that is more than a quarter of what is late (see `change`); no parameter helps.
+    grey values, if that is more than a quarter of what is late (see `change`). Left out if less
+    than half of it changes everywhere at once: cells that are always at one place look so, too.
     """
     if not view.is_sampled:
         return None
@@ -258,6 +260,8 @@ def shake(view: View) -> Finding | None:
     rises = median(view.slopes, axis=0)[:, view.middle]
     value = float(np.quantile(np.hypot(pixels[0] * rises[0], pixels[1] * rises[1]), 0.95))
     advice = ""
+    if value > LIMIT and np.quantile(sizes(view.left.pattern), 0.95) < EXPLAINS * value:
+        return None
     if value > max(LIMIT, 0.4 * view.left.size) and value > SHAKEN * lag(view):
         what, remedy = "channel", "fix the chip and the camera, and keep pumps off the table"
         if not view.is_channel:

@@ -119,7 +119,7 @@ def headline(findings: list[Finding], command: str = "") -> str:
             f"All {len(findings)} numbers are as they should be.</div>"
         )
     sign, _, words = _SIGN[verdict].partition(" ")
-    say = f"{len(poor)} of {len(findings)} numbers call for a look:"
+    say = f"{len(poor)} of {len(findings)} numbers call{'s' * (len(poor) == 1)} for a look:"
     if verdict == CANNOT_TELL:
         say = "Whether this background is good cannot be told:"
     listed = "".join(

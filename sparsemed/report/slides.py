@@ -113,6 +113,8 @@ def _around(length: int, count: int, worst: int) -> NDArray[np.intp]:
 
 def _frames_section(background: Background, sample: Sample, first: int) -> str:
     """Return some frames before and after, with a slider."""
+    from sparsemed.plotting.images import is_wide  # needs matplotlib
+
     shrink = shrinkage(sample.frames)
     count = min(_FRAMES, _FRAMES_PIXELS * shrink**2 // (3 * sample.frames[0].size))
     chosen = _around(len(sample.numbers), count, first)
@@ -139,13 +141,13 @@ def _frames_section(background: Background, sample: Sample, first: int) -> str:
         )
         slides.append(_slide(content, caption))
     note = (
-        "A good background is even where there is no cell once it is subtracted: grey all over "
-        f"in the corrected frame. Raw and background: black is {low:.4g}, white is {high:.4g}. "
-        f"Corrected: black is −{reach:.3g} or less, grey is 0, white is +{reach:.3g} or more, so "
-        f"that a wrong background shows; cells are beyond.{shrunk_note(shrink)}"
+        "A corrected frame is grey all over, except for cells, if its background is good: grey is "
+        f"0, black is −{reach:.3g} or less, white is +{reach:.3g} or more. Raw frame and "
+        f"background: black is {low:.4g}, white is {high:.4g}.{shrunk_note(shrink)}"
     )
     at = int(np.searchsorted(chosen, first))
-    viewer = _viewer("frames", "Frame", slides, "", at)
+    is_beside = not is_wide(*sample.frames.shape[1:])
+    viewer = _viewer("frames", "Frame", slides, "", at, is_beside=is_beside)
     return section("frames-section", "Frames before and after", f"{remark(note)}{viewer}")
 
 
@@ -190,10 +192,13 @@ def _panels(background: Background, sample: Sample | None) -> Iterator[tuple[str
         )
 
 
-def _viewer(name: str, what: str, slides: list[str], below: str, first: int = 0) -> str:
+def _viewer(
+    name: str, what: str, slides: list[str], below: str, first: int = 0, *, is_beside: bool = False
+) -> str:
     """Return slides with a slider, which is hidden unless JavaScript runs."""
+    kind = "viewer beside" if is_beside else "viewer"
     return (
-        f'<div class="viewer" id="{name}">'
+        f'<div class="{kind}" id="{name}">'
         f'<ol class="strip" tabindex="0" aria-label="{what}s">{"".join(slides)}</ol>'
         '<div class="controls" hidden>'
         f'<button type="button" value="-1" aria-label="{what} before">◀</button>'

@@ -15,6 +15,7 @@ from rings import few_of
 import sparsemed
 from sparsemed import compute_background, plotting
 from sparsemed.quality import assess, take_sample, wall_noise
+from sparsemed.quality.view import View
 from sparsemed.storage.identity import Identity
 
 
@@ -442,3 +443,15 @@ def test_large_images_are_shrunk_but_their_axes_count_pixels():
             np.testing.assert_allclose(
                 [axes.get_xlim(), axes.get_ylim()], [(-0.5, 2499.5), (59.5, -0.5)]
             )
+
+
+@pytest.mark.parametrize(("width", "beside"), [(120, False), (44, True)])
+def test_what_is_left_and_where_fit_on_a_screen(width, beside):
+    images = frames(width=width)
+    background = compute_background(images, np.arange(120) / 10, kernel_size=30)
+    figure = plotting.plot_left(View(background, take_sample(background, images)))
+    render(figure)
+    course, where = (axes.get_position() for axes in figure.axes[:2])
+    assert (where.x0 > course.x1, where.y1 < course.y0) == (beside, not beside)
+    wide, tall = figure.get_size_inches()
+    assert tall < 0.65 * wide

@@ -115,3 +115,15 @@ def test_what_at_least_half_of_some_frames_show():
     assert _half_of(3, 0.5) == pytest.approx(0.5)
     assert _half_of(10**5, 0.3) == pytest.approx(0)
     assert _half_of(10**5, 0.7) == pytest.approx(1)
+
+
+def test_where_a_spell_is_shown_without_cells(residues, rng):
+    residues[40:60, 8:20] += 20
+    for frame in range(40, 60):  # cells, of which the pattern of these frames has traces
+        at = int(rng.integers(0, WIDTH - 8))
+        residues[frame, 2:6, at : at + 4] -= 35
+    left = left_of(residues)
+    assert np.mean(np.abs(left.pattern[50][2:6]) > 1.5) > 0.2
+    shown = left.map_of(50)
+    assert np.median(shown[8:20]) == pytest.approx(20, abs=1)
+    assert np.mean(np.abs(shown[2:6]) > 1.5) < 0.05

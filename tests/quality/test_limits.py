@@ -367,7 +367,7 @@ def test_what_has_come_to_lie_is_told_with_the_image_that_first_shows_it():
 
 @pytest.mark.parametrize("by", [0.99, 1.01])
 def test_shaking_is_above_the_limit_and_what_is_left_and_late(monkeypatch, by):
-    def shaken(value, late=0.0, size=0.0, **known):
+    def shaken(value, late=0.0, size=0.0, everywhere=9.0, **known):
         pixels = value / (2 * 1.4826)
         course = np.zeros((96, 2))
         course[:, 0] = np.tile([pixels, -pixels, 0], 32)  # of which five have the median 0
@@ -376,7 +376,8 @@ def test_shaking_is_above_the_limit_and_what_is_left_and_late(monkeypatch, by):
         usual = {"fit": course, "fixed": course} | known
         fits = {name: SimpleNamespace(shift=shift) for name, shift in usual.items()}
         monkeypatch.setattr(change, "lag", lambda *_: late)
-        return change.shake(seen(slopes=slopes, left=left_of(size), **fits))
+        left = SimpleNamespace(size=size, pattern=np.full((96, 4, 4), everywhere, np.float32))
+        return change.shake(seen(slopes=slopes, left=left, **fits))
 
     assert shaken(LIMIT * by).value == pytest.approx(LIMIT * by)
     assert shaken(LIMIT * by).is_good == (by < 1)
@@ -384,6 +385,7 @@ def test_shaking_is_above_the_limit_and_what_is_left_and_late(monkeypatch, by):
     assert shaken(5 * by, late=5 / change.SHAKEN).is_good == (by < 1)
     assert shaken(9, fixed=np.zeros((96, 2))).value == 0
     assert shaken(9, fit=np.zeros((96, 2))).value == 0
+    assert (shaken(8, everywhere=8 * EXPLAINS * by) is None) == (by < 1)
 
 
 # lamp, light and noise -----------------------------------------------------------------------

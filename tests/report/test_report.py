@@ -396,7 +396,7 @@ def test_the_sections_of_a_page_on_a_measurement(shown, demo):
     assert f'<meta name="generator" content="sparsemed {sparsemed.__version__}">' in text
     assert '<code id="ppid">sparsemed:k=100^s=0.5^t=0^f=0.8^o=1</code>' in text
     summary = f"400 frames of 80 × 320 pixels in {duration:.3g} s; {kept} of {count} background"
-    assert f"<p>{summary} images kept.</p>" in text
+    assert f">{summary} images kept.<br>" in text
     made = re.search(f"Made by sparsemed {re.escape(sparsemed.__version__)} on (.*?) UTC", text)[1]
     age = datetime.now(UTC) - datetime.strptime(made + "+0000", "%Y-%m-%d %H:%M%z")
     assert age.total_seconds() < 3600
@@ -459,7 +459,13 @@ def test_the_headline_counts_the_numbers_and_lists_them(tmp_path, monkeypatch, u
 
     background, _ = made_up(3, (30, 20), 5)
     said = []
-    for good in ((GOOD, GOOD), (GOOD, CANNOT_TELL), (GOOD, LOOK_HERE, CANNOT_TELL, LOOK_HERE)):
+    cases = (
+        (GOOD, GOOD),
+        (GOOD, CANNOT_TELL),
+        (LOOK_HERE,),
+        (GOOD, LOOK_HERE, CANNOT_TELL, LOOK_HERE),
+    )
+    for good in cases:
         judged = View(background, None), tuple(found(*good))
         monkeypatch.setattr("sparsemed.report.examine", lambda *_, j=judged, **__: j)
         write_report(background, tmp_path / "page.html")
@@ -476,6 +482,11 @@ def test_the_headline_counts_the_numbers_and_lists_them(tmp_path, monkeypatch, u
             "look",
             "? Cannot tell Whether this background is good cannot be told: T1: A1",
             "? cannot tell T1 <1> E1 What to do: A1 ✓ good T0 <0> E0",
+        ),
+        (
+            "look",
+            "▲ Look here 1 of 1 numbers calls for a look: T0: <0> What to do: A0",
+            "▲ look here T0 <0> E0 What to do: A0",
         ),
         (
             "look",
@@ -518,8 +529,8 @@ def test_slides_say_what_they_show_and_on_which_scale(tmp_path):
     left -= background.offsets[numbers, None, None]
     reach = 5
     note = (
-        f"Raw and background: black is {low:.4g}, white is {high:.4g}. Corrected: black is −5 or "
-        "less, grey is 0, white is +5 or more, so that a wrong background shows; cells are beyond. "
+        "grey is 0, black is −5 or less, white is +5 or more. Raw frame and background: black is "
+        f"{low:.4g}, white is {high:.4g}. "
         f"raw background corrected Frame {numbers[0]}"
     )
     assert note in said["Frames before and after"]
@@ -614,7 +625,7 @@ def test_many_images_and_large_ones_are_said_to_be_some_and_shrunk(tmp_path, uni
     np.testing.assert_allclose(first, expected, atol=1)
     assert (found["Frames"], found["Duration"]) == ("2,000", "0 s")
     assert found["Frames per second"] == "unknown"
-    assert "<p>2,000 frames of 200 × 501 pixels in 0 s; 70 of 70 background images kept.</p>" in (
+    assert ">2,000 frames of 200 × 501 pixels in 0 s; 70 of 70 background images kept.<br>" in (
         path.read_text(encoding="utf-8")
     )
 
