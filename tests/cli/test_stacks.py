@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from sparsemed import compute_background, load
 from sparsemed.cli import main
 from sparsemed.frames.stacks.writing import read_notes
+from sparsemed.jobs.stack_runs import write_images
 from sparsemed.quality import overall
 
 RNG = np.random.default_rng(0)
@@ -206,6 +207,18 @@ def test_an_output_that_was_made_beforehand_is_written(stack, tmp_path, name):
     run("compute", stack, "-o", out, "--fps", 50, *KEYS)
     images = tifffile.imread(out) if name == "out.tif" else zarr.open(out, mode="r")[:]
     np.testing.assert_array_equal(images, expected().images)
+
+
+def test_another_stack_is_not_subtracted_from(stack, tmp_path, monkeypatch):
+    def written_meanwhile(*args):
+        tifffile.imwrite(stack, 255 - FRAMES, metadata={"axes": "TYX"})
+        return write_images(*args)
+
+    monkeypatch.setattr("sparsemed.jobs.stack_runs.write_images", written_meanwhile)
+    out, left = tmp_path / "background.tif", tmp_path / "left.tif"
+    result = run("compute", stack, "-o", out, "--subtracted", left, "--fps", 50, *KEYS, status=1)
+    assert "film.tif: was replaced or changed since its frames were read" in result.stderr
+    assert not left.exists()
 
 
 def test_what_is_no_stack_says_why(tmp_path):
