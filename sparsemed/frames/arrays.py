@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemed.frames.choice import is_of_zarr
 from sparsemed.frames.dask_blocks import DaskBlocks, is_dask
 from sparsemed.frames.shapes import is_one_in_colour, what_fits
 from sparsemed.frames.source import MOST_FRAMES, Batch, Read, Spans, join_spans
@@ -188,7 +189,12 @@ class ArrayFrames:
                 f"{self.label}: frames {start} to {stop - 1} cannot be read ({error})"
             ) from error
         except Exception as error:
-            # a Dask task or a codec of Zarr may raise anything
+            # a codec of Zarr and a Dask task may raise anything
+            if is_of_zarr(self.array) and not isinstance(error, MemoryError):
+                raise OSError(
+                    f"{self.label}: frames {start} to {stop - 1} cannot be read ({error}); is a "
+                    "chunk damaged?"
+                ) from error
             error.add_note(f"{self.label}: frames {start} to {stop - 1} were being read")
             raise
         if self._gaps is not None:

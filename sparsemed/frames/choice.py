@@ -281,3 +281,9 @@ class PickedAxes:
             index[axis] = part
         frames: NDArray[Any] = np.asanyarray(self.array[tuple(index)])
         return frames.transpose(self.frames.order)
+
+
+def is_of_zarr(array: Any) -> bool:
+    """Whether an array, or the one whose axes were picked, is one of Zarr."""
+    inner = array.array if isinstance(array, PickedAxes) else array
+    return type(inner).__module__.partition(".")[0] == "zarr" and hasattr(inner, "store")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.arrays import has_labels
-from sparsemed.frames.choice import Choice, PickedAxes
+from sparsemed.frames.choice import Choice, PickedAxes, is_of_zarr
 from sparsemed.frames.chunks import ChunkFrames
 from sparsemed.frames.dask_blocks import is_dask
 from sparsemed.frames.layout import Layout
@@ -178,16 +178,12 @@ def _open_dataset(
         yield PartFrames(open_frames(h5[name], num_cpus, floats=np.uint16), begin, end)
 
 
-def _is_zarr(array: Any) -> bool:
-    return type(array).__module__.partition(".")[0] == "zarr" and hasattr(array, "store")
-
-
 def _make_absolute(array: Any) -> None:
     """Make the path of a Zarr store absolute: workers may be in other folders.
 
     In a folder without the store, all values would be the fill value.
     """
-    if _is_zarr(array):
+    if is_of_zarr(array):
         for name in ("root", "path"):  # of a folder, and of a zip file
             if isinstance(path := getattr(array.store, name, None), Path):
                 setattr(array.store, name, path.absolute())
@@ -201,7 +197,7 @@ def _require_store(array: Any) -> None:
     OSError
         If it does not.
     """
-    if not _is_zarr(array):
+    if not is_of_zarr(array):
         return
     import zarr
 

@@ -1,6 +1,7 @@
 """One stack of images and its result: checked, planned, computed."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from sparsemed.frames.stacks import open_stack, require_readable, stack_kind, wr
 from sparsemed.jobs.runs import FILE_SUFFIXES
 from sparsemed.jobs.selection import check_paths
 from sparsemed.progress import Progress
+from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.pipeline_id import to_ppid
 from sparsemed.storage.places import AnyPath
 from sparsemed.version import __version__
@@ -255,6 +257,9 @@ def explain_no_stack(paths: Sequence[AnyPath]) -> None:
         require_readable(path)
         if stack_kind(path) is not None:  # a folder of a few images; opening it says so
             with open_stack(path, 1):
+                pass
+        elif path.is_file():  # HDF5 without events tells of its datasets
+            with suppress(OSError), Measurement(path, "off"):
                 pass
 
 

@@ -227,8 +227,11 @@ def test_what_is_no_stack_says_why(tmp_path):
         tifffile.imwrite(tmp_path / "few" / f"{number}.tif", FRAMES[number])
     png = tmp_path / "img_0.png"
     png.write_bytes(b"\x89PNG\r\n\x1a\n")
+    with h5py.File(tmp_path / "stack.h5", "w") as h5:
+        h5["film"] = FRAMES
     for path, text in (
         (tmp_path / "few", "holds only 5 images"),
+        (tmp_path / "stack.h5", "choose one with dataset='film' or --dataset film"),
         (tmp_path / "none_*.png", "there is no such file or folder"),
         (png, "is a single image; give the folder of all of them, or a pattern such as"),
         ("https://host/film.tif", "stacks of images are read from this machine only"),

@@ -206,11 +206,8 @@ def what_to_do(path: Path) -> str | None:
     str or None
         A sentence without its subject, the path.
     """
-    if path.is_symlink() and not path.exists():
-        return (
-            f"is a link to a missing file, {os.readlink(path)}; if its content is kept elsewhere "
-            "(git-annex, DataLad), fetch it first, for example with 'git annex get'"
-        )
+    if (what := to_missing_file(path)) is not None:
+        return what
     if path.is_dir():
         return _of_folder(path)
     if not path.is_file():  # a pipe would wait
@@ -222,6 +219,16 @@ def what_to_do(path: Path) -> str | None:
         return None
     suffix = path.suffix.lower()
     return next((_said(kind, path) for kind in KINDS if suffix in kind.suffixes), None)
+
+
+def to_missing_file(path: Path) -> str | None:
+    """Return that a path is a link to a missing file, and what to do, if it is one."""
+    if not path.is_symlink() or path.exists():
+        return None
+    return (
+        f"is a link to a missing file, {os.readlink(path)}; if its content is kept elsewhere "
+        "(git-annex, DataLad), fetch it first, for example with 'git annex get'"
+    )
 
 
 MEASUREMENTS = (".rtdc", ".h5", ".hdf5")

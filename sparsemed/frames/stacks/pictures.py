@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.choice import Choice
 from sparsemed.frames.stacks import tiff
-from sparsemed.frames.stacks.foreign import by_its_begin
+from sparsemed.frames.stacks.foreign import by_its_begin, to_missing_file
 from sparsemed.frames.stacks.library import naming, require
 from sparsemed.warned import warn
 
@@ -57,7 +57,9 @@ def images_in(path: Path) -> list[Path]:
         if not folder.is_dir():  # otherwise, brackets in its name are no pattern
             folder, pattern = Path(), str(path)
         found = [folder / name for name in glob.glob(pattern, root_dir=folder)]
-    files = (file.absolute() for file in found if _is_image(file.name) and file.is_file())
+    images = (file for file in found if _is_image(file.name))
+    # Reading a link to a missing file reports the error.
+    files = (file.absolute() for file in images if file.is_file() or file.is_symlink())
     return sorted(files, key=lambda file: natural_order(str(file)))
 
 
@@ -144,6 +146,8 @@ class ImageFiles:
 
 def _decode(file: Path) -> NDArray[Any]:
     """Return the image in a file, with all its axes."""
+    if (missing := to_missing_file(file)) is not None:
+        raise OSError(f"{file}: {missing}")
     if tiff.is_tiff(file):
         with require("tifffile", file, "TIFF").TiffFile(file) as opened:
             if len(opened.pages) > 1:
@@ -151,9 +155,10 @@ def _decode(file: Path) -> NDArray[Any]:
                     f"{file}: holds {len(opened.pages)} images, not one; hand over a stack by its "
                     "own path"
                 )
-            if opened.pages.first.photometric == CMYK:
+            page = opened.pages.first
+            if page.photometric == CMYK:
                 raise ValueError(f"{file}: {OF_INKS}")
-            image: NDArray[Any] = opened.asarray()
+            image: NDArray[Any] = page.asarray()  # that of the file may be of many files (OME)
             return image
     import imagecodecs
 
@@ -163,6 +168,8 @@ def _decode(file: Path) -> NDArray[Any]:
     if data.startswith(b"\x89PNG"):
         return np.asarray(imagecodecs.png_decode(data))
     if data.startswith(b"\xff\xd8"):
+        if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # decoders fill up what is missing
+            raise OSError(f"{file}: is cut off; copy it again from its origin")
         image = np.asarray(imagecodecs.jpeg_decode(data))
         if image.shape[2:] == (4,):
             raise ValueError(f"{file}: {OF_INKS}")

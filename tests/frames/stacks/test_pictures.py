@@ -163,6 +163,47 @@ def test_inks_are_not_taken_for_light(tmp_path, suffix):
         compute_background(tmp_path)
 
 
+def test_a_link_to_a_missing_image_is_no_gap(tmp_path):
+    folder = write(tmp_path / "images", FRAMES[:20])
+    for number in range(1, 20, 2):
+        (folder / f"img_{number}.png").unlink()
+        (folder / f"img_{number}.png").symlink_to(f"../.git/annex/objects/{number}.png")
+    with pytest.raises(OSError, match=r"img_1.png: is a link to a missing file.*git annex get"):
+        compute_background(folder, frame_rate=50)
+
+
+def test_a_jpeg_that_is_cut_off_is_not_filled_up(tmp_path):
+    for number, image in enumerate(FRAMES[:20]):
+        Image.fromarray(image).save(tmp_path / f"{number}.jpg")
+    compute_background(tmp_path, frame_rate=50, kernel_size=9)
+    path = tmp_path / "7.jpg"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(OSError, match=r"7.jpg: is cut off"):
+        compute_background(tmp_path, frame_rate=50)
+
+
+def test_each_file_of_an_ome_tiff_is_one_image(tmp_path):
+    uuid = "urn:uuid:00000000-0000-4000-8000-0000000000{:02}"
+    names = [f"img_{number:09}_Default_000.ome.tif" for number in range(20)]
+    parts = "".join(
+        f'<TiffData FirstT="{t}" IFD="0" PlaneCount="1"><UUID FileName="{name}">'
+        f"{uuid.format(t)}</UUID></TiffData>"
+        for t, name in enumerate(names)
+    )
+    for t, name in enumerate(names):
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="{uuid.format(t)}"><Image ID="Image:0"><Pixels ID="Pixels:0" Type="uint8" '
+            'DimensionOrder="XYCZT" SizeX="33" SizeY="24" SizeC="1" SizeZ="1" SizeT="20">'
+            f"{parts}</Pixels></Image></OME>"
+        )
+        tifffile.imwrite(tmp_path / name, FRAMES[t], description=text, metadata=None)
+    for path in (tmp_path, tmp_path / names[0]):
+        with open_stack(path, 2) as images:
+            np.testing.assert_array_equal(images[0:20], FRAMES[:20])
+
+
 def test_a_pointer_of_git_lfs_among_images_is_named(tmp_path):
     folder = write(tmp_path / "images")
     (folder / "img_7.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0")

@@ -128,3 +128,13 @@ def test_one_of_several_images_in_a_group_has_to_be_chosen(tmp_path):
     for wrong in (-1, 2):
         with pytest.raises(ValueError, match="choose series=0 to series=1"):
             frames_of(tmp_path / "a", series=wrong)
+
+
+@pytest.mark.parametrize("compressors", ["auto", None])
+def test_a_damaged_chunk_is_an_error_that_names_the_store(tmp_path, compressors):
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, data=FRAMES, chunks=(7, 24, 33), compressors=compressors)
+    chunk = path / "c" / "3" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
+    with pytest.raises(OSError, match=r"a.zarr: frames .* cannot be read .*is a chunk damaged"):
+        compute_background(path, frame_rate=20)
