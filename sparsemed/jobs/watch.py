@@ -185,6 +185,7 @@ class _Watching:
         if self._run.output.exists():
             check_output(self._run.output, self._recording.available, path, basins)
         self._page = None if page is None else LivePage(page, path.name)
+        self._page_trouble = ""  # the last warning about it
         self._live = LiveBackground(
             self._recording.shape,
             self._recording.dtype,
@@ -338,8 +339,11 @@ class _Watching:
         points = np.array(self._brightness).reshape(-1, 2)
         try:
             self._page.write(LiveState(facts, state.image, points, state.findings, end))
+            self._page_trouble = ""
         except OSError as error:  # the recording is more important
-            logger.warning("%s", error)
+            if str(error) != self._page_trouble:
+                logger.warning("%s", error)
+            self._page_trouble = str(error)
 
 
 def _patiently(read: Callable[[], Found]) -> Found:

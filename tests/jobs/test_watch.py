@@ -422,13 +422,21 @@ def test_the_page_is_renewed_and_says_when_it_is_over(path, recorder, tmp_path):
     assert os.listdir(tmp_path / "live") == ["index.html"]
 
 
-def test_a_page_that_cannot_be_written_any_more_costs_nothing_else(
-    path, recorder, tmp_path, monkeypatch, caplog
+def test_a_page_that_cannot_be_written_costs_one_warning_and_nothing_else(
+    path, recorder, tmp_path, caplog
 ):
-    recorder("begin swmr time", "image 80", "time 80", "flush")
+    recorder("begin swmr time", "flush")
     states = sparsemed.watch(path, page=tmp_path / "live", **SOME)
-    shutil.rmtree(tmp_path / "live")
-    next(states)
+    warnings = []
+    for is_there in (False, False, True, False):
+        if is_there:
+            (tmp_path / "live").mkdir()
+        else:
+            shutil.rmtree(tmp_path / "live", ignore_errors=True)
+        record(recorder, 60)
+        next(states)
+        warnings.append(len(caplog.records))
+    assert warnings == [1, 1, 1, 2]
     assert "live/index.html" in caplog.text.replace(os.sep, "/")
     recorder("close")
     *_, last = states
