@@ -8,6 +8,7 @@ compile as all other kernels. Plain threads that live for one call do the same w
 import os
 import posixpath
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from numbers import Integral
@@ -143,7 +144,19 @@ def share_out(work: Callable[[int, int], None], count: int, most: int, num_cpus:
     finally:
         list(todo)
         for helper in helpers:
-            if helper.ident is not None:
-                helper.join()
+            _wait_for(helper)
     if errors:
         raise errors.pop(0)  # the first, such as Ctrl-C; later errors do not hide it
+
+
+def _wait_for(thread: threading.Thread) -> None:
+    """Wait for the end of a thread, unless it was not started.
+
+    If a signal arrived while it was started, it runs, but has no number for a moment.
+    """
+    for _ in range(1000):
+        if thread.ident is not None or thread not in threading.enumerate():
+            break
+        time.sleep(0.001)
+    if thread.ident is not None:
+        thread.join()

@@ -284,3 +284,20 @@ def test_the_caller_does_it_all_where_no_thread_can_be_started(monkeypatch):
     done = []
     share_out(lambda begin, _end: done.append(begin), 9, 1, 4)
     assert done == [*range(9)]
+
+
+def test_a_thread_that_a_signal_interrupts_at_its_start_is_waited_for(monkeypatch):
+    name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else None
+    name = name or "_start_new_thread"  # before Python 3.13
+    start = getattr(threading, name)
+
+    def start_late(begin, *args, **how):
+        start(lambda: (sleep(0.1), begin()), *args, **how)
+        raise KeyboardInterrupt
+
+    before = threading.active_count()
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(threading, name, start_late)
+    with pytest.raises(KeyboardInterrupt):
+        share_out(lambda *_: None, 100, 1, 2)
+    assert threading.active_count() == before
