@@ -157,7 +157,8 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch, missing):
         ((9, 24, 33, 3), {"photometric": "rgb"}, r"one channel, such as tifffile.*\[\.\.\., 0\]$"),
         ((24, 33, 3), {"photometric": "rgb"}, r"make one array of one channel of many images"),
         ((24, 33), {}, r"make one array of many images"),
-        ((4, 9, 24, 33), {}, r"one channel or plane, such as tifffile.imread\('.*'\)\[:, 0\]"),
+        ((4, 9, 24, 33), {}, r"one channel or plane, such as tifffile.imread\('.*'\)\[0\]"),
+        ((9, 2, 24, 33), {}, r"one channel or plane, such as tifffile.imread\('.*'\)\[:, 0\]"),
     ],
 )
 def test_a_tiff_of_other_axes_is_told_what_to_take(tmp_path, shape, options, what):
@@ -250,6 +251,8 @@ def test_the_class_takes_what_the_function_takes(tmp_path):
         ((9, 1, 24, 33, 1), r"; take frames\[:, 0, :, :, 0\]$"),
         ((1, 9, 24, 33), r"; take frames\[0\]$"),
         ((9, 2, 24, 33), r"; take one channel or plane, such as frames\[:, 0\]$"),
+        ((2, 9, 24, 33), r"; take one channel or plane, such as frames\[0\]$"),
+        ((9, 24, 33, 2), r"; take one channel, such as frames\[\.\.\., 0\]$"),
         ((9, 2, 3, 24, 33), r"such as frames\[:, 0, 0\]$"),
         ((480, 640, 3), r"that of one image in colour; make one array of one channel of many"),
         ((100, 100, 4), r"that of one image in colour"),

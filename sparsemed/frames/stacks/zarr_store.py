@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sparsemed.frames.choice import Choice, names_of_axes, pick_frames
@@ -28,9 +28,21 @@ def is_zarr(path: Path) -> bool:
         return path.suffix == ".zarr" or any((path / name).is_file() for name in FILES)
     if path.suffix.lower() != ".zip" or not path.is_file():
         return False
+    return _root_in_zip(path) is not None or path.name.lower().endswith(".zarr.zip")
+
+
+def _root_in_zip(path: Path) -> str | None:
+    """Return the folder in a zip file that is a Zarr: "" for the file as a whole, as Zarr writes.
+
+    Who packs a folder gets it as the only folder in the file.
+    """
     with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as file:
-        return any(name in FILES for name in file.namelist())
-    return path.name.lower().endswith(".zarr.zip")
+        names = [PurePosixPath(name) for name in file.namelist()]
+        roots = {name.parent for name in names if name.name in FILES and len(name.parts) < 3}
+        for root in (PurePosixPath(), *(roots if len(roots) == 1 else ())):
+            if root in roots:
+                return "" if root == PurePosixPath() else str(root)
+    return None
 
 
 def files_of_zarr(path: Path, choice: Choice) -> list[Path]:
@@ -56,9 +68,11 @@ def open_zarr(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:  # no
     with ExitStack() as files:
         with naming(path):
             place: Any = path.absolute()  # chunks are found later, wherever one works by then
+            inside = None
             if path.is_file():
+                inside = _root_in_zip(path)
                 place = files.enter_context(library.storage.ZipStore(place, mode="r"))
-            found = library.open(place, mode="r")
+            found = library.open(place, mode="r", path=inside)
             array, axes, choice, inner = _array_of(path, found, choice)
         yield _frames(path, array, axes, choice, inner)
 
@@ -85,10 +99,10 @@ def _array_of(path: Path, found: Any, choice: Choice) -> tuple[Any, Any, Choice,
     images = _images(group)
     if not images:
         arrays = _arrays(found)
-        raise ValueError(
-            f"{path}: is a group of arrays ({_listed(arrays)}); give the path of one of them, such "
-            f"as {path / (arrays[0] if arrays else 'NAME')}"
-        )
+        name = arrays[0] if arrays else "NAME"
+        chosen = f"choose one with dataset={name!r} or --dataset {name}"
+        by_path = "" if path.is_file() else f", or give its path, such as {path / name}"
+        raise ValueError(f"{path}: is a group of arrays ({_listed(arrays)}); {chosen}{by_path}")
     number = 0 if choice.series is None and len(images) == 1 else choice.series
     if number is None or not 0 <= number < len(images):
         names = [str(each.get("name", at)) for at, each in enumerate(images)]
@@ -162,8 +176,8 @@ def _frames(path: Path, array: Any, axes: Any, choice: Choice, inner: str) -> An
 
 
 def _arrays(group: Any, inside: str = "") -> list[str]:
-    """Return the paths of all arrays of a group."""
-    found = [f"{inside}{name}" for name in sorted(group.array_keys())]
+    """Return the paths of the arrays of a group, without those of coordinates."""
+    found = [f"{inside}{name}" for name, array in sorted(group.arrays()) if array.ndim > 2]
     for name in sorted(group.group_keys()):
         if len(found) > LISTED:
             break

@@ -1,5 +1,7 @@
 """Zarr in folders, zip files and groups, and OME-Zarr of several axes."""
 
+import shutil
+
 import numpy as np
 import pytest
 import xarray
@@ -28,6 +30,25 @@ def test_a_zip_file_is_read(tmp_path, name):
     expected = compute_background(FRAMES, frame_rate=20, kernel_size=9)
     np.testing.assert_array_equal(found.series, expected.series, strict=True)
     assert found.quality() == found.quality(FRAMES)
+
+
+def test_a_folder_that_was_packed_is_read(tmp_path):
+    zarr.create_array(tmp_path / "in" / "stack.zarr", data=FRAMES, chunks=(7, 24, 33))
+    for name in ("stack.zarr", "any name"):
+        packed = shutil.make_archive(tmp_path / name, "zip", tmp_path / "in", "stack.zarr")
+        np.testing.assert_array_equal(frames_of(packed), FRAMES)
+        found = compute_background(packed, frame_rate=20, kernel_size=9)
+        assert found.quality() == found.quality(FRAMES)
+
+
+def test_an_array_of_a_group_in_a_zip_file_is_chosen(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("video", data=FRAMES)
+    group.create_array("time", data=np.arange(60.0))
+    packed = shutil.make_archive(tmp_path / "a.zarr", "zip", tmp_path / "a.zarr")
+    with pytest.raises(ValueError, match=r"a group of arrays \(video\); choose .*--dataset video$"):
+        compute_background(packed)
+    np.testing.assert_array_equal(frames_of(packed, dataset="video"), FRAMES)
 
 
 def ome_image(group, version, images, scales=2):
