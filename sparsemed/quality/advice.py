@@ -10,7 +10,7 @@ LEAST_CHANGE = 1.0
 SHORTEST = 25
 """Frames of the shortest window that advice suggests."""
 
-TRY = "A report tries what helps."
+TRY = "A report tries which settings help."
 
 
 def advise(view: View, why: str, remedy: str, certain: str = "") -> str:
@@ -33,8 +33,8 @@ def advise(view: View, why: str, remedy: str, certain: str = "") -> str:
     if cure.settings:
         still = ", which is still too much" if cure.left > MOST_LEFT else ""
         return (
-            f"{why}: {cure.settings} leaves {cure.left:.2g} instead of {cure.before:.2g} grey "
-            f"values, as was tried{still}. Beyond that, {remedy}."
+            f"{why}: {cure.settings}. Tried on a part of the frames, this leaves {cure.left:.2g} "
+            f"grey values instead of {cure.before:.2g}{still}. If that is not enough, {remedy}."
         )
     return f"{why}, and no parameter helps: {remedy}. ({cure.tried} settings were tried.)"
 

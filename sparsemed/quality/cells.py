@@ -87,8 +87,7 @@ def streaks(view: View, cause: str) -> Finding | None:
     advice = ""
     often = value > STREAKED_IMAGES and (value > ONE_IMAGE or np.count_nonzero(streaked) > 1)
     if often and (not is_clean(view) or what_passes(view) > MOST_PASSED):
-        what = "Cells" if view.is_channel else "Objects"
-        why = f"{what} stay in the median, as they are slow"
+        why = f"{view.cells.capitalize()} stay in the background images"
         advice = cause or advise(view, why, "let them pass faster, or measure for longer")
     return judge(
         "streaks",
@@ -96,7 +95,7 @@ def streaks(view: View, cause: str) -> Finding | None:
         value,
         f"in {percent(value)} of the images",
         "Share of the background images with streaks or patches that those before and after do "
-        "not have: mostly cells that the median did not remove.",
+        f"not have: mostly {view.cells} that the median did not remove.",
         advice,
     )
 
@@ -178,7 +177,8 @@ def dropped(view: View) -> Finding | None:
         "Background images dropped",
         share,
         f"{count} of {len(dropped)} images ({percent(share)}){where}",
-        "What cleansing took for images with cells, and whether that happened all at once.",
+        f"Images that cleansing took for images with {view.cells}, and whether they are "
+        "consecutive.",
         "",
     )
 

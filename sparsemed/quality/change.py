@@ -52,7 +52,7 @@ def enough(view: View) -> Finding:
     count = len(view.background) // view.length
     verdict, advice = CANNOT_TELL, ""
     if view.sample is None:
-        advice = "There are no frames at hand to compare the background with: give them."
+        advice = "There are no frames to compare the background with: give them."
     elif not view.is_sampled:
         advice = f"{len(view.background)} frames are too few to tell: measure for longer."
     elif not view.knows_windows:
@@ -65,11 +65,11 @@ def enough(view: View) -> Finding:
         least = len(view.background) // (LEAST_WINDOWS + 1)
         cure = f"kernel_size={least}" if least >= SHORTEST else "measure for longer"
         advice = (
-            f"Windows of {view.length} frames fit less than three times into "
+            f"Windows of {view.length} frames fit fewer than three times into "
             f"{len(view.background)} frames, so that nothing can be compared: {cure}."
         )
     elif shows_nothing(view):
-        advice = "The images show nothing but noise, and nothing that stays."
+        advice = "The images show nothing but noise, so that there is nothing to judge."
     else:
         verdict = "good"
     return Finding(
@@ -78,8 +78,8 @@ def enough(view: View) -> Finding:
         count,
         f"frames for {count} window{'s' * (count != 1)}",
         verdict,
-        "A window's image fits its own frames, be it right or wrong; only frames of other windows "
-        "tell.",
+        "An image fits the frames of its own window even if it is wrong, so that frames of at "
+        "least three windows are needed.",
         advice,
     )
 
@@ -120,7 +120,7 @@ def grain(view: View) -> Finding | None:
     advice = ""
     if value > LIMIT:
         setting = longer(view, (value / LIMIT) ** 2)
-        why = "The noise of the camera stays"
+        why = "The noise of the camera remains in the images"
         advice = f"{why}: {setting}." if is_clean(view) else advise(view, why, "expose for longer")
     return judge(
         "grain",
@@ -197,28 +197,28 @@ def change(view: View, cause: str) -> Finding | None:
     if np.any(places):
         places &= ~_near_edges(view)
     text = (
-        f"{value:.2g} grey values behind; {percent(float(np.mean(changes > LEAST_CHANGE)))} of the "
-        "picture changed and stayed so"
+        f"the background is {value:.2g} grey values behind; "
+        f"{percent(float(np.mean(changes > LEAST_CHANGE)))} of the picture changed, and stayed so"
     )
     advice = ""
     least = LATE + (1.5 * graininess(view) if view.is_sampled else 0)
     if value > least and (not is_clean(view) or not view.is_sampled):
         what = "channel" if view.is_channel else "picture"
         why = f"The {what} itself changes, and the background is late"
-        advice = advise(view, why, "see to what changes")
+        advice = advise(view, why, "find out what changes")
     if np.mean(places) > LAIN_PLACES and np.mean(np.any(places, axis=0)) < ALL_COLUMNS:
         arrival = view.background.step_times[view.apart[_arrival(view, places)]]
         advice = (
-            f"Something has come to lie in one place at about {arrival:.4g} s. Dirt is part of the "
-            "background, as it should be. A cell is, too, and frames are wrong there: leave them "
-            f"out. {advice}".rstrip()
+            f"Something has come to lie in one place at about {arrival:.4g} s. If it is dirt, the "
+            "background shows it, as it should. If it is a cell, it is missing in all frames from "
+            f"then on: leave them out. {advice}".rstrip()
         )
     return judge(
         "change",
         "Changes that stay",
         value,
         text,
-        "Focus, place or dirt change, and the background follows with a delay.",
+        "How far the background is behind lasting changes, as of focus, position or dirt.",
         cause if advice and cause else advice,
     )
 
@@ -272,7 +272,7 @@ def shake(view: View) -> Finding | None:
         "shake",
         "Channel that shakes" if view.is_channel else "Picture that shakes",
         value,
-        f"{value:.2g} grey values, by ± {float(np.hypot(*pixels)):.2g} pixels",
-        "How far all moves from frame to frame, and what edges make of it.",
+        f"± {float(np.hypot(*pixels)):.2g} pixels, which changes edges by {value:.2g} grey values",
+        "How far the picture moves from frame to frame, and by how much edges change.",
         advice,
     )

@@ -48,7 +48,7 @@ def flicker(view: View) -> Finding | None:
     elif share >= FLICKER_SHARE and not _harm(view):
         advice = f"The {view.lamp} flickers and nothing corrects it: offset_correction=True."
         if view.cure is not None and "offset_correction=True" not in view.cure.settings:
-            advice = f"The {view.lamp} flickers, and offsets alone do not help."
+            advice = f"The {view.lamp} flickers, and offsets alone do not help: steady it."
     return judge(
         "flicker",
         f"Flicker of the {view.lamp}",
@@ -96,7 +96,7 @@ def drift(view: View) -> Finding | None:
         "Drift of brightness",
         value,
         f"{'+' if value > 5e-5 else ''}{percent(value)} of the brightness of the {view.wall}",
-        f"How much the light of the {view.wall} changed over the measurement, slowly.",
+        f"How much the brightness of the {view.wall} changed from begin to end.",
         "",
     )
 
@@ -157,8 +157,8 @@ def channel(view: View, cause: str) -> Finding | None:
         "Brightness left in the channel" if view.is_channel else "Brightness left",
         value,
         f"up to {value:.2g} grey values in 95 of 100 frames",
-        "How bright or dark the frames still are when the background is subtracted; "
-        "it should be 0.",
+        "Light that is left when background and offset are subtracted. It counts if it is most of "
+        "what is left of the frames.",
         advice,
     )
 
@@ -172,11 +172,13 @@ def _steadier(view: View, value: float, otherwise: float) -> str:
     """Return advice on light that is left, given the light left with offsets turned on or off."""
     corrects, rows = view.background.offsets is not None, view.background.offset_rows
     if otherwise < BETTER * value and corrects and lag(view) > LIMIT:
-        return advise(view, f"The first {rows} rows change with the rest", "see to what changes")
+        return advise(view, f"The first {rows} rows change with the rest", "find out what changes")
     if otherwise < BETTER * value and corrects:
         why = f"The first {rows} rows, from which offsets are taken, show more than the light"
         remedy = "take offsets from rows where nothing passes (offset_rows)"
-        return advise(view, f"{why}, as where objects pass", remedy, "offset_correction=False")
+        if view.background.source is not None:  # of which the rows are given
+            remedy = f"keep {view.cells} out of these rows"
+        return advise(view, why, remedy, "offset_correction=False")
     if otherwise < BETTER * value:
         remedy = "expose all frames alike"
         return advise(
@@ -187,7 +189,7 @@ def _steadier(view: View, value: float, otherwise: float) -> str:
         return advise(view, why, "expose all frames alike")
     if is_fast(view):
         why = "The light changes from frame to frame, and not everywhere alike"
-        remedy = "give the lamp a steady supply, or expose for whole periods of the mains"
+        remedy = "give the lamp a steady supply; if it is on the mains, expose for whole periods"
         return f"{why}, and no parameter helps: {remedy}."  # no window follows
     return advise(view, "The light changes, and offsets are not enough", "steady the lamp")
 

@@ -70,7 +70,7 @@ def noise(view: View, cause: str) -> Finding | None:
     advice = ""
     if after > TIMES_FLOOR * noise.floor + ABOVE_FLOOR * view.scale:
         why = f"The background does not fit the {view.wall}"
-        advice = cause or advise(view, why, "look at where and when something is left")
+        advice = cause or advise(view, why, "look where and when something is left of the frames")
     return judge(
         "noise",
         f"Noise of the {view.wall}",

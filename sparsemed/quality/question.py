@@ -24,19 +24,21 @@ def what_is_left(view: View, cause: str) -> Finding | None:
     if not view.is_sampled:
         return None
     left = view.left
-    text = f"{left.size:.2g} grey values; the noise of the camera is {left.noise:.2g}"
+    digits = 3 if round(left.size, 1) == MOST_LEFT else 2
+    size = f"{left.size:.{digits}g} grey values"
+    text = f"{size}; the noise of the camera, over 3 × 3 pixels, is {left.noise:.2g}"
     advice = ""
     if not is_clean(view):
-        text = f"{left.size:.2g} grey values {when(view)}, {where(view)}"
-        why = "The background does not fit these frames, and the numbers do not tell why"
-        advice = cause or advise(view, why, "look at where and when")
+        text = f"{size} {when(view)}, {where(view)}"
+        why = "The background does not fit these frames, for a reason that no number tells"
+        advice = cause or advise(view, why, "find out what differs at that place and time")
     return judge(
         "left",
         "What is left of the frames",
         left.size,
         text,
-        "What frames still show without their background, once cells are set aside. "
-        "It should be less than one can see.",
+        "What frames still show when their background is subtracted and "
+        f"{view.cells} are set aside; up to {MOST_LEFT:g} grey values are good.",
         advice,
     )
 

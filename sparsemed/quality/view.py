@@ -319,6 +319,11 @@ class View:
         return "wall" if self.is_channel else "first rows"
 
     @property
+    def cells(self) -> str:
+        """Name of what passes in texts."""
+        return "cells" if self.is_channel else "objects"
+
+    @property
     def lamp(self) -> str:
         """Name of the light in texts."""
         return "lamp" if self.is_channel else "light"

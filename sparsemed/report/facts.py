@@ -80,7 +80,7 @@ def _compare_stored(measurement: Measurement, background: Background, sample: Sa
     if background.is_loaded:
         return f"{name}: the one on this page"
     if ppid != to_ppid(background.parameters):
-        text = f"{name}: other parameters than those of this page, which were used anew"
+        text = f"{name}: of other parameters than the one on this page"
         return text + _compare_left(measurement, background, sample)
     if sample is None or stored.shape != (len(background), *background.images.shape[1:]):
         return f"{name}: computed anew for this page"
@@ -113,5 +113,5 @@ def _compare_left(measurement: Measurement, background: Background, sample: Samp
         here.append(np.mean(np.abs(frame - background[number] - added)))
     return (
         f"; on average it leaves {np.mean(by_file):.3g} grey values of a frame, "
-        f"and the one of this page {np.mean(here):.3g}"
+        f"and the one on this page {np.mean(here):.3g}"
     )

@@ -191,8 +191,8 @@ def findings_section(
     if source is not None and at is not None and any(not finding.is_good for finding in findings):
         command = report_command(source, at)
         hint = (
-            '<p class="note">A change of parameters is quickly tried; compare its page with this '
-            f"one: <code>{escaped(command)}</code></p>"
+            '<p class="note">To compare this page with one on other parameters: '
+            f"<code>{escaped(command)}</code></p>"
         )
     return section("numbers", "Numbers", f'<ul class="cards">{poor}{good}</ul>{hint}')
 

@@ -72,6 +72,7 @@ def seen(**known):
         "has_wall": True,
         "wall": "wall",
         "lamp": "lamp",
+        "cells": "cells" if known.get("is_channel", True) else "objects",
         "knows_windows": True,
         "length": 100,
         "noise": 0.0,
@@ -286,7 +287,7 @@ def test_grain_counts_above_the_limit_and_takes_longer_windows():
     clean, not_clean = (
         change.grain(seen(noise=1.5 * at, left=left_of(size))).advice for size in (0, 9)
     )
-    assert clean == "The noise of the camera stays: kernel_size=225."
+    assert clean == "The noise of the camera remains in the images: kernel_size=225."
     assert "expose for longer" in not_clean
     assert change.grain(seen(is_sampled=False)) is None
 
@@ -639,8 +640,8 @@ def test_what_was_tried_is_said_with_what_it_leaves():
     assert advice.advise(seen(), "It moves", "hold it") == f"It moves: hold it. {advice.TRY}"
     for rest, still in ((advice.MOST_LEFT, ""), (1.3, ", which is still too much")):
         assert said(Cure("kernel_size=25", rest, 5, 9)) == (
-            f"It moves: kernel_size=25 leaves {rest} instead of 5 grey values, as was tried"
-            f"{still}. Beyond that, hold it."
+            "It moves: kernel_size=25. Tried on a part of the frames, this leaves "
+            f"{rest} grey values instead of 5{still}. If that is not enough, hold it."
         )
     assert said(Cure("", 4, 5, 9)) == (
         "It moves, and no parameter helps: hold it. (9 settings were tried.)"

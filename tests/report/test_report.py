@@ -678,8 +678,8 @@ def test_what_the_page_says_of_a_background_in_the_file(demo, tmp_path, warned):
         return dict(read_facts(background, sample).rows)["Background in the file"]
 
     assert said() == (
-        "without PPID: other parameters than those of this page, which were used anew; on "
-        f"average it leaves {left[0]:.3g} grey values of a frame, and the one of this page "
+        "without PPID: of other parameters than the one on this page; on "
+        f"average it leaves {left[0]:.3g} grey values of a frame, and the one on this page "
         f"{left[1]:.3g}"
     )
     with h5py.File(path, "a") as h5:
@@ -803,7 +803,7 @@ def test_a_measurement_with_a_background_is_shown_with_its_parameters(demo, tmp_
 
     report(path, "-o", page, "-k", "split_time=0.5")
     assert "sparsemed:k=50^s=0.5^" in read(page).text["code"]
-    assert f"{stored}: other parameters than those of this page" in read(page).text["td"]
+    assert f"{stored}: of other parameters than the one on this page" in read(page).text["td"]
     left = re.search("leaves ([0-9.]+) grey values .* this page ([0-9.]+)", read(page).text["td"])
     assert 0 < float(left[1]) < 9
     assert float(left[2]) == pytest.approx(float(left[1]), rel=0.2)
@@ -817,7 +817,7 @@ def test_a_measurement_with_a_background_is_shown_with_its_parameters(demo, tmp_
         h5["basin_events/image_bg"].attrs["dcnum ppid background"] = "rollmed:k=100^b=10000"
     report(path, "-o", page)
     assert "sparsemed:k=200^s=1^" in read(page).text["code"]
-    assert "rollmed:k=100^b=10000: other parameters" in read(page).text["td"]
+    assert "rollmed:k=100^b=10000: of other parameters" in read(page).text["td"]
 
 
 def test_the_name_of_the_page_is_checked_before_the_work(demo, tmp_path):
@@ -1012,7 +1012,7 @@ def test_what_a_stored_background_leaves_counts_its_own_offsets(tmp_path):
     background = compute_background(path, kernel_size=9)
     sample = take_sample(background)
     said = dict(read_facts(background, sample).rows)["Background in the file"]
-    assert "on average it leaves 3 grey values of a frame, and the one of this page 0" in said
+    assert "on average it leaves 3 grey values of a frame, and the one on this page 0" in said
 
 
 def test_the_top_of_a_page_has_the_command_that_does_what_is_advised(tmp_path, monkeypatch):
@@ -1023,7 +1023,7 @@ def test_the_top_of_a_page_has_the_command_that_does_what_is_advised(tmp_path, m
     box = re.search('<div class="headline.*?</div>', (tmp_path / "in_report.html").read_text())[0]
     (command,) = re.findall("<code>(.*?)</code>", box)
     assert command == "sparsemed compute in.rtdc -k kernel_size=500"
-    assert "kernel_size=500 leaves" in box
+    assert "kernel_size=500. Tried on a part of the frames, this leaves" in box
     assert invoke(*shlex.split(command)[1:]).exit_code == 0
     assert report(path).stdout.startswith(f"{tmp_path / 'in_bg_report.html'}: good")
     assert "Tried before: defaults: look here" in (tmp_path / "in_bg_report.html").read_text()
