@@ -239,7 +239,7 @@ def _require_frames(path: Path, identity: Identity) -> None:
 
     Without an identifier, nothing else tells one measurement from another.
     """
-    if not path.exists() or not has_own_images(path):
+    if not path.exists() or is_unfinished(path) or not has_own_images(path):
         return
     with Measurement(path, "off") as measurement:
         if digest_of(measurement, identity.count) != identity.digest:
