@@ -77,6 +77,9 @@ def axes(draw):
     count = draw(st.integers(1, 120))
     kind = draw(st.sampled_from(["even", "random", "ties", "pauses", "equal", "on steps", "tiny"]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    if draw(st.integers(0, 7)) == 0:  # just before, at and just after steps
+        steps = np.float32(draw(st.sampled_from([0.1, 0.3])) * rng.integers(0, 30, count))
+        return np.sort(np.nextafter(steps, steps + rng.integers(-1, 2, count, np.int8)))
     gaps = {
         "even": lambda: np.full(count, 0.05),
         "random": lambda: rng.exponential(0.05, count),

@@ -10,7 +10,8 @@ first. After a frame at the step or later, no following frame can be nearer. The
 when it has all its frames. If the recording ends before, it is the last frames of the recording.
 
 *Frames held.* The last `kernel_size` frames, and those from the first one that may be as near to a
-future step as the last one.
+future step as the last one. A step at the time of the last frame may be a future one: NumPy rounds
+the number of steps in the precision of times.
 """
 
 from bisect import bisect_right
@@ -86,6 +87,7 @@ class GrowingSeries:
         self._num_cpus = num_cpus
         # Rounding may make times equally near to a step if they differ by no more than this.
         self._blur = np.spacing(2.0 * MOST_STEPS * float(split_time))
+        self._late = 0.0  # share of the time by which a step may be found too late
         frame_bytes = shape[0] * shape[1] * dtype.itemsize
         self._most_held = max(4 * self._length, HELD_BYTES // frame_bytes)
         size = self._length + max(1, PIECE_BYTES // frame_bytes)
@@ -160,6 +162,8 @@ class GrowingSeries:
             self._first = raw[0]
             brightness = [] if self._band_rows is None else [("brightness", np.float64)]
             self._entry = np.dtype([("time", axis.dtype), *brightness])
+            if axis.dtype.kind == "f":  # NumPy counts steps in the precision of times
+                self._late = 4 * float(np.finfo(axis.dtype).eps)
         before = self.final
         done = 0
         while done < len(frames):
@@ -259,13 +263,17 @@ class GrowingSeries:
             return
         if len(self):
             axis = np.concatenate([self._entries(self._begin)["time"], axis])
-        equal = np.arange(1, len(axis) + 1) - np.searchsorted(axis, axis - self._blur)
+        equal = np.arange(1, len(axis) + 1) - np.searchsorted(axis, self._as_near(axis))
         if (at := int(np.argmax(equal > self._most_held))) or equal[0] > self._most_held:
             raise ValueError(
                 f"times: {equal[at]:,} frames up to frame {self._begin + at} have the same time, "
                 f"{axis[at]} s after the first; at most {self._most_held:,} can be held until "
                 "time goes on. Does the clock of the camera stand still?"
             )
+
+    def _as_near(self, time: Any) -> Any:
+        """Return the time from which on frames may be as near to a future step as at this time."""
+        return np.float64(time) * (1 - self._late) - self._blur
 
     def _take(self, frames: NDArray[Any], axis: NDArray[Any]) -> int:
         """Copy as many frames as fit, and return their number."""
@@ -331,7 +339,7 @@ class GrowingSeries:
     def _let_go(self) -> None:
         """Release the frames that no future window can contain."""
         held = self._entries(self._begin)["time"]
-        tied = self._begin + int(np.searchsorted(held, held[-1] - self._blur))
+        tied = self._begin + int(np.searchsorted(held, self._as_near(held[-1])))
         self._begin = max(self._begin, min(len(self) - self._length, tied))
 
 

@@ -85,6 +85,24 @@ def test_times_that_rounding_takes_for_equal_are_held(monkeypatch):
     assert series.final == 3
 
 
+@pytest.mark.parametrize("split_time", [0.3, np.float32(0.3), 0.1, 1 / 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_step_that_rounding_hides_for_a_while_finds_its_frame(split_time, dtype):
+    # There are as many steps as times hold multiples of split_time, rounded to their precision. So
+    # a step may be counted only some frames after its time, though frames before it are nearer.
+    for number in range(1, 60):
+        at = dtype(number * float(split_time))
+        beside = [np.nextafter(at, dtype(0)), at, np.nextafter(at, dtype(99))]
+        times = np.repeat(np.array([0, *beside, at + dtype(9)], dtype), [1, 2, 5, 9, 5])
+        series = series_of(kernel_size=2, split_time=split_time)
+        frames = random_frames(len(times))
+        for place in range(len(times)):
+            series.push(frames[place : place + 1], times[place : place + 1])
+        expected = plan(times, Parameters(2, split_time)).starts
+        assert series._starts[: series.final] == expected[: series.final].tolist()
+        assert series.final > 0
+
+
 def test_four_windows_can_be_held_however_large_frames_are(monkeypatch):
     monkeypatch.setattr(growing, "HELD_BYTES", 1)
     series = series_of(kernel_size=10)
