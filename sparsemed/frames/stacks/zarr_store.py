@@ -107,7 +107,8 @@ def _array_of(path: Path, found: Any, choice: Choice) -> tuple[Any, Any, Choice,
     if number is None or not 0 <= number < len(images):
         names = [str(each.get("name", at)) for at, each in enumerate(images)]
         raise ValueError(_several(path, names))
-    full = images[number]["datasets"][0]["path"]  # the others are smaller
+    scales = [each["path"] for each in images[number]["datasets"]]
+    full = max(scales, key=lambda scale: int(group[scale].size))  # the others are smaller copies
     return group[full], _axes_of_scales(group, full), choice._replace(series=None), inside + full
 
 

@@ -159,3 +159,13 @@ def test_a_damaged_chunk_is_an_error_that_names_the_store(tmp_path, compressors)
     chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
     with pytest.raises(OSError, match=r"a.zarr: frames .* cannot be read .*is a chunk damaged"):
         compute_background(path, frame_rate=20)
+
+
+def test_smaller_copies_are_not_taken_whatever_their_order(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("small", data=FRAMES[:, ::2, ::2])
+    group.create_array("full", data=FRAMES)
+    axes = [{"name": axis} for axis in "tyx"]
+    datasets = [{"path": "small"}, {"path": "full"}]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": datasets}]
+    np.testing.assert_array_equal(frames_of(tmp_path / "a.zarr"), FRAMES)
