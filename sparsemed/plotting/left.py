@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 from sparsemed.plotting.courses import dress
 from sparsemed.plotting.images import is_wide
 from sparsemed.plotting.style import BLUE, GREY_VALUES, SMALL, TEXT, VERMILION
-from sparsemed.quality.advice import MOST_LEFT
+from sparsemed.quality.left import MOST_LEFT
 from sparsemed.quality.question import worst, worst_map
 from sparsemed.quality.view import View
 

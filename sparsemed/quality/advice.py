@@ -2,6 +2,7 @@
 
 import math
 
+from sparsemed.quality.left import MOST_LEFT
 from sparsemed.quality.view import LEAST_WINDOWS, View
 
 LEAST_CHANGE = 1.0
@@ -37,10 +38,6 @@ def advise(view: View, why: str, remedy: str, certain: str = "") -> str:
             f"grey values instead of {cure.before:.2g}{still}. If that is not enough, {remedy}."
         )
     return f"{why}, and no parameter helps: {remedy}. ({cure.tried} settings were tried.)"
-
-
-MOST_LEFT = 1.2
-"""Grey values that may be left: together with unseen errors, a background is then off by 1.45."""
 
 
 def longer(view: View, factor: float) -> str:

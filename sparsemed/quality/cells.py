@@ -16,6 +16,9 @@ from sparsemed.quality.view import LEAST_WINDOWS, View
 CROWDED = 0.45
 """From this share of frames with a cell at a place on, its median is unreliable."""
 
+CROWDED_THEN = 0.35
+"""The same share while something is left of the frames: more than chance."""
+
 STREAKED_PLACES = 0.005
 """Least share of places with remains of cells in an image with streaks."""
 
@@ -44,15 +47,18 @@ def crowd(view: View) -> Finding | None:
     The share ``c`` of frames in which a place of the middle rows is covered (see `View.covered`),
     in the fullest tenth of these rows. Cells that are all darker, or all brighter, move the median
     of a pixel with the noise ``n`` by ``n z(0.5 / (1 - c))``, ``z`` the quantile of the normal
-    distribution. Look here if ``c`` is above 45 %, or if that explains half of what is left of
-    the frames.
+    distribution. Look here if ``c`` is above 45 %, or above 35 % of the frames of which something
+    is left, or if that explains half of what is left.
     """
     if not view.is_sampled:
         return None
-    share = view.covered
+    share, when_crowded = view.covered, ""
+    if not is_clean(view) and view.covered_then > max(CROWDED_THEN, share):
+        share, when_crowded = view.covered_then, " of which something is left"
+    is_crowded = share > CROWDED or bool(when_crowded)
     harm = 3 * view.noise * NormalDist().inv_cdf(0.5 / (1 - min(share, 0.49)))
     advice = ""
-    if share > CROWDED or (not is_clean(view) and harm > EXPLAINS * view.left.size):
+    if is_crowded or (not is_clean(view) and harm > EXPLAINS * view.left.size):
         what, remedy = "Cells", "dilute the sample"
         if not view.is_channel:
             what, remedy = "Objects", "there must be fewer of them in a frame"
@@ -61,7 +67,7 @@ def crowd(view: View) -> Finding | None:
         "crowd",
         "Room between cells",
         share,
-        f"cells cover a place in {percent(share)} of the frames; a median may err by "
+        f"cells cover a place in {percent(share)} of the frames{when_crowded}; a median may err by "
         f"{harm:.2g} grey values by that",
         "How often a place shows a cell; near one half, so does the median.",
         advice,

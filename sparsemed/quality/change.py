@@ -25,6 +25,9 @@ LAIN_DOWN = 4
 LAIN_PLACES = 0.005
 """Least share of places that such an object covers."""
 
+MOST_LAIN = 0.35
+"""From this share of places on that change and stay so, the picture has changed, not an object."""
+
 ALL_COLUMNS = 0.9
 """From this share of columns on, the picture has changed, not an object."""
 
@@ -186,8 +189,8 @@ def change(view: View, cause: str) -> Finding | None:
     with the kept image whose window has the frame in its middle: the number is the 97 % quantile of
     their difference over places in the middle rows, and of that the 95 % quantile over frames. Look
     here above 0.67 grey values plus one and a half times the grain of the background; also if more
-    than 0.5 % of the places, far from edges and not in all columns, change by more than 4: then an
-    object has come to rest there.
+    than 0.5 % of the places, far from edges and not in all columns, change by more than 4, and less
+    than 35 % change at all: then an object has come to rest there.
     """
     if len(view.apart) < LEAST_WINDOWS:
         return None
@@ -206,7 +209,9 @@ def change(view: View, cause: str) -> Finding | None:
         what = "channel" if view.is_channel else "picture"
         why = f"The {what} itself changes, and the background is late"
         advice = advise(view, why, "find out what changes")
-    if np.mean(places) > LAIN_PLACES and np.mean(np.any(places, axis=0)) < ALL_COLUMNS:
+    is_object = np.mean(changes > LEAST_CHANGE) < MOST_LAIN
+    is_object &= np.mean(np.any(places, axis=0)) < ALL_COLUMNS
+    if np.mean(places) > LAIN_PLACES and is_object:
         arrival = view.background.step_times[view.apart[_arrival(view, places)]]
         advice = (
             f"Something has come to lie in one place at about {arrival:.4g} s. If it is dirt, the "

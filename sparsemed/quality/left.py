@@ -36,6 +36,9 @@ PLACES_OFF = 0.025
 FRAMES_OFF = 0.02
 """Least share of frames that counts: two of 96, as a single one may be off by chance."""
 
+MOST_LEFT = 1.2
+"""Grey values that may be left: together with unseen errors, a background is then off by 1.45."""
+
 LEAST_CELL = 1.0
 """Least difference of a covered place, in grey values."""
 
@@ -108,11 +111,6 @@ class Left:
     def size(self) -> float:
         """What is left in more than `FRAMES_OFF` of the frames."""
         return float(np.quantile(self.course, 1 - FRAMES_OFF, method="higher"))
-
-    @property
-    def is_restless(self) -> bool:
-        """Whether most of it is at places that are covered nearly always."""
-        return float(sizes(self.restless[np.newaxis])[0]) > self.size / 2
 
     def map_of(self, frame: int) -> Floats:
         """Return what is left in one of the frames, by one of the largest."""

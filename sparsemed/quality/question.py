@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from sparsemed.quality.advice import MOST_LEFT, advise
+from sparsemed.quality.advice import advise
 from sparsemed.quality.finding import Finding, judge
-from sparsemed.quality.left import Floats
+from sparsemed.quality.left import MOST_LEFT, Floats
 from sparsemed.quality.view import View
 
 

@@ -13,6 +13,7 @@ from sparsemed.method.windows import window_starts
 from sparsemed.quality.finding import Cure
 from sparsemed.quality.left import (
     LEAST_CELL,
+    MOST_LEFT,
     PLACES_OFF,
     Left,
     cell_width,
@@ -54,6 +55,12 @@ class Fit(NamedTuple):
 
 BLOCK = 32
 """Images that are fitted at once; more would not stay in the cache, which doubles the time."""
+
+MOST_OF_TIME = 0.9
+"""From this share of frames on, they are looked at all together."""
+
+LEAST_PAIRS = 3
+"""Least number of pairs of consecutive frames that tell how often cells arrive."""
 
 LEAST_SIDE = 5
 """Least number of rows and columns; smaller images are extended at their edges."""
@@ -334,9 +341,21 @@ class View:
 
         A place counts as covered if a cell is on one of its pixels; this is corrected.
         """
+        return self._covered_in(np.ones(len(self.left.off), bool))
+
+    @lazy_property
+    def covered_then(self) -> float:
+        """The same share in the frames of which something is left; 0 if these are nearly all."""
+        then = self.left.course > MOST_LEFT
+        return self._covered_in(then) if np.mean(then) < MOST_OF_TIME else 0.0
+
+    def _covered_in(self, frames: NDArray[np.bool_]) -> float:
+        pairs = frames[1:] & frames[:-1]
+        if np.count_nonzero(pairs) < LEAST_PAIRS:
+            return 0.0
         off = self.left.off
-        rows = np.mean(off, axis=(0, 2))
-        arrivals = np.mean(off[1:] & ~off[:-1], axis=(0, 2))
+        rows = np.mean(off[frames], axis=(0, 2))
+        arrivals = np.mean((off[1:] & ~off[:-1])[pairs], axis=(0, 2))
         # Objects that stay for a while are no cells; but above one half, only the share tells.
         passing = (1 - np.sqrt(np.maximum(0, 1 - 4 * arrivals))) / 2
         often = np.where(rows > 0.5, rows, np.minimum(rows, passing))

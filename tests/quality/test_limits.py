@@ -81,6 +81,8 @@ def seen(**known):
         "middle": slice(None),
         "rows": slice(None),
         "apart": np.arange(8),
+        "covered": 0.0,
+        "covered_then": 0.0,
         "left": SimpleNamespace(size=0.0, noise=0.1),
     }
     return SimpleNamespace(**usual | known)
@@ -119,6 +121,32 @@ def test_cells_are_crowded_where_they_explain_what_is_left():
     ]
     assert goods(cells.crowd, cases) == [True, False]
     assert cells.crowd(seen(covered=0.3, noise=5, left=left_of(advice.MOST_LEFT))).is_good
+
+
+def test_cells_are_crowded_while_something_is_left():
+    cases = [seen(left=left_of(9), covered_then=share) for share in around(cells.CROWDED_THEN)]
+    assert goods(cells.crowd, cases) == [True, True, False]
+    assert "50 % of the frames of which something is left;" in (
+        cells.crowd(seen(left=left_of(9), covered_then=0.5)).text
+    )
+    assert cells.crowd(seen(covered=0.4, covered_then=0.9)).is_good
+
+
+def test_cells_are_counted_in_frames_of_which_something_is_left():
+    off = np.random.default_rng(0).random((100, 10, 400)) < 0.02
+    off[20:30] = np.random.default_rng(1).random((10, 10, 400)) < 0.6
+
+    def then(wrong):
+        course = np.zeros(100)
+        course[wrong] = 1.01 * advice.MOST_LEFT
+        view = View(Frames(), None)
+        view.__dict__.update(left=SimpleNamespace(off=off, course=course), grid=9)
+        return view.covered_then
+
+    assert then(slice(20, 30)) > 5 * then(slice(50, 60)) > 0
+    assert [then(slice(20, 20 + count)) > 0 for count in (views.LEAST_PAIRS, 4)] == [False, True]
+    at = round(100 * views.MOST_OF_TIME)
+    assert [then(slice(count)) > 0 for count in (at - 1, at)] == [True, False]
 
 
 def streaked(monkeypatch, count, some, places=None, cause="", passes=9.0, left=0.0):
@@ -363,6 +391,8 @@ def test_what_has_come_to_lie_is_told_with_the_image_that_first_shows_it():
     assert [lain(places=at + more).is_good for more in (0, 1)] == [True, False]
     at = round(100 * change.ALL_COLUMNS)
     assert [lain(places=4 * k, columns=k).is_good for k in (at - 1, at)] == [False, True]
+    at = round(2000 * change.MOST_LAIN)
+    assert [lain(places=n, columns=80).is_good for n in (at - 1, at)] == [False, True]
     assert lain(edges=20).is_good  # an edge that moves
 
 
@@ -666,10 +696,12 @@ def test_settings_are_advised_that_help_by_a_share_and_by_enough():
     def chosen(*lefts):
         return trying._choose(Parameters(), trials(*lefts)).settings
 
-    assert [chosen(10, 10 * by) for by in around(trying.HELPS)] == ["kernel_size=50"] * 2 + [""]
-    share = trying.HELPS_RESTLESS
-    restless = [trying._choose(Parameters(), trials(10, 10 * by), share) for by in around(share)]
-    assert [each.settings for each in restless] == ["kernel_size=50"] * 2 + [""]
+    for before, share in ((1.5, trying.HELPS), (10, trying.HELPS_LITTLE)):
+        assert [chosen(before, before * by) for by in around(share)] == ["kernel_size=50"] * 2 + [
+            ""
+        ]
+    enough = advice.MOST_LEFT
+    assert [chosen(2, left) for left in (enough, enough + 0.01)] == ["kernel_size=50", ""]
     assert [chosen(0.5, 0.2 * by) for by in (0.99, 1.01)] == ["kernel_size=50", ""]
     assert [chosen(9, 4.0, 4 / 1.15 * by) for by in (1.001, 0.999)] == [
         "kernel_size=50",
