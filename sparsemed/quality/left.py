@@ -113,12 +113,11 @@ class Left:
         return float(np.quantile(self.course, 1 - FRAMES_OFF, method="higher"))
 
     def map_of(self, frame: int) -> Floats:
-        """Return what is left in one of the frames, by one of the largest."""
-        maps = [self.steady, *self.spells[(self.begins <= frame) & (frame < self.ends)]]
-        maps += [each[frame] for each in (self.ghosts, self.light)]
-        maps += [self.restless, self.pattern[frame]]  # these two show traces of cells
-        found = sizes(np.stack(maps))
-        shown: Floats = maps[int(np.argmax(found >= 0.9 * found.max()))]
+        """Return what is left in one of the frames, by whichever is largest."""
+        maps = [self.steady, self.restless]
+        maps += [each[frame] for each in (self.pattern, self.light, self.ghosts)]
+        maps += list(self.spells[(self.begins <= frame) & (frame < self.ends)])
+        shown: Floats = maps[int(np.argmax(sizes(np.stack(maps))))]
         return shown
 
 
@@ -359,14 +358,14 @@ def _is_more_than_cells(spell: Spell, off: NDArray[np.bool_], cells: Cells) -> b
     beside = np.count_nonzero(frames & ~shown, axis=(0, 2))[places > 0] / places[places > 0]
     covered = max(cells.covered, float(np.quantile(beside, 0.9)))
     first, later = (_half_of(spell.together, each) for each in (covered, max(covered, cells.again)))
-    spots = first * later ** max(0, len(frames) / spell.together - 1) / cells.share
+    medians = (spell.end - spell.begin) // spell.together
+    spots = first * later ** (medians - 1) / cells.share
     found = min(100, max(1, int(share / cells.share)))
     return found > spots and _happens(len(off) // spell.together, spots, found) < 0.02
 
 
 def _half_of(count: int, share: float) -> float:
     """Return how often at least half of so many frames show what a share of all frames shows."""
-    count = min(count, 1000)  # of more, the result is the same, but terms exceed a float
     return sum(
         math.comb(count, some) * share**some * (1 - share) ** (count - some)
         for some in range((count + 1) // 2, count + 1)
@@ -378,8 +377,8 @@ def _faint_spells(residues: Floats, noise: float, length: int) -> list[Spell]:
 
     If the noise is above 0.75, medians of some frames replace single frames.
     """
-    together = max(1, math.ceil((1.25 * noise / 0.75) ** 2)) if noise > 0.75 else 1
-    count = max(1, len(residues) // together)
+    together = min(len(residues), math.ceil((1.25 * noise / 0.75) ** 2)) if noise > 0.75 else 1
+    count = len(residues) // together
     firsts = np.arange(len(residues))
     if together > 1:
         noise *= 1.25 / math.sqrt(together)

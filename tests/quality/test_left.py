@@ -109,6 +109,10 @@ def test_a_short_crowd_is_no_spell(rng, noise, frames):
     assert not np.any(np.abs(left_of(residues).spells) > 1.2)
 
 
+def test_of_much_noise_all_frames_are_one_median(rng):
+    assert left_of(rng.normal(0, 20, (COUNT, HEIGHT, WIDTH)).astype(np.float32)).noise > 15
+
+
 def test_what_at_least_half_of_some_frames_show():
     assert _half_of(1, 0.3) == pytest.approx(0.3)
     assert _half_of(2, 0.3) == pytest.approx(1 - 0.7**2)
