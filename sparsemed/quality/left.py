@@ -112,6 +112,11 @@ class Left:
         """What is left in more than `FRAMES_OFF` of the frames."""
         return float(np.quantile(self.course, 1 - FRAMES_OFF, method="higher"))
 
+    @property
+    def is_restless(self) -> bool:
+        """Whether most of it is at places that are covered nearly always."""
+        return float(sizes(self.restless[np.newaxis])[0]) > self.size / 2
+
     def map_of(self, frame: int) -> Floats:
         """Return what is left in one of the frames, by whichever is largest."""
         maps = [self.steady, self.restless]
@@ -174,7 +179,7 @@ def find_left(
     if not has_noisy_lines:
         spells += _strong_spells(changes, off)
         cells = Cells(covered, _off_again(off), _share_of_cell(width, off.shape))
-        spells = [spell for spell in spells if _is_more_than_cells(spell, off, cells)]
+        spells = [spell for spell in spells if _is_more_than_cells(spell, off, varies, cells)]
     maps = np.array([spell.map for spell in spells], np.float32).reshape(-1, *steady.shape)
     _set_objects_aside(maps, varies)
     light = light * _beyond_lines(light, of_lines, grid)
@@ -294,9 +299,9 @@ def _share_of_cell(width: float, shape: tuple[int, ...]) -> float:
     return min(1.0, max(math.pi / 4 * width**2, 1) / (shape[1] * shape[2]))
 
 
-def _happens(count: int, mean: float, needed: int) -> float:
+def _happens(count: int, mean: float, needed: float) -> float:
     """Return how often so many spots are found in `count` trials with this mean, about."""
-    return count * mean**needed / math.factorial(needed)
+    return float(count * mean**needed / math.gamma(needed + 1))
 
 
 class Spell(NamedTuple):
@@ -316,15 +321,11 @@ class Cells(NamedTuple):
     share: float
 
 
-STRONG = (2, 3, 4, 6, 8, 12)
-"""Numbers of consecutive frames in which places are looked at that are off."""
-
-
 def _strong_spells(changes: Floats, off: NDArray[np.bool_]) -> list[Spell]:
     """Return what is `off`, in the same direction, in all of some consecutive frames."""
     found = []
     dark, bright = off & (changes < 0), off & (changes > 0)
-    for length in STRONG[: np.searchsorted(STRONG, len(off), "right")]:
+    for length in range(2, min(_MOST_TOGETHER, len(off)) + 1):
         shown = _running(np.minimum, dark, length) | _running(np.minimum, bright, length)
         large = np.count_nonzero(shown, axis=(1, 2)) > PLACES_OFF * off[0].size
         for begin in np.flatnonzero(large).tolist():
@@ -342,13 +343,16 @@ def _off_again(off: NDArray[np.bool_]) -> float:
     return float(np.median([np.sum(a) / max(1, np.sum(b)) for a, b in zip(*parts, strict=True)]))
 
 
-def _is_more_than_cells(spell: Spell, off: NDArray[np.bool_], cells: Cells) -> bool:
+def _is_more_than_cells(
+    spell: Spell, off: NDArray[np.bool_], varies: NDArray[np.bool_], cells: Cells
+) -> bool:
     """Whether a spell covers more places than cells do by chance.
 
     If cells cover the places beside it in a share ``c`` of its ``m`` frames, in the fullest rows,
     and cover them still in the next frame in a share ``q``, all frames show one at
     ``c q^(m - 1) / a`` spots, as a cell covers a share ``a`` of the places. The spell must cover so
-    many spots as are covered less than once in fifty samples.
+    many spots as are covered less than once in fifty samples. Where background images differ, what
+    stays is not in the frames: then, ``q`` is ``c``.
     """
     shown, frames = np.abs(spell.map) > LEAST_CELL, off[spell.begin : spell.end]
     share = float(np.mean(shown))
@@ -356,11 +360,12 @@ def _is_more_than_cells(spell: Spell, off: NDArray[np.bool_], cells: Cells) -> b
     if share <= PLACES_OFF or not np.any(places):
         return share > PLACES_OFF
     beside = np.count_nonzero(frames & ~shown, axis=(0, 2))[places > 0] / places[places > 0]
-    covered = max(cells.covered, float(np.quantile(beside, 0.9)))
-    first, later = (_half_of(spell.together, each) for each in (covered, max(covered, cells.again)))
+    covered = max(cells.covered, float(np.quantile(beside, 0.75)))
+    again = 0.0 if np.mean(varies[shown]) > 0.5 else cells.again
+    first, later = (_half_of(spell.together, each) for each in (covered, max(covered, again)))
     medians = (spell.end - spell.begin) // spell.together
     spots = first * later ** (medians - 1) / cells.share
-    found = min(100, max(1, int(share / cells.share)))
+    found = min(100.0, max(1.0, share / cells.share))
     return found > spots and _happens(len(off) // spell.together, spots, found) < 0.02
 
 

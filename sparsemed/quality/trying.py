@@ -21,7 +21,6 @@ from sparsemed.parameters import Parameters
 from sparsemed.progress import ignore
 from sparsemed.quality.cells import what_passes
 from sparsemed.quality.finding import Cure, Finding
-from sparsemed.quality.left import MOST_LEFT
 from sparsemed.quality.question import worst
 from sparsemed.quality.sample import take_sample
 from sparsemed.quality.verdict import findings_of
@@ -41,10 +40,10 @@ LENGTHS = (25, 50, 100, 200, 500, 1000)
 """Lengths of windows to try, besides the present one."""
 
 HELPS = 0.75
-"""Settings after which nothing is wrong help if they leave at most this share."""
+"""Settings help if they leave at most this share."""
 
-HELPS_LITTLE = 0.5
-"""The same of others, as what is left near the cells is partly a guess."""
+HELPS_RESTLESS = 0.5
+"""The same where most of it is at places that are nearly always covered, as that is a guess."""
 
 
 def examine(
@@ -76,7 +75,9 @@ def examine(
     findings = findings_of(view)
     if try_cures and _may_be_cured(findings):
         worst_frame = int(view.sample.numbers[worst(view)]) if view.sample is not None else 0
-        view.cure = find_cure(background, frames, worst_frame, cores)
+        is_guessed = view.is_sampled and view.left.is_restless
+        helps = HELPS_RESTLESS if is_guessed else HELPS
+        view.cure = find_cure(background, frames, worst_frame, cores, helps)
         findings = findings_of(view)
     return view, findings
 
@@ -107,7 +108,9 @@ class Trial(NamedTuple):
     left: float
 
 
-def find_cure(background: Background, frames: Any, worst: int, num_cpus: int) -> Cure | None:
+def find_cure(
+    background: Background, frames: Any, worst: int, num_cpus: int, helps: float = HELPS
+) -> Cure | None:
     """Try settings on a part of the frames, and return those that leave least.
 
     Parameters
@@ -118,6 +121,8 @@ def find_cure(background: Background, frames: Any, worst: int, num_cpus: int) ->
     worst : int
         Number of the worst frame.
     num_cpus : int
+    helps : float
+        Settings help if they leave at most this share.
 
     Returns
     -------
@@ -133,7 +138,7 @@ def find_cure(background: Background, frames: Any, worst: int, num_cpus: int) ->
         tell=lambda _text: None
     ):  # warnings on settings that the user did not choose
         trials = list(_trials(background, excerpt, num_cpus))
-    return _choose(background.parameters, trials)
+    return _choose(background.parameters, trials, helps)
 
 
 def _opened(
@@ -253,7 +258,7 @@ def _left_by(
     return max(view.left.size, what_passes(view))
 
 
-def _choose(now: Parameters, trials: list[Trial]) -> Cure:
+def _choose(now: Parameters, trials: list[Trial], share: float = HELPS) -> Cure:
     """Return, of the trials that leave little more than the best, the one with fewest changes."""
     before = next(trial.left for trial in trials if trial.parameters == now)
     least = min(trial.left for trial in trials)
@@ -263,7 +268,6 @@ def _choose(now: Parameters, trials: list[Trial]) -> Cure:
         return len(_named(now, trial.parameters)), trial.left
 
     best = min(good, key=changes)
-    share = HELPS if best.left <= MOST_LEFT else HELPS_LITTLE
     helps = best.left <= share * before and before - best.left >= 0.3
     return Cure(
         ", ".join(_named(now, best.parameters)) if helps else "", best.left, before, len(trials)

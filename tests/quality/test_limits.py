@@ -696,12 +696,10 @@ def test_settings_are_advised_that_help_by_a_share_and_by_enough():
     def chosen(*lefts):
         return trying._choose(Parameters(), trials(*lefts)).settings
 
-    for before, share in ((1.5, trying.HELPS), (10, trying.HELPS_LITTLE)):
-        assert [chosen(before, before * by) for by in around(share)] == ["kernel_size=50"] * 2 + [
-            ""
-        ]
-    enough = advice.MOST_LEFT
-    assert [chosen(2, left) for left in (enough, enough + 0.01)] == ["kernel_size=50", ""]
+    assert [chosen(10, 10 * by) for by in around(trying.HELPS)] == ["kernel_size=50"] * 2 + [""]
+    share = trying.HELPS_RESTLESS
+    restless = [trying._choose(Parameters(), trials(10, 10 * by), share) for by in around(share)]
+    assert [each.settings for each in restless] == ["kernel_size=50"] * 2 + [""]
     assert [chosen(0.5, 0.2 * by) for by in (0.99, 1.01)] == ["kernel_size=50", ""]
     assert [chosen(9, 4.0, 4 / 1.15 * by) for by in (1.001, 0.999)] == [
         "kernel_size=50",

@@ -7,16 +7,27 @@ from sparsemed import compute_background
 from sparsemed.method.scan import scan
 from sparsemed.parameters import Parameters
 from sparsemed.quality import trying
-from sparsemed.quality.left import MOST_LEFT
-from sparsemed.quality.trying import HELPS, HELPS_LITTLE, Trial
+from sparsemed.quality.left import Left
+from sparsemed.quality.trying import HELPS, HELPS_RESTLESS, Trial
 
 
-@pytest.mark.parametrize(("before", "share"), [(MOST_LEFT / HELPS, HELPS), (10, HELPS_LITTLE)])
+@pytest.mark.parametrize("share", [HELPS, HELPS_RESTLESS])
 @pytest.mark.parametrize("more", [-0.01, 0.01])
-def test_settings_are_advised_only_if_they_leave_little(before, share, more):
+def test_settings_are_advised_only_if_they_leave_little(share, more):
     now, other = Parameters(kernel_size=200), Parameters(kernel_size=100)
-    cure = trying._choose(now, [Trial(now, before), Trial(other, before * (share + more))])
+    cure = trying._choose(now, [Trial(now, 10), Trial(other, 10 * (share + more))], share)
     assert cure.settings == ("kernel_size=100" if more < 0 else "")
+
+
+@pytest.mark.parametrize("is_restless", [False, True])
+def test_where_it_is_a_guess_settings_must_leave_less(monkeypatch, is_restless):
+    asked = []
+    monkeypatch.setattr(Left, "is_restless", is_restless)
+    monkeypatch.setattr(trying, "_may_be_cured", lambda _: True)
+    monkeypatch.setattr(trying, "find_cure", lambda *given: asked.append(given[-1]))
+    frames = np.random.default_rng(0).integers(90, 110, (600, 40, 60), np.uint8)
+    trying.examine(compute_background(frames, frame_rate=100, kernel_size=50), frames)
+    assert asked == [HELPS_RESTLESS if is_restless else HELPS]
 
 
 def test_settings_are_tried_with_as_many_cores_as_given(monkeypatch):
