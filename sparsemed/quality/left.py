@@ -118,11 +118,12 @@ class Left:
         return float(sizes(self.restless[np.newaxis])[0]) > self.size / 2
 
     def map_of(self, frame: int) -> Floats:
-        """Return what is left in one of the frames, by whichever is largest."""
-        maps = [self.steady, self.restless]
-        maps += [each[frame] for each in (self.pattern, self.light, self.ghosts)]
-        maps += list(self.spells[(self.begins <= frame) & (frame < self.ends)])
-        shown: Floats = maps[int(np.argmax(sizes(np.stack(maps))))]
+        """Return what is left in one of the frames, by one of the largest."""
+        maps = [self.steady, *self.spells[(self.begins <= frame) & (frame < self.ends)]]
+        maps += [each[frame] for each in (self.ghosts, self.light)]
+        maps += [self.restless, self.pattern[frame]]  # these two show traces of cells
+        found = sizes(np.stack(maps))
+        shown: Floats = maps[int(np.argmax(found >= 0.9 * found.max()))]
         return shown
 
 
@@ -348,7 +349,7 @@ def _is_more_than_cells(
 ) -> bool:
     """Whether a spell covers more places than cells do by chance.
 
-    If cells cover the places beside it in a share ``c`` of its ``m`` frames, in the fullest rows,
+    If cells cover the places beside it in a share ``c`` of its ``m`` frames, in fuller rows,
     and cover them still in the next frame in a share ``q``, all frames show one at
     ``c q^(m - 1) / a`` spots, as a cell covers a share ``a`` of the places. The spell must cover so
     many spots as are covered less than once in fifty samples. Where background images differ, what
