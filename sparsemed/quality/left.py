@@ -372,6 +372,7 @@ def _is_more_than_cells(
 
 def _half_of(count: int, share: float) -> float:
     """Return how often at least half of so many frames show what a share of all frames shows."""
+    count = min(count, 1000)  # of more, the result is the same, but terms exceed a float
     return sum(
         math.comb(count, some) * share**some * (1 - share) ** (count - some)
         for some in range((count + 1) // 2, count + 1)
