@@ -59,17 +59,16 @@ def crowd(view: View) -> Finding | None:
     harm = 3 * view.noise * NormalDist().inv_cdf(0.5 / (1 - min(share, 0.49)))
     advice = ""
     if is_crowded or (not is_clean(view) and harm > EXPLAINS * view.left.size):
-        what, remedy = "Cells", "dilute the sample"
-        if not view.is_channel:
-            what, remedy = "Objects", "there must be fewer of them in a frame"
-        advice = advise(view, f"{what} cover places very often", remedy)
+        remedy = "dilute the sample" if view.is_channel else "let fewer of them be in a frame"
+        why = f"{view.cells.capitalize()} cover places too often for a median"
+        advice = advise(view, why, remedy)
     return judge(
         "crowd",
-        "Room between cells",
+        f"Room between {view.cells}",
         share,
-        f"cells cover a place in {percent(share)} of the frames{when_crowded}; a median may err by "
-        f"{harm:.2g} grey values by that",
-        "How often a place shows a cell; near one half, so does the median.",
+        f"{view.cells} cover a place in {percent(share)} of the frames{when_crowded}; a median may "
+        f"be off by {harm:.2g} grey values",
+        f"How often {view.cells} cover a place. Near one half, the median shows them, too.",
         advice,
     )
 

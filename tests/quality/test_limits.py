@@ -108,6 +108,7 @@ def test_cells_are_crowded_above_a_share():
     assert cells.crowd(seen(is_sampled=False)) is None
     words = [cells.crowd(seen(covered=0.9, is_channel=each)).advice for each in (True, False)]
     assert ["Cells" in words[0], "Objects" in words[1]] == [True, True]
+    assert "cell" not in str(cells.crowd(seen(covered=0.9, is_channel=False))).lower()
 
 
 def test_cells_are_crowded_where_they_explain_what_is_left():
