@@ -48,13 +48,13 @@ def wall_noise(background: Background, sample: Sample) -> WallNoise:
     where ``B_next`` is the band of the next frame of the sample. Frames that repeat
     the one before (several events of one image) do not count for the floor.
     """
-    band = sample.frames[:, : background.offset_rows].astype(np.float64)
+    band = sample.frames[:, : background.offset_rows].astype(np.float32)
     left = corrected(background, sample, background.offset_rows)
-    after = np.sqrt(np.mean(left**2, axis=(1, 2)))
+    after = np.sqrt(np.mean(np.square(left), axis=(1, 2), dtype=np.float64))
     steps = np.std(np.diff(band, axis=0), axis=(1, 2))
     steps = steps[steps > 0]
     floor = float(np.median(steps)) / math.sqrt(2) if len(steps) else 0.0
-    return WallNoise(np.std(band, axis=(1, 2)), after, floor)
+    return WallNoise(np.std(band, axis=(1, 2)).astype(np.float64), after, floor)
 
 
 def noise(view: View, cause: str) -> Finding | None:

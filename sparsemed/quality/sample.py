@@ -89,12 +89,13 @@ def _pick(background: Background, given: Input, count: int) -> Sample:
 
 def corrected(
     background: Background, sample: Sample, rows: int | None = None
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """Return the frames of the sample, or their first rows, minus background and offset."""
-    below = background.images[:, :rows][background.frame_index[sample.numbers]]
-    left: NDArray[np.float64] = sample.frames[:, :rows].astype(np.float64) - below
+    used, which = np.unique(background.frame_index[sample.numbers], return_inverse=True)
+    left = sample.frames[:, :rows].astype(np.float32)
+    left -= background.images[used][:, :rows][which]
     if background.offsets is not None:
-        left -= background.offsets[sample.numbers, np.newaxis, np.newaxis]
+        left -= background.offsets[sample.numbers, np.newaxis, np.newaxis].astype(np.float32)
     return left
 
 
