@@ -180,7 +180,7 @@ def find_left(
     if not has_noisy_lines:
         spells += _strong_spells(changes, off)
         cells = Cells(covered, _off_again(off), _share_of_cell(width, off.shape))
-        spells = [spell for spell in spells if _is_more_than_cells(spell, off, varies, cells)]
+        spells = [spell for spell in spells if _is_more_than_cells(spell, off, unusual, cells)]
     maps = np.array([spell.map for spell in spells], np.float32).reshape(-1, *steady.shape)
     _set_objects_aside(maps, varies)
     light = light * _beyond_lines(light, of_lines, grid)
@@ -345,15 +345,15 @@ def _off_again(off: NDArray[np.bool_]) -> float:
 
 
 def _is_more_than_cells(
-    spell: Spell, off: NDArray[np.bool_], varies: NDArray[np.bool_], cells: Cells
+    spell: Spell, off: NDArray[np.bool_], unusual: Floats, cells: Cells
 ) -> bool:
     """Whether a spell covers more places than cells do by chance.
 
-    If cells cover the places beside it in a share ``c`` of its ``m`` frames, in fuller rows,
-    and cover them still in the next frame in a share ``q``, all frames show one at
-    ``c q^(m - 1) / a`` spots, as a cell covers a share ``a`` of the places. The spell must cover so
-    many spots as are covered less than once in fifty samples. Where background images differ, what
-    stays is not in the frames: then, ``q`` is ``c``.
+    If cells cover the places beside it in a share ``c`` of its ``m`` frames, in fuller rows, and
+    cover them still in the next frame in a share ``q``, all frames show one at ``c q^(m - 1) / a``
+    spots, as a cell covers a share ``a`` of the places. The spell must cover so many spots as are
+    covered less than once in fifty samples. If its images show it in reverse, it is not in the
+    frames: then, ``q`` is ``c``.
     """
     shown, frames = np.abs(spell.map) > LEAST_CELL, off[spell.begin : spell.end]
     share = float(np.mean(shown))
@@ -362,8 +362,13 @@ def _is_more_than_cells(
         return share > PLACES_OFF
     beside = np.count_nonzero(frames & ~shown, axis=(0, 2))[places > 0] / places[places > 0]
     covered = max(cells.covered, float(np.quantile(beside, 0.75)))
-    again = 0.0 if np.mean(varies[shown]) > 0.5 else cells.again
-    first, later = (_half_of(spell.together, each) for each in (covered, max(covered, again)))
+    of_image = np.mean(unusual[spell.begin : spell.end], axis=0)
+    is_of_image = -of_image * np.sign(spell.map) > np.abs(spell.map) / 4
+    again = 0.0 if np.mean(is_of_image[shown]) > 0.5 else cells.again
+    at_first = (
+        max(covered, float(np.quantile(np.mean(off, axis=(0, 2)), 0.9))) if again else covered
+    )
+    first, later = (_half_of(spell.together, each) for each in (at_first, max(covered, again)))
     medians = (spell.end - spell.begin) // spell.together
     spots = first * later ** (medians - 1) / cells.share
     found = min(100.0, max(1.0, share / cells.share))

@@ -109,6 +109,15 @@ def test_a_short_crowd_is_no_spell(rng, noise, frames):
     assert not np.any(np.abs(left_of(residues).spells) > 1.2)
 
 
+def test_objects_that_stay_are_no_spell_unless_images_show_them(residues, rng):
+    kept = np.zeros_like(residues)
+    for begin in range(0, COUNT, 8):
+        for row, column in rng.integers(0, (18, 54), (4, 2)):
+            kept[begin : begin + 8, row : row + 6, column : column + 6] = -35
+    assert not len(left_of(residues + kept).spells)
+    assert len(left_of(residues + kept, -kept).spells)
+
+
 def test_of_much_noise_all_frames_are_one_median(rng):
     assert left_of(rng.normal(0, 20, (COUNT, HEIGHT, WIDTH)).astype(np.float32)).noise > 15
 
