@@ -44,19 +44,22 @@ def make_measurement(path: Path, count: int = 2000, seed: int = 0, case: str = "
     rng = np.random.default_rng(seed)
     channel = _draw_channel(rng)
     cell = _draw_cell(radius=9)
-    grain = rng.normal(0, 1.5, size=(32, *channel.shape))
+    height, width = channel.shape
+    grain = rng.normal(0, 1.5, size=(24, height, 2 * width))
     lamp = np.where(rng.random(count) < 0.05, rng.normal(0, 6, size=count), 0)
     dimmed = _unsteady_lamp(count, rng) if case == "flicker" else np.ones(count)
     slow = _slow_cells(count, cell, rng) if case == "cells" else []
     frames = np.empty((count, *channel.shape), dtype=np.uint8)
     for number in range(count):
-        frame = dimmed[number] * channel + grain[rng.integers(32)] + lamp[number]
+        shift = rng.integers(width)  # otherwise, frames with the same grain would have a pattern
+        noise = grain[rng.integers(24), :, shift : shift + width]
+        frame = dimmed[number] * channel + noise + lamp[number]
         for begin, end, row, column in slow:
             if begin <= number < end:
                 frame[row : row + len(cell), column : column + len(cell)] += cell
         for _ in range(rng.integers(1, 4)):
             top = rng.integers(24, 56 - len(cell))
-            left = rng.integers(0, channel.shape[1] - len(cell))
+            left = rng.integers(0, width - len(cell))
             frame[top : top + len(cell), left : left + len(cell)] += cell
         frames[number] = np.clip(np.rint(frame), 0, 255)
     with new_file(path) as h5:

@@ -118,7 +118,7 @@ def test_the_command_shows_what_it_did(tmp_path):
         "measurement": f"{out / 'demo.rtdc'} (2000 frames, {size:.0f} MB)",
         "background": f"{out / 'demo_bg.rtdc'}",
         "pipeline identifier": "sparsemed:k=200^s=1^t=0^f=0.8^o=1",
-        "background images": f"20, of which {kept} were kept",
+        "background images": f"21, of which {kept} were kept",
         "differences from the definition": "0",
         "picture": f"{out / 'demo.png'}",
     }
