@@ -190,7 +190,8 @@ def change(view: View, cause: str) -> Finding | None:
     their difference over places in the middle rows, and of that the 95 % quantile over frames. Look
     here above 0.67 grey values plus one and a half times the grain of the background; also if more
     than 0.5 % of the places, far from edges and not in all columns, change by more than 4, and less
-    than 35 % change at all: then an object has come to rest there.
+    than 35 % change at all: then an object has come to rest there. If nothing is left of the
+    frames, look here above 4 grey values: then, what changes is in frames and images alike.
     """
     if len(view.apart) < LEAST_WINDOWS:
         return None
@@ -209,6 +210,12 @@ def change(view: View, cause: str) -> Finding | None:
         what = "channel" if view.is_channel else "picture"
         why = f"The {what} itself changes, and the background is late"
         advice = advise(view, why, "find out what changes")
+    elif value > LAIN_DOWN:
+        what = "cells" if view.is_channel else "objects"
+        advice = (
+            "Background images that follow each other differ much. Either they follow a change, or "
+            f"they show slow {what}, which are missing in the frames then: look at them."
+        )
     is_object = np.mean(changes > LEAST_CHANGE) < MOST_LAIN
     is_object &= np.mean(np.any(places, axis=0)) < ALL_COLUMNS
     if np.mean(places) > LAIN_PLACES and is_object:

@@ -336,6 +336,11 @@ def test_a_background_is_late_above_the_limit_and_its_grain(monkeypatch):
     assert change.change(view, "See that.").advice == "See that."
     monkeypatch.setattr(change, "lag", lambda *_: change.LATE)
     assert change.change(view, "").is_good
+    for by in (BELOW, ABOVE):
+        monkeypatch.setattr(change, "lag", lambda *_, late=by * change.LAIN_DOWN: late)
+        found = change.change(seen(series=series), "")
+        assert found.is_good == (by == BELOW)
+        assert by == BELOW or "slow cells" in found.advice
     few = np.arange(LEAST_WINDOWS - 1)
     assert change.change(seen(series=series, apart=few), "") is None
 
