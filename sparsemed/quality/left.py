@@ -520,6 +520,7 @@ def _pattern(
     least = 2 * max(
         of_rows**2 * width * overlap * (math.sqrt(half) + math.sqrt(height / overlap)) ** 2,
         of_columns**2 * height * overlap * (math.sqrt(half) + math.sqrt(width / overlap)) ** 2,
+        1e-6,  # less is rounding
     )
     clip = max(3 * noise, 2.0)
     pattern, size = np.zeros_like(residues), 0.0

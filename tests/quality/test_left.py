@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sparsemed.quality.left import _half_of, find_left
+from sparsemed.quality.left import _half_of, _pattern, find_left
 
 COUNT, HEIGHT, WIDTH = 96, 24, 60
 NOISE = 0.5
@@ -140,3 +140,11 @@ def test_where_a_spell_is_shown_without_cells(residues, rng):
     shown = left.map_of(50)
     assert np.median(shown[8:20]) == pytest.approx(20, abs=1)
     assert np.mean(np.abs(shown[2:6]) > 1.5) < 0.05
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_light_of_frames_without_noise_is_one_pattern(seed):
+    lit = np.random.default_rng(seed).random(COUNT) < 1 / 3
+    residues = np.zeros((COUNT, 18, 56), np.float32)
+    residues[lit] = 3
+    np.testing.assert_allclose(_pattern(residues, (0, 0), 0.02, 1), residues, atol=1e-3)
