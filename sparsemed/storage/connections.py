@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -195,9 +196,10 @@ def _connect(url: Url, guard: Guard, calls: Calls) -> http.client.HTTPConnection
         connection.sock.settimeout(SILENCE_SECONDS)
         if calls.is_over:  # `Calls.end` came before the socket was connected
             raise OSError("reading was ended")
-    except BaseException:
+    except BaseException as error:
         calls.done(connection)
         connection.close()
+        traceback.clear_frames(error.__traceback__)  # old Pythons leave a proxy's answer open there
         raise
     found: http.client.HTTPConnection = connection
     return found
