@@ -89,6 +89,12 @@ def test_a_spot_of_a_few_frames_is_left_also_among_cells(residues, rng, frames, 
     assert set(np.flatnonzero(left.course > 15)) == set(range(40, 40 + frames))
 
 
+@pytest.mark.parametrize("size", [5, 8])
+def test_a_spot_of_a_few_frames_is_left_if_it_covers_enough_places(residues, size):
+    residues[40:42, 5 : 5 + size, 10 : 10 + size] -= 20  # of 36 places that count
+    assert (left_of(residues).size > 15) == (size == 8)
+
+
 def test_spots_at_two_times_are_left_but_objects_at_many_places_are_not(residues):
     def left_with(places):
         seen = residues.copy()
