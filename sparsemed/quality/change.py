@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
@@ -237,13 +236,14 @@ def change(view: View, cause: str) -> Finding | None:
 
 def _near_edges(view: View) -> NDArray[np.bool_]:
     """Return which places are near edges both in the first and in the last of the images apart."""
+    from scipy import ndimage  # takes a while to import
+
     near = np.ones(view.series.shape[1:], bool)
     for image in view.series[[0, -1]]:
         rises = [np.gradient(image, axis=k) for k, count in enumerate(image.shape) if count > 1]
         steep = np.sqrt(sum((rise**2 for rise in rises), np.zeros_like(image)))
-        reach = max(1, 3 // view.grid)
-        around = sliding_window_view(np.pad(steep, reach, "edge"), (2 * reach + 1,) * 2)
-        near &= np.max(around, axis=(2, 3)) > 3 * view.grid
+        size = 2 * max(1, 3 // view.grid) + 1
+        near &= ndimage.maximum_filter(steep, size, mode="nearest") > 3 * view.grid
     return near[view.middle]
 
 

@@ -203,6 +203,8 @@ def is_fast(view: View) -> bool:
     background: Background = view.background
     if background.offsets is None:
         return True
+    from scipy import ndimage  # takes a while to import
+
     light = background.offsets + each(background.images, band_means)[background.frame_index]
-    fast = light - np.convolve(np.pad(light, 12, "symmetric"), np.full(25, 1 / 25), "valid")
+    fast = light - ndimage.uniform_filter1d(light, 25)
     return float(np.std(fast)) > FAST * float(np.std(light))
