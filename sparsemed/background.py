@@ -159,24 +159,23 @@ def compute_background(
     )
     offset_rows = check_offset_rows(offset_rows)
     choice = Choice(series, channel, position, dataset)
-    with (
-        keeping_warnings() as warned,
-        open_input(
+    with keeping_warnings() as warned:
+        given = open_input(
             frames,
             time=time,
             frame_rate=frame_rate,
             basins=basins,
             num_cpus=num_cpus,
             choice=choice,
-        ) as given,
-    ):
-        scan = given.scanning(executor, ranges)
-        source = given.frames
-        planned = plan(given.time, parameters, given.label, offset_rows)
-        given.check(planned)
-        with following(progress, source.shape[0]) as tell:
-            found = compute(source, planned, tell, scan)
-            given.check_unchanged()
-        given.review(found, planned)
-        identity = given.identity
+        )
+        with given:
+            scan = given.scanning(executor, ranges)
+            source = given.frames
+            planned = plan(given.time, parameters, given.label, offset_rows)
+            given.check(planned)
+            with following(progress, source.shape[0]) as tell:
+                found = compute(source, planned, tell, scan)
+                given.check_unchanged()
+            given.review(found, planned)
+            identity = given.identity
     return presented(found, warned, identity, basins)

@@ -1,4 +1,4 @@
-"""Options for each of many measurements or stacks."""
+"""Options of a run, which computes the background of a measurement or stack."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from sparsemed.rtdc.pipeline_id import to_ppid
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options for each of many measurements.
+    """Options of a run.
 
     Attributes
     ----------

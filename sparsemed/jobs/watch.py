@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.hdf5.file_access import Policy, check_policy
+from sparsemed.hdf5.file_access import Policy
+from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.selection import check_paths, choose_runs
 from sparsemed.live import LiveBackground
 from sparsemed.method.offsets import band_means
@@ -146,19 +147,12 @@ def watch(
     parameters = Parameters(
         kernel_size, split_time, thresh_cleansing, frac_cleansing, offset_correction
     )
-    check_policy(basins)
+    options = RunOptions(parameters, num_cpus, basins)
     if isinstance(patience, bool) or not 0 < patience < np.inf:
         raise ValueError(f"patience must be a number above 0 (seconds), got {patience!r}")
-    return _Watching(
-        Path(path),
-        None if output is None else Path(output),
-        parameters,
-        patience,
-        keep,
-        None if page is None else Path(page),
-        num_cpus,
-        basins,
-    ).states()
+    folder = None if page is None else Path(page)
+    result = None if output is None else Path(output)
+    return _Watching(Path(path), result, folder, options, patience, keep).states()
 
 
 class _Watching:
@@ -168,31 +162,29 @@ class _Watching:
         self,
         path: Path,
         output: Path | None,
-        parameters: Parameters,
+        page: Path | None,
+        options: RunOptions,
         patience: float,
         keep: bool,
-        page: Path | None,
-        num_cpus: int | None,
-        basins: Policy,
     ) -> None:
-        self._path, self._parameters, self._patience, self._keep = path, parameters, patience, keep
-        self._basins: Policy = basins
+        self._path, self._options, self._patience, self._keep = path, options, patience, keep
         check_paths((path,))
         # Its program may not yet have switched to SWMR mode.
-        self._recording = _patiently(lambda: GrowingMeasurement(path, basins))
+        self._recording = _patiently(lambda: GrowingMeasurement(path, options.basins))
         (self._run,) = choose_runs((path,), output=output)
         self._run.check()
         if self._run.output.exists():
-            check_output(self._run.output, self._recording.available, path, basins)
+            check_output(self._run.output, self._recording.available, path, options.basins)
         self._page = None if page is None else LivePage(page, path.name)
         self._page_trouble = ""  # the last warning about it
+        asked = options.parameters
         self._live = LiveBackground(
             self._recording.shape,
             self._recording.dtype,
-            kernel_size=parameters.kernel_size,
-            split_time=parameters.split_time,
-            offset_correction=parameters.offset_correction,
-            num_cpus=num_cpus,
+            kernel_size=asked.kernel_size,
+            split_time=asked.split_time,
+            offset_correction=asked.offset_correction,
+            num_cpus=options.num_cpus,
             on_image=self._note,
         )
         self._brightness: list[tuple[float, float]] = []  # of each image, with its time
@@ -280,7 +272,7 @@ class _Watching:
                 f"{self._path}: no frame came within {self._patience:g} s; does the recording "
                 "program flush what it writes?"
             )
-        asked = self._parameters
+        asked = self._options.parameters
         if self._found is None:  # otherwise Ctrl-C came when it was to be written
             self._found = self._live.finish(asked.thresh_cleansing, asked.frac_cleansing)
         found = self._found
@@ -291,7 +283,7 @@ class _Watching:
                 "the background now that the file is closed"
             )
         identity = _patiently(self._recording.identity)
-        background = replace(found, identity=identity, basins=self._basins)
+        background = replace(found, identity=identity, basins=self._options.basins)
         if self._run.folder_is_made:
             self._run.output.parent.mkdir(parents=True, exist_ok=True)
         # by the same frames as in `compute`
