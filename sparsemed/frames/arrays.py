@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import product
 from mmap import mmap
 from numbers import Integral
 from os import PathLike
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.choice import is_of_zarr
 from sparsemed.frames.dask_blocks import DaskBlocks, is_dask
+from sparsemed.frames.gaps import Gaps
 from sparsemed.frames.shapes import is_one_in_colour, what_fits
 from sparsemed.frames.source import MOST_FRAMES, Batch, Read, Spans, join_spans
 from sparsemed.hdf5.opening import bytes_behind, raise_failure
@@ -22,9 +22,6 @@ from sparsemed.storage.stored import StoredBytes
 
 BATCH_BYTES = 8 * 1024**2
 """Weight of the frames that are read at once."""
-
-MOST_LISTED = 100_000
-"""Chunks of a store that are counted to find out whether some are missing."""
 
 
 class ArrayFrames:
@@ -104,7 +101,7 @@ class ArrayFrames:
         self.dtype = _frame_dtype(stored, label, floats)
         self._edges = block_edges(array, 0, self.shape[0])
         self.unwritten: Spans = []
-        self._gaps = _gaps(array)
+        self.gaps: Gaps | None = None
         at_once = max(1, BATCH_BYTES // (height * width * self.dtype.itemsize))
         lengths = np.diff(self._edges)
         # Blocks larger than a batch, or cut by one, are kept and returned piecewise.
@@ -197,9 +194,8 @@ class ArrayFrames:
                 ) from error
             error.add_note(f"{self.label}: frames {start} to {stop - 1} were being read")
             raise
-        if self._gaps is not None:
-            found = [(start + a, start + b) for a, b in self._gaps(frames)]
-            self.unwritten = join_spans([*self.unwritten, *found])
+        if self.gaps is not None:
+            self.unwritten = join_spans([*self.unwritten, *self.gaps.find(frames, start)])
         if frames.shape != (stop - start, rows, self.shape[2]):
             raise ValueError(
                 f"{self.label}: frames {start} to {stop - 1} came in the shape {frames.shape}; "
@@ -299,33 +295,8 @@ def _row_block(array: Any, height: int) -> int:
 
 def has_labels(array: Any) -> bool:
     """Whether an array is an xarray.DataArray."""
-    return isinstance(getattr(array, "dims", None), tuple) and hasattr(array, "data")
-
-
-def _gaps(array: Any) -> Callable[[NDArray[Any]], Spans] | None:
-    """Return a function that finds frames never written, if the array says that chunks are missing.
-
-    Zarr counts the chunks in its store. It also leaves out chunks that hold only the fill value;
-    the two cannot be told apart. Stores of very many chunks are not counted, as that takes long.
-    """
-    count = getattr(array, "nchunks", None)
-    if not isinstance(count, int) or not 0 < count <= MOST_LISTED:
-        return None
-    if getattr(array, "nchunks_initialized", count) >= count:
-        return None
-    fill, chunks = getattr(array, "fill_value", 0), array.chunks
-
-    def find(frames: NDArray[Any]) -> Spans:
-        is_fill = frames == (0 if fill is None else fill)
-        return [
-            (start, min(start + chunks[0], len(frames)))
-            for start, top, left in product(
-                *(range(0, n, step) for n, step in zip(frames.shape, chunks, strict=True))
-            )
-            if is_fill[start:, top:, left:][tuple(slice(step) for step in chunks)].all()
-        ]
-
-    return find
+    # of the type, as the attribute of a DataArray that is not loaded would load it
+    return isinstance(getattr(array, "dims", None), tuple) and hasattr(type(array), "data")
 
 
 def _size_of_file(array: Any, stored: StoredBytes | None) -> Callable[[], int] | None:

@@ -263,21 +263,21 @@ class PickedAxes:
         self.array = array
         self.frames = frames
         kept = [axis for axis, entry in enumerate(frames.entries) if isinstance(entry, slice)]
-        self._axes = [kept[place] for place in frames.order]
+        self.axes = [kept[place] for place in frames.order]
         self.dtype = array.dtype
         chunks = getattr(array, "chunks", None)
         if isinstance(chunks, tuple):
-            self.chunks = tuple(chunks[axis] for axis in self._axes)
+            self.chunks = tuple(chunks[axis] for axis in self.axes)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """``(N, H, W)``."""
-        return tuple(self.array.shape[axis] for axis in self._axes)
+        return tuple(self.array.shape[axis] for axis in self.axes)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         keys = key if isinstance(key, tuple) else (key,)
         index = list(self.frames.entries)
-        for axis, part in zip(self._axes, keys, strict=False):
+        for axis, part in zip(self.axes, keys, strict=False):
             index[axis] = part
         frames: NDArray[Any] = np.asanyarray(self.array[tuple(index)])
         return frames.transpose(self.frames.order)

@@ -5,7 +5,7 @@ slicing a long stack takes forever. Here the graph is made once, and each read c
 blocks that it needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,16 @@ from sparsemed.executors.dask_cluster import this_worker
 def is_dask(array: Any) -> bool:
     """Whether an array is a Dask array: the protocol of its collections, and blocks."""
     return hasattr(array, "__dask_graph__") and hasattr(array, "numblocks")
+
+
+def arrays_in(graph: Any) -> Iterator[Any]:
+    """Yield what the tasks of a Dask graph hold, such as arrays of which they take slices."""
+    for node in dict(graph).values():
+        for held in (node, *getattr(node, "args", ())):
+            if isinstance(held, dict):  # tasks that were fused
+                yield from arrays_in(held)
+            else:
+                yield getattr(held, "value", held)
 
 
 class DaskBlocks:

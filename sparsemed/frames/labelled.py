@@ -51,6 +51,8 @@ def as_frames(array: Any, choice: Choice = ANY, label: str = "frames") -> Any:
         if not isinstance(entry, slice)
     }
     picked = array.isel(single) if single else array
+    if frames.order == (0, 1, 2):
+        return picked  # xarray would load all to transpose it
     return picked.transpose(*(picked.dims[axis] for axis in frames.order))
 
 

@@ -11,6 +11,7 @@ from sparsemed.frames.chunks import ChunkFrames
 from sparsemed.frames.filters import require_filters
 from sparsemed.frames.hdf5_layout import UnsuitableError, past_hdf5, unwritten_spans
 from sparsemed.frames.source import FrameSource
+from sparsemed.frames.stores import gaps_of
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ def open_frames(
     """
     frames = ArrayFrames(array, label, floats)
     if not isinstance(array, h5py.Dataset):
+        frames.gaps = gaps_of(frames.array)
         return frames
     frames.unwritten = unwritten_spans(array)
     try:

@@ -12,10 +12,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames.arrays import has_labels
+from sparsemed.frames.arrays import ArrayFrames, has_labels
 from sparsemed.frames.choice import Choice, PickedAxes, is_of_zarr
 from sparsemed.frames.chunks import ChunkFrames
-from sparsemed.frames.dask_blocks import is_dask
+from sparsemed.frames.dask_blocks import arrays_in, is_dask
+from sparsemed.frames.gaps import Gaps
 from sparsemed.frames.layout import Layout
 from sparsemed.frames.opening import open_frames
 from sparsemed.frames.picked import PickedFrames
@@ -111,6 +112,8 @@ def array_part(array: Any, frames: FrameSource, begin: int, end: int) -> FrameOp
             return sent
         place = os.path.abspath(array.file.filename)
         return partial(_open_dataset, place, file_state(Path(place)), array.name, begin, end)
+    source = frames.source if isinstance(frames, SampledFrames) else frames
+    gaps = source.gaps if isinstance(source, ArrayFrames) else None
     inner = array.array if isinstance(array, PickedAxes) else array
     if isinstance(inner, (np.ndarray, h5py.Dataset)) or has_labels(array) or is_dask(array):
         part = array[begin:end]
@@ -118,9 +121,10 @@ def array_part(array: Any, frames: FrameSource, begin: int, end: int) -> FrameOp
         if is_dask(part):
             part = _without_the_rest(part)
         # Errors of the worker number frames from `begin`.
-        return partial(_open_array, part, 0, end - begin, f"frames[{begin}:{end}]")
+        gaps = gaps and gaps.part(begin)
+        return partial(_open_array, part, gaps, 0, end - begin, f"frames[{begin}:{end}]")
     _make_absolute(inner)
-    return partial(_open_array, array, begin, end, "frames")
+    return partial(_open_array, array, gaps, begin, end, "frames")
 
 
 def stack_part(path: Path, states: States, choice: Choice, begin: int, end: int) -> FrameOpener:
@@ -157,10 +161,17 @@ def _open_stack(
 
 @contextmanager
 def _open_array(
-    array: Any, begin: int, end: int, label: str, num_cpus: int
+    array: Any,
+    gaps: Gaps | None,
+    begin: int,
+    end: int,
+    label: str,
+    num_cpus: int,  # noqa: ARG001
 ) -> Iterator[FrameSource]:
     _require_store(array.array if isinstance(array, PickedAxes) else array)
-    yield PartFrames(open_frames(array, num_cpus, label, np.uint16), begin, end)
+    frames = ArrayFrames(array, label, np.uint16)
+    frames.gaps = gaps
+    yield PartFrames(frames, begin, end)
 
 
 @contextmanager
@@ -212,16 +223,6 @@ def _require_store(array: Any) -> None:
         raise OSError(OTHER_FILE.format(array.store_path))
 
 
-def _arrays_in(graph: Any) -> Iterator[Any]:
-    """Yield what the tasks of a Dask graph hold, such as arrays of which they take slices."""
-    for node in dict(graph).values():
-        for held in (node, *getattr(node, "args", ())):
-            if isinstance(held, dict):  # tasks that were fused
-                yield from _arrays_in(held)
-            else:
-                yield getattr(held, "value", held)
-
-
 def _can_be_opened_again(dataset: h5py.Dataset) -> bool:
     """Whether others can open the file of a dataset while it is open here.
 
@@ -246,6 +247,6 @@ def _without_the_rest(part: Any) -> Any:
     if distributed is not None and distributed.futures_of(part):
         return part.compute()  # workers hold its blocks, but a task cannot request them
     part = dask.optimize(part)[0]
-    for array in _arrays_in(part.__dask_graph__()):
+    for array in arrays_in(part.__dask_graph__()):
         _make_absolute(array)
     return part

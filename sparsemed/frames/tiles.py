@@ -99,7 +99,10 @@ def _slices(edges: Any) -> Iterator[slice]:
 def _part(source: ArrayFrames, rows: slice, columns: slice) -> ArrayFrames:
     array = source.array
     part = array[:, rows, columns] if is_dask(array) else _Part(array, rows, columns)
-    return ArrayFrames(part, source.label, source.dtype.type)
+    frames = ArrayFrames(part, source.label, source.dtype.type)
+    if source.gaps is not None:
+        frames.gaps = source.gaps.part(0, rows.start, columns.start)
+    return frames
 
 
 class _Part:
