@@ -9,7 +9,7 @@ from typing import Any
 
 from sparsemed.executors.rounds import check_executor
 from sparsemed.install_hint import how_to_install
-from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.kernels.cores import available_cores
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def dask_client(where: str, num_cpus: int | None = None) -> Iterator[Any]:
     with _quiet():
         if where == "local":
             with (
-                _local_cluster(check_num_cpus(num_cpus)) as cluster,
+                _local_cluster(num_cpus or available_cores()) as cluster,
                 distributed.Client(cluster) as client,
             ):
                 yield client

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from sparsemed.executors.tasks import (
+    Call,
     ExecutorError,
     LostError,
     Place,
-    Work,
     require_version,
     too_many_losses,
 )
@@ -84,7 +84,7 @@ class DaskCluster:
         is_first = not self.had_workers and not taken
         return {*taken} - {None, *workers}, [None] if is_first else free
 
-    def submit(self, place: Place, work: Work[Any], task: Any, num_cpus: int | None) -> Any:
+    def submit(self, place: Place, call: Call) -> Any:
         """Send a task to a worker.
 
         Exactly this worker is named: a task that may go to others Dask would never give to a
@@ -95,13 +95,7 @@ class DaskCluster:
         # A task holds its part of an array, as it must outlive the worker; Dask warns of its size.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
             return self.client.submit(
-                _at_dask_worker,
-                work,
-                task,
-                num_cpus,
-                __version__,
-                pure=False,
-                workers=place and [place],
+                _at_dask_worker, call, __version__, pure=False, workers=place and [place]
             )
 
     def result(self, future: Any, place: Place) -> Any:  # noqa: D102 (see Workers)
@@ -132,7 +126,7 @@ class DaskCluster:
 _turns: dict[str, threading.Lock] = {}
 
 
-def _at_dask_worker(work: Work[Any], task: Any, num_cpus: int | None, version: str) -> Any:
+def _at_dask_worker(call: Call, version: str) -> Any:
     """Do a task with all threads of a worker, one task at a time.
 
     The lock is needed when a worker takes over the task of a lost one, and has one already.
@@ -143,7 +137,7 @@ def _at_dask_worker(work: Work[Any], task: Any, num_cpus: int | None, version: s
     threads = worker.state.nthreads
     require_version("a worker", __version__, version)
     with _turns.setdefault(worker.address, threading.Lock()):
-        return work(task, min(threads, num_cpus or threads))
+        return call.work(call.task, min(threads, call.num_cpus or threads))
 
 
 def this_worker() -> Any | None:

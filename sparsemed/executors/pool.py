@@ -1,9 +1,10 @@
 """Executors of Python and the like: threads, processes, mpi4py, joblib."""
 
 from concurrent.futures import BrokenExecutor, Executor
+from dataclasses import replace
 from typing import Any
 
-from sparsemed.executors.tasks import ExecutorError, Place, Work, require_version
+from sparsemed.executors.tasks import Call, ExecutorError, Place, require_version
 from sparsemed.kernels.cores import available_cores
 from sparsemed.version import __version__
 
@@ -29,15 +30,10 @@ class Pool:
     def free_workers(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:  # noqa: D102 (see Workers)
         return set(), [None] * (2 * self.count - len(taken))
 
-    def submit(  # noqa: D102 (see Workers)
-        self,
-        place: Place,  # noqa: ARG002
-        work: Work[Any],
-        task: Any,
-        num_cpus: int | None,
-    ) -> Any:
+    def submit(self, place: Place, call: Call) -> Any:  # noqa: ARG002, D102 (see Workers)
+        call = replace(call, num_cpus=call.num_cpus or self.share)
         try:
-            return self.pool.submit(_at_worker, work, task, num_cpus or self.share, __version__)
+            return self.pool.submit(_at_worker, call, __version__)
         except BrokenExecutor as error:
             raise _broken(error) from error
 
@@ -52,10 +48,10 @@ class Pool:
             future.cancel()
 
 
-def _at_worker(work: Work[Any], task: Any, num_cpus: int | None, version: str) -> Any:
+def _at_worker(call: Call, version: str) -> Any:
     """Do a task in a worker."""
     require_version("a worker", __version__, version)
-    return work(task, num_cpus)
+    return call.work(call.task, call.num_cpus)
 
 
 def _broken(error: BaseException) -> ExecutorError:

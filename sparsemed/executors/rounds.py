@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from sparsemed.executors.dask_cluster import PATIENCE, DaskCluster, is_client
 from sparsemed.executors.pool import Pool, pool_size
 from sparsemed.executors.tasks import (
+    Call,
     ExecutorError,
     Finished,
     LostError,
@@ -98,7 +99,7 @@ def as_completed(
             yield outcome
         return
     workers: Workers = DaskCluster(executor) if is_client(executor) else Pool(executor)
-    yield from _Round(workers, work, tasks, num_cpus).outcomes()
+    yield from _Round(workers, (Call(work, task, num_cpus) for task in tasks)).outcomes()
 
 
 class TaskRunner:
@@ -133,24 +134,20 @@ class TaskRunner:
 
 
 class _Sent(NamedTuple):
-    """A submitted task and its worker."""
+    """A submitted call and its worker."""
 
     number: int
-    task: Any
+    call: Call
     place: Place
 
 
 class _Round:
     """Tasks on their way to workers and back."""
 
-    def __init__(
-        self, workers: Workers, work: Work[Any], tasks: Iterable[Any], num_cpus: int | None
-    ) -> None:
+    def __init__(self, workers: Workers, calls: Iterable[Call]) -> None:
         self.workers = workers
-        self.work = work
-        self.todo = enumerate(tasks)
-        self.num_cpus = num_cpus
-        self.again: list[tuple[int, Any]] = []
+        self.todo = enumerate(calls)
+        self.again: list[tuple[int, Call]] = []
         self.losses: Counter[int] = Counter()
         self.under_way: dict[Any, _Sent] = {}
         self.arrived: SimpleQueue[Any] = SimpleQueue()
@@ -181,9 +178,9 @@ class _Round:
         for future in [each for each, sent in self.under_way.items() if sent.place in lost]:
             self.note_loss(future)
         waiting = iter(lambda: self.again.pop() if self.again else next(self.todo, None), None)
-        for place, (number, task) in zip(free, waiting, strict=False):
-            future = self.workers.submit(place, self.work, task, self.num_cpus)
-            self.under_way[future] = _Sent(number, task, place)
+        for place, (number, call) in zip(free, waiting, strict=False):
+            future = self.workers.submit(place, call)
+            self.under_way[future] = _Sent(number, call, place)
             future.add_done_callback(self.arrived.put)
 
     def take(self, timeout: float) -> None:
@@ -201,10 +198,10 @@ class _Round:
                 self.news.append(Finished(self.under_way.pop(future).number, error=error))
 
     def note_loss(self, future: Any) -> None:
-        number, task, _ = self.under_way.pop(future)
+        number, call, _ = self.under_way.pop(future)
         self.workers.cancel([future])
         self.losses[number] += 1
         if self.losses[number] < MOST_LOSSES:
-            self.again.append((number, task))
+            self.again.append((number, call))
         else:
             self.news.append(Finished(number, error=too_many_losses(self.losses[number])))

@@ -1,12 +1,31 @@
 """Tasks, their results, and the errors of workers."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 Task = TypeVar("Task")
 
 Work = Callable[[Task, int | None], Any]
 """``work(task, num_cpus)`` does a task with at most so many threads; None means all cores."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A task on its way to a worker.
+
+    Attributes
+    ----------
+    work : callable
+        ``work(task, num_cpus)``.
+    task : object
+    num_cpus : int or None
+        Largest number of threads; None: the worker decides.
+    """
+
+    work: Work[Any]
+    task: Any
+    num_cpus: int | None
 
 
 class Finished(NamedTuple):
@@ -37,7 +56,7 @@ class Workers(Protocol):
     def free_workers(self, taken: list[Place]) -> tuple[set[Place], list[Place]]:
         """Return those of the taken places that are lost, and the places free for one more task."""
 
-    def submit(self, place: Place, work: Work[Any], task: Any, num_cpus: int | None) -> Any:
+    def submit(self, place: Place, call: Call) -> Any:
         """Send a task to a worker, and return its future."""
 
     def result(self, future: Any, place: Place) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.source import FrameOpener, FrameSource, PartOpener, join_spans
-from sparsemed.kernels.cores import check_num_cpus
+from sparsemed.kernels.cores import available_cores
 from sparsemed.method.offsets import BAND_ROWS
 from sparsemed.method.scan import Scan, of_steps, scan
 from sparsemed.progress import Progress, ignore
@@ -183,7 +183,7 @@ class _Task(NamedTuple):
 
 
 def _scan_part(task: _Task, num_cpus: int | None) -> Scan:
-    cores = check_num_cpus(num_cpus)
+    cores = num_cpus or available_cores()
     with task.open_frames(cores) as frames:
         return scan(
             frames,

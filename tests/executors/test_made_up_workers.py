@@ -12,7 +12,7 @@ from patience import PATIENCE
 from sparsemed.executors import dask_client, dask_cluster, rounds
 from sparsemed.executors.dask_cluster import DaskCluster
 from sparsemed.executors.rounds import worker_count
-from sparsemed.executors.tasks import ExecutorError, LostError, require_version
+from sparsemed.executors.tasks import Call, ExecutorError, LostError, require_version
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +44,12 @@ class Crew:
         lost, free = look
         return lost & set(taken), [each for each in free if each not in taken]
 
-    def submit(self, place, work, task, num_cpus):
+    def submit(self, place, call):
         future = Future()
-        future.about = task, place
-        self.sent.append((task, place, num_cpus))
-        if self.results.get((task, place), "") is not None:
-            future.set_result(work(task, num_cpus))
+        future.about = call.task, place
+        self.sent.append((call.task, place, call.num_cpus))
+        if self.results.get((call.task, place), "") is not None:
+            future.set_result(call.work(call.task, call.num_cpus))
         return future
 
     def result(self, future, place):
@@ -68,7 +68,7 @@ def double(task, num_cpus):
 
 
 def outcomes_of(crew, tasks, num_cpus=None):
-    return rounds._Round(crew, double, tasks, num_cpus).outcomes()
+    return rounds._Round(crew, (Call(double, task, num_cpus) for task in tasks)).outcomes()
 
 
 def in_words(outcomes):
@@ -213,7 +213,8 @@ def test_a_worker_does_one_task_at_a_time_however_many_threads_it_has(monkeypatc
 
     def send(task, num_cpus):
         meeting.wait()
-        dask_cluster._at_dask_worker(work, task, num_cpus, dask_cluster.__version__)
+        call = Call(work, task, num_cpus)
+        dask_cluster._at_dask_worker(call, dask_cluster.__version__)
 
     threads = [threading.Thread(target=send, args=each) for each in ((0, None), (1, 1))]
     for thread in threads:

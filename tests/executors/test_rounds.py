@@ -120,8 +120,8 @@ def test_workers_of_another_version(monkeypatch):
         assert outcome.error is None
         at_worker = pools._at_worker
 
-        def sent_by_another(work, task, num_cpus, version):
-            return at_worker(work, task, num_cpus, "99.0")
+        def sent_by_another(call, version):
+            return at_worker(call, "99.0")
 
         monkeypatch.setattr(pools, "_at_worker", sent_by_another)
         (outcome,) = as_completed(pool, work, ["a"])

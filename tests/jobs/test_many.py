@@ -201,9 +201,9 @@ class Watched(ThreadPoolExecutor):
 
     works = ()
 
-    def submit(self, at_worker, work, *arguments):
-        self.works = (*self.works, work.__module__)
-        return super().submit(at_worker, work, *arguments)
+    def submit(self, at_worker, call, *arguments):
+        self.works = (*self.works, call.work.__module__)
+        return super().submit(at_worker, call, *arguments)
 
 
 def test_a_single_measurement_is_shared_out_in_ranges(night, here, tmp_path):
