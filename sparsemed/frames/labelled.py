@@ -6,6 +6,7 @@ import numpy as np
 
 from sparsemed.frames.arrays import has_labels
 from sparsemed.frames.choice import ANY, NAMES, Choice, name_axes, names_of_axes, pick_frames
+from sparsemed.frames.stores import from_zero
 from sparsemed.warned import warn
 
 SECONDS = {
@@ -41,7 +42,7 @@ def as_frames(array: Any, choice: Choice = ANY, label: str = "frames") -> Any:
     names = names_of_axes(array)
     if names is None or not set(name_axes(names)) & set(NAMES):
         choice.only(label)
-        return array
+        return from_zero(array)
     frames = pick_frames(names, array.shape, choice, label, label)
     if not has_labels(array):
         return frames.read_from(array)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.arrays import ArrayFrames, has_labels
-from sparsemed.frames.choice import Choice, PickedAxes, is_of_zarr
+from sparsemed.frames.choice import Choice, PickedAxes
 from sparsemed.frames.chunks import ChunkFrames
-from sparsemed.frames.dask_blocks import arrays_in, is_dask
+from sparsemed.frames.dask_blocks import is_dask
 from sparsemed.frames.gaps import Gaps
 from sparsemed.frames.layout import Layout
 from sparsemed.frames.opening import open_frames
@@ -23,13 +23,17 @@ from sparsemed.frames.picked import PickedFrames
 from sparsemed.frames.sampled import SampledFrames
 from sparsemed.frames.source import Batch, FrameOpener, FrameSource, Read, Spans
 from sparsemed.frames.stacks import open_stack, states_of_stack
+from sparsemed.frames.stores import (
+    OTHER_FILE,
+    absolute_spec,
+    is_of_tensorstore,
+    make_absolute,
+    open_spec,
+    require_store,
+    stores_behind,
+)
 from sparsemed.storage.identity import States
 from sparsemed.storage.stored import Opener, file_state, require_state
-
-OTHER_FILE = (
-    "{}: is another file for a worker than for the program that sent the task; all workers must "
-    "see the same files under the same paths"
-)
 
 
 class PartFrames:
@@ -103,9 +107,9 @@ def array_part(array: Any, frames: FrameSource, begin: int, end: int) -> FrameOp
     """Return an opener of some frames of an array, as small as possible.
 
     It holds the frames of a NumPy array, and the graph of a Dask array as far as these frames need
-    it. Other arrays are pickled; a Zarr array then holds the path of its store, which is made
-    absolute. An HDF5 dataset is opened again by the path of its file, if the file is open for
-    reading only.
+    it. Other arrays are pickled; a Zarr or TensorStore array then holds the path of its store,
+    which is made absolute. An HDF5 dataset is opened again by the path of its file, if the file is
+    open for reading only.
     """
     if isinstance(array, h5py.Dataset) and _can_be_opened_again(array):
         if (sent := chunks_part(frames, begin, end)) is not None:
@@ -123,7 +127,13 @@ def array_part(array: Any, frames: FrameSource, begin: int, end: int) -> FrameOp
         # Errors of the worker number frames from `begin`.
         gaps = gaps and gaps.part(begin)
         return partial(_open_array, part, gaps, 0, end - begin, f"frames[{begin}:{end}]")
-    _make_absolute(inner)
+    if is_of_tensorstore(inner):
+        if (spec := absolute_spec(inner)) is not None:
+            return partial(_open_tensorstore, spec, array.shape, gaps, begin, end)
+        part = np.asarray(array[begin:end])  # it is in memory
+        gaps = gaps and gaps.part(begin)
+        return partial(_open_array, part, gaps, 0, end - begin, f"frames[{begin}:{end}]")
+    make_absolute(inner)
     return partial(_open_array, array, gaps, begin, end, "frames")
 
 
@@ -168,10 +178,24 @@ def _open_array(
     label: str,
     num_cpus: int,  # noqa: ARG001
 ) -> Iterator[FrameSource]:
-    _require_store(array.array if isinstance(array, PickedAxes) else array)
+    for store in stores_behind(array):
+        require_store(store)
     frames = ArrayFrames(array, label, np.uint16)
     frames.gaps = gaps
     yield PartFrames(frames, begin, end)
+
+
+@contextmanager
+def _open_tensorstore(
+    spec: Any,
+    shape: tuple[int, ...],
+    gaps: Gaps | None,
+    begin: int,
+    end: int,
+    num_cpus: int,
+) -> Iterator[FrameSource]:
+    with _open_array(open_spec(spec, shape), gaps, begin, end, "frames", num_cpus) as frames:
+        yield frames
 
 
 @contextmanager
@@ -187,40 +211,6 @@ def _open_dataset(
         raise ValueError(OTHER_FILE.format(path))
     with h5py.File(path, "r") as h5:
         yield PartFrames(open_frames(h5[name], num_cpus, floats=np.uint16), begin, end)
-
-
-def _make_absolute(array: Any) -> None:
-    """Make the path of a Zarr store absolute: workers may be in other folders.
-
-    In a folder without the store, all values would be the fill value.
-    """
-    if is_of_zarr(array):
-        for name in ("root", "path"):  # of a folder, and of a zip file
-            if isinstance(path := getattr(array.store, name, None), Path):
-                setattr(array.store, name, path.absolute())
-
-
-def _require_store(array: Any) -> None:
-    """Check that this process finds the store of a Zarr array, and the same array in it.
-
-    Raises
-    ------
-    OSError
-        If it does not.
-    """
-    if not is_of_zarr(array):
-        return
-    import zarr
-
-    try:
-        found = zarr.open_array(array.store, path=array.path, mode="r")
-    except Exception as error:  # a store may raise anything
-        raise OSError(
-            f"frames: {array.store_path} is not there for this worker ({error}); workers must be "
-            "able to open the store"
-        ) from error
-    if (found.shape, found.dtype) != (array.shape, array.dtype):
-        raise OSError(OTHER_FILE.format(array.store_path))
 
 
 def _can_be_opened_again(dataset: h5py.Dataset) -> bool:
@@ -247,6 +237,8 @@ def _without_the_rest(part: Any) -> Any:
     if distributed is not None and distributed.futures_of(part):
         return part.compute()  # workers hold its blocks, but a task cannot request them
     part = dask.optimize(part)[0]
-    for array in arrays_in(part.__dask_graph__()):
-        _make_absolute(array)
+    for store in stores_behind(part):
+        if isinstance(store, h5py.Dataset):
+            return part.compute()  # an open file cannot be sent
+        make_absolute(store)
     return part

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.opening import open_frames
-from sparsemed.frames.parts import OTHER_FILE, PartFrames
+from sparsemed.frames.parts import PartFrames
 from sparsemed.frames.picked import PickedFrames
 from sparsemed.frames.source import FrameOpener, FrameSource
+from sparsemed.frames.stores import OTHER_FILE
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.method.time_axis import require_axis, time_axis
 from sparsemed.rtdc.events import Feature
