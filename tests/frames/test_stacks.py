@@ -1,6 +1,7 @@
 """Paths of stacks: TIFF and Zarr of every kind are read bit by bit, all else is told what to do."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -88,6 +89,27 @@ def test_each_kind_of_tiff_has_the_background_of_its_array(tmp_path, kind):
     assert (found.source, found.stack) == (None, path)
     with open_stack(path, 2) as images:
         assert isinstance(images, np.memmap | TiffPages)  # and never all of it in memory
+
+
+@pytest.mark.parametrize("kind", ["tiff", "pictures"])
+def test_images_are_decoded_by_as_many_threads_as_given(tmp_path, monkeypatch, kind):
+    given = set()
+
+    class Noting(ThreadPoolExecutor):
+        def __init__(self, number, name):
+            given.add(number)
+            super().__init__(number, name)
+
+    monkeypatch.setattr(f"sparsemed.frames.stacks.{kind}.ThreadPoolExecutor", Noting)
+    path = tmp_path / "stack.tif" if kind == "tiff" else tmp_path
+    for number in range(60) if kind == "pictures" else ():
+        tifffile.imwrite(tmp_path / f"{number}.tif", IMAGES[number])
+    if kind == "tiff":
+        write_tiff(path, "compressed")
+    compute_background(path, TIME, kernel_size=9, num_cpus=3)
+    assert given == {3}
+    compute_background(path, TIME, kernel_size=9, num_cpus=2, ranges=2)
+    assert given == {2, 3}
 
 
 def test_zarr_has_the_background_of_its_array(tmp_path):

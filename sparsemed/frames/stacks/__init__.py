@@ -32,7 +32,8 @@ class Kind(NamedTuple):
     is_in : callable
         ``is_in(path)`` tells whether a file, folder or pattern holds this kind.
     open : callable
-        ``open(path, num_cpus, choice)`` provides its frames as an array.
+        ``open(path, choice)`` provides its frames as an array. If it has an attribute
+        `num_cpus`, it decodes in so many threads; 1 until `open_stack` sets it.
     files : callable
         ``files(path, choice)`` returns the files that hold the chosen stack: their states show
         whether it was replaced.
@@ -40,7 +41,7 @@ class Kind(NamedTuple):
 
     name: str
     is_in: Callable[[Path], bool]
-    open: Callable[[Path, int, Choice], AbstractContextManager[Any]]
+    open: Callable[[Path, Choice], AbstractContextManager[Any]]
     files: Callable[[Path, Choice], list[Path]]
 
 
@@ -135,7 +136,9 @@ def open_stack(path: str | os.PathLike[str], num_cpus: int, choice: Choice = ANY
         )
     place = Path(path).absolute()  # the working folder may change
     before = states_of_stack(place, choice)
-    with kind.open(Path(path), num_cpus, choice) as images:
+    with kind.open(Path(path), choice) as images:
+        if hasattr(images, "num_cpus"):
+            images.num_cpus = num_cpus
         yield images
     if states_of_stack(place, choice) != before:
         raise OSError(f"{path}: was changed by another program while its frames were read")

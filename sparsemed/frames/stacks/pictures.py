@@ -64,7 +64,7 @@ def images_in(path: Path) -> list[Path]:
 
 
 @contextmanager
-def open_images(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
+def open_images(path: Path, choice: Choice) -> Iterator[Any]:
     """Provide the images of a folder or pattern as an array, of which little is held."""
     choice.only(str(path), "channel")
     files = images_in(path)
@@ -75,7 +75,7 @@ def open_images(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
         files[0].name,
         files[-1].name,
     )
-    yield ImageFiles(files, path, num_cpus, choice.channel)
+    yield ImageFiles(files, path, choice.channel)
 
 
 def natural_order(name: str) -> list[tuple[int, int | str]]:
@@ -99,22 +99,20 @@ class ImageFiles:
         The images, in the order of time.
     path : Path
         Folder or pattern, for errors.
-    num_cpus : int
-        Threads that read.
     channel : int, optional
         Which colour to take from images in colour.
 
     Attributes
     ----------
     files : list of Path
+    num_cpus : int
+        Threads that read.
     """
 
-    def __init__(
-        self, files: list[Path], path: Path, num_cpus: int, channel: int | None = None
-    ) -> None:
+    def __init__(self, files: list[Path], path: Path, channel: int | None = None) -> None:
         _require_recording(files, path)
         self.files = files
-        self._num_cpus = num_cpus
+        self.num_cpus = 1
         self._channel = channel
         first = self._read(files[0])
         self.shape = (len(files), *first.shape)
@@ -123,7 +121,7 @@ class ImageFiles:
     def __getitem__(self, frames: slice) -> NDArray[Any]:
         numbers = range(*frames.indices(len(self.files)))
         out = np.empty((len(numbers), *self.shape[1:]), self.dtype)
-        with ThreadPoolExecutor(self._num_cpus, "sparsemed-images") as pool:
+        with ThreadPoolExecutor(self.num_cpus, "sparsemed-images") as pool:
             for _ in pool.map(self._fill, numbers, out):
                 pass
         return out

@@ -46,14 +46,14 @@ def files_of_tiff(path: Path, choice: Choice) -> list[Path]:  # noqa: ARG001
 
 
 @contextmanager
-def open_tiff(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
+def open_tiff(path: Path, choice: Choice) -> Iterator[Any]:
     """Provide the frames of a TIFF as an array, of which little is held."""
     library = require("tifffile", path, "TIFF")
     choice.only(str(path), "series", "channel", "position")
     with ExitStack() as files:
         with naming(path):
             file = files.enter_context(library.TiffFile(path))
-            images = _images(path, file, library, num_cpus, choice)
+            images = _images(path, file, library, choice)
             if isinstance(images, TiffPages):
                 images.keep_open(files)
         yield images
@@ -67,29 +67,30 @@ class TiffPages:
     pages : list of tifffile.TiffPage
     path : Path
         For errors.
-    num_cpus : int
-        Threads that decode.
     within : tuple of int or slice
         The index into each page, such as a channel of a page in colour.
+
+    Attributes
+    ----------
+    num_cpus : int
+        Threads that decode.
     """
 
-    def __init__(
-        self, pages: list[Any], path: Path, num_cpus: int, within: tuple[int | slice, ...] = ()
-    ) -> None:
+    def __init__(self, pages: list[Any], path: Path, within: tuple[int | slice, ...] = ()) -> None:
         self._page_shape = pages[0].shape
         size = np.empty(self._page_shape, bool)[within].shape
         self.shape = (len(pages), *size)
         self.dtype = np.dtype(pages[0].dtype)
         self._pages = pages
         self._path = path
-        self._num_cpus = num_cpus
+        self.num_cpus = 1
         self._within = within
         self._lock = threading.RLock()  # pages of a file are read one after the other
 
     def __getitem__(self, frames: slice) -> NDArray[Any]:
         numbers = range(*frames.indices(len(self._pages)))
         out = np.empty((len(numbers), *self.shape[1:]), self.dtype)
-        with ThreadPoolExecutor(self._num_cpus, "sparsemed-tiff") as pool:
+        with ThreadPoolExecutor(self.num_cpus, "sparsemed-tiff") as pool:
             for _ in pool.map(self._decode, numbers, out):
                 pass
         return out
@@ -140,7 +141,7 @@ def _layout(page: Any) -> list[bytes | None]:
     return [tags.get(struct.pack(f"{tiff.byteorder}H", code)) for code in LAYOUT_TAGS]
 
 
-def _images(path: Path, file: Any, library: Any, num_cpus: int, choice: Choice) -> Any:
+def _images(path: Path, file: Any, library: Any, choice: Choice) -> Any:
     """Return the frames of a TIFF as an array of three axes."""
     _require_whole(path, file)
     _tell_of_pages_left_out(path, file)
@@ -151,7 +152,7 @@ def _images(path: Path, file: Any, library: Any, num_cpus: int, choice: Choice) 
                 "this order; if they are positions, this is wrong"
             )
         choice.only(str(path))
-        return TiffPages([each.keyframe for each in file.series], path, num_cpus)
+        return TiffPages([each.keyframe for each in file.series], path)
     number, choice = _series_number(path, file, choice)
     series = file.series[number]
     which = f", series={number}" if len(file.series) > 1 else ""
@@ -166,7 +167,7 @@ def _images(path: Path, file: Any, library: Any, num_cpus: int, choice: Choice) 
     frames = pick_frames(axes, series.shape, choice, str(path), name)
     if series.dataoffset is not None:
         return frames.of(library.memmap(path, series=number, mode="r"))
-    return _pages(path, series, frames, num_cpus, name)
+    return _pages(path, series, frames, name)
 
 
 def _axes_of_a_film(path: Path, series: Any) -> str:
@@ -211,7 +212,7 @@ def _series_number(path: Path, file: Any, choice: Choice) -> tuple[int, Choice]:
     return number, choice._replace(series=None)
 
 
-def _pages(path: Path, series: Any, frames: Frames, num_cpus: int, name: str) -> TiffPages:
+def _pages(path: Path, series: Any, frames: Frames, name: str) -> TiffPages:
     """Return the chosen pages, in the order of time."""
     across = series.keyframe.ndim
     outer = series.shape[: series.ndim - across]
@@ -226,7 +227,7 @@ def _pages(path: Path, series: Any, frames: Frames, num_cpus: int, name: str) ->
     if len(pages) != count:
         raise OSError(f"{path}: holds {len(pages)} pages instead of {count}; is the file complete?")
     numbers = np.arange(count).reshape(outer)[frames.entries[: len(outer)]]
-    return TiffPages([pages[number] for number in numbers.tolist()], path, num_cpus, within)
+    return TiffPages([pages[number] for number in numbers.tolist()], path, within)
 
 
 def _require_whole(path: Path, file: Any) -> None:

@@ -44,13 +44,13 @@ def is_video(path: Path) -> bool:
 
 
 @contextmanager
-def open_video(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:
+def open_video(path: Path, choice: Choice) -> Iterator[Any]:
     """Provide the frames of a video as an array, of which little is held."""
     library = require("av", path, "videos")
     choice.only(str(path), "series", "channel")
     if (what := by_its_begin(path)) is not None:
         raise ValueError(f"{path}: {what}")
-    with closing(VideoFrames(path, library, num_cpus, choice)) as frames:
+    with closing(VideoFrames(path, library, choice)) as frames:
         yield frames
 
 
@@ -65,8 +65,6 @@ class VideoFrames:
     path : Path
     av : module
         PyAV.
-    num_cpus : int
-        Threads that decode.
     choice : Choice
         Its series is the number of one of several videos; its channel, which of the colours red,
         green and blue to take.
@@ -77,13 +75,15 @@ class VideoFrames:
         Frames per second, if constant.
     times : ndarray, shape (N,), seconds, or None
         Time of each frame, if the rate is not constant.
+    num_cpus : int
+        Threads that decode.
     """
 
-    def __init__(self, path: Path, av: Any, num_cpus: int, choice: Choice = ANY) -> None:
+    def __init__(self, path: Path, av: Any, choice: Choice = ANY) -> None:
         self._path = path
         self._place = path.absolute()  # opened anew to jump, wherever one works by then
         self._av = av
-        self._num_cpus = num_cpus
+        self.num_cpus = 1
         self._series = choice.series
         self._channel = choice.channel
         self._container: Any = None
@@ -93,6 +93,7 @@ class VideoFrames:
             self._stamps, self.frame_rate, self.times = self._survey()
             self.close()
             first = self._next_from(0)
+            self.close()  # it was opened for one thread
         self.dtype = first.dtype
         self.shape = (len(self._stamps), *first.shape)
 
@@ -124,7 +125,7 @@ class VideoFrames:
         self._container = self._av.open(str(self._place))
         stream = self._chosen(self._container.streams.video)
         stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = self._num_cpus
+        stream.codec_context.thread_count = self.num_cpus
         return stream
 
     def _chosen(self, streams: Any) -> Any:

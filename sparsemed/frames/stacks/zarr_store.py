@@ -62,7 +62,7 @@ def files_of_zarr(path: Path, choice: Choice) -> list[Path]:
 
 
 @contextmanager
-def open_zarr(path: Path, num_cpus: int, choice: Choice) -> Iterator[Any]:  # noqa: ARG001
+def open_zarr(path: Path, choice: Choice) -> Iterator[Any]:
     """Provide the frames of a Zarr array, of which little is held."""
     library = require("zarr", path, "Zarr")
     with ExitStack() as files:

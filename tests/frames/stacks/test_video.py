@@ -80,6 +80,15 @@ def test_more_than_eight_bits_are_kept(tmp_path, pixels, most):
         np.testing.assert_array_equal(images[0:90], frames, strict=True)
 
 
+@pytest.mark.parametrize("first", [0, 1, 50])
+def test_it_is_decoded_by_as_many_threads_as_given(tmp_path, first):
+    path = write(tmp_path / "film.mp4", FRAMES, **LOSSY["film.mp4"])
+    part = slice(first, first + 9)
+    with open_stack(path, 3) as images:
+        np.testing.assert_array_equal(images[part], brightness(path)[part])
+        assert images._container.streams.video[0].codec_context.thread_count == 3
+
+
 def test_a_varying_rate_is_kept_as_times(tmp_path):
     times = np.cumsum(np.random.default_rng(1).integers(1, 90, 90)) / 1000
     path = write(tmp_path / "film.mkv", FRAMES, times=times)
