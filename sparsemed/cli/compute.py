@@ -28,7 +28,6 @@ from sparsemed.cli.results import Ending, Followed, show_result
 if TYPE_CHECKING:
     from sparsemed.hdf5.file_access import Policy
     from sparsemed.jobs.file_result import FileResult
-    from sparsemed.jobs.stack_runs import StackOptions
     from sparsemed.jobs.summary import Summary
     from sparsemed.storage.places import AnyPath
 
@@ -46,6 +45,7 @@ Examples:
   sparsemed compute https://host/in.rtdc       from a server, to here
   sparsemed compute film.tif -o background.tif --fps 30
                                                of a stack of images, to a TIFF
+  sparsemed compute *.tif -o results --fps 30  each stack, into results
 
 \b
 Exit status:
@@ -65,7 +65,7 @@ Exit status:
     type=PathType(),
     help="Where results go: a file that ends in .rtdc, .h5 or .hdf5, "
     "or a folder, which is made if it is missing. Other endings are refused. "
-    "For a stack: a file that ends in .tif, .zarr, .rtdc or .h5.",
+    "For a stack: a file that ends in .tif, .zarr, .rtdc or .h5, or a folder.",
 )
 @click.option("--in-place", is_flag=True, help="Write results into the measurements.")
 @recursive_option
@@ -137,7 +137,8 @@ def compute(
 
     A PATH may also be a stack of images: TIFF, Zarr, a video, or a folder or pattern
     of single images. Its background images go to a TIFF that ImageJ reads, or to
-    Zarr, with times and parameters; an earlier result is replaced.
+    Zarr, with times and parameters; an earlier result is replaced. Results of
+    several stacks go to a folder, as TIFFs.
 
     A measurement is up to date if a complete result with these parameters exists
     and is not older than it. Such measurements are skipped, so the same command again
@@ -148,8 +149,10 @@ def compute(
             if quiet and verbose:
                 raise ValueError("--quiet and --verbose exclude each other")
             from sparsemed.executors.dask_client import dask_client
+            from sparsemed.jobs.choosing import choose_any_runs
             from sparsemed.jobs.options import RunOptions
             from sparsemed.jobs.shards import read_shard, take_shard
+            from sparsemed.jobs.stack_runs import kind_of
             from sparsemed.jobs.summary import Summary
             from sparsemed.parameters import Parameters
 
@@ -162,7 +165,9 @@ def compute(
             level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
             log = stack.enter_context(log_lines(level))
             of_stack = read_stack_options(fps, subtracted, **choice)
-            runs = _runs(paths, of_stack, recursive=recursive, output=output, in_place=in_place)
+            runs = choose_any_runs(
+                paths, of_stack, recursive=recursive, output=output, in_place=in_place
+            )
             if part is not None:
                 runs = take_shard(runs, part)
             client = summary = None
@@ -175,34 +180,14 @@ def compute(
         has_bar = is_terminal() and not quiet
         show = partial(show_result, json=as_json, quiet=quiet, beside_bar=has_bar)
         followed = Followed(runs, options, client, log, has_bar)
-        ending = Ending()
+        ending = Ending(kind_of(runs))
         is_well = _show_all(followed, show, summary, ending)
         if left := len(runs) - ending.count:
-            text = f"{left} of {len(runs)} measurements are not done; repeat the command to go on"
+            text = f"{left} of {len(runs)} {ending.what} are not done; repeat the command to go on"
             click.echo(text, err=True)
         ending.show(with_verdicts=not (quiet or dry_run))
     if ending.failed or not is_well:
         click.get_current_context().exit(1)
-
-
-def _runs(
-    paths: "tuple[AnyPath, ...]",
-    of_stack: "StackOptions",
-    *,
-    recursive: bool,
-    output: Path | None,
-    in_place: bool,
-) -> list[Any]:
-    """Return the runs: of one stack, or of measurements."""
-    from sparsemed.jobs.selection import choose_runs
-    from sparsemed.jobs.stack_runs import TO_STACKS, choose_stack_runs, explain_no_stack, is_stack
-
-    if any(is_stack(path, of_stack, recursive=recursive) for path in paths):
-        return choose_stack_runs(paths, output, of_stack, in_place=in_place)
-    of_stack.require_none(paths)
-    if output is not None and output.suffix.lower() in TO_STACKS and not output.is_dir():
-        explain_no_stack(paths)
-    return choose_runs(paths, recursive=recursive, output=output, in_place=in_place)
 
 
 def _show_all(

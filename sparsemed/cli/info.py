@@ -64,15 +64,12 @@ def info(
             )
         from sparsemed.jobs.selection import choose_files
         from sparsemed.jobs.stack_info import stack_info
-        from sparsemed.jobs.stack_runs import is_stack
+        from sparsemed.jobs.stack_runs import part_stacks
         from sparsemed.rtdc import info as measurement
 
         with log_lines(logging.WARNING):
             of_stack = read_stack_options(fps, **choice)
-            stacks = [path for path in paths if is_stack(path, of_stack, recursive=recursive)]
-            rest = [path for path in paths if path not in stacks]
-            if not stacks:
-                of_stack.require_none(paths)
+            stacks, rest = part_stacks(paths, of_stack, recursive=recursive)
             chosen = choose_files(rest, "all", recursive=recursive) if rest else []
     ending = Ending("files")
 

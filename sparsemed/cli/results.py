@@ -16,7 +16,7 @@ from sparsemed.progress import bar
 if TYPE_CHECKING:
     from sparsemed.jobs.file_result import FileResult
     from sparsemed.jobs.options import RunOptions
-    from sparsemed.jobs.runs import Run
+    from sparsemed.jobs.stack_runs import AnyRun
     from sparsemed.storage.places import AnyPath
 
 REST_SECONDS, REST_SHARE = 1.0, 0.1
@@ -185,7 +185,12 @@ class Followed:
     """
 
     def __init__(
-        self, runs: "list[Run]", options: "RunOptions", executor: Any, log: LogLines, has_bar: bool
+        self,
+        runs: "list[AnyRun]",
+        options: "RunOptions",
+        executor: Any,
+        log: LogLines,
+        has_bar: bool,
     ) -> None:
         self._runs, self._options, self._executor = runs, options, executor
         self._log = log
@@ -218,7 +223,7 @@ class Followed:
             return bar(count, self._text, keep=False)
         return bar(sum(sizes_of(self._runs)), self._text, keep=False, unit="B")
 
-    def _begin(self, run: "Run") -> None:
+    def _begin(self, run: "AnyRun") -> None:
         self._log.about = run.source
         self._name = run.source.name
 

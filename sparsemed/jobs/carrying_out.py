@@ -7,7 +7,7 @@ from typing import Any
 from sparsemed.jobs.done import find_done
 from sparsemed.jobs.file_result import FileResult
 from sparsemed.jobs.options import RunOptions
-from sparsemed.jobs.runs import Run
+from sparsemed.jobs.stack_runs import AnyRun
 from sparsemed.progress import Progress
 from sparsemed.warned import BackgroundWarning, keeping_warnings
 
@@ -17,7 +17,7 @@ _EXPECTED = (OSError, ValueError, TypeError, MemoryError, ImportError, Backgroun
 
 
 def carry_out(
-    run: Run,
+    run: AnyRun,
     options: RunOptions,
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
@@ -47,7 +47,7 @@ def carry_out(
 
 
 def _facts(
-    run: Run, options: RunOptions, progress: Progress | None, executor: Any
+    run: AnyRun, options: RunOptions, progress: Progress | None, executor: Any
 ) -> dict[str, Any]:
     if not options.redo and (done := find_done(run, options)) is not None:
         return {"status": "skipped", **done._asdict()}
@@ -57,7 +57,7 @@ def _facts(
     return run.compute(options, executor, progress)
 
 
-def _failure(run: Run, message: str) -> dict[str, Any]:
+def _failure(run: AnyRun, message: str) -> dict[str, Any]:
     if str(run.source) not in message:
         message = f"{run.source}: {message}"
     return {"status": "failed", "error": message}

@@ -1,12 +1,14 @@
-"""Checks whether a measurement is up to date: its result exists, with the wanted parameters."""
+"""Checks whether a result is up to date: it exists, and has the wanted parameters."""
 
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+from sparsemed.frames.stacks import states_of_stack, writing
 from sparsemed.hdf5.entries import Attributes, as_text
 from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.runs import Run
+from sparsemed.jobs.stack_runs import TO_STACKS, AnyRun, StackRun, origin_of
 from sparsemed.parameters import Parameters
 from sparsemed.quality.finding import Finding, overall
 from sparsemed.report.pictures import thumbnail
@@ -39,13 +41,32 @@ class Stored(NamedTuple):
     findings: tuple[Finding, ...] = ()
 
 
-def find_done(run: Run, options: RunOptions) -> Stored | None:
+def find_done(run: AnyRun, options: RunOptions) -> Stored | None:
     """Return the background that a run would make if it exists, else None.
+
+    An unreadable result counts as missing; computing it reports the error.
+    """
+    return _of_stack(run, options) if isinstance(run, StackRun) else _of_measurement(run, options)
+
+
+def _of_stack(run: StackRun, options: RunOptions) -> Stored | None:
+    """Return the background of a stack: a TIFF or Zarr, of these files and with these options."""
+    if run.output.suffix.lower() not in TO_STACKS or run.options.subtracted is not None:
+        return None
+    notes = writing.read_notes(run.output) or {}
+    states = states_of_stack(run.source.absolute(), run.options.choice)
+    wanted = {"pipeline": options.ppid, **origin_of(states, run.options)}
+    if any(notes.get(name) != value for name, value in wanted.items()):
+        return None
+    return Stored(*(notes[name] for name in ("frames", "height", "width", "kept", "verdict")))
+
+
+def _of_measurement(run: Run, options: RunOptions) -> Stored | None:
+    """Return the background of a measurement.
 
     The output must be whole, belong to the measurement, have these parameters, and not be older
     than the measurement. If it has a digest, a few frames are read to compare it. For a
-    measurement in a network, its version counts instead of times and frames. An unreadable result
-    counts as missing; computing it reports the error.
+    measurement in a network, its version counts instead of times and frames.
     """
     try:
         written = run.output.stat().st_mtime_ns

@@ -12,19 +12,20 @@ from typing import Any
 from sparsemed.executors.dask_cluster import notify, subscribe
 from sparsemed.executors.rounds import as_completed, check_executor
 from sparsemed.executors.tasks import ExecutorError, Finished
+from sparsemed.frames.choice import Choice
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.jobs.carrying_out import carry_out
+from sparsemed.jobs.choosing import choose_any_runs
 from sparsemed.jobs.file_result import FileResult
 from sparsemed.jobs.options import RunOptions
-from sparsemed.jobs.runs import Run
-from sparsemed.jobs.selection import choose_runs
 from sparsemed.jobs.shares import Shares, sizes_of
+from sparsemed.jobs.stack_runs import AnyRun, StackOptions
 from sparsemed.parameters import Parameters
 from sparsemed.progress import Progress, following, ignore
 from sparsemed.storage.places import locate
 from sparsemed.warned import keeping_warnings, tell_python
 
-Begin = Callable[[Run], None]
+Begin = Callable[[AnyRun], None]
 """Called with each run that begins, if runs are carried out one after the other."""
 
 
@@ -39,21 +40,27 @@ def compute_files(
     progress: Progress | bool | None = None,
     num_cpus: int | None = None,
     basins: Policy = "any",
+    frame_rate: float | None = None,
+    series: int | None = None,
+    channel: int | None = None,
+    position: int | None = None,
+    dataset: str | None = None,
     **parameters: Any,
 ) -> Generator[FileResult]:
-    """Compute the backgrounds of many measurements, and yield the result of each.
+    """Compute the backgrounds of many measurements or stacks, and yield the result of each.
 
-    Measurements that are up to date are skipped, so the same call again continues where the last
-    one stopped. A measurement that fails does not stop the others.
+    What is up to date is skipped, so the same call again continues where the last one stopped. A
+    measurement that fails does not stop the others.
 
     Parameters
     ----------
     paths : path, or sequence of paths
-        Measurements, as paths or addresses, and folders of measurements.
+        Measurements, as paths or addresses, folders of measurements, and stacks of images.
     output : path, optional
         A file, if it ends in ``.rtdc``, ``.h5`` or ``.hdf5``, otherwise a folder, which is made.
         Default: next to each measurement (of one in a network: in the working folder), with
-        ``_bg`` added to its name.
+        ``_bg`` added to its name. Stacks need an output; that of one may also end in ``.tif``
+        or ``.zarr``, and in a folder, their results are TIFFs.
     in_place : bool
         Whether to write into the measurements.
     recursive : bool
@@ -70,6 +77,10 @@ def compute_files(
         worker.
     basins : str
         Which other files a measurement may lead to; see `compute_background`.
+    frame_rate : float, Hz, optional
+        Rate of the camera of stacks.
+    series, channel, position, dataset : optional
+        Which of several stacks in a file to take; see `compute_background`.
     **parameters
         ``kernel_size`` and so on; see `compute_background`.
 
@@ -93,8 +104,9 @@ def compute_files(
     """
     wanted = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
     options = RunOptions(Parameters(**parameters), num_cpus, basins, redo)
-    runs = choose_runs(
+    runs = choose_any_runs(
         [locate(path) for path in wanted],
+        StackOptions(frame_rate, Choice(series, channel, position, dataset)),
         recursive=recursive,
         output=None if output is None else Path(output),
         in_place=in_place,
@@ -102,15 +114,15 @@ def compute_files(
     check_executor(executor)
     # The working folder may change from one result to the next.
     given = {run.output.absolute(): run for run in runs}
-    return _followed([*map(_absolute, runs)], options, executor, progress, given)
+    return _followed([run.absolute() for run in runs], options, executor, progress, given)
 
 
 def _followed(
-    runs: list[Run],
+    runs: list[AnyRun],
     options: RunOptions,
     executor: Any,
     progress: Progress | bool | None,
-    given: dict[Path, Run],
+    given: dict[Path, AnyRun],
 ) -> Generator[FileResult]:
     total = sum(sizes_of(runs)) if progress is True else 0
     with following(progress, total, "B") as tell:
@@ -118,7 +130,7 @@ def _followed(
             yield _under_given_names(result, given[result.output])
 
 
-def _under_given_names(result: FileResult, run: Run) -> FileResult:
+def _under_given_names(result: FileResult, run: AnyRun) -> FileResult:
     names = {str(result.output): str(run.output), str(result.input): str(run.source)}
 
     def named(text: str) -> str:
@@ -136,7 +148,7 @@ def _under_given_names(result: FileResult, run: Run) -> FileResult:
 
 
 def run_all(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     options: RunOptions,
     executor: Any = None,
     progress: Progress = ignore,
@@ -146,7 +158,7 @@ def run_all(
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of Run or StackRun
         No two of them write the same file.
     options : RunOptions
     executor : object, optional
@@ -168,7 +180,7 @@ def run_all(
     # The largest first, so that no large one begins when all others have ended.
     numbers = sorted(range(len(runs)), key=lambda number: -shares.sizes[number])
     topic = f"sparsemed-{secrets.token_hex(8)}"
-    tasks = ((_absolute(runs[number]), options, topic, number) for number in numbers)
+    tasks = ((runs[number].absolute(), options, topic, number) for number in numbers)
     with subscribe(executor, topic, shares.note):
         for ended in as_completed(executor, carry_out_there, tasks, options.num_cpus):
             number = numbers[ended.number]
@@ -177,7 +189,7 @@ def run_all(
             yield _result(run, options, ended)
 
 
-def _result(run: Run, options: RunOptions, ended: Finished) -> FileResult:
+def _result(run: AnyRun, options: RunOptions, ended: Finished) -> FileResult:
     """Return the result of a run by a worker, with the names as given."""
     if ended.error is None:
         result: FileResult = ended.value
@@ -203,12 +215,7 @@ def _is_fatal(error: ExecutorError) -> bool:
     return type(error.__cause__).__name__ == "KilledWorker"
 
 
-def _absolute(run: Run) -> Run:
-    """Return a run with absolute paths, which is valid in any working folder."""
-    return run._replace(source=run.source.absolute(), output=run.output.absolute())
-
-
-def carry_out_there(task: tuple[Run, RunOptions, str, int], num_cpus: int | None) -> FileResult:
+def carry_out_there(task: tuple[AnyRun, RunOptions, str, int], num_cpus: int | None) -> FileResult:
     """Carry out a run in a worker."""
     run, options, topic, number = task
     return carry_out(
@@ -220,7 +227,7 @@ def _wait_with_it(text: str) -> None:
     """Print nothing: the warning comes with the result."""
 
 
-def frames_of(run: Run, options: RunOptions) -> int:
+def frames_of(run: AnyRun, options: RunOptions) -> int:
     """Return the number of frames of a measurement or stack; 0 if it is unknown."""
     with (
         suppress(OSError, ValueError, TypeError, ImportError),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.jobs.runs import check_folder
 from sparsemed.jobs.selection import check_distinct, check_paths, choose_files, goes_to_file
-from sparsemed.jobs.stack_runs import ABOUT_NONE, StackOptions, is_stack
+from sparsemed.jobs.stack_runs import ABOUT_NONE, StackOptions, part_stacks
 from sparsemed.storage.places import AnyPath
 
 if TYPE_CHECKING:
@@ -96,10 +96,7 @@ def choose_pages(
     if len(paths) > 1:  # a single missing one fails by itself
         check_paths(paths)
     pages = []
-    stacks = [path for path in paths if is_stack(path, stack, recursive=recursive)]
-    rest = [path for path in paths if path not in stacks]
-    if not stacks:
-        stack.require_none(paths)
+    stacks, rest = part_stacks(paths, stack, recursive=recursive)
     chosen = choose_files(rest, "backgrounds", recursive=recursive) if rest else []
     for source, within in [*chosen, *((path, Path(path.name)) for path in stacks)]:
         name = f"{source.stem}_report.html"

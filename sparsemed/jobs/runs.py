@@ -3,7 +3,7 @@
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from sparsemed.progress import Progress
 from sparsemed.rtdc.measurement import has_own_images
@@ -42,6 +42,10 @@ class Run(NamedTuple):
     output: Path
     in_place: bool = False
     folder_is_made: bool = False
+
+    def absolute(self) -> Self:
+        """Return this run with absolute paths, which is valid in any working folder."""
+        return self._replace(source=self.source.absolute(), output=self.output.absolute())
 
     def check(self) -> None:
         """Check that the output is no measurement, unless in place, and can be written.

@@ -7,8 +7,8 @@ from contextlib import suppress
 from math import prod
 from typing import NamedTuple
 
-from sparsemed.jobs.runs import Run
 from sparsemed.jobs.shares import sizes_of
+from sparsemed.jobs.stack_runs import AnyRun
 from sparsemed.rtdc.measurement import Measurement
 
 
@@ -40,7 +40,7 @@ def read_shard(text: str) -> Shard:
     return Shard(int(found[1]), int(found[2]))
 
 
-def take_shard(runs: Sequence[Run], shard: Shard) -> list[Run]:
+def take_shard(runs: Sequence[AnyRun], shard: Shard) -> list[AnyRun]:
     """Return the runs that belong to a part.
 
     Each run belongs to one part; all parts are about equally large. The parts depend only on the
@@ -63,7 +63,7 @@ def take_shard(runs: Sequence[Run], shard: Shard) -> list[Run]:
     return [run for run in runs if run in taken]
 
 
-def _own_weight(run: Run) -> int:
+def _own_weight(run: AnyRun) -> int:
     """Return the bytes of the images of a measurement, which do not depend on a background."""
     with suppress(OSError, ValueError, TypeError), Measurement(run.source, "off") as measurement:
         image = measurement.own("image")

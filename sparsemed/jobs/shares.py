@@ -3,9 +3,9 @@
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
-from sparsemed.jobs.runs import Run
+from sparsemed.frames.stacks import files_of_stack
+from sparsemed.jobs.stack_runs import AnyRun, StackRun
 from sparsemed.lazy import lazy_property
 from sparsemed.progress import Progress, ignore
 from sparsemed.storage.places import RemotePath
@@ -15,12 +15,12 @@ _far: dict[RemotePath, int | OSError] = {}
 """Bytes of objects in a network, or the error of their server: each is asked once."""
 
 
-def sizes_of(runs: Sequence[Run], *, must_be_known: bool = False) -> list[int]:
-    """Return the bytes of the file of each measurement; 1 if they are unknown.
+def sizes_of(runs: Sequence[AnyRun], *, must_be_known: bool = False) -> list[int]:
+    """Return the bytes of the file of each measurement or files of each stack; 1 if unknown.
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of Run or StackRun
     must_be_known : bool
         Whether it is an error if a server does not answer; sizes would change when it does.
 
@@ -32,18 +32,22 @@ def sizes_of(runs: Sequence[Run], *, must_be_known: bool = False) -> list[int]:
     asked = [run.source for run in runs if isinstance(run.source, RemotePath)]
     asked = [path for path in dict.fromkeys(asked) if path not in _far]
     _far.update(zip(asked, sizes([path.place for path in asked]), strict=True))
-    return [_size_of(run.source, must_be_known=must_be_known) for run in runs]
+    return [_size_of(run, must_be_known=must_be_known) for run in runs]
 
 
-def _size_of(source: object, *, must_be_known: bool) -> int:
-    if isinstance(source, RemotePath):
+def _size_of(run: AnyRun, *, must_be_known: bool) -> int:
+    if isinstance(source := run.source, RemotePath):
         size = _far[source]
         if isinstance(size, int):
             return max(1, size)
         if must_be_known and not isinstance(size, (PermissionError, FileNotFoundError)):
             raise size
+        return 1
     with suppress(OSError):
-        return max(1, source.stat().st_size) if isinstance(source, Path) else 1
+        files = [source]
+        if isinstance(run, StackRun):
+            files = files_of_stack(source, run.options.choice)
+        return max(1, sum(file.stat().st_size for file in files))
     return 1
 
 
@@ -52,12 +56,12 @@ class Shares:
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of Run or StackRun
     progress : callable
         Gets the fraction done of all runs.
     """
 
-    def __init__(self, runs: Sequence[Run], progress: Progress) -> None:
+    def __init__(self, runs: Sequence[AnyRun], progress: Progress) -> None:
         self._runs = runs
         self._done = [0.0] * len(runs)
         self._sum = 0.0

@@ -1,22 +1,29 @@
 """One stack of images and its result: checked, planned, computed."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.choice import ANY, Choice
-from sparsemed.frames.stacks import open_stack, require_readable, stack_kind, writing
-from sparsemed.jobs.runs import FILE_SUFFIXES
+from sparsemed.frames.stacks import (
+    open_stack,
+    require_readable,
+    stack_kind,
+    writing,
+)
+from sparsemed.jobs.runs import FILE_SUFFIXES, Run, check_folder
 from sparsemed.jobs.selection import check_paths
 from sparsemed.progress import Progress
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.pipeline_id import to_ppid
+from sparsemed.storage.identity import States
 from sparsemed.storage.places import AnyPath
 from sparsemed.version import __version__
 
@@ -61,8 +68,12 @@ class StackOptions(NamedTuple):
         ValueError, FileNotFoundError
             If an option is set; the message says why a path is no stack, if that is known.
         """
-        said = {"fps": self.frame_rate, "subtracted": self.subtracted, **self.choice._asdict()}
-        if names := [f"--{name}" for name, value in said.items() if value is not None]:
+        said = {
+            "frame_rate (--fps)": self.frame_rate,
+            "subtracted": self.subtracted,
+            **self.choice._asdict(),
+        }
+        if names := [name for name, value in said.items() if value is not None]:
             explain_no_stack(paths)
             raise ValueError(f"{', '.join(names)}: for stacks of images only, not for measurements")
 
@@ -78,8 +89,10 @@ class StackRun(NamedTuple):
     ----------
     source, output : Path
     options : StackOptions
-    in_place, folder_is_made : bool
-        Always False: stacks are never changed, and their results are files.
+    in_place : bool
+        Always False: stacks are never changed.
+    folder_is_made : bool
+        Whether the folder of the output is made if it is missing.
     """
 
     source: Path
@@ -87,6 +100,14 @@ class StackRun(NamedTuple):
     options: StackOptions = ABOUT_NONE
     in_place: bool = False
     folder_is_made: bool = False
+
+    def absolute(self) -> Self:
+        """Return this run with absolute paths, which is valid in any working folder."""
+        subtracted = self.options.subtracted
+        options = self.options._replace(subtracted=subtracted and subtracted.absolute())
+        return self._replace(
+            source=self.source.absolute(), output=self.output.absolute(), options=options
+        )
 
     def check(self) -> None:
         """Check that results can be written.
@@ -96,8 +117,9 @@ class StackRun(NamedTuple):
         ValueError, OSError, ImportError
             See `sparsemed.frames.stacks.writing.check_writable`.
         """
-        if self.output.suffix.lower() in writing.SUFFIXES:
-            writing.check_writable(self.output)
+        check_folder(self.output, is_made=self.folder_is_made)
+        if self.output.suffix.lower() in TO_STACKS:
+            writing.check_writable(self.output, folder_is_made=self.folder_is_made)
         if self.options.subtracted is not None:
             writing.check_writable(self.options.subtracted)
 
@@ -131,6 +153,8 @@ class StackRun(NamedTuple):
         from sparsemed.background import compute_background
         from sparsemed.jobs.file_result import Stopwatch, done_values
 
+        if self.folder_is_made:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
         stopwatch = Stopwatch()
         background = compute_background(
             self.source,
@@ -144,7 +168,7 @@ class StackRun(NamedTuple):
         )
         with stopwatch.paused():
             findings = background.quality(try_cures=False)
-        write_images(self.output, background, findings)
+        write_images(self.output, background, findings, self.options)
         if self.options.subtracted is not None:
             self._subtract(self.options.subtracted, background, options)
         return done_values(background, findings, stopwatch, with_thumbnail=options.thumbnails)
@@ -166,11 +190,25 @@ class StackRun(NamedTuple):
                         read(start, stop, part)
                         yield background.subtract(part, start, out=np.empty(part.shape, dtype))
 
-            notes = _notes(background) | {"what": "frames less their background"}
+            notes = _notes(background, self.options) | {"what": "frames less their background"}
             writing.write_stack(path, differences(), frames.shape, dtype, notes)
 
 
-def write_images(path: Path, background: "SparseBackground", findings: "Sequence[Finding]") -> None:
+AnyRun = Run | StackRun
+
+
+def kind_of(runs: Sequence[AnyRun]) -> str:
+    """Return what is computed, in the plural."""
+    kinds = {"stacks" if isinstance(run, StackRun) else "measurements": True for run in runs}
+    return " and ".join(kinds)
+
+
+def write_images(
+    path: Path,
+    background: "SparseBackground",
+    findings: "Sequence[Finding]",
+    options: StackOptions = ABOUT_NONE,
+) -> None:
     """Write the images of a background as a stack that ImageJ reads, or as HDF5.
 
     Parameters
@@ -179,22 +217,30 @@ def write_images(path: Path, background: "SparseBackground", findings: "Sequence
         It ends in one of `SUFFIXES`.
     background : SparseBackground
     findings : sequence of Finding
-        Its quality, which is stored in HDF5 only.
+        Its quality. HDF5 holds all of it, a stack only the verdict.
+    options : StackOptions
+        What else the background was computed with.
 
     Raises
     ------
     OSError, ValueError, ImportError
         If it cannot be written.
     """
-    if path.suffix.lower() not in writing.SUFFIXES:
+    if path.suffix.lower() not in TO_STACKS:
         background.save(path, findings=findings)
         return
+    from sparsemed.quality import overall
+
     images = background.images
     count, height, width = images.shape
     firsts = np.searchsorted(background.frame_index, np.arange(count))
     times = background.step_times[background.kept]
-    notes = _notes(background) | {
+    notes = _notes(background, options) | {
         "what": "background images",
+        "verdict": overall(findings),
+        "height": height,
+        "width": width,
+        "kept": count,
         "times": times.tolist(),
         "first_frames": firsts.tolist(),
     }
@@ -207,9 +253,11 @@ def write_images(path: Path, background: "SparseBackground", findings: "Sequence
     writing.write_stack(path, batches, (count, height, width), images.dtype, notes, labels)
 
 
-def _notes(background: "SparseBackground") -> dict[str, Any]:
+def _notes(background: "SparseBackground", options: StackOptions) -> dict[str, Any]:
     """Return the notes to store with background images: their origin and parameters."""
+    states = () if background.identity is None else background.identity.states
     return {
+        **origin_of(states, options),
         "version": __version__,
         "pipeline": to_ppid(background.parameters),
         "parameters": asdict(background.parameters),
@@ -218,6 +266,31 @@ def _notes(background: "SparseBackground") -> dict[str, Any]:
         "frames": len(background),
         "seconds": float(background.time[-1]),
     }
+
+
+def origin_of(states: States, options: StackOptions) -> dict[str, Any]:
+    """Return notes that are equal as long as neither files nor options change."""
+    return {
+        "files": hashlib.sha256(repr(states).encode()).hexdigest(),
+        "frame_rate": options.frame_rate,
+        "chosen": options.choice._asdict(),
+    }
+
+
+def part_stacks(
+    paths: Sequence[AnyPath], options: StackOptions = ABOUT_NONE, *, recursive: bool = False
+) -> tuple[list[AnyPath], list[AnyPath]]:
+    """Return which paths are stacks, and the others.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If there are options of stacks, but no stack.
+    """
+    stacks = [path for path in paths if is_stack(path, options, recursive=recursive)]
+    if not stacks:
+        options.require_none(paths)
+    return stacks, [path for path in paths if path not in stacks]
 
 
 def is_stack(path: AnyPath, options: StackOptions = ABOUT_NONE, *, recursive: bool = False) -> bool:
@@ -261,42 +334,3 @@ def explain_no_stack(paths: Sequence[AnyPath]) -> None:
         elif path.is_file():  # HDF5 without events tells of its datasets
             with suppress(OSError), Measurement(path, "off"):
                 pass
-
-
-def choose_stack_runs(
-    paths: Sequence[AnyPath], output: Path | None, options: StackOptions, *, in_place: bool = False
-) -> list[StackRun]:
-    """Return the run of a stack.
-
-    Raises
-    ------
-    ValueError
-        If there are several stacks, or if the output is missing or cannot be used.
-    """
-    source = next(path for path in paths if isinstance(path, Path))
-    what = f"{source}: is a stack ({stack_kind(source) or 'HDF5'}), not a measurement"
-    if len(paths) > 1:
-        raise ValueError(
-            f"{what}; give one at a time, and many single images as a folder, or as a pattern in "
-            f"quotes, such as '{source.parent / f'*{source.suffix}'}'"
-        )
-    if in_place:
-        raise ValueError(f"{what}; only measurements can be changed --in-place")
-    if output is None:
-        raise ValueError(
-            f"{what}; name a file for its background, such as -o {_stem(source)}_bg.tif"
-        )
-    if output.suffix.lower() not in SUFFIXES:
-        raise ValueError(
-            f"{output}: the name for the background of a stack must end in {', '.join(SUFFIXES)}"
-        )
-    for path in (output, options.subtracted):
-        if path is not None and path.resolve() == source.resolve():
-            raise ValueError(f"{path}: is the stack itself, which is not changed; choose another")
-    if options.subtracted is not None and options.subtracted.resolve() == output.resolve():
-        raise ValueError(f"{output}: --output and --subtracted name the same file")
-    return [StackRun(source, output, options)]
-
-
-def _stem(source: Path) -> str:
-    return source.name.partition(".")[0].strip("*?[]_- ") or "stack"

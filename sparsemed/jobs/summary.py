@@ -19,8 +19,8 @@ from urllib.parse import quote
 
 from sparsemed.jobs.done import stored_thumbnail
 from sparsemed.jobs.file_result import FileResult
-from sparsemed.jobs.runs import Run
 from sparsemed.jobs.shards import Shard
+from sparsemed.jobs.stack_runs import AnyRun, kind_of
 from sparsemed.printable import as_json
 from sparsemed.report.overview import FAILED, NOT_JUDGED, WAITING, Entry, make_overview
 from sparsemed.storage import disk
@@ -76,7 +76,7 @@ class Summary:
     folder : Path
         It is made if it is missing. An earlier summary there is replaced; its values are kept for
         results that have not changed. Other files of these names are not replaced.
-    runs : sequence of Run
+    runs : sequence of Run or StackRun
     ppid : str
         Pipeline identifier of the backgrounds.
     shard : Shard, optional
@@ -89,7 +89,7 @@ class Summary:
     """
 
     def __init__(
-        self, folder: Path, runs: Sequence[Run], ppid: str, shard: Shard | None = None
+        self, folder: Path, runs: Sequence[AnyRun], ppid: str, shard: Shard | None = None
     ) -> None:
         part = "" if shard is None else f"-{shard.number}-of-{shard.total}"
         self._page = folder / f"index{part}.html"
@@ -97,7 +97,8 @@ class Summary:
         self._list = folder / f"summary{part}.json"
         for path in (self._page, self._table, self._list):
             _check_replaceable(path)
-        self._title = f"{len(runs):,} measurement{'s' if len(runs) != 1 else ''}"
+        what = kind_of(runs)
+        self._title = f"{len(runs):,} {what if len(runs) != 1 else what.removesuffix('s')}"
         if shard is not None:
             self._title += f", part {shard.number} of {shard.total}"
         self._ppid = ppid
@@ -201,7 +202,7 @@ class Summary:
 _SHOWN = ("thumbnail", "frames", "kept", "windows", "seconds", "megabytes_per_second")
 
 
-def _waiting(run: Run, ppid: str) -> dict[str, Any]:
+def _waiting(run: AnyRun, ppid: str) -> dict[str, Any]:
     source, output = (str(path.absolute()) for path in (run.source, run.output))
     return {"status": "waiting", "input": source, "output": output, "ppid": ppid}
 

@@ -1,6 +1,8 @@
 """Stacks on the command line: background images as TIFF or Zarr, frames less them, facts, pages."""
 
 import json
+import os
+from concurrent.futures import ProcessPoolExecutor
 
 import h5py
 import numpy as np
@@ -9,8 +11,9 @@ import tifffile
 import zarr
 from click.testing import CliRunner
 
-from sparsemed import compute_background, load
+from sparsemed import compute_background, compute_files, load
 from sparsemed.cli import main
+from sparsemed.demo import make_measurement
 from sparsemed.frames.stacks.writing import read_notes
 from sparsemed.jobs.stack_runs import write_images
 from sparsemed.quality import overall
@@ -114,24 +117,106 @@ def test_what_is_there_already_is_replaced_only_if_it_is_ours(stack, tmp_path):
         ([], "is a stack (TIFF), not a measurement; name a file for its background, such as -o fi"),
         (
             ["-o", "out.png"],
-            "the name for the background of a stack must end in .tif, .tiff, .zarr, .rtdc",
+            "out.png: the name must end in .tif, .tiff, .zarr, .rtdc, .h5, .hdf5, not in .png",
         ),
         (["--in-place"], "only measurements can be changed --in-place"),
-        (["film.tif", "-o", "a.tif"], "give one at a time"),
+        (["film_2.tif", "-o", "a.tif"], "a.tif: is the output of film.tif and of film_2.tif"),
         (["-o", "film.tif"], "is the stack itself, which is not changed"),
         (["-o", "a.tif", "--subtracted", "a.tif"], "--output and --subtracted name the same file"),
+        (["film_2.tif"], "name a folder for the backgrounds of stacks, such as -o backgrounds"),
+        (["film_2.tif", "-o", "a", "--subtracted", "b.tif"], "names one file, for 2 stacks"),
     ],
 )
 def test_what_makes_no_sense_is_said(stack, monkeypatch, args, text):
     monkeypatch.chdir(stack.parent)
+    tifffile.imwrite("film_2.tif", FRAMES)
     assert text in run("compute", "film.tif", *args, status=2).stderr
+    assert sorted(os.listdir()) == ["film.tif", "film_2.tif"]
+
+
+@pytest.fixture
+def stacks(tmp_path, monkeypatch):
+    """Two stacks and a measurement, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("film_1.tif", FRAMES, metadata={"axes": "TYX"})
+    zarr.create_array("film.2.ome.zarr", data=255 - FRAMES, chunks=(100, 40, 64))
+    make_measurement("in.rtdc", count=300)
+    return "film_1.tif", "film.2.ome.zarr", "in.rtdc"
+
+
+def test_several_stacks_and_measurements_go_to_a_folder(stacks):
+    command = ("compute", *stacks, "-o", "out", "--fps", 50, *KEYS, "--summary", "night")
+    run(*command, "--dry-run")
+    assert not os.path.exists("out")
+    text = run(*command)
+    assert "3 stacks and measurements in" in text.stderr
+    np.testing.assert_array_equal(tifffile.imread("out/film_1_bg.tif"), expected().images)
+    other = compute_background(255 - FRAMES, frame_rate=50, kernel_size=20)
+    np.testing.assert_array_equal(tifffile.imread("out/film.2_bg.tif"), other.images)
+    assert sorted(os.listdir("out")) == ["film.2_bg.tif", "film_1_bg.tif", "in_bg.rtdc"]
+    with open("night/summary.json", "rb") as file:
+        rows = json.load(file)["measurements"]
+    assert [row["status"] for row in rows] == ["done"] * 3
+    assert run(*command).stdout.count(": up to date, 300 frames") == 3
+
+
+def test_results_among_stacks_are_no_stacks(stacks):
+    run("compute", *stacks[:2], "-o", ".", "--fps", 50, *KEYS)
+    found = [name for name in os.listdir() if name.endswith(".tif")]
+    assert sorted(found) == ["film.2_bg.tif", "film_1.tif", "film_1_bg.tif"]
+    assert run("compute", *sorted(found), "-o", ".", "--fps", 50, *KEYS).stdout.count("\n") == 1
+    text = run("compute", "film.2_bg.tif", "film_1_bg.tif", "-o", "out", status=2).stderr
+    assert "film.2_bg.tif and all others are results of earlier runs; give the stacks" in text
+
+
+@pytest.mark.parametrize(
+    "change", ["frames", "rate", "parameter", "result", "choice", "nothing", "redo", "subtracted"]
+)
+def test_a_stack_is_computed_again_if_anything_changes(stacks, change):
+    path, options = stacks[0], {"frame_rate": 50, "kernel_size": 20}
+    (first,) = compute_files(path, "out", **options)
+    before = os.stat(first.output)
+    if change == "frames":
+        tifffile.imwrite(path, FRAMES[::-1], metadata={"axes": "TYX"})
+    elif change == "result":
+        tifffile.imwrite(first.output, FRAMES[0], description="{}")
+        os.truncate(first.output, 0)
+    elif change == "subtracted":
+        run("compute", path, "-o", "out", "--fps", 50, "--subtracted", "left.tif", *KEYS)
+        assert os.path.exists("left.tif")
+        return
+    changed = {
+        "rate": {"frame_rate": 25},
+        "parameter": {"kernel_size": 21},
+        "choice": {"series": 0},
+        "redo": {"redo": True},
+    }
+    (again,) = compute_files(path, "out", **{**options, **changed.get(change, {})})
+    assert again.status == ("skipped" if change == "nothing" else "done")
+    assert (os.stat(first.output) == before) is (change == "nothing")
+    if change == "nothing":
+        assert again.verdict == first.verdict
+        assert (again.frames, again.height, again.width, again.kept) == (300, 40, 64, 5)
+
+
+def test_stacks_are_computed_by_workers_wherever_these_work(stacks):
+    with ProcessPoolExecutor(1, initializer=os.chdir, initargs=("/",)) as pool:
+        results = list(compute_files(stacks, "out", executor=pool, frame_rate=50, kernel_size=20))
+    assert {str(each.input) for each in results} == set(stacks)
+    assert [each.error for each in results] == [None] * 3
+    np.testing.assert_array_equal(tifffile.imread("out/film_1_bg.tif"), expected().images)
+
+
+def test_options_of_stacks_need_a_stack(stacks):
+    with pytest.raises(ValueError, match=r"frame_rate \(--fps\): for stacks of images only"):
+        compute_files("in.rtdc", frame_rate=50)
 
 
 def test_options_of_stacks_are_not_for_measurements(tmp_path):
     (tmp_path / "in.rtdc").write_bytes(b"\x89HDF\r\n\x1a\n")
     for command in ("compute", "report", "info"):
         result = run(command, tmp_path / "in.rtdc", "--fps", 3, "--channel", 1, status=2)
-        assert "--fps, --channel: for stacks of images only" in result.stderr
+        assert "frame_rate (--fps), channel: for stacks of images only" in result.stderr
 
 
 def test_a_folder_of_images_below_measurements_is_none(tmp_path):

@@ -204,6 +204,7 @@ def _is_image(name: str) -> bool:
 
 def _require_recording(files: Sequence[Path], path: Path) -> None:
     """Check that images can be one recording: enough of them, of one kind."""
+    _require_single(files, path)
     _require_one_kind(files, path)
     if len(files) < LEAST_IMAGES:
         how = "tifffile.imread" if tiff.is_tiff(files[0]) else "imageio.v3.imread"
@@ -211,6 +212,18 @@ def _require_recording(files: Sequence[Path], path: Path) -> None:
             f"{path}: holds only {len(files)} images ({files[0].name}, …); if they are a "
             "recording, hand over an array, such as "
             f"numpy.stack([{how}(path) for path in {[str(file) for file in files]!r}])"
+        )
+
+
+def _require_single(files: Sequence[Path], path: Path) -> None:
+    """Check that files are no stacks, by the first of the most common kind."""
+    (most, _), *_ = Counter(map(_kind_of_name, files)).most_common(1)
+    file = next(file for file in files if _kind_of_name(file) == most)
+    if (count := tiff.count_pages(file)) > 1:
+        raise ValueError(
+            f"{path}: {file.name} holds {count} images, so these are stacks, not single images; "
+            "hand over each by its own path (on the command line, a pattern without quotes, such "
+            f"as {file.parent / f'*{file.suffix}'})"
         )
 
 

@@ -37,6 +37,15 @@ def is_tiff(path: Path) -> bool:
         return file.read(4) in STARTS
 
 
+def count_pages(path: Path) -> int:
+    """Return the number of images in a TIFF; 0 of another file, or if it cannot be read."""
+    with suppress(Exception):  # reading it reports why
+        if is_tiff(path):
+            with require("tifffile", path, "TIFF").TiffFile(path) as file:
+                return len(file.pages)
+    return 0
+
+
 def files_of_tiff(path: Path, choice: Choice) -> list[Path]:  # noqa: ARG001
     """Return the files that hold a TIFF: an OME-TIFF names the others in its metadata."""
     with suppress(Exception), require("tifffile", path, "TIFF").TiffFile(path) as file:

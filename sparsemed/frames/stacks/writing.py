@@ -68,8 +68,14 @@ def write_stack(
             _write_tiff(path, temporary, batches, shape, dtype, notes, labels)
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, *, folder_is_made: bool = False) -> None:
     """Check that a stack can be written under a name, as far as can be known before.
+
+    Parameters
+    ----------
+    path : Path
+    folder_is_made : bool
+        Whether its folder is made later if it is missing.
 
     Raises
     ------
@@ -84,7 +90,8 @@ def check_writable(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: a stack is written to a name in {', '.join(SUFFIXES)}")
-    disk.check_folder(path)
+    if not folder_is_made or path.parent.is_dir():
+        disk.check_folder(path)
     is_zarr = path.suffix.lower() == ZARR_SUFFIX
     require("zarr" if is_zarr else "tifffile", path, "Zarr" if is_zarr else "TIFF")
     if path.exists() and not _was_made_beforehand(path, is_zarr) and read_notes(path) is None:
