@@ -42,15 +42,18 @@ NEW = {"kernel_size": 60, "split_time": 0.5}
 # The warm process
 
 
-def announce(began, alarm):
+def announce(began, alarm, fatal):
     """Have the job note when each of its phases begins; what it does stays what it was.
 
     `alarm` seconds after the patches have begun, the process is killed: by a timer that nobody
-    handles, which kills like SIGKILL, but on the microsecond.
+    handles, which kills like SIGKILL, but on the microsecond. At the beginning of the `fatal` phase
+    it kills itself.
     """
 
     def note(phase):
         began[PHASES.index(phase)] = time.perf_counter()
+        if phase == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(module, name, before=None, after=None):
         real = getattr(module, name)
@@ -89,18 +92,19 @@ def run_and_kill(order):
     Returns the moments at which its phases began, and how it ended.
     """
     began = np.frombuffer(mmap.mmap(-1, 8 * len(PHASES)))
-    phase, delay = order.get("kill", (None, 0))
+    phase, delay = order.get("kill", (None, None))
     if not (child := os.fork()):
         code = 1
         try:
-            announce(began, delay if phase == "patching" else LIMIT)
+            fatal = phase if delay == 0 else None
+            announce(began, delay if delay and phase == "patching" else LIMIT, fatal)
             with BackgroundSparseMed(order["input"], order["output"], **order["settings"]) as job:
                 job.process()
             began[PHASES.index("done")] = time.perf_counter()
             code = 0
         finally:
             os._exit(code)
-    if phase in ("computing", "committing"):
+    if delay and phase in ("computing", "committing"):
         latest = time.perf_counter() + LIMIT
         while not began[PHASES.index(phase)] and time.perf_counter() < latest:
             time.sleep(1e-4)
@@ -131,7 +135,7 @@ class Killer:
         self.process = process
         self.rng = random.Random(seed)
         self.count = collections.Counter()
-        self.kills = 0
+        self.kills = self.tries = 0
 
     def run(self, **order):
         """Have a job run. From one that comes to its end, learn how long it takes."""
@@ -144,10 +148,19 @@ class Killer:
         return report
 
     def kill(self, **order):
-        """Kill a job at a random moment and return the phase in which that was."""
-        phase = self.rng.choices(("computing", "committing", "patching"), self.weights)[0]
-        longest = 40e-6 if phase == "patching" else self.seconds[phase]
-        self.case = order | {"kill": (phase, self.rng.uniform(1e-6, longest))}
+        """Kill a job and return the phase in which that was.
+
+        Each third time, one of `phases` in turn is where it is killed, whatever the machine;
+        otherwise, it is a random moment.
+        """
+        turn, rest = divmod(self.tries, 3)
+        self.tries += 1
+        if rest == 0:
+            self.case = order | {"kill": (self.phases[turn % len(self.phases)], 0)}
+        else:
+            phase = self.rng.choices(("computing", "committing", "patching"), self.weights)[0]
+            longest = 40e-6 if phase == "patching" else self.seconds[phase]
+            self.case = order | {"kill": (phase, self.rng.uniform(1e-6, longest))}
         report = self.run(**self.case)
         if report["status"] == 0:  # it was faster
             reached = "done"
@@ -231,7 +244,7 @@ def test_in_place(measurement, tmp_path, killer, kills):
             after.items()
         )
         assert before != after
-    killer.weights = (50, 40, 10)
+    killer.phases, killer.weights = PHASES[:-1], (50, 40, 10)
     unreadable = 0
     for number in range(5 * kills):
         if killer.kills == kills:
@@ -267,13 +280,10 @@ def test_in_place(measurement, tmp_path, killer, kills):
             assert contents(path) == after, case
     print(f"{killer.kills} kills in place: {dict(killer.count)}, {unreadable} within the patches")
     assert killer.kills == kills
-    # a slow machine moves the kills to earlier phases, a fast one to later ones
-    assert killer.count["computing"] + killer.count["storing"] >= kills / 20
-    assert killer.count["committing"] + killer.count["appending"] >= kills / 50
+    assert {*killer.phases} <= {*killer.count}
     assert killer.count["journal left"] >= kills / 20
     if kills >= 1000:
         assert unreadable > 0
-        assert killer.count["patched"] > 0
 
 
 def test_new_file(measurement, tmp_path, killer, kills):
@@ -284,7 +294,7 @@ def test_new_file(measurement, tmp_path, killer, kills):
     killer.run(input=measurement, output=path, settings=NEW)
     whole = contents(path)
     path.unlink()
-    killer.weights = (50, 50, 0)
+    killer.phases, killer.weights = PHASES[:4], (50, 50, 0)
     for number in range(5 * kills):
         if killer.kills == kills:
             break
@@ -305,11 +315,8 @@ def test_new_file(measurement, tmp_path, killer, kills):
     assert measurement.read_bytes() == raw
     print(f"{killer.kills} kills of new files: {dict(killer.count)}")
     assert killer.kills == kills
-    assert killer.count["computing"] + killer.count["storing"] >= kills / 20
-    assert killer.count["committing"] + killer.count["appending"] >= kills / 50
-    assert killer.count["there"] >= kills / 50
-    if kills >= 1000:
-        assert killer.count["committing"] > 0
+    assert {*killer.phases} <= {*killer.count}
+    assert killer.count["there"] >= kills / 20
 
 
 if __name__ == "__main__":
