@@ -183,7 +183,7 @@ def _connect(url: Url, guard: Guard, calls: Calls) -> http.client.HTTPConnection
         connection = http.client.HTTPConnection(proxy.hostname, proxy.port or 8080)
         if url.scheme == "https":
             connection.set_tunnel(url.host, url.port, proxy_headers(url))
-    connection._create_connection = lambda *_: _reach(connection, guard)
+    connection._create_connection = lambda *_: _reach(connection, guard, calls)
     calls.begin(connection)
     try:
         connection.connect()
@@ -205,7 +205,7 @@ def _connect(url: Url, guard: Guard, calls: Calls) -> http.client.HTTPConnection
     return found
 
 
-def _reach(connection: http.client.HTTPConnection, guard: Guard) -> socket.socket:
+def _reach(connection: http.client.HTTPConnection, guard: Guard, calls: Calls) -> socket.socket:
     """Connect to the first address of a host that is allowed and answers."""
     failure: OSError = ForbiddenHostError(connection.host)
     places = socket.getaddrinfo(connection.host, connection.port, 0, socket.SOCK_STREAM)
@@ -214,6 +214,8 @@ def _reach(connection: http.client.HTTPConnection, guard: Guard) -> socket.socke
             continue
         connection.sock = found = socket.socket(family, kind, protocol)
         try:
+            if calls.is_over:  # `Calls.end` came before there was a socket, as a name was looked up
+                raise OSError("reading was ended")
             found.settimeout(CONNECT_SECONDS)
             found.connect(place)
             return found

@@ -24,7 +24,7 @@ class Dcor:
     metadata : dict, optional
         What it tells dclab of the measurement.
     lasts : float
-        Seconds for which a link works.
+        Seconds for which links work, as it says; they do until `expire`.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Dcor:
         self.lasts = lasts
         self.metadata = metadata
         self.asked = 0
-        self._given = {}
+        self._given = set()
         server.pages[SERVICE] = self._answer
         self.served = server.put("/object", content, fault=self._check)
 
@@ -59,7 +59,7 @@ class Dcor:
         link = self.url
         if self.token is not None:
             link += f"?sig={self.asked}"
-            self._given[f"sig={self.asked}"] = time.monotonic()
+            self._given.add(f"sig={self.asked}")
         return [
             {
                 "name": f"{kind}-{UUID[:5]}", "format": "http", "type": "remote",
@@ -70,10 +70,7 @@ class Dcor:
         ]  # fmt: skip
 
     def _check(self, request):
-        if self.token is None:
-            return False
-        given = self._given.get(request.query)
-        if given is not None and time.monotonic() - given < self.lasts:
+        if self.token is None or request.query in self._given:
             return False
         request.send(403, {})
         return True

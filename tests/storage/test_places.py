@@ -230,10 +230,12 @@ def test_a_private_resource_takes_a_token(server, monkeypatch):
 def test_a_link_of_dcor_is_renewed(server, monkeypatch, is_told):
     """Be it before it expires, or when it is refused."""
     monkeypatch.setenv("DCOR_API_TOKEN", "secret")
-    monkeypatch.setattr(remote, "_EARLY", 0.1 if is_told else -1000)
-    dcor = Dcor(server, CONTENT, token="secret", lasts=1)
+    dcor = Dcor(server, CONTENT, token="secret", lasts=2000)
     stored = RangedBytes(place_of(server.url(PAGE)))
-    time.sleep(1.1)
+    if is_told:
+        monkeypatch.setattr(remote, "_EARLY", 2300)  # as if so many seconds had gone by
+    else:
+        dcor.expire()
     buffer = bytearray(10)
     assert stored.read_into(memoryview(buffer), 700_000)
     assert bytes(buffer) == CONTENT[700_000:700_010]
