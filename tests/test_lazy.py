@@ -29,7 +29,7 @@ def test_one_object_that_takes_long_keeps_no_other_waiting():
     found = []
     other = threading.Thread(target=lambda: found.append(quick.double))
     other.start()
-    other.join(10)
+    other.join(PATIENCE / 10)
     assert found == [4]
     may_end.set()
     thread.join()

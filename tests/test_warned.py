@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from patience import PATIENCE
 
 import sparsemed
 from sparsemed import BackgroundSparseMed, BackgroundWarning, compute_background
@@ -89,12 +90,12 @@ def test_threads_do_not_hear_each_other():
             with keeping_warnings(tell=lambda _: None) as theirs:
                 warn("theirs")
                 begun.set()
-                done.wait(10)
+                done.wait(PATIENCE)
             assert theirs == ["theirs"]
 
         thread = threading.Thread(target=work)
         thread.start()
-        begun.wait(10)
+        begun.wait(PATIENCE)
         warn("ours")
         done.set()
         thread.join()
