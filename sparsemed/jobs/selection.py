@@ -373,7 +373,7 @@ def check_distinct(ways: Iterable[tuple[AnyPath, Path]]) -> None:
     for source, output in ways:
         other = first.setdefault(output.resolve(), source)
         if other is not source:
-            raise ValueError(
-                f"{output}: is the output of {other} and of {source}; "
-                "give a folder as --output, or no --output, or run them one by one"
-            )
+            what = "run them one by one, each with an --output of its own"
+            if other.stem != source.stem:
+                what = f"give a folder as --output, or no --output, or {what}"
+            raise ValueError(f"{output}: is the output of {other} and of {source}; {what}")
