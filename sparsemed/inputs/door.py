@@ -51,8 +51,8 @@ def open_input(
         As `sparsemed.compute_background`.
     """
     check_policy(basins)
-    check_num_cpus(num_cpus)
-    options = Options(time, frame_rate, basins, num_cpus, choice, floats)
+    cores = check_num_cpus(num_cpus)
+    options = Options(time, frame_rate, basins, cores, num_cpus, choice, floats)
     if isinstance(frames, (str, PathLike)):
         frames = _at_home(frames)
         locate(frames)  # so that an empty name does not mean the working folder

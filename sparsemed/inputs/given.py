@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsemed.executors.rounds import TaskRunner
-from sparsemed.frames.choice import ANY, Choice
+from sparsemed.frames.choice import Choice
 from sparsemed.frames.source import FrameOpener, FrameSource
 from sparsemed.hdf5.file_access import Policy
-from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import Plan
 from sparsemed.method.ranges import RangedScan
 from sparsemed.method.result import Background
-from sparsemed.method.scan import Scanning
+from sparsemed.method.scan import Scanning, scan
 from sparsemed.method.tiles import scan_tiles
 from sparsemed.storage.identity import Identity
 from sparsemed.storage.places import AnyPath
@@ -25,20 +24,16 @@ from sparsemed.storage.places import AnyPath
 class Options(NamedTuple):
     """How frames are opened; see `sparsemed.inputs.open_input`.
 
-    `num_cpus` is as given: workers of an executor take None for what their machine has.
+    `num_cpus` is for this process, `worker_cpus` for a worker; None: all that it has.
     """
 
-    time: ArrayLike | None = None
-    frame_rate: float | None = None
-    basins: Policy = "any"
-    num_cpus: int | None = None
-    choice: Choice = ANY
-    floats: type[np.unsignedinteger[Any]] = np.uint16
-
-    @property
-    def cores(self) -> int:
-        """Largest number of threads in this process."""
-        return check_num_cpus(self.num_cpus)
+    time: ArrayLike | None
+    frame_rate: float | None
+    basins: Policy
+    num_cpus: int
+    worker_cpus: int | None
+    choice: Choice
+    floats: type[np.unsignedinteger[Any]]
 
 
 class Input(ABC):
@@ -69,7 +64,7 @@ class Input(ABC):
     def __init__(self, options: Options) -> None:
         self.options = options
         self.basins: Policy = options.basins
-        self.num_cpus = options.cores
+        self.num_cpus = options.num_cpus
 
     @property
     @abstractmethod
@@ -112,12 +107,12 @@ class Input(ABC):
             If `ranges` is not a whole number from 1 up.
         """
         if executor is None and ranges is None:
-            return partial(scan_tiles, num_cpus=self.num_cpus)
+            return partial(scan_tiles, partial(scan, num_cpus=self.num_cpus))
         is_whole = isinstance(ranges, Integral) and not isinstance(ranges, bool)
         if ranges is not None and not (is_whole and ranges >= 1):
             raise ValueError(f"ranges must be a whole number from 1 up, got {ranges!r}")
         count = None if ranges is None else int(ranges)
-        return RangedScan(TaskRunner(executor, self.options.num_cpus), self.open_part, count)
+        return RangedScan(TaskRunner(executor, self.options.worker_cpus), self.open_part, count)
 
     @abstractmethod
     def check(self, planned: Plan) -> None:

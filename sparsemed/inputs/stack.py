@@ -46,7 +46,7 @@ class StackInput(ArrayInput):
 
     def _open(self, options: Options) -> AbstractContextManager[Any]:
         """Return what provides the array until it is closed, and then checks the files."""
-        return open_stack(self._given, options.cores, options.choice)
+        return open_stack(self._given, options.num_cpus, options.choice)
 
     def _in_order(self, array: Any) -> Any:
         """Return the array: `open_stack` has chosen its axes."""

@@ -425,7 +425,7 @@ def median_image(stack: ArrayLike, num_cpus: int | None = None) -> NDArray[Any]:
     images = np.empty((1, *native.shape[1:]), dtype=native.dtype)
     if images.size:
         rows, starts = np.arange(len(native)), np.zeros(1, np.intp)
-        median_images(native, rows, starts, len(native), images, num_cpus)
+        median_images(native, rows, starts, len(native), images, check_num_cpus(num_cpus))
     image: NDArray[Any] = images[0]
     return image
 
@@ -436,7 +436,7 @@ def median_images(
     starts: NDArray[np.intp],
     length: int,
     images: NDArray[Any],
-    num_cpus: int | None,
+    num_cpus: int,
     done: int = 0,
 ) -> None:
     """Write the median image of each window of frames into `images`.
@@ -453,8 +453,8 @@ def median_images(
         Frames in a window.
     images : ndarray, shape (m, H, W), of the same dtype
         Receives the result.
-    num_cpus : int or None
-        Largest number of threads; None means all cores available.
+    num_cpus : int
+        Largest number of threads.
     done : int
         Number of windows whose median images are in `images` already; the search begins with the
         last of these.
@@ -465,7 +465,7 @@ def median_images(
     pixels = flat.shape[1]
     most = max(512, CACHE_BYTES // (flat.itemsize * length))
     threads = min(
-        check_num_cpus(num_cpus),
+        num_cpus,
         1 + (len(starts) - done) * length * pixels * flat.itemsize // WORTH_BYTES,
     )
     stretches = _stretches(starts, length, done)

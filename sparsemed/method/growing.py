@@ -53,8 +53,8 @@ class GrowingSeries:
         Time from one step to the next.
     band_rows : int or None
         Number of rows for the brightness of frames; None: no brightness.
-    num_cpus : int or None
-        Largest number of threads; None means all cores available.
+    num_cpus : int
+        Largest number of threads.
     file : unbuffered binary file, optional
         An empty file for the median images. Default: memory.
 
@@ -76,7 +76,7 @@ class GrowingSeries:
         kernel_size: int,
         split_time: float,
         band_rows: int | None,
-        num_cpus: int | None,
+        num_cpus: int,
         file: FileIO | None = None,
     ) -> None:
         self.shape = shape

@@ -63,7 +63,7 @@ def scan(
     *,
     with_bands: bool,
     band_rows: int = BAND_ROWS,
-    num_cpus: int | None = None,
+    num_cpus: int = 1,
     progress: Progress,
 ) -> Scan:
     """Compute the median image of each window, and the band mean of each frame.
@@ -86,8 +86,8 @@ def scan(
         not read.
     band_rows : int
         Number of rows of the bands.
-    num_cpus : int or None
-        Largest number of threads; None means all cores available.
+    num_cpus : int
+        Largest number of threads.
     progress : callable
         Called with the fraction of frames that are done.
 

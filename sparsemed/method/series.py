@@ -37,8 +37,8 @@ class Series:
         Frames in a batch; the last may have fewer.
     ahead : int
         Batches that may have a place before the first of them has arrived.
-    num_cpus : int or None
-        Largest number of threads; None means all cores available.
+    num_cpus : int
+        Largest number of threads.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Series:
         dtype: np.dtype[Any],
         batch: int,
         ahead: int,
-        num_cpus: int | None,
+        num_cpus: int,
     ) -> None:
         _, height, width = shape
         self._starts = starts

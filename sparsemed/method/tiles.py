@@ -1,7 +1,6 @@
 """A scan tile by tile, for frames whose blocks are long in time; the bits are the same."""
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,30 +8,35 @@ from numpy.typing import NDArray
 from sparsemed.frames.source import FrameSource, join_spans
 from sparsemed.frames.tiles import tiles_of
 from sparsemed.method.offsets import BAND_ROWS
-from sparsemed.method.scan import Scan, of_steps, scan
+from sparsemed.method.scan import Scan, Scanning, of_steps
 from sparsemed.progress import Progress
 
 
 def scan_tiles(
+    scanning: Scanning,
     frames: FrameSource,
     starts: NDArray[np.intp],
     length: int,
     *,
     with_bands: bool,
     band_rows: int = BAND_ROWS,
-    num_cpus: int | None = None,
     progress: Progress,
 ) -> Scan:
     """Compute the median image of each window, and the band mean of each frame.
 
-    Each tile is done by `sparsemed.method.scan.scan`. The result is the same: the median of a pixel
-    does not depend on its neighbours, and sums of whole numbers not on their order.
+    Each tile is done by `scanning`. The result is the same: the median of a pixel does not depend
+    on its neighbours, and sums of whole numbers not on their order.
     """
-    how: dict[str, Any] = {"num_cpus": num_cpus}
     tiles = tiles_of(frames)
     if not tiles:
-        how |= {"with_bands": with_bands, "band_rows": band_rows, "progress": progress}
-        return scan(frames, starts, length, **how)
+        return scanning(
+            frames,
+            starts,
+            length,
+            with_bands=with_bands,
+            band_rows=band_rows,
+            progress=progress,
+        )
     count, height, width = frames.shape
     distinct, window_of_step = np.unique(starts, return_inverse=True)
     medians = np.empty((len(distinct), height, width), frames.dtype)
@@ -41,14 +45,13 @@ def scan_tiles(
     unwritten = list(frames.unwritten)
     for number, (rows, columns, tile) in enumerate(tiles):
         own = max(0, min(band, rows.stop) - rows.start) if with_bands else 0
-        found = scan(
+        found = scanning(
             tile,
             distinct,
             length,
             with_bands=own > 0,
             band_rows=own,
             progress=partial(_tell, progress, number, len(tiles)),
-            **how,
         )
         medians[:, rows, columns] = found.series
         unwritten += found.unwritten

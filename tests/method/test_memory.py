@@ -50,14 +50,14 @@ def test_twenty_thousand_steps_of_a_hundred_frames():
     ("where", "options", "message"),
     [
         (
-            "method.tiles.scan",
+            "inputs.given.scan",
             {"kernel_size": 5, "split_time": 0.1},
             r"split_time=0\.1 makes 99 background images, of which 96 differ \(0\.00307 GB\); "
             "use a larger split_time$",
         ),
         ("method.compute.conclude", {"kernel_size": 5, "split_time": 0.1}, r"split_time=0\.1 "),
         (
-            "method.tiles.scan",
+            "inputs.given.scan",
             {"kernel_size": 80, "split_time": 1},
             r"kernel_size=80 makes windows of 80 frames \(0\.00256 GB\); use a smaller kern",
         ),

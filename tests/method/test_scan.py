@@ -208,7 +208,7 @@ def test_frames_between_windows_are_read_for_bands_only(with_bands):
         np.array([80, 25]),
         10,
         with_bands=with_bands,
-        num_cpus=None,
+        num_cpus=2,
         progress=lambda _: None,
     )
     assert len(frames.buffers) == (2 if with_bands else 1)  # they do not take the room of others
