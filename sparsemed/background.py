@@ -177,5 +177,5 @@ def compute_background(
                 found = compute(source, planned, tell, scan)
                 given.check_unchanged()
             given.review(found, planned)
-            identity = given.identity
-    return presented(found, warned, identity, basins)
+            identity, seen = given.identity, given.seen
+    return presented(found, warned, identity, basins, seen=seen)

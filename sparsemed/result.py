@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sparsemed.hdf5.file_access import Policy
 from sparsemed.install_hint import how_to_install
 from sparsemed.method.result import Background
+from sparsemed.method.seen import Seen
 from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE, Finding, overall
 from sparsemed.quality.sample import take_sample
 from sparsemed.quality.trying import examine
@@ -29,9 +30,10 @@ def presented(
     identity: Identity | None = None,
     basins: Policy = "any",
     findings: tuple[Finding, ...] = (),
+    seen: Seen | None = None,
 ) -> "SparseBackground":
     """Return a background for users, with its warnings and the file of its frames."""
-    more = {"warnings": tuple(warned), "identity": identity, "basins": basins}
+    more = {"warnings": tuple(warned), "identity": identity, "basins": basins, "seen": seen}
     return SparseBackground(**vars(found) | more | {"findings": findings})
 
 
@@ -66,7 +68,8 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         frames : array-like, shape (N, H, W), or str or path, optional
             The frames of the background; a few are compared with it. Default: those of the
             measurement `source`, or of the `stack`. Without frames, numbers that need them
-            are left out.
+            are left out. Frames of another measurement are refused, and copies and exports
+            taken, as some frames are compared.
         try_cures : bool
             If something is wrong, whether to try which settings would help, on a part of the
             frames, in a few seconds.
@@ -84,7 +87,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         Raises
         ------
         ValueError
-            If the frames do not fit the background, or their file was replaced.
+            If the frames do not fit the background, or are others, or their file was replaced.
 
         Examples
         --------
@@ -118,7 +121,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         Raises
         ------
         ValueError
-            If the frames do not fit the background, or their file was replaced.
+            If the frames do not fit the background, or are others, or their file was replaced.
         ImportError
             If matplotlib is missing.
         """
@@ -158,7 +161,7 @@ class SparseBackground(Background):  # noqa: D101 (it is that of its base)
         OSError
             If the page cannot be written.
         ValueError
-            If the frames do not fit the background, or their file was replaced.
+            If the frames do not fit the background, or are others, or their file was replaced.
         """
         return write_report(self, path, frames, num_cpus)
 

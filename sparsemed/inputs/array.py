@@ -19,6 +19,7 @@ from sparsemed.method.doubts import doubt, looked_at
 from sparsemed.method.narrowing import narrowing
 from sparsemed.method.result import Background
 from sparsemed.method.scan import Scanning
+from sparsemed.method.seen import Seen, seen_of
 from sparsemed.method.time_axis import array_time
 from sparsemed.storage.identity import Identity
 
@@ -62,6 +63,11 @@ class ArrayInput(Input):
         if self.options.time is None and self.options.frame_rate is None:
             return own_times(self.data)
         return self.options.time, self.options.frame_rate
+
+    @property
+    def seen(self) -> Seen | None:
+        """Some pixels of the frames kept for `review`, if these were read."""
+        return seen_of(self.frames)
 
     def open_part(self, begin: int, end: int) -> FrameOpener:
         """Return an opener of some frames, which can be pickled."""

@@ -16,6 +16,7 @@ from sparsemed.method.compute import Plan
 from sparsemed.method.ranges import RangedScan
 from sparsemed.method.result import Background
 from sparsemed.method.scan import Scanning, scan
+from sparsemed.method.seen import Seen
 from sparsemed.method.tiles import scan_tiles
 from sparsemed.storage.identity import Identity
 from sparsemed.storage.places import AnyPath
@@ -84,6 +85,11 @@ class Input(ABC):
     @property
     def identity(self) -> Identity | None:
         """The file that the frames are from, as results record it; None for an array."""
+        return None
+
+    @property
+    def seen(self) -> Seen | None:
+        """Some pixels of frames that were read, by which these are recognized, if some are kept."""
         return None
 
     @abstractmethod

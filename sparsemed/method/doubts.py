@@ -12,6 +12,7 @@ from sparsemed.frames.sampled import SampledFrames
 from sparsemed.frames.shapes import frames_last
 from sparsemed.frames.source import FrameSource
 from sparsemed.method.result import Background
+from sparsemed.method.seen import sparse
 from sparsemed.warned import warn
 
 PLACES = 8
@@ -22,9 +23,6 @@ LOOK_BYTES = 16 * 1024**2
 
 LEAST_LENGTH = 12
 """Frames with a shorter side are not checked for the order of axes."""
-
-SIDE = 96
-"""Largest number of pixels along each side of a slice to use, evenly spaced."""
 
 OFF = 2.0
 """Least error of a wrong offset in grey values; if noise is large, half the noise of a pixel."""
@@ -74,7 +72,7 @@ def offsets_in_doubt(found: Background, sample: SampledFrames, about: str) -> No
     effect.
     """
     assert found.offsets is not None
-    places = _sparse(sample.kept)
+    places = sparse(sample.kept)
     left = sample.kept[places] - found[sample.numbers][places].astype(np.float32)
     shift = np.median(left, axis=(1, 2))
     noise = 1.4826 * np.median(np.abs(left - shift[:, np.newaxis, np.newaxis]))
@@ -144,13 +142,6 @@ def axis_of_time(frames: NDArray[np.generic]) -> str | None:
     return "first" if is_first else None
 
 
-def _sparse(slices: NDArray[np.generic]) -> tuple[slice, slice, slice]:
-    """Return the index of a few pixels of each slice, evenly spaced."""
-    _, height, width = slices.shape
-    down, along = -(-height // SIDE), -(-width // SIDE)
-    return slice(None), slice(None, None, down), slice(None, None, along)
-
-
 def _along(frames: NDArray[np.generic], axis: int) -> _Changes:
     places = np.linspace(0, frames.shape[axis] - 2, PLACES).astype(np.intp)
     slices = np.moveaxis(frames, axis, 0)
@@ -159,7 +150,7 @@ def _along(frames: NDArray[np.generic], axis: int) -> _Changes:
 
 def _changes(slices: NDArray[np.generic], neighbours: NDArray[np.generic]) -> _Changes:
     """Return the changes of slices over half of the axis, and to their neighbours."""
-    places = _sparse(slices)
+    places = sparse(slices)
     here, there = (each[places].astype(np.float32) for each in (slices, neighbours))
     near = np.abs(here - there)
     one, other = here[: -(len(here) // 2)], here[len(here) // 2 :]

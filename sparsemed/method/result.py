@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sparsemed.frames.arrays import has_labels
 from sparsemed.method.offsets import BAND_ROWS
+from sparsemed.method.seen import Seen
 from sparsemed.parameters import Parameters
 from sparsemed.storage.identity import Identity
 from sparsemed.storage.places import AnyPath
@@ -73,6 +74,8 @@ class Background:
         Which other files it may lead to, when it is read again; see `compute_background`.
     stack : Path or None
         The stack of the frames; absolute.
+    seen : Seen or None
+        Some pixels of the frames of an array or stack, by which these are recognized.
     """
 
     images: NDArray[Any]
@@ -90,6 +93,7 @@ class Background:
     offset_rows: int = BAND_ROWS
     identity: Identity | None = None
     basins: Literal["off", "same-folder", "any", "network"] = "any"
+    seen: Seen | None = None
 
     @classmethod
     def of_images(

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sparsemed.inputs import Input, open_again, open_input
 from sparsemed.method.result import Background
+from sparsemed.quality.same import require_frames_of
 from sparsemed.warned import warn
 
 
@@ -62,27 +63,33 @@ def take_sample(background: Background, frames: Any = None, count: int = SAMPLE)
     Raises
     ------
     ValueError
-        If the frames do not fit the background, or their file was replaced.
+        If the frames do not fit the background, or are others, or their file was replaced.
     """
     if frames is not None:
         with open_input(frames, basins=background.basins, num_cpus=1) as given:
+            _require_shape(background, given)
+            require_frames_of(background, given)
             return _pick(background, given, count)
     if background.identity is None:
         return None
     try:
         with open_again(background.identity, background.basins, num_cpus=1) as given:
+            _require_shape(background, given)
             return _pick(background, given, count)
     except (OSError, ImportError) as error:
         warn(f"Results that need frames are left out: {error}")
         return None
 
 
-def _pick(background: Background, given: Input, count: int) -> Sample:
+def _require_shape(background: Background, given: Input) -> None:
     frames = given.data
     expected = (len(background), *background.images.shape[1:])
     shape = tuple(frames.shape) if hasattr(frames, "shape") else np.shape(frames)
     if shape != expected:
         raise ValueError(f"frames: shape must be {expected}, that of the background, got {shape}")
+
+
+def _pick(background: Background, given: Input, count: int) -> Sample:
     numbers = scattered(len(background), count)
     return Sample(numbers, given.pick(numbers))
 
