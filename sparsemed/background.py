@@ -1,5 +1,6 @@
 """Compute the background of frames of any kind."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Union
 
 from numpy.typing import ArrayLike
@@ -177,5 +178,5 @@ def compute_background(
                 found = compute(source, planned, tell, scan)
                 given.check_unchanged()
             given.review(found, planned)
-            identity, seen = given.identity, given.seen
-    return presented(found, warned, identity, basins, seen=seen)
+            found = replace(found, identity=given.identity, basins=given.basins, seen=given.seen)
+    return presented(found, warned)

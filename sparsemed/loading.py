@@ -66,4 +66,4 @@ def load(
         found = read_background(measurement, time)
         findings = stored_findings(measurement)
         measurement.access.check_unchanged()
-    return presented(found, warned, found.identity, basins, findings)
+    return presented(found, warned, findings)

@@ -6,10 +6,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsemed.hdf5.file_access import Policy
 from sparsemed.install_hint import how_to_install
 from sparsemed.method.result import Background
-from sparsemed.method.seen import Seen
 from sparsemed.quality.finding import CANNOT_TELL, GOOD, LOOK_HERE, Finding, overall
 from sparsemed.quality.sample import take_sample
 from sparsemed.quality.trying import examine
@@ -18,23 +16,16 @@ from sparsemed.report.notebook import html_table
 from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.output import require_result, write_background
 from sparsemed.rtdc.verdicts import Row, read_verdict
-from sparsemed.storage.identity import Identity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def presented(
-    found: Background,
-    warned: list[str],
-    identity: Identity | None = None,
-    basins: Policy = "any",
-    findings: tuple[Finding, ...] = (),
-    seen: Seen | None = None,
+    found: Background, warned: list[str], findings: tuple[Finding, ...] = ()
 ) -> "SparseBackground":
-    """Return a background for users, with its warnings and the file of its frames."""
-    more = {"warnings": tuple(warned), "identity": identity, "basins": basins, "seen": seen}
-    return SparseBackground(**vars(found) | more | {"findings": findings})
+    """Return a background for users, with its warnings and stored findings."""
+    return SparseBackground(**vars(found) | {"warnings": tuple(warned), "findings": findings})
 
 
 def stored_findings(measurement: Measurement) -> tuple[Finding, ...]:

@@ -90,7 +90,7 @@ class MeasurementInput(Input):
     def open_part(self, begin: int, end: int) -> FrameOpener:
         """Return an opener of some frames: by the places of their chunks, or by the path."""
         sent = chunks_part(self.frames, begin, end)
-        return sent or measurement_part(self.identity, self.basins, begin, end)
+        return sent or measurement_part(self._measurement, self.identity, begin, end)
 
     def check(self, planned: Plan) -> None:
         """Check that offsets are of the usual rows: the PPID would not tell others apart."""

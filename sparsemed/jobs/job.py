@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -306,7 +307,8 @@ class BackgroundSparseMed:
         found = self._pass_over(given)
         given.check_unchanged()
         given.review(found, self._plan)
-        background = presented(found, self._warned, given.identity, given.basins)
+        found = replace(found, identity=given.identity, basins=given.basins)
+        background = presented(found, self._warned)
         self.background = background
         self.bg_images = background.series
         return background

@@ -50,6 +50,7 @@ class Page(NamedTuple):
         """
         from sparsemed.background import compute_background
         from sparsemed.report import check_report, write_report
+        from sparsemed.rtdc.measurement import Measurement
         from sparsemed.rtdc.stored_backgrounds import stored_parameters
 
         check_folder(self.output, is_made=self.folder_is_made)
@@ -58,7 +59,8 @@ class Page(NamedTuple):
         check_report(self.output)
         parameters = wanted
         if self.stack is None:
-            parameters = stored_parameters(self.source, basins) | wanted
+            with Measurement(self.source, basins) as measurement:
+                parameters = stored_parameters(measurement) | wanted
         else:
             parameters |= {"frame_rate": self.stack.frame_rate, **self.stack.choice._asdict()}
         background = compute_background(

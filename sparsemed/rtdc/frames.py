@@ -1,6 +1,6 @@
 """Frames and time axis of a measurement, for the method."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -13,7 +13,6 @@ from sparsemed.frames.parts import PartFrames
 from sparsemed.frames.picked import PickedFrames
 from sparsemed.frames.source import FrameOpener, FrameSource
 from sparsemed.frames.stores import OTHER_FILE
-from sparsemed.hdf5.file_access import Policy
 from sparsemed.method.time_axis import require_axis, time_axis
 from sparsemed.rtdc.events import Feature
 from sparsemed.rtdc.identity import is_same
@@ -43,21 +42,22 @@ def measurement_frames(measurement: Measurement, num_cpus: int) -> FrameSource:
         return frames if count == len(image) else PickedFrames(frames, np.arange(count))
 
 
-def measurement_part(identity: Identity, basins: Policy, begin: int, end: int) -> FrameOpener:
+def measurement_part(
+    measurement: Measurement, identity: Identity, begin: int, end: int
+) -> FrameOpener:
     """Return an opener of some frames of a measurement, by its absolute path."""
-    return partial(_open_part, identity, basins, begin, end)
+    return partial(_open_part, measurement.opener(), identity, begin, end)
 
 
 @contextmanager
 def _open_part(
-    identity: Identity, basins: Policy, begin: int, end: int, num_cpus: int
+    opener: Callable[[], Measurement], identity: Identity, begin: int, end: int, num_cpus: int
 ) -> Iterator[FrameSource]:
-    path = identity.path
     # The program that sent the task has already warned about the file.
-    with keeping_warnings(tell=_say_nothing), Measurement(path, basins) as measurement:
+    with keeping_warnings(tell=_say_nothing), opener() as measurement:
         frames = measurement_frames(measurement, num_cpus)
         if frames.shape[0] < end or not is_same(measurement, identity):
-            raise ValueError(OTHER_FILE.format(path))
+            raise ValueError(OTHER_FILE.format(identity.path))
         yield PartFrames(frames, begin, end)
         measurement.access.check_unchanged()
 

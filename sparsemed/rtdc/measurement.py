@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,6 +95,10 @@ class Measurement:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
+
+    def opener(self) -> "Callable[[], Measurement]":
+        """Return a function that opens it again, also in another process."""
+        return partial(Measurement, self.place, self.access.policy)
 
     def close(self) -> None:
         """Close the file and the files of its basins."""

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from sparsemed.frames.opening import open_frames
 from sparsemed.frames.source import Batch
 from sparsemed.hdf5.entries import Attributes, as_text
-from sparsemed.hdf5.file_access import Policy
 from sparsemed.kernels.cores import available_cores
 from sparsemed.method.assignment import find_steps
 from sparsemed.method.offsets import BAND_ROWS
@@ -27,7 +26,6 @@ from sparsemed.rtdc.measurement import Measurement, unless_wrong
 from sparsemed.rtdc.output import ROWS_ATTRIBUTE
 from sparsemed.rtdc.pipeline_id import from_ppid
 from sparsemed.storage.identity import Identity
-from sparsemed.storage.places import FileName
 from sparsemed.warned import warn
 
 
@@ -112,6 +110,7 @@ def read_background(measurement: Measurement, time: ArrayLike | None) -> Backgro
         parameters=parameters,
         offset_rows=offset_rows,
         identity=_identity(measurement, feature, len(frame_index)) if has_frames else None,
+        basins=measurement.access.policy,
     )
 
 
@@ -205,15 +204,12 @@ def _everywhere(measurement: Measurement, name: str) -> list[Feature]:
     return [feature for feature in found if feature is not None]
 
 
-def stored_parameters(path: FileName, basins: Policy = "any") -> dict[str, Any]:
+def stored_parameters(measurement: Measurement) -> dict[str, Any]:
     """Return the parameters of the background in a measurement, or the defaults.
 
     Parameters
     ----------
-    path : str, path or RemotePath
-        The measurement.
-    basins : str
-        Which other files it may lead to; see `sparsemed.compute_background`.
+    measurement : Measurement
 
     Returns
     -------
@@ -226,8 +222,7 @@ def stored_parameters(path: FileName, basins: Policy = "any") -> dict[str, Any]:
     OSError, ValueError
         If the measurement cannot be read.
     """
-    with Measurement(path, basins) as measurement:
-        ppid = stored_ppid(measurement)
+    ppid = stored_ppid(measurement)
     with suppress(ValueError):
         if ppid is not None:
             return from_ppid(ppid)

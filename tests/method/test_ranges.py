@@ -8,7 +8,6 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 
 import h5py
@@ -274,11 +273,11 @@ def test_workers_of_a_cluster(path, expected, cluster):
 
 
 @contextmanager
-def killing_its_process(identity, flag, begin, end, num_cpus):
+def killing_its_process(opener, identity, flag, begin, end, num_cpus):
     """Open frames as `measurement_part` does, and be killed once while some are read."""
     from sparsemed.rtdc.frames import _open_part
 
-    with _open_part(identity, "any", begin, end, num_cpus) as frames:
+    with _open_part(opener, identity, begin, end, num_cpus) as frames:
         if begin > 1000:
             try:
                 os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
@@ -296,10 +295,10 @@ def test_a_worker_is_killed_in_the_middle(path, expected, cluster, tmp_path):
     flag = str(tmp_path / "killed")
 
     def open_part(begin, end):
-        return partial(killing_its_process, identity, flag, begin, end)
+        return partial(killing_its_process, opener, identity, flag, begin, end)
 
     with open_input(path) as opened:
-        identity = opened.identity
+        identity, opener = opened.identity, opened._measurement.opener()
     planned = plan(TIME, Parameters(**OPTIONS))
     found = compute(
         ArrayFrames(ARRAY), planned, scanning=RangedScan(TaskRunner(cluster, None), open_part, 6)
@@ -342,8 +341,8 @@ def test_workers_that_see_another_file(path, tmp_path, monkeypatch, known_by):
 
     def elsewhere(task, num_cpus):
         if known_by == "contents":
-            identity, *more = task.open_frames.args
-            args = (replace(identity, path=other), *more)
+            opener, *more = task.open_frames.args
+            args = (partial(opener.func, other, *opener.args[1:]), *more)
         else:
             layout, opener, *more = task.open_frames.args
             args = (layout, partial(opener.func, other, *opener.args[1:]), *more)

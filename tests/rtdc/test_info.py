@@ -10,6 +10,7 @@ from sparsemed.demo import make_measurement
 from sparsemed.parameters import Parameters
 from sparsemed.rtdc.basins import file_record, internal_record, store_record
 from sparsemed.rtdc.info import BasinFacts, info
+from sparsemed.rtdc.measurement import Measurement
 from sparsemed.rtdc.stored_backgrounds import stored_parameters
 
 
@@ -290,23 +291,28 @@ def test_a_basin_is_told_with_all_that_its_record_says(path, tmp_path):
     assert (facts["r"].target, facts["s"].target) == ("s3://a, s3://b", "")
 
 
+def parameters_in(path):
+    with Measurement(path) as measurement:
+        return stored_parameters(measurement)
+
+
 def test_what_is_stored_is_known_by_the_pipeline_that_is_written_at_it(path):
     ours = "sparsemed:k=50^s=0.5^t=0^f=0.8^o=0"
-    assert stored_parameters(path) == asdict(Parameters())
+    assert parameters_in(path) == asdict(Parameters())
     with h5py.File(path, "a") as h5:
         h5.attrs["pipeline:dcnum background"] = ours
-    assert stored_parameters(path) == asdict(Parameters())  # of what is not there any more
+    assert parameters_in(path) == asdict(Parameters())  # of what is not there any more
     with h5py.File(path, "a") as h5:
         h5["events/image_bg"] = h5["events/image"]
         h5["events/image_bg"].attrs["dcnum ppid generation"] = 13
     wanted = Parameters(kernel_size=50, split_time=0.5, offset_correction=False)
-    assert stored_parameters(path) == asdict(wanted)
+    assert parameters_in(path) == asdict(wanted)
     (background,) = info(path).backgrounds
     assert (background.source, background.dataset) == ("this file", f"{path}: events/image_bg")
     assert (background.ppid, background.generation, background.count) == (None, "13", 90)
     for ppid, expected in [(ours.replace("50", "60"), 60), ("romed:b=100", 200), (b"\xff", 200)]:
         with h5py.File(path, "a") as h5:
             h5["events/image_bg"].attrs["dcnum ppid background"] = ppid
-        assert stored_parameters(path)["kernel_size"] == expected
+        assert parameters_in(path)["kernel_size"] == expected
         if isinstance(ppid, str):
             assert info(path).backgrounds[0].ppid == ppid
