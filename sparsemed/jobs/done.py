@@ -8,7 +8,7 @@ from sparsemed.frames.stacks import states_of_stack, writing
 from sparsemed.hdf5.entries import Attributes, as_text
 from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.runs import Run
-from sparsemed.jobs.stack_runs import TO_STACKS, AnyRun, StackRun, origin_of
+from sparsemed.jobs.stack_runs import IMAGES, TO_STACKS, AnyRun, StackRun, origin_of
 from sparsemed.parameters import Parameters
 from sparsemed.quality.finding import Finding, overall
 from sparsemed.report.pictures import thumbnail
@@ -50,12 +50,15 @@ def find_done(run: AnyRun, options: RunOptions) -> Stored | None:
 
 
 def _of_stack(run: StackRun, options: RunOptions) -> Stored | None:
-    """Return the background of a stack: a TIFF or Zarr, of these files and with these options."""
+    """Return the background of a stack: a TIFF or Zarr, of these files and with these options.
+
+    Frames less their background have the same notes on their origin, but are no background.
+    """
     if run.output.suffix.lower() not in TO_STACKS or run.options.subtracted is not None:
         return None
     notes = writing.read_notes(run.output) or {}
     states = states_of_stack(run.source.absolute(), run.options.choice)
-    wanted = {"pipeline": options.ppid, **origin_of(states, run.options)}
+    wanted = {"what": IMAGES, "pipeline": options.ppid, **origin_of(states, run.options)}
     if any(notes.get(name) != value for name, value in wanted.items()):
         return None
     return Stored(*(notes[name] for name in ("frames", "height", "width", "kept", "verdict")))

@@ -39,6 +39,9 @@ TO_STACKS = writing.SUFFIXES
 SUFFIXES = (*TO_STACKS, *FILE_SUFFIXES)
 """Endings of names for the background of a stack."""
 
+IMAGES = "background images"
+"""What a result holds, unless it holds frames less their background."""
+
 PIECE_BYTES = 16 * 1024**2
 """Bytes of frames that are read at once to subtract their background."""
 
@@ -236,7 +239,7 @@ def write_images(
     firsts = np.searchsorted(background.frame_index, np.arange(count))
     times = background.step_times[background.kept]
     notes = _notes(background, options) | {
-        "what": "background images",
+        "what": IMAGES,
         "verdict": overall(findings),
         "height": height,
         "width": width,

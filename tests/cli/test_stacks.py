@@ -184,6 +184,8 @@ def test_a_stack_is_computed_again_if_anything_changes(stacks, change):
     elif change == "subtracted":
         run("compute", path, "-o", "out", "--fps", 50, "--subtracted", "left.tif", *KEYS)
         assert os.path.exists("left.tif")
+        run("compute", path, "-o", "left.tif", "--fps", 50, *KEYS)  # it holds no background
+        np.testing.assert_array_equal(tifffile.imread("left.tif"), expected().images)
         return
     changed = {
         "rate": {"frame_rate": 25},
