@@ -36,9 +36,10 @@ class StackInput(ArrayInput):
         self._place = self._given.absolute()  # the working folder may change
         self._choice = options.choice
         self._states = states_of_stack(self._place, self._choice)
-        self._files = ExitStack()
-        opened = self._files.enter_context(self._open(options))
-        super().__init__(opened, options._replace(choice=ANY))
+        with ExitStack() as files:
+            opened = files.enter_context(self._open(options))
+            super().__init__(opened, options._replace(choice=ANY))
+            self._files = files.pop_all()
 
     def _named(self, given: str | PathLike[str], choice: Choice) -> str:  # noqa: ARG002
         """Return the label."""

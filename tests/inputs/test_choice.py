@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 import xarray
+from hdf5.files import files_open
 
 from sparsemed import compute_background
 from sparsemed.frames.choice import Choice
@@ -83,6 +84,20 @@ def test_what_is_opened_again_is_what_was_chosen(tmp_path, monkeypatch, kind):
         np.testing.assert_array_equal(np.asarray(again.data), OTHERS)
         assert again.time[-1] == 59 / 20
         assert again.label.endswith(label)
+
+
+def test_a_file_whose_dataset_is_refused_is_not_left_open(tmp_path):
+    path = tmp_path / "stack.h5"
+    with h5py.File(path, "w") as h5:
+        h5["both"] = np.stack([FRAMES, OTHERS])
+        for axis, name in zip(h5["both"].dims, "ctyx", strict=True):
+            axis.label = name
+    with pytest.raises(ValueError, match="choose channel=0 to channel=1"):
+        try:
+            open_input(path, choice=Choice(dataset="both"))
+        except ValueError:
+            assert str(path) not in files_open()  # while what was raised still holds on to all
+            raise
 
 
 def test_the_home_folder_is_found(tmp_path, monkeypatch):
