@@ -122,6 +122,9 @@ class RangedBytes:
 
     def gather(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Fetch the missing blocks of several ranges at once, in this thread."""
+        self._own()
+        if self._remote.whole is not None:
+            return
         numbers: set[int] = set()
         for begin, end in ranges:
             numbers.update(range(begin // BLOCK, -(-min(end, self.size) // BLOCK)))
