@@ -49,7 +49,7 @@ def choose_any_runs(
     runs: list[AnyRun] = []
     if stacks:
         runs += _choose_stack_runs(stacks, output, of_stacks, in_place=in_place)
-    elif output is not None and output.suffix.lower() in TO_STACKS and not output.is_dir():
+    elif output is not None and output.suffix.lower() in TO_STACKS:
         explain_no_stack(paths)
     if rest:
         runs += choose_runs(rest, recursive=recursive, output=output, in_place=in_place)

@@ -84,7 +84,7 @@ class LivePage:
             If it cannot be written.
         """
         page = make_live_page(self._name, state)
-        disk.replace(self._path, page.encode("utf-8", errors="replace"))
+        disk.replace(self._path, page.encode())
 
 
 def make_live_page(name: str, state: LiveState) -> str:

@@ -64,6 +64,18 @@ def test_a_stack_makes_a_tiff_that_imagej_reads(stack, tmp_path):
         np.testing.assert_array_equal(file.asarray(), differences.astype(np.float32), strict=True)
 
 
+def test_what_imagej_cannot_read_is_a_bigtiff_with_the_same_notes(stack, tmp_path, monkeypatch):
+    out, left = tmp_path / "background.tif", tmp_path / "frames.tif"
+    monkeypatch.setattr("sparsemed.frames.stacks.writing.MOST_OF_IMAGEJ", 4 * FRAMES.size)
+    run("compute", stack, "-o", out, "--subtracted", left, "--fps", 50, *KEYS)
+    with tifffile.TiffFile(out) as small, tifffile.TiffFile(left) as large:
+        assert (small.is_imagej, small.is_bigtiff) == (True, False)
+        assert (large.is_imagej, large.is_bigtiff) == (False, True)
+        differences = expected().subtract(FRAMES).astype(np.float32)
+        np.testing.assert_array_equal(large.asarray(), differences, strict=True)
+    assert read_notes(left)["what"] == "frames less their background"
+
+
 def test_a_zarr_makes_a_zarr(tmp_path):
     path, out, left = (tmp_path / name for name in ("film.zarr", "background.zarr", "left.zarr"))
     zarr.create_array(path, data=FRAMES, chunks=(300, 16, 16))
@@ -169,13 +181,19 @@ def test_results_among_stacks_are_no_stacks(stacks):
     assert "film.2_bg.tif and all others are results of earlier runs; give the stacks" in text
 
 
+def written(path):
+    """Return what changes when a file is written; another time changes when it is read."""
+    state = os.stat(path)
+    return state.st_ino, state.st_mtime_ns
+
+
 @pytest.mark.parametrize(
     "change", ["frames", "rate", "parameter", "result", "choice", "nothing", "redo", "subtracted"]
 )
 def test_a_stack_is_computed_again_if_anything_changes(stacks, change):
     path, options = stacks[0], {"frame_rate": 50, "kernel_size": 20}
     (first,) = compute_files(path, "out", **options)
-    before = os.stat(first.output)
+    before = written(first.output)
     if change == "frames":
         tifffile.imwrite(path, FRAMES[::-1], metadata={"axes": "TYX"})
     elif change == "result":
@@ -195,7 +213,7 @@ def test_a_stack_is_computed_again_if_anything_changes(stacks, change):
     }
     (again,) = compute_files(path, "out", **{**options, **changed.get(change, {})})
     assert again.status == ("skipped" if change == "nothing" else "done")
-    assert (os.stat(first.output) == before) is (change == "nothing")
+    assert (written(first.output) == before) is (change == "nothing")
     if change == "nothing":
         assert again.verdict == first.verdict
         assert (again.frames, again.height, again.width, again.kept) == (300, 40, 64, 5)

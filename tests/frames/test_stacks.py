@@ -96,9 +96,9 @@ def test_images_are_decoded_by_as_many_threads_as_given(tmp_path, monkeypatch, k
     given = set()
 
     class Noting(ThreadPoolExecutor):
-        def __init__(self, number, name):
-            given.add(number)
-            super().__init__(number, name)
+        def map(self, *args):
+            given.add(self._max_workers)
+            return super().map(*args)
 
     monkeypatch.setattr(f"sparsemed.frames.stacks.{kind}.ThreadPoolExecutor", Noting)
     path = tmp_path / "stack.tif" if kind == "tiff" else tmp_path
@@ -236,8 +236,15 @@ def test_a_tiff_that_changes_while_it_is_read_is_an_error(tmp_path):
         if fraction == 0:
             tifffile.imwrite(path, IMAGES[:9], append=True)
 
+    def append_and_stop(fraction):
+        append(fraction)
+        raise KeyboardInterrupt
+
     with pytest.raises(OSError, match=r"stack\.tif: was changed by another program"):
         compute_background(path, TIME, progress=append)
+    tifffile.imwrite(path, IMAGES, compression="zlib")
+    with pytest.raises(KeyboardInterrupt):  # and nothing else is told
+        compute_background(path, TIME, progress=append_and_stop)
 
 
 def test_what_takes_measurements_alone_says_so(tmp_path):

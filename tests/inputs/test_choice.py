@@ -92,12 +92,10 @@ def test_a_file_whose_dataset_is_refused_is_not_left_open(tmp_path):
         h5["both"] = np.stack([FRAMES, OTHERS])
         for axis, name in zip(h5["both"].dims, "ctyx", strict=True):
             axis.label = name
-    with pytest.raises(ValueError, match="choose channel=0 to channel=1"):
-        try:
-            open_input(path, choice=Choice(dataset="both"))
-        except ValueError:
-            assert str(path) not in files_open()  # while what was raised still holds on to all
-            raise
+    with pytest.raises(ValueError, match="choose channel=0 to channel=1") as error:
+        open_input(path, choice=Choice(dataset="both"))
+    assert str(path) not in files_open()  # while what was raised still holds on to all
+    del error
 
 
 def test_the_home_folder_is_found(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ def state(frames, findings=FOUND, image=IMAGE, brightness=BRIGHTNESS, end=""):
 
 
 def test_what_it_shows(tmp_path):
-    page = LivePage(tmp_path / "live", "<b>in</b>.rtdc")
+    page = LivePage(tmp_path / "live", "<b>in</b>\udcff.rtdc")  # as of a file of another system
     page.write(state(1000, POOR))
     text = (tmp_path / "live" / "index.html").read_text("utf-8")
     for part in ("1,000", "At 8.0 s.", "100.0 to 101.0 grey values", "Focus", "Look here"):

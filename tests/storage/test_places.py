@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 import types
+from pathlib import Path
 
 import psutil
 import pytest
@@ -95,6 +96,14 @@ def test_only_names_of_objects_are_no_paths(tmp_path):
     assert pickle.loads(pickle.dumps(remote_path)) == remote_path
     with pytest.raises(TypeError):
         os.stat(remote_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names have no colon there")
+def test_a_file_that_is_there_is_no_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run:").mkdir()
+    (tmp_path / "run:" / "M001.rtdc").touch()
+    assert locate("run://M001.rtdc") == Path("run:/M001.rtdc")
 
 
 def test_no_secret_of_an_address_is_told():

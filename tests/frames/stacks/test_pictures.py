@@ -279,5 +279,8 @@ def test_colours_that_differ_have_to_be_chosen(tmp_path):
         (folder / f"{number}.png").write_bytes(imagecodecs.png_encode(colours))
     with pytest.raises(ValueError, match=r"is in colour, .* channel=0 to channel=2"):
         compute_background(folder)
+    for channel in (3, -1):
+        with pytest.raises(ValueError, match=f"is no channel={channel}; choose from 0 to 2"):
+            compute_background(folder, channel=channel)
     with open_stack(folder, 1, Choice(channel=0)) as images:
         np.testing.assert_array_equal(images[0:20], FRAMES[:20])

@@ -98,6 +98,14 @@ def test_a_varying_rate_is_kept_as_times(tmp_path):
     np.testing.assert_array_equal(given.time, np.arange(90) / 10)
 
 
+def test_frames_at_the_same_time_are_kept_in_their_order(tmp_path):
+    path = write(tmp_path / "film.mkv", FRAMES, times=np.arange(90) // 2 / 25)
+    with open_stack(path, 1) as images:
+        assert images.times is None
+        for part in (slice(0, 90), slice(41, 43), slice(7, 8)):
+            np.testing.assert_array_equal(images[part], FRAMES[part])
+
+
 def test_colours_that_differ_have_to_be_chosen(tmp_path):
     path = write(
         tmp_path / "film.avi", np.repeat(FRAMES[..., None], 3, -1), "rawvideo", "bgr24", "rgb24"
