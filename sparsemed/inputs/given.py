@@ -25,7 +25,7 @@ from sparsemed.storage.places import AnyPath
 class Options(NamedTuple):
     """How frames are opened; see `sparsemed.inputs.open_input`.
 
-    `num_cpus` is for this process, `worker_cpus` for a worker; None: all that it has.
+    `num_cpus` is for this process, `worker_cpus` for a worker; None: the worker decides.
     """
 
     time: ArrayLike | None
