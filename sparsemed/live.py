@@ -296,7 +296,7 @@ class LiveBackground:
         """Return an error of the file with the images that names its folder."""
         return OSError(
             f"{self._spill}: the file with the images cannot be written "
-            f"({error.strerror or error}); make room and go on"
+            f"({error.strerror}); make room and go on"
         )
 
     def _require_going_on(self) -> None:

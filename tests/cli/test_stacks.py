@@ -2,7 +2,7 @@
 
 import json
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -57,7 +57,8 @@ def test_a_stack_makes_a_tiff_that_imagej_reads(stack, tmp_path):
     assert notes["first_frames"] == firsts
     assert notes["parameters"]["kernel_size"] == 20
     assert notes["pipeline"] == "sparsemed:k=20^s=1^t=0^f=0.8^o=1"
-    assert notes["stack"] == str(stack)
+    assert (notes["stack"], notes["frames"]) == (str(stack), 300)
+    assert notes["seconds"] == background.time[-1]
     with tifffile.TiffFile(left) as file:
         assert file.is_imagej
         differences = background.subtract(FRAMES)
@@ -225,6 +226,21 @@ def test_stacks_are_computed_by_workers_wherever_these_work(stacks):
     assert {str(each.input) for each in results} == set(stacks)
     assert [each.error for each in results] == [None] * 3
     np.testing.assert_array_equal(tifffile.imread("out/film_1_bg.tif"), expected().images)
+
+
+def test_the_frames_of_a_single_stack_are_read_by_workers(stack, tmp_path):
+    tasks = []
+
+    class Noting(ThreadPoolExecutor):
+        def submit(self, *task):
+            tasks.append(task)
+            return super().submit(*task)
+
+    with Noting(2) as pool:
+        out = tmp_path / "background.tif"
+        (found,) = compute_files(stack, out, executor=pool, frame_rate=50, kernel_size=20)
+    assert (found.error, bool(tasks)) == (None, True)
+    np.testing.assert_array_equal(tifffile.imread(out), expected().images)
 
 
 def test_options_of_stacks_need_a_stack(stacks):

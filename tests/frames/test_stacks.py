@@ -89,6 +89,8 @@ def test_each_kind_of_tiff_has_the_background_of_its_array(tmp_path, kind):
     assert (found.source, found.stack) == (None, path)
     with open_stack(path, 2) as images:
         assert isinstance(images, np.memmap | TiffPages)  # and never all of it in memory
+    if isinstance(images, TiffPages):
+        assert all(page.parent.filehandle.closed for page in images._pages)
 
 
 @pytest.mark.parametrize("kind", ["tiff", "pictures"])
@@ -299,7 +301,7 @@ def test_what_is_named_does_fit(shape):
     assert eval(f"frames{index}", {"frames": np.zeros(shape)}).ndim == 3
 
 
-def test_frames_on_the_last_axis_are_noticed(warned):
+def test_frames_on_the_last_axis_are_noticed(tmp_path, warned):
     images = np.moveaxis(IMAGES, 0, -1)
     with pytest.raises(ValueError, match=r"^time: has 60 entries, but images of shape \(24, 33"):
         compute_background(images, TIME)
@@ -311,3 +313,8 @@ def test_frames_on_the_last_axis_are_noticed(warned):
     assert before == list(found.warnings)
     compute_background(IMAGES, frame_rate=10, kernel_size=40)
     assert warned() == before
+    tifffile.imwrite(tmp_path / "a.tif", images, photometric="minisblack")
+    found = compute_background(tmp_path / "a.tif", frame_rate=10, kernel_size=40)
+    assert any(text.startswith(f"{tmp_path / 'a.tif'}: ") for text in found.warnings)
+    with_times = compute_background(images, np.arange(24) / 20, kernel_size=40)
+    assert not any("moveaxis" in text for text in with_times.warnings)

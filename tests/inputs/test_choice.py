@@ -86,6 +86,19 @@ def test_what_is_opened_again_is_what_was_chosen(tmp_path, monkeypatch, kind):
         assert again.label.endswith(label)
 
 
+@pytest.mark.parametrize("basins", ["off", "same-folder"])
+def test_a_dataset_in_another_file_is_read_only_if_that_is_allowed(tmp_path, basins):
+    (tmp_path / "away").mkdir()
+    with h5py.File(tmp_path / "away" / "raw.h5", "w") as h5:
+        h5["film"] = FRAMES
+    with h5py.File(tmp_path / "stack.h5", "w") as h5:
+        h5["film"] = h5py.ExternalLink("away/raw.h5", "/film")
+    with open_input(tmp_path / "stack.h5", choice=Choice(dataset="film")) as given:
+        np.testing.assert_array_equal(given.data, FRAMES)
+    with pytest.raises(ValueError, match=f"which basins='{basins}' does not follow"):
+        open_input(tmp_path / "stack.h5", choice=Choice(dataset="film"), basins=basins)
+
+
 def test_a_file_whose_dataset_is_refused_is_not_left_open(tmp_path):
     path = tmp_path / "stack.h5"
     with h5py.File(path, "w") as h5:

@@ -98,6 +98,20 @@ def test_only_names_of_objects_are_no_paths(tmp_path):
         os.stat(remote_path)
 
 
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://host/.M001.rtdc", "M001.rtdc"),
+        ("https://host/a%3Ab*.rtdc", "a_b_.rtdc"),
+        (f"https://host/{'x' * 300}.rtdc", f"{'x' * 195}.rtdc"),
+        ("s3://bucket/key/...", "object"),
+        ("https://host/folder/", "object"),
+    ],
+)
+def test_a_copy_has_a_name_that_is_valid_everywhere(address, name):
+    assert locate(address).name == name
+
+
 @pytest.mark.skipif(os.name == "nt", reason="names have no colon there")
 def test_a_file_that_is_there_is_no_address(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -170,7 +170,7 @@ def test_frames_are_fetched_ahead_in_few_requests(server, data):
     before = len(served.requests)
     ranges = [(offset, offset + 10_000) for offset in range(0, SIZE - 10_000, 10_100)]
     frames = stored.opener()()
-    frames.expect(ranges)
+    frames.expect([(SIZE + 9, SIZE + 99), *ranges])  # as if the file were cut off
     assert all(read(frames, a, b - a) == data[a:b] for a, b in ranges)
     frames.close()
     assert len(served.requests) - before == 2  # of at most 2 MiB
@@ -263,6 +263,9 @@ def test_of_what_is_read_in_turn_more_is_fetched_each_time(server, data, monkeyp
         fetch_all(parts)
 
     monkeypatch.setattr(stored._remote, "fetch_all", counted)
+    assert read(stored, SIZE - 2 * BLOCK, 2 * BLOCK) == data[SIZE - 2 * BLOCK :]
+    assert len(counts) == 1  # with the last block, which is shorter
+    del counts[:]
     for offset in range(FIRST, FIRST + 28 * BLOCK, 1000):
         assert read(stored, offset, 1000) == data[offset : offset + 1000]
     assert [count // BLOCK for count in counts[:3]] == [4, 8, 16]

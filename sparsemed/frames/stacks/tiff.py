@@ -64,7 +64,7 @@ def open_tiff(path: Path, choice: Choice) -> Iterator[Any]:
             file = files.enter_context(library.TiffFile(path))
             images = _images(path, file, library, choice)
             if isinstance(images, TiffPages):
-                images.keep_open(files)
+                images.keep_open()
         yield images
 
 
@@ -104,12 +104,11 @@ class TiffPages:
                 pass
         return out
 
-    def keep_open(self, files: ExitStack) -> None:
-        """Open the files of the pages (an OME-TIFF may have several) until `files` closes."""
+    def keep_open(self) -> None:
+        """Open the files of the pages: an OME-TIFF may have several, and closes all of them."""
         for file in {id(page.parent): page.parent for page in self._pages if page}.values():
             if file.filehandle.closed:
                 file.filehandle.open()
-                files.callback(file.filehandle.close)
 
     def _decode(self, number: int, out: NDArray[Any]) -> None:
         page = self._pages[number]
