@@ -379,7 +379,8 @@ def test_what_is_over_stays_so(by):
         image = live.image
         if by == "finish":
             live.finish()
-    for use in (lambda: live.push(random_frames(1), [30]), live.finish):
+    judge = [live.quality] if by == "with" else []
+    for use in (lambda: live.push(random_frames(1), [30]), live.finish, *judge):
         with pytest.raises(ValueError, match=f"ended by .*{by}"):
             use()
     assert live.image is image

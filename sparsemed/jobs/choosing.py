@@ -96,9 +96,13 @@ def _choose_stack_runs(
 
 
 def _result_name(source: Path) -> str:
-    """Return the name of the background of a stack: that of the stack, with ``_bg.tif``."""
+    """Return the name of the background of a stack: that of the stack, with ``_bg.tif``.
+
+    Names of folders, such as dates, may have dots that begin no ending.
+    """
     name = source.name
-    for ending in (".zip", source.suffix, ".zarr", ".ome"):
+    of_file = "" if source.is_dir() else source.suffix
+    for ending in (of_file, ".zarr", ".ome"):
         name = name.removesuffix(ending)
     return f"{name.strip('*?[]_- .') or 'stack'}{MARK}.tif"
 

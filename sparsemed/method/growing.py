@@ -312,7 +312,7 @@ class GrowingSeries:
     def _compute(self) -> None:
         """Compute the medians of all complete windows."""
         final = self.final
-        complete = bisect_right(self._starts, len(self) - self._length, lo=final)
+        complete = bisect_right(self._starts, len(self) - self._length)
         starts = list(dict.fromkeys(self._starts[final:complete]))
         if not starts:
             return

@@ -15,6 +15,7 @@ from sparsemed import compute_background, compute_files, load
 from sparsemed.cli import main
 from sparsemed.demo import make_measurement
 from sparsemed.frames.stacks.writing import read_notes
+from sparsemed.jobs.choosing import _result_name
 from sparsemed.jobs.stack_runs import write_images
 from sparsemed.quality import overall
 
@@ -171,6 +172,25 @@ def test_several_stacks_and_measurements_go_to_a_folder(stacks):
         rows = json.load(file)["measurements"]
     assert [row["status"] for row in rows] == ["done"] * 3
     assert run(*command).stdout.count(": up to date, 300 frames") == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("film.ome.tif", "film_bg.tif"),
+        ("film.ome.zarr", "film_bg.tif"),
+        ("film.zarr.zip", "film_bg.tif"),
+        ("film.ome.zarr.zip", "film_bg.tif"),
+        ("2026.01.31", "2026.01.31_bg.tif"),
+        ("img_*.png", "img_bg.tif"),
+        ("*.png", "stack_bg.tif"),
+    ],
+)
+def test_results_are_named_like_their_stacks(tmp_path, name, result):
+    path = tmp_path / name
+    if path.suffix in (".zarr", ".31"):
+        path.mkdir()
+    assert _result_name(path) == result
 
 
 def test_results_among_stacks_are_no_stacks(stacks):

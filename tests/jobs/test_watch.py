@@ -177,6 +177,7 @@ def test_rates_are_since_the_state_before_and_to_judge_takes_a_tenth_of_the_time
 
     def judge(live):
         judged.append(len(live))
+        clock.now += 1
         return quality(live)
 
     quality = watch_module.LiveBackground.quality
@@ -184,7 +185,7 @@ def test_rates_are_since_the_state_before_and_to_judge_takes_a_tenth_of_the_time
     recorder("begin swmr time", "flush")
     states = sparsemed.watch(path, **SOME)
     rates = []
-    for seconds in (2, 5, 5):
+    for seconds in (2, 4, 5):
         record(recorder, 50)
         clock.now += seconds
         rates.append(next(states).rate)

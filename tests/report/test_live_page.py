@@ -58,7 +58,7 @@ def test_of_many_images_some_are_shown(tmp_path):
 def test_only_such_a_page_is_replaced(tmp_path):
     LivePage(tmp_path, "in.rtdc").write(state(3))
     LivePage(tmp_path, "other.rtdc").write(state(4))
-    (tmp_path / "index.html").write_text("<!doctype html>mine")
+    (tmp_path / "index.html").write_text(f"<!doctype html>{1000 * ' '}mine, live from the lab")
     with pytest.raises(FileExistsError, match=r"index\.html: is no page on a recording"):
         LivePage(tmp_path, "in.rtdc")
     with pytest.raises(FileExistsError):

@@ -412,6 +412,12 @@ def test_a_proxy_that_cannot_be_is_told(server, monkeypatch):
             content_of(server.url("/M001.rtdc"))
 
 
+def test_a_login_that_a_file_names_is_not_sent():
+    found = basin_place("https://me:password@host/M001.rtdc", "http")
+    assert found.key == "https://host/M001.rtdc"
+    assert found.record.url == found.key
+
+
 def test_tokens_go_to_no_instance_that_a_file_names():
     for host, has_token in (("dcor.mpl.mpg.de", True), ("dcor.example.org", False)):
         found = basin_place(f"https://{host}{SERVICE}?id={UUID}", "dcor")

@@ -241,6 +241,9 @@ def test_images_of_another_size_or_damaged_are_named(tmp_path):
     WRITE["PNG"](folder / "img_7", FRAMES[0, :9])
     with pytest.raises(OSError, match=r"img_7\.png: has shape \(9, 33\)"):
         compute_background(folder, frame_rate=50)
+    WRITE["PNG"](folder / "img_7", DEEP[0])
+    with pytest.raises(OSError, match=r"img_7\.png: has shape .* and dtype uint16, but .*uint8"):
+        compute_background(folder, frame_rate=50)
     (folder / "img_7.png").write_bytes(b"\x89PNG")
     with pytest.raises(OSError, match=r"img_7\.png: cannot be read"):
         compute_background(folder, frame_rate=50)
