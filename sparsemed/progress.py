@@ -137,9 +137,9 @@ def holding_up(reason: str) -> Iterator[None]:
 
     timer = threading.Timer(HELD_UP, tell)
     timer.daemon = True
-    with suppress(RuntimeError):  # no more threads can be started
-        timer.start()
     try:
+        with suppress(RuntimeError):  # no more threads can be started
+            timer.start()
         yield
     finally:
         timer.cancel()

@@ -181,6 +181,20 @@ def test_what_is_over_soon_is_not_said(watched, capsys, monkeypatch):
     assert set(threading.enumerate()) <= before
 
 
+def test_who_is_interrupted_while_the_thread_is_started_is_not_told(
+    soon, watched, capsys, monkeypatch
+):
+    def start(timer):
+        threading.Thread.start(timer)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Timer, "start", start)
+    with pytest.raises(KeyboardInterrupt), holding_up("compiling"):
+        raise AssertionError
+    wait_until_said()
+    assert capsys.readouterr().err == ""
+
+
 def test_what_nobody_would_read_is_not_said(soon, capsys):
     with holding_up("compiling"):
         wait_until_said()
