@@ -139,7 +139,7 @@ def share_out(work: Callable[[int, int], None], count: int, most: int, num_cpus:
     try:
         with suppress(RuntimeError):  # the system has no more threads, or the interpreter ends
             for helper in helpers:
-                helper.start()
+                _start(helper)
         take_parts()
     finally:
         list(todo)
@@ -147,6 +147,17 @@ def share_out(work: Callable[[int, int], None], count: int, most: int, num_cpus:
             _wait_for(helper)
     if errors:
         raise errors.pop(0)  # the first, such as Ctrl-C; later errors do not hide it
+
+
+def _start(thread: threading.Thread) -> None:
+    """Start a thread; what a signal handler raises meanwhile is passed on.
+
+    If the thread has begun by then, Python raises a KeyError in its place.
+    """
+    try:
+        thread.start()
+    except KeyError as error:
+        raise error.__context__ or error from None
 
 
 def _wait_for(thread: threading.Thread) -> None:

@@ -180,6 +180,8 @@ def _submit(pool: ThreadPoolExecutor, work: Callable[..., None], *args: Any) -> 
     """Submit work to the pool, or do it here if the interpreter is shutting down."""
     try:
         return pool.submit(work, *args)
+    except KeyError as error:  # hides what a signal handler raised while a thread was started
+        raise error.__context__ or error from None
     except RuntimeError as error:
         # This thread may outlive the main thread, after which pools accept no work.
         if "shutdown" not in str(error):

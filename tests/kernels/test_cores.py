@@ -290,10 +290,30 @@ def test_the_caller_does_it_all_where_no_thread_can_be_started(monkeypatch):
     assert done == [*range(9)]
 
 
-def test_a_thread_that_a_signal_interrupts_at_its_start_is_waited_for(monkeypatch):
+@pytest.fixture
+def start_name():
+    """The function with which Python starts threads."""
     name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else None
-    name = name or "_start_new_thread"  # before Python 3.13
-    start = getattr(threading, name)
+    return name or "_start_new_thread"  # before Python 3.13
+
+
+def test_what_a_handler_raises_at_the_start_of_a_thread_is_passed_on(monkeypatch, start_name):
+    start = getattr(threading, start_name)
+
+    def start_and_fail(begin, *args, **how):
+        is_over = threading.Event()
+        start(lambda: (begin(), is_over.set()), *args, **how)
+        is_over.wait(PATIENCE)
+        raise TimeoutError("time is up")
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(threading, start_name, start_and_fail)
+    with pytest.raises(TimeoutError, match="time is up"):
+        share_out(lambda *_: None, 100, 1, 2)
+
+
+def test_a_thread_that_a_signal_interrupts_at_its_start_is_waited_for(monkeypatch, start_name):
+    start = getattr(threading, start_name)
 
     def start_late(begin, *args, **how):
         start(lambda: (sleep(0.1), begin()), *args, **how)
@@ -301,7 +321,7 @@ def test_a_thread_that_a_signal_interrupts_at_its_start_is_waited_for(monkeypatc
 
     before = set(threading.enumerate())
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(threading, name, start_late)
+    monkeypatch.setattr(threading, start_name, start_late)
     with pytest.raises(KeyboardInterrupt):
         share_out(lambda *_: None, 100, 1, 2)
     assert set(threading.enumerate()) <= before

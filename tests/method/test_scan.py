@@ -337,6 +337,19 @@ def test_no_thread_to_be_had(monkeypatch):
         scan(frames, np.array([5]), 10, with_bands=False, num_cpus=3, progress=lambda _: None)
 
 
+def test_what_a_handler_raises_while_a_thread_is_started_is_passed_on(monkeypatch):
+    def start(thread):
+        try:
+            raise TimeoutError("time is up")
+        except TimeoutError:
+            raise KeyError(thread)  # noqa: B904 (as Python does if the thread has begun)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    frames = WatchedFrames(numbered(40), block=8)
+    with pytest.raises(TimeoutError, match="time is up"):
+        scan(frames, np.array([5]), 10, with_bands=False, num_cpus=3, progress=lambda _: None)
+
+
 def test_a_pool_that_takes_nothing_any_more(monkeypatch):
     """As in a thread that outlives the main one: the pool ends while a read is under way."""
 
