@@ -159,6 +159,7 @@ class Watch:
         self.peak_with_workers = 0
 
     def __enter__(self) -> "Watch":
+        self._look()
         self._thread.start()
         return self
 
@@ -168,14 +169,17 @@ class Watch:
 
     def _watch(self) -> None:
         while not self._ended.wait(SAMPLE_SECONDS):
-            with contextlib.suppress(psutil.Error):  # it, or a worker, has just ended
-                held = self._process.memory_info().rss
-                self.peak = max(self.peak, held)
-                if self._count_workers:
-                    for worker in self._process.children(recursive=True):
-                        with contextlib.suppress(psutil.Error):
-                            held += worker.memory_info().rss
-                    self.peak_with_workers = max(self.peak_with_workers, held)
+            self._look()
+
+    def _look(self) -> None:
+        with contextlib.suppress(psutil.Error):  # it, or a worker, has just ended
+            held = self._process.memory_info().rss
+            self.peak = max(self.peak, held)
+            if self._count_workers:
+                for worker in self._process.children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        held += worker.memory_info().rss
+                self.peak_with_workers = max(self.peak_with_workers, held)
 
 
 def run_warm(measurement: Path, rounds: int, **parameters: Any) -> dict[str, list[float]]:

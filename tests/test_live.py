@@ -4,6 +4,7 @@ import errno
 import gc
 import io
 import threading
+import time
 import weakref
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from patience import PATIENCE
 from rings import examples
 
 from sparsemed import LiveBackground, SparseBackground, compute_background, load, median_image
@@ -517,8 +519,11 @@ def test_another_thread_never_sees_half_an_image():
         thread = threading.Thread(target=look)
         thread.start()
         try:
-            for part, at in in_portions(frames, np.arange(5000) / 1000, [20]):
+            for number, (part, at) in enumerate(in_portions(frames, np.arange(5000) / 1000, [20])):
                 live.push(part, at)
+                end = time.monotonic() + PATIENCE
+                while len(seen) < number // 50 and not failed and time.monotonic() < end:
+                    time.sleep(0.001)  # until it has looked
         finally:
             is_over.set()
             thread.join()

@@ -856,17 +856,27 @@ def test_chipstream_answers_a_slip_in_a_parameter_as_compute_does(path, method, 
 def test_ctrl_c_during_the_background_in_chipstream(measurement, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(f"""
-import os, signal, sys, time
+import os, signal, sys, threading, time
 from unittest import mock
 
+is_said = threading.Event()
+
+def say(*words, **how):
+    print(*words, **how)
+    if "(background)" in "".join(words):
+        is_said.set()
+
 def press_ctrl_c(*arguments):
-    time.sleep(1)  # ChipStream looks at the progress from time to time
+    is_said.wait({PATIENCE})  # ChipStream looks at the progress from time to time
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep({PATIENCE})
 
 if __name__ == "__main__":
     from sparsemed.cli import main
-    with mock.patch("sparsemed.kernels.median.median_images", press_ctrl_c):
+    with (
+        mock.patch("sparsemed.kernels.median.median_images", press_ctrl_c),
+        mock.patch("chipstream.cli.cli_proc.print", say, create=True),
+    ):
         main(["chipstream", {os.fspath(measurement)!r}, "out/out.rtdc"])
 """)
     done = subprocess.run(

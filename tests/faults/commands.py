@@ -31,13 +31,18 @@ else:
 
 for number, name in ((1, "out"), (2, "err")):
     os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback, before the command heeds it
 for name in order["ignored"]:
     signal.signal(getattr(signal, name), signal.SIG_IGN)
 os.write(set_up, b"1")
 try:
     sparsemed.cli.main(order["arguments"])
 finally:
-    left = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    for thread in others:
+        if thread.ident is not None:
+            thread.join(0.5)  # a signal may have come while it was started: then it ends just now
+    left = [thread for thread in others if thread.is_alive()]
     if left:
         print("left:", *left, file=sys.stderr)
 """
