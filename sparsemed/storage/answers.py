@@ -13,6 +13,9 @@ from typing import NamedTuple
 MOST_WAITED = 120.0
 """Longest pause in seconds that a server may request."""
 
+REDIRECTIONS = {301, 302, 303, 307, 308}
+"""Statuses of answers that lead to another address."""
+
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _EMPTY = re.compile(r"bytes \*/0")
 

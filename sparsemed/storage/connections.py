@@ -241,14 +241,22 @@ def _proxy(url: Url) -> Any:
     SettingError
         If a variable has an invalid value.
     """
-    found = getproxies().get(url.scheme)
+    known = getproxies()
+    kind = url.scheme if url.scheme in known else "all"
+    found = known.get(kind)
     if not found or proxy_bypass(url.host):
         return None
     with suppress(ValueError):
         proxy = urlsplit(found if "://" in found else f"http://{found}")
+        if proxy.scheme.startswith("socks"):
+            raise SettingError(
+                f"{kind}_proxy is a SOCKS proxy, which is not supported; set {url.scheme}_proxy to "
+                f"an HTTP proxy (http://host:port), add {url.host} to no_proxy if it can be "
+                "reached without, or download the file"
+            )
         if proxy.scheme == "http" and proxy.hostname and proxy.port != 0:
             return proxy
-    raise SettingError(f"{url.scheme}_proxy must be a proxy like http://host:port")
+    raise SettingError(f"{kind}_proxy must be a proxy like http://host:port")
 
 
 def is_proxied(url: Url) -> bool:

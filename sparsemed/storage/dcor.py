@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sparsemed.storage import connections
-from sparsemed.storage.answers import PassingError
+from sparsemed.storage.answers import REDIRECTIONS, PassingError
 from sparsemed.storage.connections import Calls
 from sparsemed.storage.place import Record, Way, call
-from sparsemed.storage.urls import Url, parse_url
+from sparsemed.storage.urls import Url, parse_url, redirected
 
 TOKEN_VARIABLE = "DCOR_API_TOKEN"
 """Environment variable of a token; tokens of dclab in this process are used, too."""
@@ -28,6 +28,8 @@ _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PAGE = re.compile(rf"(.*)/dataset/[^/]+/resource/({_UUID})(?:/.*)?")
 _QUERY = re.compile(rf"id=({_UUID})")
 _SERVICE = "/api/3/action/dcserv"
+
+_MOST_LED = 3  # redirections
 
 _MOST_ANSWERED = 4 * 1024**2  # bytes; a list of a few links
 
@@ -112,9 +114,14 @@ class DcorPlace(NamedTuple):
 
     def _ask(self, calls: Calls) -> list[dict[str, Any]]:
         """Return the basins that DCOR lists, tried without and with each known token."""
+        url = self._service
         status = 0
         for token in (None, *(_tokens() if self.has_token else ())):
-            status, body = self._get(token, calls)
+            status, location, body = self._get(url, token, calls)
+            for _ in range(_MOST_LED):
+                if status in REDIRECTIONS and location:
+                    url = self._led(url, location)
+                    status, location, body = self._get(url, token, calls)
             if status == 200:
                 try:
                     answer = json.loads(body)
@@ -131,23 +138,48 @@ class DcorPlace(NamedTuple):
             )
         if status == 404:
             raise FileNotFoundError(f"{self.shown}: DCOR has no such resource; check the address")
-        raise OSError(f"{self.shown}: DCOR answers {status}; run again later")
+        raise OSError(f"{self.shown}: DCOR answers {status}; check the address")
 
-    def _get(self, token: str | None, calls: Calls) -> tuple[int, bytes]:
-        url = self.host._replace(path=f"{self.host.path.rstrip('/')}{_SERVICE}")
+    @property
+    def _service(self) -> Url:
+        path = f"{self.host.path.rstrip('/')}{_SERVICE}"
+        query = f"id={self.identifier}&version=2&query=basins"
+        return self.host._replace(path=path, query=query)
+
+    def _led(self, url: Url, location: str) -> Url:
+        """Return where a redirection leads: on the same host, and not from https to http.
+
+        Raises
+        ------
+        OSError
+            If it leads elsewhere.
+        """
+        with suppress(ValueError):
+            found = redirected(url, location)
+            if found.host == url.host and found.scheme in ("https", url.scheme):
+                return found
+            raise OSError(
+                f"{self.shown}: leads to {found.shown}, which is not followed; check the address"
+            )
+        raise OSError(f"{self.shown}: leads to an address that is none; check the address")
+
+    def _get(self, url: Url, token: str | None, calls: Calls) -> tuple[int, str | None, bytes]:
+        """Return status, place of a redirection, and body of an answer."""
         headers = {"User-Agent": connections.USER_AGENT, "Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = token
-        url = url._replace(query=f"id={self.identifier}&version=2&query=basins")
         for pause in (0.25, 0.5, 1.0, 2.0, 0.0):
             with suppress(PassingError):
                 connection, _ = call(self, url, lambda _: True, calls)
+                target, more = url.target, {}
+                if connections.is_proxied(url):
+                    target, more = url.whole, connections.proxy_headers(url)
                 try:
-                    target = url.whole if connections.is_proxied(url) else url.target
-                    connection.request("GET", target, headers=headers)
+                    connection.request("GET", target, headers=headers | more)
                     response = connection.getresponse()
                     if response.status < 500 and response.status != 429:
-                        return response.status, response.read(_MOST_ANSWERED)
+                        location = response.headers["Location"]
+                        return response.status, location, response.read(_MOST_ANSWERED)
                 except (OSError, http.client.HTTPException):
                     pass
                 finally:

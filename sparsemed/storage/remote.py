@@ -14,6 +14,7 @@ from typing import NamedTuple, NoReturn
 from sparsemed.storage import connections
 from sparsemed.storage.answers import (
     MOST_WAITED,
+    REDIRECTIONS,
     ChangedError,
     GoneError,
     PassingError,
@@ -252,7 +253,7 @@ class RemoteObject:
         response: http.client.HTTPResponse | None = None
         try:
             response = sent.connection.getresponse()
-            if response.status in _REDIRECTIONS and response.headers["Location"] is not None:
+            if response.status in REDIRECTIONS and response.headers["Location"] is not None:
                 self._follow(sent.way, response.headers["Location"])
             check_status(response.status, response.headers, self._was_read)
             if response.status == 200:
@@ -353,8 +354,6 @@ def _size(remote: RemoteObject) -> int | OSError:
     assert remote.version is not None  # known after an answer
     return remote.version.size
 
-
-_REDIRECTIONS = {301, 302, 303, 307, 308}
 
 _CHANGED = (
     "was changed, replaced or removed while it was read; run again when it does not change any more"

@@ -303,6 +303,44 @@ def test_what_is_no_answer_of_dcor_is_told(server, body):
         content_of(server.url(PAGE))
 
 
+@pytest.mark.parametrize("is_private", [False, True])
+def test_a_dcor_that_leads_to_https_is_followed(server, safe, monkeypatch, is_private):
+    """Its tokens go nowhere else."""
+    monkeypatch.setenv("DCOR_API_TOKEN", "secret")
+    dcor = Dcor(safe, CONTENT, "secret" if is_private else None)
+    asked = []
+
+    def lead(page):
+        asked.append(page.headers.get("Authorization"))
+        page.send(301, {"Location": safe.url(f"{SERVICE}?{page.query}")})
+
+    server.pages[SERVICE] = lead
+    assert content_of(server.url(PAGE)) == CONTENT
+    assert dcor.asked == 1
+    assert asked == [None]
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("https://other.example.org/api", "leads to https://other.example.org/api, which is not"),
+        ("file:///etc/passwd", "leads to an address that is none; check"),
+        (f"{SERVICE}?again", r"DCOR answers 302; check the address"),
+    ],
+)
+def test_a_dcor_that_leads_elsewhere_is_told(server, location, told):
+    server.pages[SERVICE] = lambda page: page.send(302, {"Location": location})
+    with pytest.raises(OSError, match=told):
+        content_of(server.url(PAGE))
+
+
+def test_a_dcor_does_not_lead_from_https_to_http(server, safe):
+    Dcor(server, CONTENT)
+    safe.pages[SERVICE] = lambda page: page.send(302, {"Location": server.url(SERVICE)})
+    with pytest.raises(OSError, match=r"leads to http://127.* which is not followed"):
+        content_of(safe.url(PAGE))
+
+
 # A proxy
 
 
@@ -406,10 +444,43 @@ def test_a_proxy_that_asks_who_one_is_in_place_of_a_server_is_told(server, proxy
 
 
 def test_a_proxy_that_cannot_be_is_told(server, monkeypatch):
-    for value in ("http://127.0.0.1:port", "http://", "socks5://127.0.0.1:9"):
+    for value in ("http://127.0.0.1:port", "http://", "ftp://127.0.0.1:9"):
         monkeypatch.setenv("http_proxy", value)
         with pytest.raises(OSError, match="http_proxy must be a proxy like http://host:port"):
             content_of(server.url("/M001.rtdc"))
+
+
+@pytest.mark.parametrize("variable", ["all_proxy", "ALL_PROXY"])
+def test_a_proxy_for_all_is_used_where_no_other_is_named(
+    server, safe, proxy, monkeypatch, variable
+):
+    server.put("/M001.rtdc", CONTENT)
+    monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.port}")
+    for each in (server, safe):
+        count = len(proxy.heads)
+        assert content_of(each.url("/M001.rtdc")) == CONTENT
+        assert len(proxy.heads) > count
+    connections.hang_up()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert content_of(safe.url("/M001.rtdc")) == CONTENT
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+    connections.hang_up()
+    assert content_of(server.url("/M001.rtdc")) == CONTENT
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "all_proxy"])
+@pytest.mark.parametrize("scheme", ["socks4", "socks5", "socks5h"])
+def test_a_socks_proxy_is_an_error_and_no_direct_connection(safe, monkeypatch, variable, scheme):
+    monkeypatch.setenv(variable, f"{scheme}://me:word@127.0.0.1:9")
+    told = rf"{variable} is a SOCKS proxy, which is not supported; set https_proxy to"
+    with pytest.raises(OSError, match=told) as caught:
+        content_of(safe.url("/M001.rtdc"))
+    assert "word" not in str(caught.value)
+    assert not safe.objects["/M001.rtdc"].requests
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert content_of(safe.url("/M001.rtdc")) == CONTENT
 
 
 def test_a_login_that_a_file_names_is_not_sent():
