@@ -153,6 +153,7 @@ def test_images_in_a_file_are_not_held(tmp_path):
         np.testing.assert_array_equal(live.images[-1], live.image)
         assert not live._series._medians._images
         background = live.finish()
+        np.testing.assert_array_equal(live.images[-1], live.image)
     expected = compute_background(frames, times, kernel_size=20, split_time=0.1)
     for images in (background.series, background.images):
         assert isinstance(images.distinct, np.memmap)

@@ -79,7 +79,7 @@ class StackInput(ArrayInput):
         """Check that these are the files from which frames were read before, unchanged."""
         if self._states != identity.states:
             raise ValueError(
-                f"{identity.path}: was replaced or changed since its frames were read; put it "
+                f"{identity.given}: was replaced or changed since its frames were read; put it "
                 "back, or hand over its frames"
             )
 

@@ -69,6 +69,7 @@ def test_a_stack_makes_a_tiff_that_imagej_reads(stack, tmp_path):
 def test_what_imagej_cannot_read_is_a_bigtiff_with_the_same_notes(stack, tmp_path, monkeypatch):
     out, left = tmp_path / "background.tif", tmp_path / "frames.tif"
     monkeypatch.setattr("sparsemed.frames.stacks.writing.MOST_OF_IMAGEJ", 4 * FRAMES.size)
+    monkeypatch.setattr("sparsemed.jobs.stack_runs.PIECE_BYTES", 4 * FRAMES[:7].size)
     run("compute", stack, "-o", out, "--subtracted", left, "--fps", 50, *KEYS)
     with tifffile.TiffFile(out) as small, tifffile.TiffFile(left) as large:
         assert (small.is_imagej, small.is_bigtiff) == (True, False)
@@ -76,6 +77,22 @@ def test_what_imagej_cannot_read_is_a_bigtiff_with_the_same_notes(stack, tmp_pat
         differences = expected().subtract(FRAMES).astype(np.float32)
         np.testing.assert_array_equal(large.asarray(), differences, strict=True)
     assert read_notes(left)["what"] == "frames less their background"
+
+
+def test_to_subtract_frames_are_read_by_as_many_threads_as_given(stack, tmp_path, monkeypatch):
+    given = set()
+
+    class Noting(ThreadPoolExecutor):
+        def map(self, *args):
+            given.add(self._max_workers)
+            return super().map(*args)
+
+    monkeypatch.setattr("sparsemed.frames.stacks.tiff.ThreadPoolExecutor", Noting)
+    tifffile.imwrite(stack, FRAMES, compression="zlib")
+    out, left = tmp_path / "background.tif", tmp_path / "frames.tif"
+    words = ("compute", stack, "-o", out, "--subtracted", left, "--num-cpus", 3, "--fps", 50)
+    run(*words, *KEYS)
+    assert given - {1} == {3}  # a sample is read by one thread
 
 
 def test_a_zarr_makes_a_zarr(tmp_path):

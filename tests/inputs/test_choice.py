@@ -78,12 +78,12 @@ def test_what_is_opened_again_is_what_was_chosen(tmp_path, monkeypatch, kind):
         tifffile.imwrite(tmp_path / name, images, ome=True, metadata={"axes": "CTYX"})
     monkeypatch.chdir(tmp_path)
     with open_input(name, choice=choice, frame_rate=20) as first:
-        label = first.label
+        label, given = first.label, first.identity.given
     monkeypatch.chdir("/")
     with first.reopened() as again:
         np.testing.assert_array_equal(np.asarray(again.data), OTHERS)
         assert again.time[-1] == 59 / 20
-        assert again.label.endswith(label)
+        assert (again.label, again.identity.given) == (label, given)
 
 
 @pytest.mark.parametrize("basins", ["off", "same-folder"])

@@ -197,7 +197,7 @@ def test_a_stack_that_was_replaced_is_refused(tmp_path, monkeypatch, suffix):
     assert background.stack == tmp_path / name
     assert background.quality() == background.quality(frames)
     write(tmp_path / name, _double(frames))
-    with pytest.raises(ValueError, match=f"stack{suffix}: was replaced or changed since"):
+    with pytest.raises(ValueError, match=f"^stack{suffix}: was replaced or changed since"):
         background.quality()
 
 

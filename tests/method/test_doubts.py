@@ -122,6 +122,23 @@ def test_what_workers_have_read_is_looked_at_here(tmp_path, warned):
     assert sum("numpy.moveaxis" in text for text in warned()) == 2
 
 
+def test_no_frame_that_windows_leave_out_is_read_to_be_looked_at():
+    recorded = np.concatenate([images("waves", seed=seed) for seed in range(5)])
+    read = []
+
+    class Lazy:
+        shape, dtype = recorded.shape, recorded.dtype
+
+        def __getitem__(self, frames):
+            read.extend(range(*frames.indices(len(recorded))))
+            return recorded[frames]
+
+    compute_background(
+        Lazy(), frame_rate=10, kernel_size=10, split_time=30, offset_correction=False
+    )
+    assert sorted(set(read)) == [*range(10), *range(300, 310)]
+
+
 def test_a_lamp_that_flickers_is_what_offsets_are_for(warned):
     rng = np.random.default_rng(0)
     recorded = images("waves").astype(np.int16) + rng.integers(-9, 9, (COUNT, 1, 1), np.int16)

@@ -269,6 +269,9 @@ def test_of_what_is_read_in_turn_more_is_fetched_each_time(server, data, monkeyp
     for offset in range(FIRST, FIRST + 28 * BLOCK, 1000):
         assert read(stored, offset, 1000) == data[offset : offset + 1000]
     assert [count // BLOCK for count in counts[:3]] == [4, 8, 16]
+    del counts[:]
+    assert read(stored, 5, 30 * BLOCK) == data[5 : 5 + 30 * BLOCK]
+    assert not counts  # it is there
 
 
 def test_ranges_of_several_places_come_in_one_round(server, data):
@@ -284,6 +287,7 @@ def test_ranges_of_several_places_come_in_one_round(server, data):
     count = len(served.requests)
     assert count == 9
     assert all(read(stored, place, 100) == data[place : place + 100] for place in places)
+    stored.gather([(place, place + 100) for place in places])
     assert len(served.requests) == count
 
 

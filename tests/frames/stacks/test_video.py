@@ -121,6 +121,23 @@ def test_colours_that_differ_have_to_be_chosen(tmp_path):
         np.testing.assert_array_equal(images[0:90], FRAMES[::-1])
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"), [("film.avi", "rawvideo"), ("film.avi", "msrle"), ("film.mov", "png")]
+)
+def test_a_palette_counts_for_all_frames_in_any_order(tmp_path, name, codec):
+    values = np.stack([np.full(256, 255), *3 * [255 - np.arange(256)]], axis=1).astype(np.uint8)
+    with av.open(tmp_path / name, "w") as container:
+        stream = container.add_stream(codec, rate=30)
+        stream.width, stream.height, stream.pix_fmt = 66, 40, "pal8"
+        for image in FRAMES:
+            frame = av.VideoFrame.from_ndarray((image, values), format="pal8")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with open_stack(tmp_path / name, 1) as images:
+        for part in (slice(0, 90), slice(40, 43), slice(3, 5)):
+            np.testing.assert_array_equal(images[part], 255 - FRAMES[part])
+
+
 def test_memory_holds_few_frames(tmp_path, monkeypatch):
     path = write(tmp_path / "film.mkv", FRAMES)
     with open_stack(path, 1) as images:

@@ -30,6 +30,9 @@ def test_a_zip_file_is_read(tmp_path, name):
     expected = compute_background(FRAMES, frame_rate=20, kernel_size=9)
     np.testing.assert_array_equal(found.series, expected.series, strict=True)
     assert found.quality() == found.quality(FRAMES)
+    with open_stack(path, 2) as images:
+        assert images.store._is_open
+    assert not images.store._is_open
 
 
 def test_a_folder_that_was_packed_is_read(tmp_path):
