@@ -355,15 +355,15 @@ def test_one_of_several_series_is_chosen(tmp_path):
     np.testing.assert_array_equal(tifffile.imread(out), expected().images)
 
 
-@pytest.mark.parametrize("name", ["out.tif", "out.zarr"])
+@pytest.mark.parametrize("name", ["out.tif", "OUT.TIFF", "out.zarr"])
 def test_an_output_that_was_made_beforehand_is_written(stack, tmp_path, name):
     out = tmp_path / name
-    if name == "out.tif":
-        out.touch()
-    else:
+    if name == "out.zarr":
         out.mkdir()
+    else:
+        out.touch()
     run("compute", stack, "-o", out, "--fps", 50, *KEYS)
-    images = tifffile.imread(out) if name == "out.tif" else zarr.open(out, mode="r")[:]
+    images = zarr.open(out, mode="r")[:] if name == "out.zarr" else tifffile.imread(out)
     np.testing.assert_array_equal(images, expected().images)
 
 

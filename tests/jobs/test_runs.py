@@ -1,5 +1,6 @@
-"""What is told of a run."""
+"""What is told of a run, and where it is valid."""
 
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -27,3 +28,14 @@ def test_megabytes_per_second_do_not_count_what_compiling_took(tmp_path, monkeyp
     row = run.compute(RunOptions(Parameters()))
     size = row["frames"] * row["height"] * row["width"]
     assert row["megabytes_per_second"] == pytest.approx(size / (row["seconds"] / 2) / 1e6, rel=0.05)
+
+
+@pytest.mark.parametrize("subtracted", [None, "c.tif"])
+def test_a_run_with_absolute_paths_is_valid_in_any_folder(tmp_path, monkeypatch, subtracted):
+    monkeypatch.chdir(tmp_path)
+    options = StackOptions(8.0, subtracted=subtracted and Path(subtracted))
+    run = StackRun(Path("a.tif"), Path("b.tif"), options, folder_is_made=True).absolute()
+    here = StackOptions(8.0, subtracted=subtracted and tmp_path / subtracted)
+    assert run == StackRun(tmp_path / "a.tif", tmp_path / "b.tif", here, folder_is_made=True)
+    run = Run(Path("a.rtdc"), Path("b.rtdc")).absolute()
+    assert run == Run(tmp_path / "a.rtdc", tmp_path / "b.rtdc")
