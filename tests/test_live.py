@@ -117,6 +117,20 @@ def cases(draw):
     return frames, times, options, draw(st.sampled_from([lengths, [1], [10**6]]))
 
 
+@pytest.mark.parametrize("dtype", ["i1", ">i2", "u1", "i4", "u8", "i8"])
+@pytest.mark.parametrize("lengths", [[7], [1], [200]])
+def test_whole_numbers_whose_span_exceeds_their_dtype(dtype, lengths):
+    """All at once, the axis is then int64; until then, it keeps its dtype."""
+    limits = np.iinfo(dtype)
+    span = min(int(limits.max) - int(limits.min), 2**40)
+    for last in (span, span // 4):
+        times = np.array([int(limits.min) + last * i // 199 for i in range(200)], dtype)
+        options = {"kernel_size": 20, "split_time": last / 30, "num_cpus": 1}
+        frames = random_frames(200)
+        expected = compute_background(frames, times, **options)
+        assert_same(pushed(frames, times, lengths=lengths, **options), expected)
+
+
 EVEN = np.arange(31) / 100
 
 SOME = {"kernel_size": 5, "split_time": 0.1, "num_cpus": 1}

@@ -127,7 +127,10 @@ class GrowingSeries:
     @property
     def time(self) -> NDArray[Any]:
         """Time of each frame, shape (N,), in seconds; the first is at 0."""
-        return np.ascontiguousarray(self._entries()["time"])
+        axis = np.ascontiguousarray(self._entries()["time"])
+        if axis.dtype.kind == "i" and len(axis) and axis[-1] <= np.iinfo(self._first.dtype).max:
+            return axis.astype(self._first.dtype.newbyteorder("="))
+        return axis
 
     def median(self, step: int) -> NDArray[Any]:
         """Return the median image of a final step."""
@@ -251,7 +254,10 @@ class GrowingSeries:
                 "after a restart, begin a new recording"
             )
         with np.errstate(over="ignore", invalid="ignore"):
-            axis = raw.astype(first.dtype.newbyteorder("="), copy=False) - first
+            if first.dtype.kind in "iu":  # differences may exceed the dtype; see `time_axis`
+                axis = (raw.astype(np.uint64) - np.uint64(int(first) % 2**64)).view(np.int64)
+            else:
+                axis = raw.astype(first.dtype.newbyteorder("="), copy=False) - first
         if not 0 <= axis[0] <= axis[-1] < np.inf:
             raise ValueError(f"times: their span exceeds {axis.dtype}; use a wider dtype")
         require_few_steps(axis[-1], self._split_time, "times")
