@@ -334,7 +334,7 @@ def test_standard_input_is_not_read(tmp_path, name):
         [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         try:
-            process.wait(30)
+            process.wait(PATIENCE)
             assert b"which is no regular file" in process.stdout.read()
         finally:
             process.kill()

@@ -4,6 +4,10 @@ import os
 import shutil
 
 import pytest
+from patience import PATIENCE
+
+MILLISECONDS = PATIENCE * 1000 / 5
+"""How long a browser may take for a step."""
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +18,7 @@ def browser():
     with playwright.sync_playwright() as driver:
         if program is None and not os.path.exists(driver.chromium.executable_path):
             pytest.skip("no browser: apt-get install chromium, or playwright install chromium")
-        browser = driver.chromium.launch(executable_path=program)
+        browser = driver.chromium.launch(executable_path=program, timeout=MILLISECONDS)
         yield browser
         browser.close()
 
@@ -26,6 +30,7 @@ def visit(browser):
 
     def open_page(path, **options):
         contexts.append(browser.new_context(**options))
+        contexts[-1].set_default_timeout(MILLISECONDS)
         page = contexts[-1].new_page()
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
