@@ -5,6 +5,7 @@ are fetched once from the package index and kept in a folder of the user's
 cache (or the one that ``SPARSEMED_CACHE`` names).
 """
 
+import functools
 import os
 import shutil
 import subprocess
@@ -59,13 +60,17 @@ def real_measurement(name: str) -> Path:
         If it has to be fetched and cannot be.
     """
     folder = cache_folder() / DCNUM.replace("==", "-")
-    if not folder.exists():
-        _fetch(folder)
+    if not folder.exists() and (problem := _fetch(folder)):
+        raise NotAvailableError(problem)
     return folder / f"{name}.rtdc"
 
 
-def _fetch(folder: Path) -> None:
-    """Fetch all real measurements into `folder`, which appears only when it is complete."""
+@functools.cache  # what takes minutes in vain is tried once
+def _fetch(folder: Path) -> str:
+    """Fetch all real measurements into `folder`, which appears only when it is complete.
+
+    Returns why that failed, or nothing.
+    """
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--no-binary", ":all:", "--dest", scratch, DCNUM]
@@ -73,10 +78,10 @@ def _fetch(folder: Path) -> None:
             subprocess.run(command, check=True, capture_output=True, timeout=180)
         except (OSError, subprocess.SubprocessError) as error:
             detail = getattr(error, "stderr", b"") or b""
-            raise NotAvailableError(
+            return (
                 f"the real measurements in the source distribution of {DCNUM} could not be "
                 f"fetched: {error} {detail.decode(errors='replace').strip()[-300:]}"
-            ) from error
+            )
         (sdist,) = Path(scratch).glob("*.tar.gz")
         with tarfile.open(sdist) as tar:
             tar.extractall(scratch, filter="data")
@@ -88,9 +93,12 @@ def _fetch(folder: Path) -> None:
                 (member,) = [m for m in packed.namelist() if m.endswith(".rtdc")]
                 with packed.open(member) as source, (complete / f"{name}.rtdc").open("wb") as copy:
                     shutil.copyfileobj(source, copy)
-        # another process may have been faster
-        if not folder.exists():
+        try:
             complete.rename(folder)
+        except OSError:
+            if not folder.exists():  # no other process was faster
+                raise
+    return ""
 
 
 SHAPE = (80, 400)
