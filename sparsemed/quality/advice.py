@@ -2,6 +2,8 @@
 
 import math
 
+from sparsemed.method.result import Background
+from sparsemed.quality.finding import Cure
 from sparsemed.quality.left import MOST_LEFT
 from sparsemed.quality.view import LEAST_WINDOWS, View
 
@@ -32,11 +34,7 @@ def advise(view: View, why: str, remedy: str, certain: str = "") -> str:
     if cure is None:
         return f"{why}: {certain}." if certain else f"{why}: {remedy}. {TRY}"
     if cure.settings:
-        still = ", which is still too much" if cure.left > MOST_LEFT else ""
-        return (
-            f"{why}: {cure.settings}. Tried on a part of the frames, this leaves {cure.left:.2g} "
-            f"grey values instead of {cure.before:.2g}{still}. If that is not enough, {remedy}."
-        )
+        return f"{why}: {_tried(cure)} If that is not enough, {remedy}."
     return f"{why}, and no parameter helps: {remedy}. ({cure.tried} settings were tried.)"
 
 
@@ -50,3 +48,34 @@ def longer(view: View, factor: float) -> str:
             "that are longer: measure for longer"
         )
     return f"kernel_size={size}"
+
+
+def has_room(background: Background) -> bool:
+    """Whether windows that are not too short fit often enough into the frames."""
+    return len(background) >= (LEAST_WINDOWS + 1) * SHORTEST
+
+
+def shorter(view: View) -> str:
+    """Return what to do where windows fit too rarely into the frames to be judged."""
+    cure = view.shorter
+    if not has_room(view.background):
+        return "measure for longer."
+    if cure is None:
+        return f"measure for longer, or take shorter windows. {TRY}"
+    if not cure.is_judged:
+        return "measure for longer."
+    if cure.settings:
+        return _tried(cure)
+    return f"measure for longer. (Shorter ones were tried, and leave {cure.left:.2g} grey values.)"
+
+
+def _tried(cure: Cure) -> str:
+    """Return settings that help, and what they leave."""
+    still = ", which is still too much" if cure.left > MOST_LEFT else ""
+    unsure = ""
+    if not cure.is_judged:
+        unsure = " Such windows fit only twice into the measurement, which is too few to be sure."
+    return (
+        f"{cure.settings}. Tried on a part of the frames, this leaves {cure.left:.2g} "
+        f"grey values instead of {cure.before:.2g}{still}.{unsure}"
+    )

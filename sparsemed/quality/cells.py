@@ -126,7 +126,7 @@ def what_passes(view: View) -> float:
         return 0.0  # the whole picture moves
     bumps = _bumps(view)
     shown = bumps > LIMIT
-    large = (np.mean(shown, axis=(1, 2)) > PLACES_OFF / 2) & (fill(shown) < FULL_ROW)
+    large = (np.mean(shown, axis=(1, 2)) > PLACES_OFF / 2) & _has_gaps(bumps, shown)
     if not np.any(large):
         return 0.0
     one, all_of_them = np.mean(shown[large]), np.mean(np.any(shown[large], axis=0))
@@ -134,6 +134,17 @@ def what_passes(view: View) -> float:
         return 0.0
     bumps[~large] = 0
     return float(np.quantile(sizes(bumps), 0.9, method="higher"))
+
+
+def _has_gaps(bumps: Floats, shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether objects, and not the whole picture, make these images differ.
+
+    In no row, they are in all columns; or what differs at least half as much as the most is not.
+    """
+    strong = bumps > np.maximum(LIMIT, sizes(bumps) / 2)[:, np.newaxis, np.newaxis]
+    columns = np.mean(np.any(strong, axis=1), axis=1)
+    has_gaps: NDArray[np.bool_] = (fill(shown) < FULL_ROW) | (columns < FULL_ROW)
+    return has_gaps
 
 
 def _bumps(view: View) -> Floats:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
 from sparsemed.method.time_reversals import find_falls
-from sparsemed.quality.advice import LEAST_CHANGE, SHORTEST, advise, longer
+from sparsemed.quality.advice import LEAST_CHANGE, advise, longer, shorter
 from sparsemed.quality.finding import CANNOT_TELL, EXPLAINS, LIMIT, Finding, judge, percent
 from sparsemed.quality.left import sizes
 from sparsemed.quality.quantiles import median, quantile, running_median
@@ -44,6 +44,12 @@ def shows_nothing(view: View) -> bool:
     return float(np.std(view.below[0])) < BLANK * graininess(view)
 
 
+def has_few_windows(view: View) -> bool:
+    """Whether windows fit too rarely into the frames, and nothing else keeps from judging them."""
+    few = len(view.background) // view.length < LEAST_WINDOWS
+    return few and view.is_sampled and view.knows_windows
+
+
 def enough(view: View) -> Finding:
     """How many windows the frames suffice for: only frames of other windows tell.
 
@@ -64,11 +70,9 @@ def enough(view: View) -> Finding:
             "the background of the whole measurement, or load it with its time axis."
         )
     elif count < LEAST_WINDOWS:
-        least = len(view.background) // (LEAST_WINDOWS + 1)
-        cure = f"kernel_size={least}" if least >= SHORTEST else "measure for longer"
         advice = (
             f"Windows of {view.length} frames fit fewer than three times into "
-            f"{len(view.background)} frames, so that nothing can be compared: {cure}."
+            f"{len(view.background)} frames, so that nothing can be compared: {shorter(view)}"
         )
     elif shows_nothing(view):
         advice = "The images show nothing but noise, so that there is nothing to judge."

@@ -67,12 +67,15 @@ class Cure(NamedTuple):
         What is left with the best settings, and with the present ones, in grey values.
     tried : int
         Number of settings tried.
+    is_judged : bool
+        Whether windows with these settings fit often enough into the measurement to be judged.
     """
 
     settings: str
     left: float
     before: float
     tried: int
+    is_judged: bool = True
 
 
 def judge(key: str, title: str, value: float, text: str, explanation: str, advice: str) -> Finding:

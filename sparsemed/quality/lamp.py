@@ -12,6 +12,7 @@ from sparsemed.method.result import Background
 from sparsemed.quality.advice import advise
 from sparsemed.quality.change import lag
 from sparsemed.quality.finding import EXPLAINS, LIMIT, Finding, judge, percent
+from sparsemed.quality.left import FRAMES_OFF, sizes
 from sparsemed.quality.light import FLICKER, flicker_events
 from sparsemed.quality.quantiles import median, quantile, running_median
 from sparsemed.quality.view import View
@@ -143,7 +144,9 @@ def channel(view: View, cause: str) -> Finding | None:
     of that the 95 % quantile over frames. Light that changes within a window also upsets the
     median where cells pass: with ``s`` what it scatters and ``p`` the share of frames in which
     cells cover a place, by ``s z(0.5 / (1 - p))``, ``z`` the quantile of the normal
-    distribution. That is added. Look here above 1 grey value.
+    distribution. That is added. Look here above 1 grey value, if offsets, or their absence, are
+    the cause, or if at least half of it changes everywhere at once (`Left.pattern`): a crowd of
+    cells looks like light, too, but is here or there.
     """
     if not view.is_sampled or view.background.series.shape[1] <= view.background.offset_rows:
         return None
@@ -151,7 +154,7 @@ def channel(view: View, cause: str) -> Finding | None:
     value = light_left(view, corrects) + blurred(view)
     advice = ""
     if value > MOST_LIGHT and _explains(view, value):
-        advice = cause or _steadier(view, value, light_left(view, not corrects) + blurred(view))
+        advice = _steadier(view, value, light_left(view, not corrects) + blurred(view))
     return judge(
         "channel",
         "Brightness left in the channel" if view.is_channel else "Brightness left",
@@ -159,7 +162,7 @@ def channel(view: View, cause: str) -> Finding | None:
         f"up to {value:.2g} grey values in 95 of 100 frames",
         "Light that is left when background and offset are subtracted. It counts if it is most of "
         "what is left of the frames.",
-        advice,
+        cause if advice and cause else advice,
     )
 
 
@@ -169,7 +172,10 @@ def _explains(view: View, value: float) -> bool:
 
 
 def _steadier(view: View, value: float, otherwise: float) -> str:
-    """Return advice on light that is left, given the light left with offsets turned on or off."""
+    """Return advice on light that is left, given the light left with offsets turned on or off.
+
+    It is empty if nothing shows that it is light.
+    """
     corrects, rows = view.background.offsets is not None, view.background.offset_rows
     if otherwise < BETTER * value and corrects and lag(view) > LIMIT:
         return advise(view, f"The first {rows} rows change with the rest", "find out what changes")
@@ -184,6 +190,8 @@ def _steadier(view: View, value: float, otherwise: float) -> str:
         return advise(
             view, "Brightness differs from frame to frame", remedy, "offset_correction=True"
         )
+    if np.quantile(sizes(view.left.pattern), 1 - FRAMES_OFF) < EXPLAINS * value:
+        return ""
     if not view.is_channel:
         why = f"Brightness differs from frame to frame, and the first {rows} rows do not tell how"
         return advise(view, why, "expose all frames alike")

@@ -1,8 +1,10 @@
 """Tries which settings help: on a part of the frames, judged by what they leave."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,15 +16,20 @@ from sparsemed.inputs.door import open_again, open_input
 from sparsemed.inputs.given import Input
 from sparsemed.kernels.cores import check_num_cpus
 from sparsemed.method.compute import Plan, conclude
+from sparsemed.method.offsets import band_means
+from sparsemed.method.repeated import each
 from sparsemed.method.result import Background
 from sparsemed.method.scan import Scan, scan
 from sparsemed.method.windows import step_times, window_length, window_starts
 from sparsemed.parameters import Parameters
 from sparsemed.progress import ignore
+from sparsemed.quality.advice import SHORTEST, has_room
 from sparsemed.quality.cells import what_passes
+from sparsemed.quality.change import has_few_windows
 from sparsemed.quality.finding import Cure, Finding
-from sparsemed.quality.question import worst
-from sparsemed.quality.sample import take_sample
+from sparsemed.quality.left import MOST_LEFT
+from sparsemed.quality.question import is_clean, worst
+from sparsemed.quality.sample import LEAST_FRAMES, Sample, take_sample
 from sparsemed.quality.verdict import findings_of
 from sparsemed.quality.view import LEAST_WINDOWS, PLACES, View
 from sparsemed.warned import keeping_warnings
@@ -38,6 +45,12 @@ STRIP = 16
 
 LENGTHS = (25, 50, 100, 200, 500, 1000)
 """Lengths of windows to try, besides the present one."""
+
+FEWEST_WINDOWS = 2
+"""The longest windows to try, as a last resort, fit so many times into the frames."""
+
+MOST_CHECKS = 4
+"""Largest number of settings that are judged again before they are advised."""
 
 HELPS = 0.75
 """Settings help if they leave at most this share."""
@@ -73,19 +86,34 @@ def examine(
     cores = check_num_cpus(num_cpus) if try_cures else 1
     view = View(background, take_sample(background, frames))
     findings = findings_of(view)
-    if try_cures and _may_be_cured(findings):
+    has_few = has_few_windows(view)
+    if try_cures and _may_be_cured(findings, has_few, has_room(background)):
         worst_frame = int(view.sample.numbers[worst(view)]) if view.sample is not None else 0
-        is_guessed = view.is_sampled and view.left.is_restless
+        is_guessed = not is_clean(view) and view.left.is_restless
         helps = HELPS_RESTLESS if is_guessed else HELPS
-        view.cure = find_cure(background, frames, worst_frame, cores, helps)
+        cure = find_cure(background, frames, worst_frame, cores, helps)
+        if _poor(findings) & {"left", "streaks", "change"}:
+            view.cure = cure
+        if has_few:
+            view.shorter = cure
         findings = findings_of(view)
     return view, findings
 
 
-def _may_be_cured(findings: tuple[Finding, ...]) -> bool:
-    """Whether something is wrong that other settings may correct."""
-    poor = {finding.key for finding in findings if not finding.is_good}
-    return bool(poor & {"left", "streaks", "change"}) and not poor & {"windows", "order"}
+def _may_be_cured(findings: tuple[Finding, ...], has_few: bool, is_long: bool) -> bool:
+    """Whether something is wrong that other settings may correct.
+
+    Where windows are too few to judge, shorter ones may correct that if the measurement is long
+    enough for them.
+    """
+    poor = _poor(findings)
+    if "order" in poor or ("windows" in poor and not has_few):
+        return False
+    return bool(poor & {"left", "streaks", "change"}) or ("windows" in poor and is_long)
+
+
+def _poor(findings: tuple[Finding, ...]) -> set[str]:
+    return {finding.key for finding in findings if not finding.is_good}
 
 
 class Excerpt(NamedTuple):
@@ -101,11 +129,25 @@ class Excerpt(NamedTuple):
     time: NDArray[Any]
 
 
+LeftBy = Callable[[Parameters, int], float]
+"""What settings leave of the excerpt, given the number of places to look at."""
+
+
 class Trial(NamedTuple):
-    """Tried settings, and what they leave in grey values."""
+    """Tried settings.
+
+    Attributes
+    ----------
+    parameters : Parameters
+    left : float
+        What they leave, in grey values.
+    is_judged : bool
+        Whether windows fit often enough into the measurement to be judged.
+    """
 
     parameters: Parameters
     left: float
+    is_judged: bool = True
 
 
 def find_cure(
@@ -137,8 +179,10 @@ def find_cure(
     with keeping_warnings(
         tell=lambda _text: None
     ):  # warnings on settings that the user did not choose
-        trials = list(_trials(background, excerpt, num_cpus))
-    return _choose(background.parameters, trials, helps)
+        left_by = partial(_left_by, background, excerpt, {}, num_cpus)
+        trials = list(_trials(background, excerpt, left_by))
+        chosen, trials = _confirm(background.parameters, trials, helps, left_by)
+    return _cure(background.parameters, trials, chosen)
 
 
 def _opened(
@@ -173,18 +217,22 @@ def _take(given: Input, background: Background, worst: int) -> Excerpt:
     return Excerpt(kept, time - time[0])
 
 
-def _trials(background: Background, excerpt: Excerpt, num_cpus: int) -> Iterator[Trial]:
-    """Try the present settings, then other windows and steps, then other offsets."""
+def _trials(background: Background, excerpt: Excerpt, left_by: LeftBy) -> Iterator[Trial]:
+    """Try the present settings, then other windows and steps, then other offsets.
+
+    If all leave too much, windows are tried that fit only twice into the frames.
+    """
     now = background.parameters
-    scans: dict[tuple[int, float], Scan] = {}
+    most = len(background) // LEAST_WINDOWS
     done: dict[Parameters, Trial] = {}
 
     def tried(parameters: Parameters) -> Trial:
         if parameters not in done:
-            left = _left_by(parameters, background, excerpt, scans, num_cpus)
-            done[parameters] = Trial(parameters, left)
+            left = left_by(parameters, PLACES // 4)
+            done[parameters] = Trial(parameters, left, int(parameters.kernel_size) <= most)
         return done[parameters]
 
+    is_judged = int(now.kernel_size) <= most
     corrects = bool(now.offset_correction)
     as_now, otherwise = (
         min(
@@ -197,13 +245,22 @@ def _trials(background: Background, excerpt: Excerpt, num_cpus: int) -> Iterator
         corrects = not corrects
     for length, step in _windows(now, excerpt):
         # Shorter windows keep all images, to follow fast; longer ones drop images with cells.
-        fraction = now.frac_cleansing if length > now.kernel_size else 1
+        follows = length <= now.kernel_size and is_judged
+        fraction = 1 if follows else now.frac_cleansing
         windows = replace(now, kernel_size=length, split_time=step)
         tried(replace(windows, offset_correction=corrects, frac_cleansing=fraction))
     for trial in sorted(done.values(), key=lambda trial: trial.left)[:3]:
         for fraction in (now.frac_cleansing, 1):
             tried(replace(trial.parameters, frac_cleansing=fraction))
         tried(replace(trial.parameters, offset_correction=not trial.parameters.offset_correction))
+    best = min(done.values(), key=lambda trial: trial.left)
+    longest = len(excerpt.time) // FEWEST_WINDOWS
+    if best.left > MOST_LEFT and longest > now.kernel_size:
+        corrects = best.parameters.offset_correction
+        windows = replace(now, kernel_size=longest, offset_correction=corrects)
+        long = [tried(replace(windows, frac_cleansing=each)) for each in (now.frac_cleansing, 1)]
+        last = min(long, key=lambda trial: trial.left)
+        tried(replace(last.parameters, offset_correction=now.offset_correction))
     yield from done.values()
 
 
@@ -214,7 +271,7 @@ def _windows(now: Parameters, excerpt: Excerpt) -> list[tuple[int, float]]:
     most = count // (LEAST_WINDOWS + 1)
     lengths = {*LENGTHS, int(now.kernel_size), most}
     found = []
-    for length in sorted(each for each in lengths if each <= most):
+    for length in sorted(length for length in lengths if length <= most):
         half = float(f"{max(length / rate / 2, 4 / rate):.2g}")
         asked = float(now.split_time)
         for step in sorted({asked, min(half, asked), float(f"{asked / 4:.2g}")}):
@@ -226,13 +283,14 @@ def _windows(now: Parameters, excerpt: Excerpt) -> list[tuple[int, float]]:
 
 
 def _left_by(
-    parameters: Parameters,
     background: Background,
     excerpt: Excerpt,
     scans: dict[tuple[int, float], Scan],
     num_cpus: int,
+    parameters: Parameters,
+    places: int,
 ) -> float:
-    """Return what a background with these parameters leaves of the excerpt."""
+    """Return what a background with these parameters leaves of the excerpt, at so many places."""
     time = excerpt.time
     length = window_length(int(parameters.kernel_size), time)
     steps = step_times(time, parameters.split_time, "time")
@@ -254,24 +312,115 @@ def _left_by(
     if not parameters.offset_correction:
         found = found._replace(band_means=None)
     made = conclude(planned, found)
-    view = View(made, take_sample(made, excerpt.frames), most_places=PLACES // 4)
-    return max(view.left.size, what_passes(view))
+    sample = take_sample(made, excerpt.frames)
+    assert sample is not None
+    view = View(made, sample, most_places=places)
+    left = max(view.left.size, what_passes(view))
+    if len(time) // length < LEAST_WINDOWS:
+        made, sample = by_other_windows(made, sample, starts)
+        if len(sample.numbers) >= LEAST_FRAMES:
+            left = max(left, View(made, sample, most_places=places).left.size)
+    return left
 
 
-def _choose(now: Parameters, trials: list[Trial], share: float = HELPS) -> Cure:
-    """Return, of the trials that leave little more than the best, the one with fewest changes."""
+def by_other_windows(
+    background: Background, sample: Sample, starts: NDArray[np.intp]
+) -> tuple[Background, Sample]:
+    """Return frames of a sample, and the background with images whose windows do not hold them.
+
+    Where an object rests for most of a window, the image shows it, as do most frames of the window,
+    but not those of others. What these leave also counts what has changed meanwhile.
+
+    Parameters
+    ----------
+    background : Background
+    sample : Sample
+    starts : ndarray of int, shape (M,)
+        First frame of the window of each image of the series.
+    """
+    length = int(background.parameters.kernel_size)
+    numbers = sample.numbers[:, np.newaxis]
+    first = starts[background.kept]
+    distance = np.abs(first + length / 2 - numbers)
+    distance[(first <= numbers) & (numbers < first + length)] = np.inf
+    seen = np.isfinite(np.min(distance, axis=1))
+    sample = Sample(sample.numbers[seen], sample.frames[seen])
+    index = background.frame_index.copy()
+    index[sample.numbers] = np.argmin(distance, axis=1)[seen]
+    offsets = background.offsets
+    if offsets is not None:
+        walls = each(background.images, partial(band_means, rows=background.offset_rows))
+        offsets = offsets + walls[background.frame_index] - walls[index]
+    return replace(background, frame_index=index, offsets=offsets), sample
+
+
+def _confirm(
+    now: Parameters, trials: list[Trial], share: float, left_by: LeftBy
+) -> tuple[Trial | None, list[Trial]]:
+    """Choose settings and judge them again, at as many places as a verdict looks at.
+
+    There, they must still leave less, or as much less if they cannot be judged; if not, others are
+    chosen. Returned are the settings, if there are such, and the trials as they are known then.
+    """
+    known = {trial.parameters: trial for trial in trials}
+    asked = dict(known)
+    for number in range(MOST_CHECKS):
+        chosen = _choose(now, list(asked.values()), share)
+        if chosen is None:
+            break
+        for parameters in (now, chosen.parameters) if number == 0 else (chosen.parameters,):
+            known[parameters] = known[parameters]._replace(left=left_by(parameters, PLACES))
+        asked[now] = known[now]
+        both = [known[now], known[chosen.parameters]]
+        confirmed = _choose(now, both, 1 if chosen.is_judged else share)
+        if confirmed is not None:
+            return confirmed, list(known.values())
+        del asked[chosen.parameters]
+    return None, list(known.values())
+
+
+def _choose(now: Parameters, trials: list[Trial], share: float = HELPS) -> Trial | None:
+    """Choose settings that leave less and change little; None if none helps.
+
+    Settings that cannot be judged are chosen only if the others leave too much, and much more. If
+    those in use cannot be judged, others that can are chosen even if they leave no less, but are
+    good: those with the longest windows.
+    """
+    present = next(trial for trial in trials if trial.parameters == now)
+    judged = [trial for trial in trials if trial.is_judged]
+    least = min((trial.left for trial in judged), default=math.inf)
+    chosen = last = _simplest(now, trials)
+    if least <= MOST_LEFT or last.left > share * least:
+        chosen = _simplest(now, judged or trials)
+    if chosen.left <= share * present.left and present.left - chosen.left >= 0.3:
+        return chosen
+    good = [t for t in judged if t.left <= MOST_LEFT and t.parameters.kernel_size >= SHORTEST]
+    if good and not present.is_judged:
+        return min(good, key=lambda trial: _changes(now, trial, longest=True))
+    return None
+
+
+def _cure(now: Parameters, trials: list[Trial], chosen: Trial | None) -> Cure:
+    """Return what is told of these trials: of the settings chosen, or else the least left."""
     before = next(trial.left for trial in trials if trial.parameters == now)
+    if chosen is not None:
+        named = ", ".join(_named(now, chosen.parameters))
+        return Cure(named, chosen.left, before, len(trials), chosen.is_judged)
+    least = min((trial.left for trial in trials if trial.is_judged), default=before)
+    return Cure("", least, before, len(trials))
+
+
+def _simplest(now: Parameters, trials: list[Trial]) -> Trial:
+    """Return, of the trials that leave little more than the best, the one with fewest changes."""
     least = min(trial.left for trial in trials)
     good = [trial for trial in trials if trial.left <= max(1.15 * least, least + 0.1)]
+    return min(good, key=lambda trial: _changes(now, trial))
 
-    def changes(trial: Trial) -> tuple[int, float]:
-        return len(_named(now, trial.parameters)), trial.left
 
-    best = min(good, key=changes)
-    helps = best.left <= share * before and before - best.left >= 0.3
-    return Cure(
-        ", ".join(_named(now, best.parameters)) if helps else "", best.left, before, len(trials)
-    )
+def _changes(now: Parameters, trial: Trial, longest: bool = False) -> tuple[int, float]:
+    """Return how many settings differ, and what decides among as many."""
+    second = -float(trial.parameters.kernel_size) if longest else trial.left
+    return len(_named(now, trial.parameters)), second
 
 
 def _named(now: Parameters, then: Parameters) -> list[str]:

@@ -77,6 +77,7 @@ class View:
     background: Background
     sample: Sample | None
     cure: Cure | None = None
+    shorter: Cure | None = None
     most_places: int = PLACES
 
     @property

@@ -37,7 +37,7 @@ from sparsemed.quality.finding import (
     overall,
 )
 from sparsemed.quality.sample import LEAST_FRAMES
-from sparsemed.quality.view import LEAST_WINDOWS, View
+from sparsemed.quality.view import LEAST_WINDOWS, PLACES, View
 
 BELOW, AT, ABOVE = 1 - 1e-6, 1, 1 + 1e-6
 
@@ -68,6 +68,7 @@ def seen(**known):
         "sample": SimpleNamespace(numbers=np.arange(96)),
         "background": Frames(),
         "cure": None,
+        "shorter": None,
         "is_channel": True,
         "has_wall": True,
         "wall": "wall",
@@ -240,6 +241,18 @@ def test_a_row_that_is_full_does_not_pass_wherever_it_is():
     assert cells.what_passes(seen(series=series)) == 3
 
 
+def test_objects_with_gaps_pass_although_their_skirts_fill_a_row():
+    series = np.zeros((13, 20, 30), np.float32)
+    for number in range(1, 12, 2):
+        rows = slice(number, number + 3)
+        series[number, rows] = 0.45 * 30
+        for begin in range(number // 2, 30, 10):
+            series[number, rows, begin : begin + 5] = 30
+    assert cells.what_passes(seen(series=series)) == 30
+    series[series > 0] = 30
+    assert cells.what_passes(seen(series=series)) == 0
+
+
 def test_where_most_of_a_picture_is_unusual_nothing_passes():
     rng = np.random.default_rng(0)
     for share, is_told in ((0.8, True), (1.4, False)):
@@ -291,9 +304,31 @@ def test_three_windows_are_enough():
     assert enough(LEAST_WINDOWS * 100, 100).verdict == GOOD
     few = enough(LEAST_WINDOWS * 100 - 1, 100)
     assert (few.verdict, few.value) == (CANNOT_TELL, LEAST_WINDOWS - 1)
-    least = change.SHORTEST * (LEAST_WINDOWS + 1)
-    assert f": kernel_size={change.SHORTEST}." in enough(least, least // 2).advice
-    assert ": measure for longer." in enough(least - 1, least // 2).advice
+
+
+def test_shorter_windows_are_advised_only_if_they_were_tried():
+    least = advice.SHORTEST * (LEAST_WINDOWS + 1)
+
+    def said(cure, frames=least):
+        return enough(frames, frames // 2, shorter=cure).advice.split("compared: ")[1]
+
+    assert said(None) == f"measure for longer, or take shorter windows. {advice.TRY}"
+    assert said(None, least - 1) == "measure for longer."
+    assert said(Cure("kernel_size=25", 0.4, 0.3, 9)) == (
+        "kernel_size=25. Tried on a part of the frames, this leaves 0.4 grey values instead of 0.3."
+    )
+    assert said(Cure("", 8, 1, 9)) == (
+        "measure for longer. (Shorter ones were tried, and leave 8 grey values.)"
+    )
+    assert said(Cure("kernel_size=90", 0.4, 5, 9, is_judged=False)) == "measure for longer."
+
+
+def test_few_windows_are_those_that_nothing_else_keeps_from_judging():
+    few = {"background": Frames(250), "length": 100}
+    assert change.has_few_windows(seen(**few))
+    assert not change.has_few_windows(seen(**few | {"background": Frames(300)}))
+    assert not change.has_few_windows(seen(**few, is_sampled=False))
+    assert not change.has_few_windows(seen(**few, knows_windows=False))
 
 
 def test_why_it_cannot_be_told():
@@ -494,16 +529,16 @@ def test_drift_is_told_where_there_is_a_wall_and_a_time():
 
 
 def brightness(monkeypatch, value, size=0.0, rows=44, fast=0.0, otherwise=99.0, **known):
-    """Judge the light that is left, with and without offsets."""
+    """Judge the light that is left, with and without offsets; some of it is `everywhere`."""
     corrects = known.get("offsets") is not None
     parts = {corrects: value - fast, not corrects: otherwise - fast}
     monkeypatch.setattr(lamp, "light_left", lambda _, with_offsets: parts[with_offsets])
     monkeypatch.setattr(lamp, "blurred", lambda *_: fast)
     known = {"series": np.zeros((1, rows, 9))} | known
-    is_channel = known.pop("is_channel", True)
-    return lamp.channel(
-        seen(background=Frames(**known), left=left_of(size), is_channel=is_channel), ""
-    )
+    is_channel, cause = known.pop("is_channel", True), known.pop("cause", "")
+    pattern = np.full((96, 4, 4), known.pop("everywhere", value), np.float32)
+    left = SimpleNamespace(size=size, noise=0.1, pattern=pattern)
+    return lamp.channel(seen(background=Frames(**known), left=left, is_channel=is_channel), cause)
 
 
 def test_light_may_be_left_up_to_the_limit_if_it_is_most_of_what_is_left(monkeypatch):
@@ -537,6 +572,12 @@ def test_what_to_do_about_light(monkeypatch):
     assert "change with the rest" in advised(BELOW, offsets=offsets)
     fast[0] = False
     assert "offsets are not enough" in advised(offsets=offsets)
+    late[0] = 0.0
+    for everywhere, is_light in ((10 * EXPLAINS * BELOW, False), (10 * EXPLAINS, True)):
+        for cause in ("", "See that."):
+            assert bool(advised(offsets=offsets, everywhere=everywhere, cause=cause)) == is_light
+    assert advised(offsets=offsets, cause="See that.") == "See that."
+    assert "show more than the light" in advised(BELOW, offsets=offsets, everywhere=0)
 
 
 def test_light_is_fast_if_no_window_follows_most_of_it():
@@ -679,6 +720,10 @@ def test_what_was_tried_is_said_with_what_it_leaves():
             "It moves: kernel_size=25. Tried on a part of the frames, this leaves "
             f"{rest} grey values instead of 5{still}. If that is not enough, hold it."
         )
+    assert (
+        "instead of 5. Such windows fit only twice into the measurement, which is too few to be "
+        "sure. If"
+    ) in said(Cure("kernel_size=500", 1, 5, 9, is_judged=False))
     assert said(Cure("", 4, 5, 9)) == (
         "It moves, and no parameter helps: hold it. (9 settings were tried.)"
     )
@@ -698,13 +743,18 @@ def trials(*lefts):
     ]
 
 
+def advised(now, trials, share=trying.HELPS):
+    """Return what is told of trials."""
+    return trying._cure(now, trials, trying._choose(now, trials, share))
+
+
 def test_settings_are_advised_that_help_by_a_share_and_by_enough():
     def chosen(*lefts):
-        return trying._choose(Parameters(), trials(*lefts)).settings
+        return advised(Parameters(), trials(*lefts)).settings
 
     assert [chosen(10, 10 * by) for by in around(trying.HELPS)] == ["kernel_size=50"] * 2 + [""]
     share = trying.HELPS_RESTLESS
-    restless = [trying._choose(Parameters(), trials(10, 10 * by), share) for by in around(share)]
+    restless = [advised(Parameters(), trials(10, 10 * by), share) for by in around(share)]
     assert [each.settings for each in restless] == ["kernel_size=50"] * 2 + [""]
     assert [chosen(0.5, 0.2 * by) for by in (0.99, 1.01)] == ["kernel_size=50", ""]
     assert [chosen(9, 4.0, 4 / 1.15 * by) for by in (1.001, 0.999)] == [
@@ -717,21 +767,101 @@ def test_settings_are_advised_that_help_by_a_share_and_by_enough():
     ]
 
 
+def test_settings_that_cannot_be_judged_are_a_last_resort():
+    now, judged, long = (Parameters(kernel_size=each) for each in (200, 250, 500))
+
+    def chosen(before, least, last):
+        trials = [trying.Trial(now, before), trying.Trial(judged, least)]
+        return advised(now, [*trials, trying.Trial(long, last, is_judged=False)])
+
+    limit = advice.MOST_LEFT
+    for least, last, size in (
+        (limit * AT, 0.1, 250),
+        (limit * ABOVE, 0.1, 500),
+        (4, 4 * trying.HELPS * AT, 500),
+        (4, 4 * trying.HELPS * ABOVE, 250),
+    ):
+        found = chosen(9, least, last)
+        assert (found.settings, found.is_judged) == (f"kernel_size={size}", size == 250)
+    assert chosen(4, 4, 3.5) == Cure("", 4, 4, 3)
+
+
+def test_settings_that_can_be_judged_are_advised_if_they_are_good():
+    now, half, short = (Parameters(kernel_size=each) for each in (500, 250, advice.SHORTEST))
+
+    def chosen(before, *lefts, others=(half, short)):
+        trials = [trying.Trial(each, left) for each, left in zip(others, lefts, strict=False)]
+        return advised(now, [trying.Trial(now, before, is_judged=False), *trials])
+
+    limit = advice.MOST_LEFT
+    for before in (0.3, 1.4):
+        assert chosen(before, limit * AT, 9).settings == "kernel_size=250"
+        assert chosen(before, 9, limit * AT).settings == "kernel_size=25"
+        assert chosen(before, limit * ABOVE, 9) == Cure("", limit * ABOVE, before, 3)
+    assert chosen(0.3, 0.3, 0.1).settings == "kernel_size=250"  # the longest
+    assert chosen(9, 8, 3).settings == "kernel_size=25"  # much less
+    assert chosen(0.3, 0.3, others=[Parameters(kernel_size=advice.SHORTEST - 1)]).settings == ""
+    moved = [Parameters(kernel_size=400, split_time=2), half]
+    assert chosen(0.3, 0.3, 0.3, others=moved).settings == "kernel_size=250"  # fewest changes
+
+
+def test_settings_are_judged_again_at_all_places_before_they_are_advised():
+    now, *others = (Parameters(kernel_size=each) for each in (200, 25, 50, 100, 150, 180))
+    coarse = dict(zip([now, *others], (9, 1, 2, 3, 4, 5), strict=True))
+    asked, is_judged = [], {}
+
+    def confirmed(lefts):
+        """Return the settings chosen, with those that leave so much at all places."""
+        asked.clear()
+
+        def left_by(parameters, places):
+            assert places == PLACES
+            asked.append(parameters.kernel_size)
+            return lefts.get(parameters.kernel_size, 9)
+
+        trials = [
+            trying.Trial(each, size, is_judged.get(each.kernel_size, True))
+            for each, size in coarse.items()
+        ]
+        chosen, trials = trying._confirm(now, trials, trying.HELPS, left_by)
+        return trying._cure(now, trials, chosen)
+
+    assert confirmed({25: 1.1, 200: 7}) == Cure("kernel_size=25", 1.1, 7, 6)
+    assert asked == [200, 25]
+    assert confirmed({25: 7.8}) == Cure("kernel_size=25", 7.8, 9, 6)  # still a little less
+    assert confirmed({25: 7.9, 50: 2}) == Cure("kernel_size=50", 2, 9, 6)
+    assert confirmed({50: 2.1}) == Cure("kernel_size=50", 2.1, 9, 6)
+    assert asked == [200, 25, 50]
+    assert confirmed({150: 4}) == Cure("kernel_size=150", 4, 9, 6)
+    assert confirmed({180: 5}).settings == ""  # after `MOST_CHECKS` others
+    coarse = {now: 9, others[0]: 1.3}
+    is_judged = {25: False}
+    for by in around(trying.HELPS):
+        assert confirmed({25: 9 * by}).settings == ("kernel_size=25" if by <= trying.HELPS else "")
+
+
 @pytest.mark.parametrize(
-    ("keys", "is_tried"),
+    ("keys", "has_few", "is_long", "is_tried"),
     [
-        ((), False),
-        (("left",), True),
-        (("streaks",), True),
-        (("change", "noise"), True),
-        (("noise", "saturation"), False),
-        (("left", "windows"), False),
-        (("left", "order"), False),
+        ((), False, True, False),
+        (("left",), False, True, True),
+        (("streaks",), False, True, True),
+        (("change", "noise"), False, True, True),
+        (("noise", "saturation"), False, True, False),
+        (("left", "windows"), False, True, False),  # nothing to compare with
+        (("left", "windows"), True, False, True),
+        (("windows",), True, True, True),
+        (("windows",), True, False, False),
+        (("left", "order"), False, True, False),
+        (("windows", "order"), True, True, False),
     ],
 )
-def test_settings_are_tried_only_for_what_they_may_mend(keys, is_tried):
-    findings = tuple(judge(key, "", 1, "", "", "Do.") for key in keys)
-    assert trying._may_be_cured((*findings, judge("left", "", 1, "", "", ""))) == is_tried
+def test_settings_are_tried_only_for_what_they_may_mend(keys, has_few, is_long, is_tried):
+    findings = (
+        *(judge(key, "", 1, "", "", "Do.") for key in keys),
+        judge("left", "", 1, "", "", ""),
+    )
+    assert trying._may_be_cured(findings, has_few, is_long) == is_tried
 
 
 def test_later_findings_refer_to_the_first_cause():
@@ -778,14 +908,42 @@ def test_steps_are_tried_that_frames_are_enough_for_and_those_in_use():
     assert (10, 0.1) in windows(40, 10, kernel_size=10, split_time=0.1)
 
 
+def tried(left_by, count=2000, **settings):
+    """Return the settings that are tried where they leave so much."""
+    now = dataclasses.replace(Parameters(), **settings)
+    background = Frames(count, parameters=now)
+    excerpt = trying.Excerpt(np.zeros((count, 2, 2), np.uint8), np.linspace(0, 20, count))
+    return list(trying._trials(background, excerpt, lambda each, _: left_by(each)))
+
+
 @pytest.mark.parametrize("by", [BELOW, AT])
 def test_windows_are_tried_with_the_offsets_that_leave_less_by_a_share(monkeypatch, by):
     left_with = {True: 10.0, False: 10 * trying.HELPS * by}
-    monkeypatch.setattr(trying, "_left_by", lambda each, *_: left_with[each.offset_correction])
     monkeypatch.setattr(trying, "_windows", lambda *_: [(length, 1.0) for length in (25, 50, 100)])
-    tried = [trial.parameters for trial in trying._trials(Frames(), None, 1)]
-    windows = [each for each in tried if each.kernel_size == 100]  # none of the three best
-    assert [each.offset_correction for each in windows] == [by == AT]
+    trials = tried(lambda each: left_with[each.offset_correction])
+    windows = [trial.parameters for trial in trials if trial.parameters.kernel_size == 100]
+    assert [each.offset_correction for each in windows] == [by == AT]  # none of the three best
+
+
+@pytest.mark.parametrize("by", [AT, ABOVE])
+def test_windows_that_fit_only_twice_are_tried_if_all_others_leave_too_much(by):
+    trials = tried(lambda _: advice.MOST_LEFT * by)
+    long = [trial for trial in trials if trial.parameters.kernel_size == 1000]
+    assert {trial.parameters.frac_cleansing for trial in long} == (
+        {0.8, 1} if by == ABOVE else set()
+    )
+    assert not any(trial.is_judged for trial in long)
+    assert all(trial.is_judged for trial in trials if trial not in long)
+    fits_twice = tried(lambda _: 9.0, kernel_size=1000)
+    assert max(trial.parameters.kernel_size for trial in fits_twice) == 1000
+    assert {trial.is_judged for trial in fits_twice if trial.parameters.kernel_size < 501} == {True}
+
+
+def test_shorter_windows_keep_all_images_unless_those_in_use_are_too_few():
+    for size, fraction in ((200, 1), (1000, 0.8)):
+        trials = tried(lambda each: 1 + each.kernel_size / 1e5, kernel_size=size)
+        of_50 = [trial.parameters for trial in trials if trial.parameters.kernel_size == 50]
+        assert fraction in {each.frac_cleansing for each in of_50}
 
 
 def test_without_offsets_light_is_left():
@@ -797,11 +955,12 @@ def test_without_offsets_light_is_left():
     excerpt = trying.Excerpt(images, background.time)
     left_with = [
         trying._left_by(
-            dataclasses.replace(background.parameters, offset_correction=corrects),
             background,
             excerpt,
             {},
             1,
+            dataclasses.replace(background.parameters, offset_correction=corrects),
+            PLACES,
         )
         for corrects in (True, False)
     ]

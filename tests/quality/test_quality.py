@@ -352,19 +352,10 @@ def test_of_settings_that_leave_about_the_same_the_fewest_changes_are_advised():
     ]
     trials = [Trial(now, 4.0), *(Trial(dataclasses.replace(now, **k), left) for k, left in cases)]
     found = trying._choose(now, trials)
-    assert found == Cure("kernel_size=50", 0.5, 4.0, 4)
-    assert (
-        trying._choose(
-            now, [Trial(now, 4.0), Trial(dataclasses.replace(now, split_time=0.5), 3.1)]
-        )[0]
-        == ""
-    )
-    assert (
-        trying._choose(
-            now, [Trial(now, 0.35), Trial(dataclasses.replace(now, split_time=0.5), 0.1)]
-        )[0]
-        == ""
-    )
+    assert trying._cure(now, trials, found) == Cure("kernel_size=50", 0.5, 4.0, 4)
+    for before, after in ((4.0, 3.1), (0.35, 0.1)):
+        trials = [Trial(now, before), Trial(dataclasses.replace(now, split_time=0.5), after)]
+        assert trying._choose(now, trials) is None
 
 
 def test_flicker_is_what_dcnum_calls_flicker():

@@ -83,6 +83,13 @@ def drawn_cell(radius: float = 6):
 
 
 @lru_cache(maxsize=1)
+def drawn_lamp():
+    """Draw what a bright object of one grey value adds to the picture."""
+    distance = np.hypot(*np.mgrid[-8:9, -8:9])
+    return np.clip((7 - distance) / 3, 0, 1)
+
+
+@lru_cache(maxsize=1)
 def real_scene():
     """Return channel and cells (what they add to it) of a real measurement."""
     with h5py.File(real_measurement("2023")) as h5:
@@ -115,6 +122,9 @@ def make(
     if fault == "few":
         count = int(strength)
         time = np.linspace(0, 240, count)
+    if fault.startswith("short"):
+        count = int(strength)
+        time = np.arange(count) / RATE
     height, width = channel.shape
 
     states = Course(fault, strength, channel, count, rng)
@@ -123,8 +133,11 @@ def make(
     frames = np.empty((count, height, width), dtype)
     density = strength if fault == "dense cells" else 1.0
     density = density / 2 if real else density  # its cells are larger
-    mean = 0 if fault == "noise" else density
-    slow = _slow_cells(strength, count, width, rng) if fault == "slow cells" else []
+    mean = 0 if fault in ("noise", "stack, bright objects") else density
+    slow = []
+    if fault in SLOW:
+        slow = _slow_cells(SLOW[fault] or strength, count, width, rng)
+    lamps = _wandering(count, height, width, rng) if fault == "stack, bright objects" else None
     rolling = _rolling_cells(width, rng) if fault == "rolling cells" else []
     begin_stuck = (1 - strength) * count if fault == "stuck cell" else count
     pale = 23 if fault == "pale cells" else 0
@@ -138,6 +151,9 @@ def make(
                 _put(frame, drawn_cell(), 23, left)
         if number >= begin_stuck:
             _put(frame, cells[0], 25, 40)
+        if lamps is not None:
+            for top, left in lamps[number].tolist():
+                _put(frame, strength * drawn_lamp(), int(top) - 8, int(left) - 8)
         for left, cell in rolling:
             at = (left + strength * time[number]) % (width + 20) - 15
             _put(frame, cell, height - 37, int(at))
@@ -297,6 +313,10 @@ def _is_crowded(part):
     return 0.15 < part < 0.33 or 0.6 < part < 0.77
 
 
+SLOW = {"slow cells": None, "short, slow cells": 0.4}
+"""Faults with slow cells, and the share that they stay if that is not the strength."""
+
+
 def _slow_cells(share, count, width, rng):
     """Return begin, end and left of cells that stay for that share of a window of 200 frames."""
     slow, begin = [], 0
@@ -305,6 +325,13 @@ def _slow_cells(share, count, width, rng):
         slow.append((begin, end, int(rng.integers(0, width - 20))))
         begin = end + int(rng.integers(20, 60))
     return slow
+
+
+def _wandering(count, height, width, rng):
+    """Return where 6 objects are that wander at random, which leave on one side and come back."""
+    steps = rng.normal(0, 0.7, (count, 6, 2))
+    steps[0] = rng.uniform(0, [height, width], (6, 2))
+    return np.cumsum(steps, axis=0) % [height, width]
 
 
 def _rolling_cells(width, rng):
@@ -346,17 +373,21 @@ FAULTS = {
     "row noise": (1.0,),
     "hot pixels": (300.0,),
     "few": (5, 16),
+    "short": (500,),
+    "short, slow cells": (500,),
     "noise": (1.0,),
     "saturation": (0.2, 0.9),
     "stack": (1.0,),
     "stack with lamp": (9.0,),
+    "stack, bright objects": (60.0,),
 }
 """Faults and their strengths.
 
 Cells in a frame (a third of the channel's length is one's width); the share of a window of 200
 frames that a slow cell stays; the share of the measurement in which a cell is stuck; grey values
 of dirt over 40; pixels of blur, of a shift, or of a vibration to either side; the change of
-brightness, as a share or (flashes, lamp over a stack) in grey values; the number of frames.
+brightness, as a share or (flashes, lamp over a stack) in grey values; the number of frames (few:
+in four minutes; short: at 100 a second).
 
 For an eighth of the time: pixels of blur (focus lost) or of a shift (pushed); the share of the time
 that a bubble stays. Pixels of a shift in the last 7 %; where in time another channel begins; the
@@ -365,6 +396,6 @@ the channel (turning) or its walls (pulsating) move, grey values by which light 
 channel (tilt) or from the middle out (vignette), pixels by which every other frame is shifted.
 Grey values of a wide shadow that walks along; pixels a second of cells that roll along the lower
 wall; how often a triggered camera has a cell in one place; grey values of cells that cover 60 %;
-how often cells cover a place, for a third of the time;
-grey values of noise that a row has in common; pixels that are always white.
+how often cells cover a place, for a third of the time; grey values of noise that a row has in
+common; pixels that are always white; grey values of objects that wander at random.
 """

@@ -51,6 +51,8 @@ def check(steps):
         assert step.error <= steps[0].error + NOISE, [each[:3] for each in steps]
 
 
+BRIGHT = "stack, bright objects", 60.0
+
 MISSED = {
     ("crowded spells", 0.3, 2): "an error of 1.6 is called good",
 }
@@ -95,7 +97,10 @@ def test_a_plain_real_channel_is_good(real_frames):
         ("stuck cell", 0.5, 0, "change", "come to lie in one place at about 1"),
         ("stack", 1.0, 0, "left", "offset_correction=False"),
         ("mains", 0.04, 2, "channel", "offset_correction=True"),
+        (*BRIGHT, 0, "left", "fit only twice"),
         ("few", 16, 0, "windows", "measure for longer"),
+        ("short", 500, 0, "windows", "kernel_size=125. Tried on"),
+        ("short, slow cells", 500, 0, "windows", "measure for longer. (Shorter ones"),
         ("noise", 1.0, 0, "windows", "nothing but noise"),
         ("saturation", 0.9, 0, "saturation", "No parameter brings back"),
     ],
@@ -109,7 +114,7 @@ def test_a_fault_is_named_with_its_cure(fault, strength, seed, key, words):
 
 
 def test_where_there_is_no_wall_nobody_speaks_of_one():
-    for step in follow("stack", 1.0) + follow("stack with lamp", 9.0):
+    for step in follow("stack", 1.0) + follow("stack with lamp", 9.0) + follow(*BRIGHT):
         said = " ".join(f"{each} {each.explanation}" for each in step.findings)
         for word in ("wall", "lamp", "dilute", "along the flow"):
             assert word not in said
