@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemed.frames.opening import open_frames
+from sparsemed.frames.arrays import ArrayFrames
 from sparsemed.frames.source import Batch
 from sparsemed.inputs.door import open_again, open_input
 from sparsemed.inputs.given import Input
@@ -123,10 +122,13 @@ class Excerpt(NamedTuple):
     ----------
     frames : ndarray, shape (n, H, w)
     time : ndarray, shape (n,), seconds
+    num_cpus : int
+        Largest number of threads of a trial.
     """
 
     frames: NDArray[Any]
     time: NDArray[Any]
+    num_cpus: int = 1
 
 
 LeftBy = Callable[[Parameters, int], float]
@@ -171,28 +173,21 @@ def find_cure(
     Cure or None
         None if there are no frames to try with.
     """
-    opened = _opened(background, frames, num_cpus)
-    if opened is None:
+    if frames is not None:
+        given = open_input(frames, basins=background.basins, num_cpus=num_cpus)
+    elif background.identity is not None:
+        given = open_again(background.identity, background.basins, num_cpus)
+    else:
         return None
-    with opened as given:
+    with given:
         excerpt = _take(given, background, worst)
     with keeping_warnings(
         tell=lambda _text: None
     ):  # warnings on settings that the user did not choose
-        left_by = partial(_left_by, background, excerpt, {}, num_cpus)
+        left_by = partial(_left_by, background, excerpt, {})
         trials = list(_trials(background, excerpt, left_by))
         chosen, trials = _confirm(background.parameters, trials, helps, left_by)
     return _cure(background.parameters, trials, chosen)
-
-
-def _opened(
-    background: Background, frames: Any, num_cpus: int
-) -> AbstractContextManager[Input] | None:
-    if frames is not None:
-        return open_input(frames, basins=background.basins, num_cpus=num_cpus)
-    if background.identity is None:
-        return None
-    return open_again(background.identity, background.basins, num_cpus)
 
 
 def _take(given: Input, background: Background, worst: int) -> Excerpt:
@@ -214,7 +209,7 @@ def _take(given: Input, background: Background, worst: int) -> Excerpt:
             read(start, stop, out)
             kept[start - first : stop - first] = out[:, :, columns]
     time = background.time[first:last]
-    return Excerpt(kept, time - time[0])
+    return Excerpt(kept, time - time[0], given.num_cpus)
 
 
 def _trials(background: Background, excerpt: Excerpt, left_by: LeftBy) -> Iterator[Trial]:
@@ -286,7 +281,6 @@ def _left_by(
     background: Background,
     excerpt: Excerpt,
     scans: dict[tuple[int, float], Scan],
-    num_cpus: int,
     parameters: Parameters,
     places: int,
 ) -> float:
@@ -300,12 +294,12 @@ def _left_by(
     windows = int(parameters.kernel_size), float(parameters.split_time)
     if windows not in scans:
         scans[windows] = scan(
-            open_frames(excerpt.frames, num_cpus),
+            ArrayFrames(excerpt.frames),
             starts,
             length,
             with_bands=True,
             band_rows=rows,
-            num_cpus=num_cpus,
+            num_cpus=excerpt.num_cpus,
             progress=ignore,
         )
     found = scans[windows]

@@ -958,7 +958,6 @@ def test_without_offsets_light_is_left():
             background,
             excerpt,
             {},
-            1,
             dataclasses.replace(background.parameters, offset_correction=corrects),
             PLACES,
         )

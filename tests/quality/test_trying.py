@@ -97,5 +97,5 @@ def test_what_rests_for_a_whole_window_is_seen_by_frames_of_another():
         seen = frames.copy()
         seen[:end, 25:40, 30:50] += 40
         excerpt = trying.Excerpt(seen, background.time)
-        left = trying._left_by(background, excerpt, {}, 1, background.parameters, PLACES)
+        left = trying._left_by(background, excerpt, {}, background.parameters, PLACES)
         assert (left > 30) == is_seen
