@@ -396,6 +396,7 @@ def test_what_is_over_stays_so(by):
         image = live.image
         if by == "finish":
             live.finish()
+            assert not live._series._ring.size  # which may be large
     judge = [live.quality] if by == "with" else []
     for use in (lambda: live.push(random_frames(1), [30]), live.finish, *judge):
         with pytest.raises(ValueError, match=f"ended by .*{by}"):

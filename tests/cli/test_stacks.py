@@ -355,15 +355,16 @@ def test_one_of_several_series_is_chosen(tmp_path):
     np.testing.assert_array_equal(tifffile.imread(out), expected().images)
 
 
-@pytest.mark.parametrize("name", ["out.tif", "OUT.TIFF", "out.zarr"])
+@pytest.mark.parametrize("name", ["out.tif", "OUT.TIFF", "out.zarr", "OUT.ZARR"])
 def test_an_output_that_was_made_beforehand_is_written(stack, tmp_path, name):
     out = tmp_path / name
-    if name == "out.zarr":
+    is_zarr = name.lower() == "out.zarr"
+    if is_zarr:
         out.mkdir()
     else:
         out.touch()
     run("compute", stack, "-o", out, "--fps", 50, *KEYS)
-    images = zarr.open(out, mode="r")[:] if name == "out.zarr" else tifffile.imread(out)
+    images = zarr.open(out, mode="r")[:] if is_zarr else tifffile.imread(out)
     np.testing.assert_array_equal(images, expected().images)
 
 

@@ -58,6 +58,8 @@ def test_what_has_nothing_to_choose_says_so(tmp_path, measurement):
             compute_background(FRAMES, **choice, **HOW)
         with pytest.raises(ValueError, match=f"has no {next(iter(choice))} to choose"):
             compute_background(measurement, **choice)
+    with pytest.raises(ValueError, match=r"^https://host/M.rtdc: has no dataset to choose"):
+        compute_background("https://host/M.rtdc", dataset="film")
 
 
 def test_a_channel_of_an_array_with_names():

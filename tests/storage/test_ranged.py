@@ -449,6 +449,12 @@ def test_versions_are_the_same_as_far_as_both_tell():
     assert not nothing.is_same(first)
 
 
+def test_a_server_is_asked_for_the_version_that_was_opened(server, data):
+    served = server.put("/M001.rtdc", data, etag='"one"')
+    read(opened(server), FIRST, 10)
+    assert [request.headers["If-Match"] for request in served.requests] == [None, '"one"']
+
+
 def test_a_weak_etag_is_no_condition(server, data):
     served = server.put("/M001.rtdc", data, etag='W/"one"')
     stored = opened(server)

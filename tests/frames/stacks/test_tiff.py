@@ -7,6 +7,7 @@ import tifffile
 from sparsemed import compute_background
 from sparsemed.frames.choice import Choice
 from sparsemed.frames.stacks import open_stack
+from sparsemed.frames.stacks.tiff import MOST_CHANNELS
 
 FRAMES = np.random.default_rng(0).integers(0, 4096, (30, 24, 33), np.uint16)
 OTHERS = FRAMES[::-1].copy()
@@ -119,10 +120,18 @@ def test_a_film_that_is_called_planes_or_channels_is_taken_with_a_word(tmp_path,
     assert len(warned()) == 2
 
 
-def test_few_channels_of_single_images_are_no_film(tmp_path):
+@pytest.mark.parametrize(
+    ("count", "what"),
+    [
+        (3, "make one array of one channel of many images"),
+        (MOST_CHANNELS, "no axis is named time; if channel is time, take it"),
+    ],
+)
+def test_few_channels_of_single_images_are_no_film(tmp_path, count, what):
     path = tmp_path / "stack.ome.tif"
-    tifffile.imwrite(path, FRAMES[:3], ome=True, metadata={"axes": "CYX"}, photometric="minisblack")
-    with pytest.raises(ValueError, match="make one array of one channel of many images"):
+    few = FRAMES[:count]
+    tifffile.imwrite(path, few, ome=True, metadata={"axes": "CYX"}, photometric="minisblack")
+    with pytest.raises(ValueError, match=what):
         compute_background(path)
 
 
