@@ -136,6 +136,12 @@ def test_what_is_there_already_is_replaced_only_if_it_is_ours(stack, tmp_path):
     result = run("compute", stack, "-o", out, "--fps", 50, status=1)
     assert "background.tif: exists and is no result of sparsemed" in result.stderr
     assert out.read_bytes() == before
+    folder = tmp_path / "folder.zarr"
+    folder.mkdir()
+    (folder / "mine.txt").touch()
+    result = run("compute", stack, "-o", folder, "--fps", 50, status=1)
+    assert "folder.zarr: exists and is no result of sparsemed" in result.stderr
+    assert os.listdir(folder) == ["mine.txt"]
     out.unlink()
     for keys in (KEYS, ("-k", "kernel_size=30")):
         run("compute", stack, "-o", out, "--fps", 50, *keys)

@@ -81,7 +81,7 @@ def test_what_is_opened_again_is_what_was_chosen(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     with open_input(name, choice=choice, frame_rate=20) as first:
         label, given = first.label, first.identity.given
-    monkeypatch.chdir("/")
+        monkeypatch.chdir("/")
     with first.reopened() as again:
         np.testing.assert_array_equal(np.asarray(again.data), OTHERS)
         assert again.time[-1] == 59 / 20

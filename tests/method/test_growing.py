@@ -135,6 +135,16 @@ def test_time_that_stands_still_is_bounded_and_the_portion_is_refused_whole(monk
     assert len(series) == 180
 
 
+def test_all_frames_so_far_count_for_the_largest_number(monkeypatch):
+    monkeypatch.setattr(growing, "MOST_FRAMES", 100)
+    series = series_of()
+    for start in (0, 50):
+        series.push(random_frames(50), np.arange(start, start + 50) / 20)
+    with pytest.raises(ValueError, match="no more than 100"):
+        series.push(random_frames(1), np.array([5.0]))
+    assert len(series) == 100
+
+
 def test_windows_that_turn_out_to_be_others_are_an_error():
     series = series_of()
     series.push(random_frames(100), np.arange(100) / 20)

@@ -177,6 +177,16 @@ def test_frames_are_fetched_ahead_in_few_requests(server, data):
     assert max(request.stop - request.begin for request in served.requests) <= 2 * 2**20
 
 
+def test_what_is_no_longer_expected_is_not_fetched(server, data):
+    server.put("/M001.rtdc", data)
+    stored = opened(server)
+    stored.expect([(0, 1000)])
+    first = stored._ahead
+    stored.expect([(1000, 2000)])
+    assert (first._is_over, stored._ahead._is_over) == (True, False)
+    stored.close()
+
+
 def test_no_more_is_held_than_allowed(server, data):
     """Nobody reads, so what is fetched ahead stops at the bound."""
     from sparsemed.storage.ahead import Ahead
