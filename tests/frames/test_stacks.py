@@ -198,11 +198,15 @@ def test_a_zarr_of_other_axes_is_told_what_to_take(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}], ids=["plain", "compressed"])
-@pytest.mark.parametrize("cut", [3, 200, 0.5, 0.999])
+@pytest.mark.parametrize("cut", [3, 200, 0.5, 0.999, "in the end of the list of pages"])
 def test_a_tiff_that_is_cut_off_is_an_error_that_names_it(tmp_path, options, cut):
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, IMAGES, **options)
     whole = path.read_bytes()
+    if isinstance(cut, str):
+        with tifffile.TiffFile(path) as file:
+            assert len(file.pages) == 60
+            cut = file.pages.next_page_offset + 2
     length = cut if cut >= 1 else int(cut * len(whole))
     path.write_bytes(b"II*\0" + whole[4:length])
     with pytest.raises(OSError, match=r"stack\.tif"):

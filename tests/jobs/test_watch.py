@@ -327,6 +327,18 @@ def test_who_stops_has_what_is_there_if_it_is_to_be_kept(
         assert "the background of the first 120 frames is in" in caplog.text
 
 
+def test_who_stops_before_the_first_frame_keeps_nothing(path, recorder, tmp_path, monkeypatch):
+    recorder("begin swmr time", "flush")
+    states = sparsemed.watch(path, keep=True, page=tmp_path / "live", **SOME)
+    monkeypatch.setattr(watch_module.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        next(states)
+    assert "stopped, and nothing was written" in (tmp_path / "live" / "index.html").read_text(
+        "utf-8"
+    )
+    assert not (tmp_path / "in_bg.rtdc").exists()
+
+
 def interrupt(*_, **__):
     raise KeyboardInterrupt
 

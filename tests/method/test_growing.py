@@ -152,27 +152,40 @@ def test_windows_that_turn_out_to_be_others_are_an_error():
         series.found(np.array([1, 20, 40, 60, 80]), 10)
 
 
-def test_what_a_signal_interrupts_goes_on_with_the_next_portion(monkeypatch):
+@pytest.mark.parametrize("where", ["before a median", "between a median and its place"])
+def test_what_a_signal_interrupts_goes_on_with_the_next_portion(monkeypatch, where):
     frames, times = random_frames(200), np.arange(200) / 20
     whole = series_of()
     whole.push(frames, times)
     calls = [0]
 
-    def interrupted(self, *args):
+    def interrupt():
         calls[0] += 1
         if calls[0] in (1, 3):
             raise KeyboardInterrupt
+
+    def interrupted(self, *args):
+        interrupt()
         return select(self, *args)
+
+    class Interrupted(dict):
+        def __setitem__(self, start, number):
+            interrupt()
+            super().__setitem__(start, number)
 
     select = GrowingSeries._select
     series = series_of()
-    monkeypatch.setattr(GrowingSeries, "_select", interrupted)
+    if where == "before a median":
+        monkeypatch.setattr(GrowingSeries, "_select", interrupted)
+    else:
+        series._place = Interrupted()
     for start in range(0, 200, 25):
         part = slice(start, start + 25)
         try:
             series.push(frames[part], times[part])
         except KeyboardInterrupt:
             assert len(series) == start + 25
+    assert calls[0] > 3
     assert series.final == whole.final
     np.testing.assert_array_equal(medians_of(series), medians_of(whole))
 

@@ -140,15 +140,17 @@ def test_an_array_in_an_ome_zarr_has_the_axes_of_its_image(tmp_path, version, of
 def test_one_of_several_images_in_a_group_has_to_be_chosen(tmp_path):
     group = zarr.open_group(tmp_path / "a", mode="w", zarr_format=2)
     scales = []
-    for name, images in (("raw", FRAMES), ("filtered", OTHERS)):
+    last = np.moveaxis(OTHERS, 0, -1)
+    for name, images, names in (("raw", FRAMES, "tyx"), ("filtered", last, "yxt")):
         group.create_array(name, data=images)
-        axes = [{"name": axis} for axis in "tyx"]
+        axes = [{"name": axis} for axis in names]
         scales.append({"name": name, "axes": axes, "datasets": [{"path": name}]})
     group.attrs["multiscales"] = scales
     with pytest.raises(ValueError, match=r"2 series of images \(raw, filtered\); .*series=1"):
         compute_background(tmp_path / "a")
     np.testing.assert_array_equal(frames_of(tmp_path / "a", series=0), FRAMES)
     np.testing.assert_array_equal(frames_of(tmp_path / "a", series=1), OTHERS)
+    np.testing.assert_array_equal(frames_of(tmp_path / "a", dataset="filtered"), OTHERS)
     for wrong in (-1, 2):
         with pytest.raises(ValueError, match="choose series=0 to series=1"):
             frames_of(tmp_path / "a", series=wrong)
