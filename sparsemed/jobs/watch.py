@@ -169,13 +169,15 @@ class _Watching:
     ) -> None:
         self._path, self._options, self._patience, self._keep = path, options, patience, keep
         check_paths((path,))
-        # Its program may not yet have switched to SWMR mode.
-        self._recording = _patiently(lambda: GrowingMeasurement(path, options.basins))
+        # Its program may not yet have switched to SWMR mode; the working folder may change.
+        place = path.absolute()
+        self._recording = _patiently(lambda: GrowingMeasurement(place, options.basins))
         (self._run,) = choose_runs((path,), output=output)
         self._run.check()
         if self._run.output.exists():
             check_output(self._run.output, self._recording.available, path, options.basins)
-        self._page = None if page is None else LivePage(page, path.name)
+        self._output = self._run.output.absolute()
+        self._page = None if page is None else LivePage(page.absolute(), path.name)
         self._page_trouble = ""  # the last warning about it
         asked = options.parameters
         self._live = LiveBackground(
@@ -285,12 +287,12 @@ class _Watching:
         identity = _patiently(self._recording.identity)
         background = replace(found, identity=identity, basins=self._options.basins)
         if self._run.folder_is_made:
-            self._run.output.parent.mkdir(parents=True, exist_ok=True)
+            self._output.parent.mkdir(parents=True, exist_ok=True)
         # by the same frames as in `compute`
         numbers = sample_numbers(len(background), *self._recording.shape)
         sample = Sample(numbers, _patiently(lambda: self._recording.pick(numbers)))
         self._findings, self._judged = assess(background, sample), len(background)
-        background.save(self._run.output, findings=self._findings)
+        background.save(self._output, findings=self._findings)
         state = replace(
             self._state(),
             status=status,

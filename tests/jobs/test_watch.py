@@ -89,6 +89,24 @@ def test_from_the_first_frame_to_the_last(path, recorder, clock, tmp_path):
     assert_as_computed(path, last.output, **SOME)
 
 
+def test_a_recording_is_followed_where_it_was_when_one_works_elsewhere_meanwhile(
+    path, recorder, tmp_path, monkeypatch
+):
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path)
+    recorder("begin swmr time", "flush")
+    record(recorder, 100)
+    states = sparsemed.watch("in.rtdc", "out", page="live", **SOME)
+    next(states)
+    monkeypatch.chdir("b")
+    recorder("image 20", "time 20", "close")
+    *_, last = states
+    assert last.background.source == path
+    assert "The recording is over" in (tmp_path / "live" / "index.html").read_text("utf-8")
+    assert_as_computed(path, tmp_path / "out" / "in_bg.rtdc", **SOME)
+    assert os.listdir() == []
+
+
 def test_a_recording_that_is_over_is_computed(path, recorder, tmp_path):
     recorder("begin swmr time", "image 300", "time 300", "close")
     output = tmp_path / "results"
