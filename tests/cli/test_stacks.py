@@ -223,6 +223,8 @@ def test_results_among_stacks_are_no_stacks(stacks):
     assert run("compute", *sorted(found), "-o", ".", "--fps", 50, *KEYS).stdout.count("\n") == 1
     text = run("compute", "film.2_bg.tif", "film_1_bg.tif", "-o", "out", status=2).stderr
     assert "film.2_bg.tif and all others are results of earlier runs; give the stacks" in text
+    run("compute", "film_1_bg.tif", "-o", "out", "--fps", 1)  # alone, it is meant
+    assert os.listdir("out") == ["film_1_bg_bg.tif"]
 
 
 def written(path):

@@ -62,6 +62,15 @@ def test_what_has_nothing_to_choose_says_so(tmp_path, measurement):
         compute_background("https://host/M.rtdc", dataset="film")
 
 
+@pytest.mark.parametrize("name", ["", "in\0.rtdc"])
+def test_what_is_no_name_is_not_looked_for(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for number in range(12):
+        tifffile.imwrite(f"{number}.tif", FRAMES[number])
+    with pytest.raises(ValueError, match="is no name of a file"):
+        open_input(name)
+
+
 def test_a_channel_of_an_array_with_names():
     both = xarray.DataArray(np.stack([FRAMES, OTHERS]), dims=("channel", "time", "y", "x"))
     found = compute_background(both, channel=1, **HOW)

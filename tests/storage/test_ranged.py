@@ -625,6 +625,21 @@ def test_a_header_is_sent_on_only_to_the_same_host(server, data, is_same):
         assert shown == {"Bearer secret" if is_same else None}
 
 
+def test_a_link_is_renewed_before_it_expires(server, data):
+    server.put("/M001.rtdc", data)
+    asked = []
+
+    class Expiring(WebPlace):
+        def way(self, *_):
+            asked.append(self)
+            return Way(self.url, until=time.time() + (10 if len(asked) == 1 else 1000))
+
+    stored = RangedBytes(Expiring(*place_of(server.url("/M001.rtdc"))))
+    for block in (9, 19, 29):
+        read(stored, block * BLOCK, 10)
+    assert len(asked) == 2
+
+
 def test_a_safe_connection_does_not_lead_to_another():
     way = Way(parse_url("https://data.example.org/M001.rtdc"))
     asked = remote.RemoteObject(place_of(way.url.shown))
