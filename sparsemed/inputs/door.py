@@ -15,7 +15,7 @@ from sparsemed.inputs.given import Input, Options
 from sparsemed.inputs.measurement import MeasurementInput
 from sparsemed.inputs.stack import StackInput
 from sparsemed.kernels.cores import check_num_cpus
-from sparsemed.storage.identity import Identity
+from sparsemed.method.result import Background
 from sparsemed.storage.places import locate
 
 NAMED = (DatasetInput, StackInput, MeasurementInput)
@@ -69,16 +69,23 @@ def _at_home(name: str | PathLike[str]) -> str | PathLike[str]:
     return expanduser(text) if is_at_home else name
 
 
-def open_again(identity: Identity, basins: Policy, num_cpus: int | None = None) -> Input:
+def open_again(background: Background, num_cpus: int | None = None) -> Input:
     """Open the file that frames were read from, and check that it is still the same.
+
+    The background must have an `identity`.
 
     Raises
     ------
     ValueError
         If the file was replaced or changed meanwhile. Also raises what `open_input` raises.
     """
+    identity = background.identity
+    assert identity is not None
     opened = open_input(
-        identity.path, basins=basins, num_cpus=num_cpus, choice=identity.choice or ANY
+        identity.path,
+        basins=background.basins,
+        num_cpus=num_cpus,
+        choice=identity.choice or ANY,
     )
     try:
         opened.require_same(identity)

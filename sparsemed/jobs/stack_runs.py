@@ -179,8 +179,7 @@ class StackRun(NamedTuple):
     def _subtract(self, path: Path, background: "SparseBackground", options: "RunOptions") -> None:
         from sparsemed.inputs import open_again
 
-        assert background.identity is not None
-        with open_again(background.identity, options.basins, options.num_cpus) as given:
+        with open_again(background, options.num_cpus) as given:
             frames, dtype = given.frames, np.dtype(np.float32)
             piece = max(1, PIECE_BYTES // (frames.shape[1] * frames.shape[2] * dtype.itemsize))
             piece = -(-piece // frames.block) * frames.block

@@ -42,7 +42,7 @@ def _look_again(background: Background) -> Seen | None:
     if background.identity is None:
         return None
     try:
-        with open_again(background.identity, background.basins, num_cpus=1) as own:
+        with open_again(background, num_cpus=1) as own:
             numbers = np.unique(np.linspace(0, len(background) - 1, COMPARED).astype(np.intp))
             frames = own.pick(numbers)
     except (OSError, ImportError, ValueError):  # it was moved or replaced since

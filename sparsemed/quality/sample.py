@@ -73,7 +73,7 @@ def take_sample(background: Background, frames: Any = None, count: int = SAMPLE)
     if background.identity is None:
         return None
     try:
-        with open_again(background.identity, background.basins, num_cpus=1) as given:
+        with open_again(background, num_cpus=1) as given:
             _require_shape(background, given)
             return _pick(background, given, count)
     except (OSError, ImportError) as error:

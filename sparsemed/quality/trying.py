@@ -176,7 +176,7 @@ def find_cure(
     if frames is not None:
         given = open_input(frames, basins=background.basins, num_cpus=num_cpus)
     elif background.identity is not None:
-        given = open_again(background.identity, background.basins, num_cpus)
+        given = open_again(background, num_cpus)
     else:
         return None
     with given:

@@ -88,12 +88,12 @@ def _one_path(given: Path, source: Path, output: Path) -> str:
     return str(given) if is_same_file(seen_from_output, source) else str(source.resolve())
 
 
-def references(basins: Sequence[Basin], of_measurement: Sequence[Basin]) -> list[Basin]:
+def references(of_result: Sequence[Basin], of_measurement: Sequence[Basin]) -> list[Basin]:
     """Return the basins by which a result refers to its measurement.
 
     Parameters
     ----------
-    basins : sequence of Basin
+    of_result : sequence of Basin
         All basins of the result.
     of_measurement : sequence of Basin
         Basins of the measurement, which a result copies.
@@ -101,7 +101,7 @@ def references(basins: Sequence[Basin], of_measurement: Sequence[Basin]) -> list
     taken_over = [_essence(basin) for basin in of_measurement]
     return [
         basin
-        for basin in basins
+        for basin in of_result
         if (basin.is_file or basin.is_remote)
         and basin.mapping is None
         and _essence(basin) not in taken_over

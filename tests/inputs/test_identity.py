@@ -357,10 +357,9 @@ def test_a_dataset_whose_name_is_that_of_another_file_by_now_is_sent(path, monke
 
 
 def test_the_door_closes_what_it_refuses(path):
-    with open_input(path) as given:
-        identity = given.identity
+    background = compute_background(path, **SETTINGS)
     replace_file(path)
     with pytest.raises(ValueError, match="was replaced"):
-        open_again(identity, "any")
+        open_again(background)
     with h5py.File(path, "a"):  # nobody has it open
         pass

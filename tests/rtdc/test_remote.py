@@ -413,7 +413,7 @@ def test_a_result_is_loaded_with_the_frames_of_the_network(server, tmp_path):
 
 
 def part_to_try_settings_on(background):
-    with open_again(background.identity, "any") as given:
+    with open_again(background) as given:
         return trying._take(given, background, 1000)
 
 
