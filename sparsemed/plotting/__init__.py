@@ -18,7 +18,7 @@ from sparsemed.method.result import Background
 from sparsemed.plotting.courses import draw_noise, draw_offsets, draw_score
 from sparsemed.plotting.images import draw_frame, draw_series, frame_height, is_wide, series_height
 from sparsemed.plotting.left import draw_left
-from sparsemed.plotting.style import COURSE_HEIGHT, SMALL, VERMILION, WIDTH, Picture
+from sparsemed.plotting.style import COURSE_HEIGHT, NARROW, SMALL, VERMILION, WIDTH, Picture
 from sparsemed.printable import printable
 from sparsemed.quality import Finding, Sample, assess
 from sparsemed.quality.view import View
@@ -112,25 +112,28 @@ def plot_offsets(background: Background) -> Figure:
     return figure
 
 
-def plot_left(view: View) -> Figure:
+def plot_left(view: View, *, is_narrow: bool = False) -> Figure:
     """Draw what is left of frames over time, and a map of the frame with most of it.
 
     Parameters
     ----------
     view : View
         A view with frames; see `sparsemed.quality.view`.
+    is_narrow : bool
+        Whether it is for a phone.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     height, width = view.background.images.shape[1:]
-    if is_wide(height, width):
-        drawn = COURSE_HEIGHT + 0.8 * WIDTH * height / width + 0.6
+    across = NARROW if is_narrow else WIDTH
+    if is_narrow or is_wide(height, width):
+        drawn = COURSE_HEIGHT + 0.8 * across * height / width + 0.6
     else:
         drawn = min(0.4 * WIDTH * height / width, WIDTH) + 0.8
-    figure = Picture(figsize=(WIDTH, drawn), layout="constrained")
-    draw_left(figure, view)
+    figure = Picture(figsize=(across, min(drawn, 2 * across)), layout="constrained")
+    draw_left(figure, view, is_narrow=is_narrow)
     return figure
 
 

@@ -14,13 +14,13 @@ REACH = 5
 """Grey values at both ends of the colour scale of a map."""
 
 
-def draw_left(figure: FigureBase, view: View) -> None:
+def draw_left(figure: FigureBase, view: View, *, is_narrow: bool = False) -> None:
     """Draw what is left of each frame of the sample, and a map of the worst."""
     assert view.sample is not None
     height, width = view.background.images.shape[1:]
-    wide = is_wide(height, width)
-    if wide:
-        share = max(0.3, 4 * height / width)
+    wide = is_wide(height, width) and not is_narrow
+    if wide or is_narrow:
+        share = max(0.3, (1.6 if is_narrow else 4) * height / width)
         over_time, axes = figure.subplots(2, 1, gridspec_kw={"height_ratios": [1, share]})
     else:
         over_time, axes = figure.subplots(1, 2)
@@ -32,11 +32,12 @@ def draw_left(figure: FigureBase, view: View) -> None:
         label = f"too much ({off.sum()} of {len(off)} frames)"
         over_time.plot(time[off], course[off], "X", color=VERMILION, ms=6, mew=0, label=label)
     over_time.axhline(MOST_LEFT, color="black", lw=1, ls="--", label=f"limit ({MOST_LEFT:g})")
-    over_time.set_ylim(0, 1.15 * max(float(course.max()), 2 * MOST_LEFT))
+    above = 1.15 if wide else 1.9  # room for the legend
+    over_time.set_ylim(0, above * max(float(course.max()), 2 * MOST_LEFT))
     title = "What is left of frames: when"
     dress(over_time, title, GREY_VALUES, view.background.time, legend=wide)
     if not wide:
-        over_time.legend(**SMALL)
+        over_time.legend(loc="upper left", **SMALL)
 
     number = int(view.sample.numbers[worst(view)])
     shown = worst_map(view)

@@ -14,6 +14,9 @@ VERMILION = "#D55E00"
 WIDTH = 8.0
 """Width of all figures in inches."""
 
+NARROW = 4.2
+"""Width in inches of a figure for a phone; letters have the same size."""
+
 COURSE_HEIGHT = 2.1
 """Height of a figure over time in inches."""
 

@@ -90,18 +90,23 @@ class LivePage:
 def make_live_page(name: str, state: LiveState) -> str:
     """Return the page as text."""
     folder = Path(__file__).parent
-    style = (folder / "page.css").read_text(encoding="utf-8")
-    template = (folder / "live.html").read_text(encoding="utf-8")
+    style, script, template = (
+        (folder / name).read_text(encoding="utf-8") for name in ("page.css", "live.js", "live.html")
+    )
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     goes_on = f"As of {now}. The recording goes on; this page reloads itself."
     findings = list(state.findings)
     sections = [_image(state), _brightness(state.brightness), findings_section(findings)]
     return Template(template).substitute(
         generator=escaped(f"sparsemed {__version__}"),
-        policy=f"default-src 'none'; img-src data:; style-src '{digest(style)}'",
+        policy=(
+            "default-src 'none'; img-src data:; "
+            f"style-src '{digest(style)}'; script-src '{digest(script)}'"
+        ),
         refresh="" if state.end else f'<meta http-equiv="refresh" content="{AGAIN}">\n',
         title=escaped(f"{name} – live background"),
         style=style,
+        script=script,
         name=escaped(name),
         headline=headline(findings) if findings else "",
         state=escaped(f"{state.end}, as of {now}." if state.end else goes_on),

@@ -6,7 +6,7 @@ from sparsemed.method.result import Background
 from sparsemed.quality.finding import moment
 from sparsemed.quality.sample import spread
 from sparsemed.report.markup import escaped
-from sparsemed.report.pictures import data_url, grey_png
+from sparsemed.report.pictures import data_url, png
 
 THUMBNAILS = 4
 THUMBNAIL_WIDTH = 160  # pixels on the page
@@ -66,7 +66,7 @@ def _thumbnails(background: Background) -> str:
         at = moment(background.step_times[number])
         figures.append(
             '<figure style="display:inline-block;margin:2px;text-align:center">'
-            f'<img src="{data_url(grey_png(image))}" width="{THUMBNAIL_WIDTH}" '
+            f'<img src="{data_url(png(image))}" width="{THUMBNAIL_WIDTH}" '
             f'alt="background image at {at}">'
             f"<figcaption>{at}</figcaption></figure>"
         )

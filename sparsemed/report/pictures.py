@@ -3,7 +3,6 @@
 import base64
 import io
 import math
-import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,32 +30,47 @@ def grey_picture(image: NDArray[Any], low: float, high: float, shrink: int, labe
     small = shrunken(image, shrink)
     grey = np.clip(np.rint((small - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
     height, width = grey.shape
-    return _picture(grey_png(grey), width, height, label)
+    return _picture(png(grey), width, height, label)
 
 
-def figure_picture(figure: "Figure", label: str) -> str:
-    """Return a matplotlib figure as a picture."""
+def figure_picture(figure: "Figure", label: str, narrow: "Figure | None" = None) -> str:
+    """Return a matplotlib figure as a picture; on a phone it is another one, if one is given."""
+    drawn = _drawn(figure)
+    height, width, _ = drawn.shape
+    picture = _picture(png(drawn), width, height, label)
+    if narrow is None:
+        return picture
+    url = data_url(png(_drawn(narrow)))
+    return f'<picture><source media="(max-width: 40rem)" srcset="{url}">{picture}</picture>'
+
+
+def _drawn(figure: "Figure") -> NDArray[np.uint8]:
+    """Return a figure as pixels, of shape (H, W, 3)."""
+    import imagecodecs
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, facecolor="white")
-    png = buffer.getvalue()
-    width, height = struct.unpack(">II", png[16:24])  # from its header, as matplotlib rounds sizes
-    return _picture(png, width, height, label)
+    quick = {"compress_level": 1}
+    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, facecolor="white", pil_kwargs=quick)
+    pixels: NDArray[np.uint8] = imagecodecs.png_decode(buffer.getvalue())
+    return np.ascontiguousarray(pixels[..., :3])  # nothing is transparent
 
 
-def grey_png(image: NDArray[np.uint8]) -> bytes:
-    """Return an image, of shape (H, W), as the contents of a PNG file."""
+def png(image: NDArray[np.uint8]) -> bytes:
+    """Return an image, of shape (H, W) or (H, W, 3), as the contents of a PNG file."""
     import imagecodecs  # only here, as some installations are incomplete
 
     return bytes(imagecodecs.png_encode(image, level=9))
 
 
-def data_url(png: bytes) -> str:
+def data_url(content: bytes) -> str:
     """Return a PNG as a data URL."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
-def _picture(png: bytes, width: int, height: int, label: str) -> str:
-    return f'<img src="{data_url(png)}" width="{width}" height="{height}" alt="{escaped(label)}">'
+def _picture(content: bytes, width: int, height: int, label: str) -> str:
+    return (
+        f'<img src="{data_url(content)}" width="{width}" height="{height}" alt="{escaped(label)}">'
+    )
 
 
 def thumbnail(image: NDArray[Any]) -> str:

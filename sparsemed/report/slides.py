@@ -96,10 +96,8 @@ def worst_section(view: View) -> str:
     from sparsemed import plotting  # needs matplotlib
 
     label = f"What is left of the frames over time, and where in the worst: {where(view)}"
-    picture = (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escaped(label)}">'
-        f"{figure_picture(plotting.plot_left(view), label)}</div>"
-    )
+    figures = plotting.plot_left(view), plotting.plot_left(view, is_narrow=True)
+    picture = figure_picture(figures[0], label, narrow=figures[1])
     first = section("left", "What is left of the frames", f'<div class="pictures">{picture}</div>')
     return first + _frames_section(background, sample, worst(view))
 

@@ -10,7 +10,7 @@ import matplotlib.image
 import numpy as np
 
 from sparsemed import compute_background
-from sparsemed.report.pictures import grey_png
+from sparsemed.report.pictures import png
 from sparsemed.storage.identity import Identity
 
 
@@ -21,7 +21,7 @@ def of_file(background, name):
 
 def test_png_holds_the_image():
     image = np.random.default_rng(0).integers(0, 256, (7, 12)).astype(np.uint8)
-    read = matplotlib.image.imread(BytesIO(grey_png(image)))
+    read = matplotlib.image.imread(BytesIO(png(image)))
     np.testing.assert_array_equal((read * 255).round().astype(np.uint8), image)
 
 

@@ -36,7 +36,7 @@ from sparsemed.report.pictures import grey_picture, shrinkage, shrunk_note
 from sparsemed.report.slides import _around
 from sparsemed.report.tries import MOST, NAME, Try, as_text, read_tries, with_another
 
-VOID = {"meta", "link", "img", "br", "input", "path", "wbr"}
+VOID = {"source", "meta", "link", "img", "br", "input", "path", "wbr"}
 
 
 class Page(HTMLParser):
@@ -590,7 +590,7 @@ def test_pictures_are_those_there_are_data_for_and_say_their_numbers(tmp_path):
         page = read(tmp_path / "page.html")
         regions = [div["aria-label"] for div in page.all("div") if div.get("class") == "wide"]
         assert regions[-len(named) :] == named == [i["alt"] for i in page.all("img")][-len(named) :]
-        assert len(regions) == len(named) + (images is not None)
+        assert regions == named
         pictures = [page.images[label] for label in regions]
         assert {picture.shape[1] for picture in pictures} == {8 * 150}
     assert captions(tmp_path / "page.html")[0].endswith(
@@ -971,6 +971,10 @@ def test_it_fits_the_screen(visit, hostile, width, scheme):
     page = visit(hostile, viewport={"width": width, "height": 800}, color_scheme=scheme)
     page.locator("summary").last.click()
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    first = page.locator("#left img")  # on a phone a narrow one, with letters of the same size
+    assert first.bounding_box()["width"] <= width
+    drawn = first.evaluate("image => new URL(image.currentSrc).href !== image.src")
+    assert drawn == (width < 640)
     colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (colour == "rgb(255, 255, 255)") == (scheme == "light")
 
