@@ -21,6 +21,7 @@ from sparsemed.plotting.left import draw_left
 from sparsemed.plotting.style import COURSE_HEIGHT, NARROW, SMALL, VERMILION, WIDTH, Picture
 from sparsemed.printable import printable
 from sparsemed.quality import Finding, Sample, assess
+from sparsemed.quality.light import grey_scale, scale_of
 from sparsemed.quality.view import View
 
 
@@ -54,7 +55,7 @@ def plot(background: Background, sample: Sample | None = None) -> Figure:
         number = int(sample.numbers[middle])
         frame = sample.frames[middle]
         corrected = background.subtract(frame[np.newaxis], start=number)[0]
-        draw_frame(parts[4], frame, background[number], corrected)
+        draw_frame(parts[4], frame, background[number], corrected, grey_scale(background))
         parts[4].suptitle(
             f"Frame {number}, at {background.time[number]:.4g} s", x=0.01, ha="left", fontsize=10
         )
@@ -163,14 +164,14 @@ def plot_frame(frame: NDArray[Any], background: NDArray[Any], corrected: NDArray
     frame, background : ndarray, shape (H, W)
         Drawn with the same grey scale.
     corrected : ndarray, shape (H, W)
-        Signed difference; drawn with a scale symmetric about 0.
+        Signed difference; drawn from −5 to 5 grey values of 8 bits, as in reports.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     figure = Picture(figsize=(WIDTH, frame_height(*frame.shape)), layout="constrained")
-    draw_frame(figure, frame, background, corrected)
+    draw_frame(figure, frame, background, corrected, scale_of(background[np.newaxis]))
     return figure
 
 

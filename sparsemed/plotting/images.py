@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sparsemed.method.result import Background
 from sparsemed.plotting.style import GREY_VALUES, SMALL, TEXT, VERMILION, WIDTH
 from sparsemed.quality.finding import moment
-from sparsemed.quality.light import grey_range
+from sparsemed.quality.light import LEFT_REACH, grey_range
 from sparsemed.quality.sample import spread
 
 TILES = 24
@@ -63,12 +63,17 @@ def draw_frame(
     frame: NDArray[Any],
     background: NDArray[Any],
     corrected: NDArray[Any],
+    scale: float,
 ) -> None:
-    """Draw a raw frame, its background, and the frame minus its background."""
+    """Draw a raw frame, its background, and the frame minus its background.
+
+    The last is scaled as in reports, from −5 to 5 grey values of 8 bits, so that little that is
+    left can be seen beside cells; `scale` is that of `sparsemed.quality.grey_scale`.
+    """
     wide = is_wide(*frame.shape)
     panels = figure.subplots(*((3, 1) if wide else (1, 3)), squeeze=False).ravel()
     height, width = frame.shape
-    reach = max(1.0, float(abs(corrected).max()))
+    reach = LEFT_REACH * scale
     frame, background, corrected = (
         shrunk(image[np.newaxis], 1000)[0] for image in (frame, background, corrected)
     )
@@ -93,6 +98,8 @@ def draw_frame(
         side: dict[str, Any] = {"location": "right", "pad": 0.01}
         if not wide:
             side = {"location": "bottom", "pad": 0.02}
+        if image is corrected and abs(image).max() > reach:
+            side["extend"] = "both"
         bar = figure.colorbar(drawn, ax=axes, **side)
         bar.set_label(GREY_VALUES, **SMALL)
         bar.ax.tick_params(labelsize=8)

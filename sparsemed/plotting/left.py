@@ -7,11 +7,9 @@ from sparsemed.plotting.courses import dress
 from sparsemed.plotting.images import is_wide
 from sparsemed.plotting.style import BLUE, GREY_VALUES, SMALL, TEXT, VERMILION
 from sparsemed.quality.left import MOST_LEFT
+from sparsemed.quality.light import LEFT_REACH
 from sparsemed.quality.question import worst, worst_map
 from sparsemed.quality.view import View
-
-REACH = 5
-"""Grey values at both ends of the colour scale of a map."""
 
 
 def draw_left(figure: FigureBase, view: View, *, is_narrow: bool = False) -> None:
@@ -45,8 +43,8 @@ def draw_left(figure: FigureBase, view: View, *, is_narrow: bool = False) -> Non
     drawn = axes.imshow(
         shown,
         cmap="PuOr",
-        vmin=-REACH,
-        vmax=REACH,
+        vmin=-LEFT_REACH,
+        vmax=LEFT_REACH,
         interpolation="nearest",
         extent=(0, view.grid * shown.shape[1], top + view.grid * shown.shape[0], top),
     )

@@ -29,11 +29,20 @@ def grey_scale(background: Background) -> float:
     It is 1 for uint8. Cameras fill uint16 to different degrees, so there it is
     the median of the background divided by 128, the middle of 8 bits; at least 1.
     """
-    if background.images.dtype == np.uint8:
+    return scale_of(background.images)
+
+
+def scale_of(images: NDArray[Any]) -> float:
+    """Return the same for background images, of shape (M, H, W)."""
+    if images.dtype == np.uint8:
         return 1.0
-    step = max(1, background.images[0].size // 100_000)  # some pixels suffice
-    images = background.images[spread(len(background.images), 5)].reshape(-1)[::step]
-    return max(1.0, float(np.median(images)) / 128)
+    step = max(1, images[0].size // 100_000)  # some pixels suffice
+    some = images[spread(len(images), 5)].reshape(-1)[::step]
+    return max(1.0, float(np.median(some)) / 128)
+
+
+LEFT_REACH = 5
+"""Grey values of 8 bits at both ends of the scale of frames less their background."""
 
 
 def flicker_events(background: Background) -> NDArray[np.bool_] | None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.method.result import Background
-from sparsemed.quality.light import grey_range, grey_scale
+from sparsemed.quality.light import LEFT_REACH, grey_range, grey_scale
 from sparsemed.quality.question import where, worst
 from sparsemed.quality.sample import Sample, corrected, spread
 from sparsemed.quality.view import View
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 # Limits that keep the page below some 4 MB for any measurement.
 _SERIES = 60  # images of the series
 _FRAMES = 12  # frames before and after
-LEFT_REACH = 5
-"""Grey values of 8 bits that are black or white in a corrected frame."""
-
 _SERIES_PIXELS = 1_800_000  # of all images of the series together
 _FRAMES_PIXELS = 900_000  # of all frames together
 

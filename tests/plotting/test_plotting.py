@@ -249,7 +249,9 @@ def test_twenty_four_images_are_shown_and_of_more_as_many_evenly_spaced():
 
 @pytest.mark.parametrize("shape", [(45, 100), (46, 100)], ids=["wide", "square"])
 @pytest.mark.parametrize("reach", [0.25, 30])
-def test_a_frame_and_its_background_have_one_scale_and_their_difference_one_about_0(shape, reach):
+def test_a_frame_and_its_background_have_one_scale_and_their_difference_that_of_reports(
+    shape, reach
+):
     frame, below = np.random.default_rng(0).integers(0, 250, (2, *shape))
     below[0] += 100
     difference = np.linspace(-reach, 0, frame.size).reshape(shape)
@@ -263,8 +265,8 @@ def test_a_frame_and_its_background_have_one_scale_and_their_difference_one_abou
         np.testing.assert_array_equal(axes.images[0].get_array(), image)
     low, high = np.quantile([frame, below], [0.001, 0.999])
     limits = [axes.images[0].get_clim() for axes in panels]
-    bound = max(1, reach)
-    np.testing.assert_allclose(limits, [(low, high), (low, high), (-bound, bound)])
+    np.testing.assert_allclose(limits, [(low, high), (low, high), (-5, 5)])
+    assert panels[2].images[0].colorbar.extend == ("both" if reach > 5 else "neither")
     along, across = "x, along the flow (pixel)", "y (pixel)"
     names = [(axes.get_xlabel(), axes.get_ylabel()) for axes in panels]
     if shape == (45, 100):
@@ -279,6 +281,17 @@ def test_a_frame_and_its_background_have_one_scale_and_their_difference_one_abou
         assert len({round(axes.get_position().y0, 2) for axes in panels}) == 1
     least = 400 * (0.7 if shape == (45, 100) else 0.28)
     assert min(axes.get_window_extent().width for axes in panels) > least
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.uint8, 1), (np.uint16, 20)])
+def test_a_page_shows_little_that_is_left_beside_cells(dtype, scale):
+    """As a report does, whatever the largest difference is."""
+    frames = np.full((60, 40, 60), 128 * scale, dtype)
+    frames[30, 20:30, 20:30] -= 90 * scale
+    background = compute_background(frames, frame_rate=10, kernel_size=9)
+    figure = background.plot(frames)
+    (shown,) = [axes for axes in figure.axes if axes.get_title("left") == "frame − background"]
+    assert shown.images[0].get_clim() == (-5 * scale, 5 * scale)
 
 
 def test_scores_are_drawn_by_their_fate_with_the_threshold():
