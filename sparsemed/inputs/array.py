@@ -2,6 +2,7 @@
 
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsemed.frames.arrays import holds_floats
@@ -63,6 +64,17 @@ class ArrayInput(Input):
         if self.options.time is None and self.options.frame_rate is None:
             return own_times(self.data)
         return self.options.time, self.options.frame_rate
+
+    def pick(self, numbers: NDArray[np.intp]) -> NDArray[Any]:
+        """Return some frames, by their numbers, ascending; of long blocks, each is read once."""
+        if not (tiles := tiles_of(self.frames)):
+            return super().pick(numbers)
+        picked = np.empty((len(numbers), *self.frames.shape[1:]), self.frames.dtype)
+        for rows, columns, tile in tiles:
+            with tile.reading() as read:
+                for place, number in enumerate(numbers.tolist()):
+                    read(number, number + 1, picked[place : place + 1, rows, columns])
+        return picked
 
     @property
     def seen(self) -> Seen | None:

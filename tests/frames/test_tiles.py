@@ -1,5 +1,6 @@
 """Arrays in blocks that are long in time are read tile by tile: each block once, the same bits."""
 
+import dataclasses
 import tracemalloc
 from collections import Counter
 
@@ -65,6 +66,17 @@ def test_each_block_of_dask_is_computed_once(chunks, offset_correction):
     for name in NAMES:
         if name != "offsets" or offset_correction:
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("chunks", [(-1, 1, -1), (150, 16, 16)], ids=str)
+def test_each_block_is_computed_once_for_a_verdict(chunks):
+    blocks = Blocks(FRAMES)
+    background = compute_background(FRAMES, **SETTINGS)
+    background = dataclasses.replace(background, seen=None)
+    with dask.config.set(scheduler="synchronous"):
+        found = background.quality(blocks.array(chunks), try_cures=False)
+    assert set(blocks.read.values()) == {1}
+    assert found == background.quality(FRAMES, try_cures=False)
 
 
 @pytest.mark.parametrize("chunks", [(300, 1, 66), (300, 16, 16), (128, 45, 8)], ids=str)
