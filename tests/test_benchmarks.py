@@ -534,7 +534,7 @@ def test_patch_of(tmp_path):
     differs = [i for i in range(len(old)) if old[i] != new[i]]
     assert patch.writes == 2
     assert len(differs) <= patch.size < 10_000
-    assert 0 < patch.seconds < 10
+    assert patch.seconds > 0
 
 
 def test_table_of_two_contenders():

@@ -284,4 +284,4 @@ def test_a_measurement_from_the_future_is_told(run, warned):
     ahead = time.time() + 3600
     os.utime(run.source, (ahead, ahead))
     assert done(run) is None
-    assert re.search(r"in\.rtdc: its last change is 3,(600|599) s ahead of the clock", warned()[-1])
+    assert re.search(r"in\.rtdc: its last change is 3,(600|5..) s ahead of the clock", warned()[-1])
