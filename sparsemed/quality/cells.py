@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sparsemed.quality.advice import advise
 from sparsemed.quality.finding import EXPLAINS, LIMIT, Finding, judge, percent
-from sparsemed.quality.left import PLACES_OFF, Floats, fill, sizes
+from sparsemed.quality.maps import PLACES_OFF, Floats, fill, sizes
 from sparsemed.quality.quantiles import median
 from sparsemed.quality.question import is_clean
 from sparsemed.quality.view import LEAST_WINDOWS, View

@@ -9,11 +9,11 @@ from sparsemed.method.result import Background
 from sparsemed.method.time_reversals import find_falls
 from sparsemed.quality.advice import LEAST_CHANGE, advise, longer, shorter
 from sparsemed.quality.finding import CANNOT_TELL, EXPLAINS, LIMIT, Finding, judge, percent
-from sparsemed.quality.left import sizes
+from sparsemed.quality.maps import Floats, sizes
 from sparsemed.quality.quantiles import median, quantile, running_median
 from sparsemed.quality.question import is_clean
 from sparsemed.quality.sample import spread
-from sparsemed.quality.view import LEAST_WINDOWS, Floats, View, fit
+from sparsemed.quality.view import LEAST_WINDOWS, View, fit
 
 LATE = 0.67
 """Grey values by which a background may be late, in addition to its grain."""

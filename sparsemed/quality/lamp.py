@@ -12,8 +12,8 @@ from sparsemed.method.result import Background
 from sparsemed.quality.advice import advise
 from sparsemed.quality.change import lag
 from sparsemed.quality.finding import EXPLAINS, LIMIT, Finding, judge, percent
-from sparsemed.quality.left import FRAMES_OFF, sizes
 from sparsemed.quality.light import FLICKER, flicker_events
+from sparsemed.quality.maps import FRAMES_OFF, sizes
 from sparsemed.quality.quantiles import median, quantile, running_median
 from sparsemed.quality.view import View
 

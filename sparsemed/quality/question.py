@@ -4,7 +4,8 @@ import numpy as np
 
 from sparsemed.quality.advice import advise
 from sparsemed.quality.finding import Finding, judge
-from sparsemed.quality.left import MOST_LEFT, Floats
+from sparsemed.quality.left import MOST_LEFT
+from sparsemed.quality.maps import Floats
 from sparsemed.quality.view import View
 
 

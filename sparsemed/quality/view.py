@@ -11,17 +11,9 @@ from sparsemed.lazy import lazy_property
 from sparsemed.method.result import Background
 from sparsemed.method.windows import window_starts
 from sparsemed.quality.finding import Cure
-from sparsemed.quality.left import (
-    LEAST_CELL,
-    MOST_LEFT,
-    PLACES_OFF,
-    Left,
-    cell_width,
-    find_left,
-    is_off,
-    noise_of,
-)
+from sparsemed.quality.left import MOST_LEFT, Left, cell_width, find_left, noise_of
 from sparsemed.quality.light import IMAGES, grey_scale
+from sparsemed.quality.maps import LEAST_CELL, PLACES_OFF, Floats, is_off
 from sparsemed.quality.quantiles import median
 from sparsemed.quality.sample import LEAST_FRAMES, Sample, spread
 
@@ -30,8 +22,6 @@ PLACES = 3_500
 
 LEAST_WINDOWS = 3
 """Least number of windows without common frames to tell whether something changes."""
-
-Floats = NDArray[np.float32]
 
 
 class Fit(NamedTuple):
