@@ -205,7 +205,7 @@ def note_cores(monkeypatch):
 @through(BACKGROUNDS, only(COMMANDS, "sparsemed compute", "sparsemed report"))
 def test_reading_and_computing_take_as_many_cores_as_given(path, tmp_path, monkeypatch, use):
     reading, computing = note_cores(monkeypatch)
-    monkeypatch.setattr("sparsemed.quality.trying._may_be_cured", lambda _: True)
+    monkeypatch.setattr("sparsemed.quality.trying._may_be_cured", lambda *_: True)
     use(path, output_of(use, tmp_path), num_cpus=3, kernel_size=7)
     assert (reading - {1}, computing) == ({3}, {3})  # a sample is read by one core
 

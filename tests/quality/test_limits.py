@@ -16,6 +16,7 @@ from sparsemed.quality import (
     advice,
     cells,
     change,
+    cure,
     lamp,
     left,
     light,
@@ -25,6 +26,7 @@ from sparsemed.quality import (
     verdict,
 )
 from sparsemed.quality import view as views
+from sparsemed.quality.excerpt import Excerpt
 from sparsemed.quality.finding import (
     CANNOT_TELL,
     EXPLAINS,
@@ -37,6 +39,7 @@ from sparsemed.quality.finding import (
     overall,
 )
 from sparsemed.quality.sample import LEAST_FRAMES
+from sparsemed.quality.trials import HELPS, Trial, _windows, left_by_settings, try_settings
 from sparsemed.quality.view import LEAST_WINDOWS, PLACES, View
 
 BELOW, AT, ABOVE = 1 - 1e-6, 1, 1 + 1e-6
@@ -738,21 +741,21 @@ def test_longer_windows_are_at_least_a_quarter_longer():
 def trials(*lefts):
     changed = [{}, {"kernel_size": 50}, {"kernel_size": 25, "frac_cleansing": 1.0}]
     return [
-        trying.Trial(dataclasses.replace(Parameters(), **each), left)
+        Trial(dataclasses.replace(Parameters(), **each), left)
         for each, left in zip(changed, lefts, strict=False)
     ]
 
 
-def advised(now, trials, share=trying.HELPS):
+def advised(now, trials, share=HELPS):
     """Return what is told of trials."""
-    return trying._cure(now, trials, trying._choose(now, trials, share))
+    return cure.told(now, trials, cure._choose(now, trials, share))
 
 
 def test_settings_are_advised_that_help_by_a_share_and_by_enough():
     def chosen(*lefts):
         return advised(Parameters(), trials(*lefts)).settings
 
-    assert [chosen(10, 10 * by) for by in around(trying.HELPS)] == ["kernel_size=50"] * 2 + [""]
+    assert [chosen(10, 10 * by) for by in around(HELPS)] == ["kernel_size=50"] * 2 + [""]
     share = trying.HELPS_RESTLESS
     restless = [advised(Parameters(), trials(10, 10 * by), share) for by in around(share)]
     assert [each.settings for each in restless] == ["kernel_size=50"] * 2 + [""]
@@ -771,15 +774,15 @@ def test_settings_that_cannot_be_judged_are_a_last_resort():
     now, judged, long = (Parameters(kernel_size=each) for each in (200, 250, 500))
 
     def chosen(before, least, last):
-        trials = [trying.Trial(now, before), trying.Trial(judged, least)]
-        return advised(now, [*trials, trying.Trial(long, last, is_judged=False)])
+        trials = [Trial(now, before), Trial(judged, least)]
+        return advised(now, [*trials, Trial(long, last, is_judged=False)])
 
     limit = advice.MOST_LEFT
     for least, last, size in (
         (limit * AT, 0.1, 250),
         (limit * ABOVE, 0.1, 500),
-        (4, 4 * trying.HELPS * AT, 500),
-        (4, 4 * trying.HELPS * ABOVE, 250),
+        (4, 4 * HELPS * AT, 500),
+        (4, 4 * HELPS * ABOVE, 250),
     ):
         found = chosen(9, least, last)
         assert (found.settings, found.is_judged) == (f"kernel_size={size}", size == 250)
@@ -790,8 +793,8 @@ def test_settings_that_can_be_judged_are_advised_if_they_are_good():
     now, half, short = (Parameters(kernel_size=each) for each in (500, 250, advice.SHORTEST))
 
     def chosen(before, *lefts, others=(half, short)):
-        trials = [trying.Trial(each, left) for each, left in zip(others, lefts, strict=False)]
-        return advised(now, [trying.Trial(now, before, is_judged=False), *trials])
+        trials = [Trial(each, left) for each, left in zip(others, lefts, strict=False)]
+        return advised(now, [Trial(now, before, is_judged=False), *trials])
 
     limit = advice.MOST_LEFT
     for before in (0.3, 1.4):
@@ -820,11 +823,11 @@ def test_settings_are_judged_again_at_all_places_before_they_are_advised():
             return lefts.get(parameters.kernel_size, 9)
 
         trials = [
-            trying.Trial(each, size, is_judged.get(each.kernel_size, True))
+            Trial(each, size, is_judged.get(each.kernel_size, True))
             for each, size in coarse.items()
         ]
-        chosen, trials = trying._confirm(now, trials, trying.HELPS, left_by)
-        return trying._cure(now, trials, chosen)
+        chosen, trials = cure.confirm(now, trials, HELPS, left_by)
+        return cure.told(now, trials, chosen)
 
     assert confirmed({25: 1.1, 200: 7}) == Cure("kernel_size=25", 1.1, 7, 6)
     assert asked == [200, 25]
@@ -836,8 +839,8 @@ def test_settings_are_judged_again_at_all_places_before_they_are_advised():
     assert confirmed({180: 5}).settings == ""  # after `MOST_CHECKS` others
     coarse = {now: 9, others[0]: 1.3}
     is_judged = {25: False}
-    for by in around(trying.HELPS):
-        assert confirmed({25: 9 * by}).settings == ("kernel_size=25" if by <= trying.HELPS else "")
+    for by in around(HELPS):
+        assert confirmed({25: 9 * by}).settings == ("kernel_size=25" if by <= HELPS else "")
 
 
 @pytest.mark.parametrize(
@@ -890,8 +893,8 @@ def test_one_finding_to_look_at_decides():
 
 def windows(count, seconds, **settings):
     """Return the windows that are tried on so many frames of so many seconds."""
-    excerpt = trying.Excerpt(np.zeros((count, 2, 2), np.uint8), np.linspace(0, seconds, count))
-    return trying._windows(dataclasses.replace(Parameters(), **settings), excerpt)
+    excerpt = Excerpt(np.zeros((count, 2, 2), np.uint8), np.linspace(0, seconds, count))
+    return _windows(dataclasses.replace(Parameters(), **settings), excerpt)
 
 
 def test_windows_are_tried_that_the_frames_are_enough_for():
@@ -912,14 +915,17 @@ def tried(left_by, count=2000, **settings):
     """Return the settings that are tried where they leave so much."""
     now = dataclasses.replace(Parameters(), **settings)
     background = Frames(count, parameters=now)
-    excerpt = trying.Excerpt(np.zeros((count, 2, 2), np.uint8), np.linspace(0, 20, count))
-    return list(trying._trials(background, excerpt, lambda each, _: left_by(each)))
+    excerpt = Excerpt(np.zeros((count, 2, 2), np.uint8), np.linspace(0, 20, count))
+    return list(try_settings(background, excerpt, lambda each, _: left_by(each)))
 
 
 @pytest.mark.parametrize("by", [BELOW, AT])
 def test_windows_are_tried_with_the_offsets_that_leave_less_by_a_share(monkeypatch, by):
-    left_with = {True: 10.0, False: 10 * trying.HELPS * by}
-    monkeypatch.setattr(trying, "_windows", lambda *_: [(length, 1.0) for length in (25, 50, 100)])
+    left_with = {True: 10.0, False: 10 * HELPS * by}
+    monkeypatch.setattr(
+        "sparsemed.quality.trials._windows",
+        lambda *_: [(length, 1.0) for length in (25, 50, 100)],
+    )
     trials = tried(lambda each: left_with[each.offset_correction])
     windows = [trial.parameters for trial in trials if trial.parameters.kernel_size == 100]
     assert [each.offset_correction for each in windows] == [by == AT]  # none of the three best
@@ -952,9 +958,9 @@ def test_without_offsets_light_is_left():
     images[::3] += 8
     images = images.astype(np.uint8)
     background = compute_background(images, frame_rate=100, kernel_size=30, split_time=0.2)
-    excerpt = trying.Excerpt(images, background.time)
+    excerpt = Excerpt(images, background.time)
     left_with = [
-        trying._left_by(
+        left_by_settings(
             background,
             excerpt,
             {},

@@ -16,18 +16,19 @@ from sparsemed.parameters import Parameters
 from sparsemed.quality import (
     Sample,
     assess,
+    cure,
     flicker_events,
     grey_scale,
     overall,
     take_sample,
-    trying,
     wall_noise,
 )
 from sparsemed.quality.advice import longer
+from sparsemed.quality.excerpt import take_excerpt
 from sparsemed.quality.finding import Cure, judge, percent
 from sparsemed.quality.light import grey_range
 from sparsemed.quality.sample import sample_numbers, spread
-from sparsemed.quality.trying import Trial
+from sparsemed.quality.trials import Trial
 from sparsemed.quality.view import View, fit
 from sparsemed.storage.identity import Identity
 
@@ -331,13 +332,13 @@ def test_what_is_advised_was_seen_to_help():
 
 
 def test_settings_are_tried_on_a_part_of_many_or_large_frames(monkeypatch):
-    monkeypatch.setattr(trying, "MOST_FRAMES", 300)
-    monkeypatch.setattr(trying, "MOST_BYTES", 300 * 44 * 40)
+    monkeypatch.setattr("sparsemed.quality.excerpt.MOST_FRAMES", 300)
+    monkeypatch.setattr("sparsemed.quality.excerpt.MOST_BYTES", 300 * 44 * 40)
     images = channel(900, 44, 96)
     background = background_of(images)
     for worst, first in ((0, 0), (450, 300), (899, 600)):
         with open_input(images) as given:
-            excerpt = trying._take(given, background, worst)
+            excerpt = take_excerpt(given, background.time, worst)
         kept = np.r_[0:16, 48:64]
         np.testing.assert_array_equal(excerpt.frames, images[first : first + 300][:, :, kept])
         np.testing.assert_allclose(excerpt.time, np.arange(300) / 100)
@@ -351,11 +352,11 @@ def test_of_settings_that_leave_about_the_same_the_fewest_changes_are_advised():
         ({"kernel_size": 25}, 0.9),
     ]
     trials = [Trial(now, 4.0), *(Trial(dataclasses.replace(now, **k), left) for k, left in cases)]
-    found = trying._choose(now, trials)
-    assert trying._cure(now, trials, found) == Cure("kernel_size=50", 0.5, 4.0, 4)
+    found = cure._choose(now, trials)
+    assert cure.told(now, trials, found) == Cure("kernel_size=50", 0.5, 4.0, 4)
     for before, after in ((4.0, 3.1), (0.35, 0.1)):
         trials = [Trial(now, before), Trial(dataclasses.replace(now, split_time=0.5), after)]
-        assert trying._choose(now, trials) is None
+        assert cure._choose(now, trials) is None
 
 
 def test_flicker_is_what_dcnum_calls_flicker():

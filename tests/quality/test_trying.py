@@ -8,9 +8,11 @@ from sparsemed.method.offsets import band_means
 from sparsemed.method.scan import scan
 from sparsemed.method.windows import window_starts
 from sparsemed.parameters import Parameters
-from sparsemed.quality import take_sample, trying
+from sparsemed.quality import cure, take_sample, trying
+from sparsemed.quality.excerpt import Excerpt
 from sparsemed.quality.left import Left
-from sparsemed.quality.trying import HELPS, HELPS_RESTLESS, Trial
+from sparsemed.quality.trials import HELPS, Trial, by_other_windows, left_by_settings
+from sparsemed.quality.trying import HELPS_RESTLESS
 from sparsemed.quality.view import PLACES
 
 
@@ -19,7 +21,7 @@ from sparsemed.quality.view import PLACES
 def test_settings_are_advised_only_if_they_leave_little(share, more):
     now, other = Parameters(kernel_size=200), Parameters(kernel_size=100)
     trials = [Trial(now, 10), Trial(other, 10 * (share + more))]
-    assert trying._choose(now, trials, share) == (trials[1] if more < 0 else None)
+    assert cure._choose(now, trials, share) == (trials[1] if more < 0 else None)
 
 
 @pytest.mark.parametrize("is_restless", [False, True])
@@ -43,7 +45,7 @@ def test_settings_are_tried_with_as_many_cores_as_given(monkeypatch):
         return scan(*given, **more)
 
     monkeypatch.setattr(trying, "_may_be_cured", lambda *_: True)
-    monkeypatch.setattr(trying, "scan", noted)
+    monkeypatch.setattr("sparsemed.quality.trials.scan", noted)
     frames = np.random.default_rng(0).integers(90, 110, (600, 40, 60), np.uint8)
     background = compute_background(frames, frame_rate=100, kernel_size=50)
     background.quality(frames, num_cpus=3)
@@ -64,7 +66,7 @@ def test_frames_are_judged_by_images_whose_windows_do_not_hold_them(offset_corre
     )
     sample = take_sample(made, frames)
     starts = window_starts(made.time, made.step_times, length)
-    other, seen = trying.by_other_windows(made, sample, starts)
+    other, seen = by_other_windows(made, sample, starts)
     expected = {}
     for number in sample.numbers.tolist():
         windows = enumerate(starts[made.kept].tolist())
@@ -96,6 +98,6 @@ def test_what_rests_for_a_whole_window_is_seen_by_frames_of_another():
     for end, is_seen in ((0, False), (600, True)):
         seen = frames.copy()
         seen[:end, 25:40, 30:50] += 40
-        excerpt = trying.Excerpt(seen, background.time)
-        left = trying._left_by(background, excerpt, {}, background.parameters, PLACES)
+        excerpt = Excerpt(seen, background.time)
+        left = left_by_settings(background, excerpt, {}, background.parameters, PLACES)
         assert (left > 30) == is_seen
