@@ -221,6 +221,9 @@ def test_results_among_stacks_are_no_stacks(stacks):
     found = [name for name in os.listdir() if name.endswith(".tif")]
     assert sorted(found) == ["film.2_bg.tif", "film_1.tif", "film_1_bg.tif"]
     assert run("compute", *sorted(found), "-o", ".", "--fps", 50, *KEYS).stdout.count("\n") == 1
+    tifffile.imwrite("mine_bg.tif", FRAMES, metadata={"axes": "TYX"})
+    run("compute", "mine_bg.tif", "film_1_bg.tif", "-o", "mine", "--fps", 50, *KEYS)
+    assert os.listdir("mine") == ["mine_bg_bg.tif"]
     text = run("compute", "film.2_bg.tif", "film_1_bg.tif", "-o", "out", status=2).stderr
     assert "film.2_bg.tif and all others are results of earlier runs; give the stacks" in text
     run("compute", "film_1_bg.tif", "-o", "out", "--fps", 1)  # alone, it is meant

@@ -109,6 +109,8 @@ def test_saving_what_was_found(raw, tmp_path):
     np.testing.assert_equal(loaded.findings, findings)
     loaded.save(tmp_path / "copy.rtdc")
     np.testing.assert_equal(load(tmp_path / "copy.rtdc").findings, findings)
+    loaded.save(tmp_path / "copy.rtdc", findings=())
+    assert kept(tmp_path / "copy.rtdc") == []
     background.save(tmp_path / "judged.rtdc")
     assert kept(tmp_path / "judged.rtdc") == []
 

@@ -56,9 +56,14 @@ def files_of_zarr(path: Path, choice: Choice) -> list[Path]:
     with suppress(Exception):  # opening it reports why
         found = require("zarr", path, "Zarr").open(path, mode="r")
         folder = path / _array_of(path, found, choice)[0].path
-    walk = os.walk(folder)
-    files = (Path(place, name) for place, _, names in walk for name in sorted(names))
-    return sorted(islice(files, MOST_FILES))
+    return list(islice(_files_below(folder), MOST_FILES))
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield files in an order that is the same on all machines that see them."""
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(place, name) for name in sorted(names))
 
 
 @contextmanager

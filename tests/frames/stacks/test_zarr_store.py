@@ -1,5 +1,6 @@
 """Zarr in folders, zip files and groups, and OME-Zarr of several axes."""
 
+import os
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import zarr
 
 from sparsemed import compute_background
 from sparsemed.frames.choice import Choice
-from sparsemed.frames.stacks import open_stack
+from sparsemed.frames.stacks import open_stack, states_of_stack, zarr_store
 
 FRAMES = np.random.default_rng(0).integers(0, 4096, (60, 24, 33), np.uint16)
 OTHERS = FRAMES[::-1].copy()
@@ -108,6 +109,22 @@ def test_arrays_of_a_group_are_listed_however_deep(tmp_path):
     np.testing.assert_array_equal(frames_of(tmp_path / "a", dataset="deep/raw"), FRAMES)
     with pytest.raises(ValueError, match=r"has no array 'nonsense'; it has deep/raw"):
         frames_of(tmp_path / "a", dataset="nonsense")
+
+
+@pytest.mark.parametrize("most", [12, 100])
+def test_its_files_are_the_same_in_whatever_order_they_are_listed(tmp_path, monkeypatch, most):
+    zarr.create_array(tmp_path / "a", data=FRAMES, chunks=(7, 12, 33))
+    monkeypatch.setattr(zarr_store, "MOST_FILES", most)
+    before = states_of_stack(tmp_path / "a")
+
+    def reversed_walk(folder):
+        for place, folders, names in walk(folder):
+            folders.sort(reverse=True)
+            yield place, folders, sorted(names, reverse=True)
+
+    walk = os.walk
+    monkeypatch.setattr(os, "walk", reversed_walk)
+    assert states_of_stack(tmp_path / "a") == before
 
 
 def test_names_of_dimensions_are_believed(tmp_path):
