@@ -199,6 +199,7 @@ def note_cores(monkeypatch):
     monkeypatch.setattr("sparsemed.frames.opening.ChunkFrames", Noting)
     monkeypatch.setattr("sparsemed.frames.parts.ChunkFrames", Noting)
     monkeypatch.setattr("sparsemed.method.series.median_images", compute)
+    monkeypatch.setattr("sparsemed.method.growing.median_images", compute)
     return reading, computing
 
 
@@ -208,6 +209,12 @@ def test_reading_and_computing_take_as_many_cores_as_given(path, tmp_path, monke
     monkeypatch.setattr("sparsemed.quality.trying._may_be_cured", lambda *_: True)
     use(path, output_of(use, tmp_path), num_cpus=3, kernel_size=7)
     assert (reading - {1}, computing) == ({3}, {3})  # a sample is read by one core
+
+
+def test_to_watch_takes_as_many_cores_as_given(path, tmp_path, monkeypatch):
+    _, computing = note_cores(monkeypatch)
+    COMMANDS["sparsemed watch"](path, tmp_path / "out.rtdc", num_cpus=3, kernel_size=7)
+    assert computing == {3}
 
 
 @pytest.mark.parametrize("kind", [BackgroundSparseMed, sparsemed.dcnum.BackgroundSparseMed, None])

@@ -227,6 +227,16 @@ def test_a_disk_that_is_full_is_an_error_and_costs_nothing(small_disk, room):
     assert_same(background, compute_background(frames, times, **options))
 
 
+def test_frames_that_were_not_taken_are_not_judged(small_disk, monkeypatch):
+    monkeypatch.setattr(growing, "PIECE_BYTES", 20 * 10)
+    with LiveBackground((4, 5), kernel_size=20, split_time=0.5, spill=small_disk) as live:
+        live._series._medians._file.room = 50
+        with pytest.raises(OSError, match="make room"):
+            live.push(random_frames(200), np.arange(200) / 50)
+        assert 20 < len(live) < 200
+        assert live._sample.so_far().numbers.max() < len(live)
+
+
 def test_a_disk_that_stays_full_does_not_keep_from_leaving(small_disk):
     with (
         LiveBackground((4, 5), kernel_size=20, spill=small_disk) as live,

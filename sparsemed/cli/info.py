@@ -76,7 +76,9 @@ def info(
     def tell(path: Path) -> tuple[str, str]:
         is_one = path in stacks
         policy: Policy = "network" if check else basins
-        facts: Any = stack_info(path, of_stack) if is_one else measurement.info(path, policy)
+        facts: Any = (
+            stack_info(path, of_stack, policy) if is_one else measurement.info(path, policy)
+        )
         verdict, findings = (None, ()) if is_one else _judged(facts)
         if as_json:
             judged = {"verdict": verdict, "findings": [each._asdict() for each in findings]}

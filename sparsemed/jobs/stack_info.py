@@ -9,6 +9,7 @@ import numpy as np
 from sparsemed.frames.choice import Choice
 from sparsemed.frames.labelled import own_times
 from sparsemed.frames.stacks import files_of_stack, stack_kind
+from sparsemed.hdf5.file_access import Policy
 from sparsemed.jobs.stack_runs import ABOUT_NONE, StackOptions
 from sparsemed.method.time_axis import as_numbers
 
@@ -47,8 +48,15 @@ class StackInfo:
     span: float | None
 
 
-def stack_info(path: Path, options: StackOptions = ABOUT_NONE) -> StackInfo:
+def stack_info(path: Path, options: StackOptions = ABOUT_NONE, basins: Policy = "any") -> StackInfo:
     """Return facts about a stack.
+
+    Parameters
+    ----------
+    path : Path
+    options : StackOptions
+    basins : str
+        Which other files it may lead to; see `sparsemed.compute_background`.
 
     Raises
     ------
@@ -57,7 +65,7 @@ def stack_info(path: Path, options: StackOptions = ABOUT_NONE) -> StackInfo:
     """
     from sparsemed.inputs import open_input
 
-    with open_input(path, num_cpus=1, choice=options.choice) as given:
+    with open_input(path, basins=basins, num_cpus=1, choice=options.choice) as given:
         images = given.data
         count, height, width = given.frames.shape
         times, rate = own_times(images)

@@ -270,7 +270,7 @@ class GrowingSeries:
         if len(self):
             axis = np.concatenate([self._entries(self._begin)["time"], axis])
         equal = np.arange(1, len(axis) + 1) - np.searchsorted(axis, self._as_near(axis))
-        if (at := int(np.argmax(equal > self._most_held))) or equal[0] > self._most_held:
+        if at := int(np.argmax(equal > self._most_held)):  # never the first
             raise ValueError(
                 f"times: {equal[at]:,} frames up to frame {self._begin + at} have the same time, "
                 f"{axis[at]} s after the first; at most {self._most_held:,} can be held until "

@@ -95,7 +95,18 @@ def test_to_subtract_frames_are_read_by_as_many_threads_as_given(stack, tmp_path
     assert given - {1} == {3}  # a sample is read by one thread
 
 
-def test_a_zarr_makes_a_zarr(tmp_path):
+def test_images_that_are_left_out_have_no_time_in_the_result(tmp_path):
+    frames = FRAMES.copy()
+    frames[:20] //= 2
+    background = compute_background(frames, frame_rate=50, kernel_size=20)
+    assert not background.kept[0]
+    write_images(tmp_path / "a.tif", background, ())
+    times = background.step_times[background.kept]
+    np.testing.assert_array_equal(read_notes(tmp_path / "a.tif")["times"], times)
+
+
+def test_a_zarr_makes_a_zarr(tmp_path, monkeypatch):
+    monkeypatch.setattr("sparsemed.jobs.stack_runs.PIECE_BYTES", 4 * FRAMES[:7].size)
     path, out, left = (tmp_path / name for name in ("film.zarr", "background.zarr", "left.zarr"))
     zarr.create_array(path, data=FRAMES, chunks=(300, 16, 16))
     for _ in range(2):  # an earlier result is replaced
@@ -129,6 +140,21 @@ def test_hdf5_can_be_written_and_read(stack, tmp_path):
     np.testing.assert_array_equal(tifffile.imread(again), expected().images)
 
 
+@pytest.mark.parametrize("words", [["compute"], ["compute", "-n"], ["report"], ["info"]])
+def test_a_dataset_elsewhere_is_opened_only_if_that_is_allowed(tmp_path, words):
+    (tmp_path / "away").mkdir()
+    with h5py.File(tmp_path / "away" / "raw.h5", "w") as h5:
+        h5["film"] = FRAMES
+    with h5py.File(tmp_path / "stack.h5", "w") as h5:
+        h5["film"] = h5py.ExternalLink("away/raw.h5", "/film")
+    output = tmp_path / ("page.html" if words == ["report"] else "out.tif")
+    out = [] if words == ["info"] else ["-o", output]
+    options = ("--dataset", "film", "--fps", 50, *out)
+    result = run(*words, tmp_path / "stack.h5", *options, "--basins", "off", status=1)
+    assert "which basins='off' does not follow" in result.stderr
+    run(*words, tmp_path / "stack.h5", *options)
+
+
 def test_what_is_there_already_is_replaced_only_if_it_is_ours(stack, tmp_path):
     out = tmp_path / "background.tif"
     tifffile.imwrite(out, FRAMES[:5])
@@ -136,6 +162,9 @@ def test_what_is_there_already_is_replaced_only_if_it_is_ours(stack, tmp_path):
     result = run("compute", stack, "-o", out, "--fps", 50, status=1)
     assert "background.tif: exists and is no result of sparsemed" in result.stderr
     assert out.read_bytes() == before
+    result = run("compute", stack, "-o", tmp_path / "b.tif", "--subtracted", out, status=1)
+    assert "background.tif: exists and is no result of sparsemed" in result.stderr
+    assert not (tmp_path / "b.tif").exists()
     folder = tmp_path / "folder.zarr"
     folder.mkdir()
     (folder / "mine.txt").touch()
@@ -159,7 +188,10 @@ def test_what_is_there_already_is_replaced_only_if_it_is_ours(stack, tmp_path):
         (["--in-place"], "only measurements can be changed --in-place"),
         (["film_2.tif", "-o", "a.tif"], "a.tif: is the output of film.tif and of film_2.tif"),
         (["-o", "film.tif"], "is the stack itself, which is not changed"),
+        (["-o", "x/../film.tif"], "is the stack itself, which is not changed"),
+        (["-o", "a.tif", "--subtracted", "film.tif"], "is the stack itself, which is not changed"),
         (["-o", "a.tif", "--subtracted", "a.tif"], "--output and --subtracted name the same file"),
+        (["-o", "a.tif", "--subtracted", "x/../a.tif"], "name the same file"),
         (["film_2.tif"], "name a folder for the backgrounds of stacks, such as -o backgrounds"),
         (["film_2.tif", "-o", "a", "--subtracted", "b.tif"], "names one file, for 2 stacks"),
     ],

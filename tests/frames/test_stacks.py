@@ -180,7 +180,7 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch, missing):
     [
         ((9, 24, 33, 3), {"photometric": "rgb"}, r"one channel, such as tifffile.*\[\.\.\., 0\]$"),
         ((24, 33, 3), {"photometric": "rgb"}, r"make one array of one channel of many images"),
-        ((24, 33), {}, r"make one array of many images"),
+        ((24, 33), {}, r"a single image; give the folder of all .*make one array of many images"),
         ((4, 9, 24, 33), {}, r"one channel or plane, such as tifffile.imread\('.*'\)\[0\]"),
         ((9, 2, 24, 33), {}, r"one channel or plane, such as tifffile.imread\('.*'\)\[:, 0\]"),
     ],

@@ -176,6 +176,12 @@ def test_what_is_not_whole_or_not_of_the_measurement_is_not_done(run, spoil):
     assert done(run) is None
 
 
+def test_a_result_of_the_same_moment_is_done(run):
+    moment = run.output.stat().st_mtime_ns
+    os.utime(run.source, ns=(moment, moment))
+    assert done(run) is not None
+
+
 @pytest.mark.parametrize(
     "error",
     [KeyError, RuntimeError, TypeError, ValueError, OSError],

@@ -669,6 +669,15 @@ def test_hosts_can_be_refused(server, data):
     assert not served.requests
 
 
+def test_hosts_are_refused_wherever_it_is_opened(server, data):
+    server.put("/M001.rtdc", data)
+    allowed = [True]
+    opener = opened(server, guard=lambda _: allowed[0]).opener()
+    allowed[0] = False
+    connections.hang_up()
+    assert "not followed" in error_of(read, opener(), 0, 10)
+
+
 @pytest.mark.parametrize(
     ("address", "is_public"),
     [

@@ -272,6 +272,8 @@ def test_a_few_pictures_are_no_recording(tmp_path):
         line = str(error.value).rpartition("such as ")[2]
         stack = eval(line, {"numpy": np, "tifffile": tifffile})
         np.testing.assert_array_equal(stack, FRAMES[:9])
+    with open_stack(write(folder, FRAMES[:10], "TIFF"), 1) as images:
+        np.testing.assert_array_equal(images[0:10], FRAMES[:10])
 
 
 def test_colours_that_differ_have_to_be_chosen(tmp_path):

@@ -69,6 +69,7 @@ def test_grey_is_what_the_decoder_gives(tmp_path, monkeypatch, name):
         for part in (slice(40, 43), slice(3, 5), slice(89, 90), slice(0, 2)):  # any order
             np.testing.assert_array_equal(images[part], expected[part])
         assert (images.frame_rate, images.times) == (30, None)
+    assert images._container is None  # and its file closed
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,13 @@ def test_a_varying_rate_is_kept_as_times(tmp_path):
     np.testing.assert_allclose(found.time, times - times[0], atol=1e-9)
     given = compute_background(path, kernel_size=9, frame_rate=10)  # who says so, knows better
     np.testing.assert_array_equal(given.time, np.arange(90) / 10)
+
+
+def test_a_constant_rate_may_begin_at_any_time(tmp_path):
+    path = write(tmp_path / "film.mkv", FRAMES, times=5 + np.arange(90) / 25, rate=25)
+    with open_stack(path, 1) as images:
+        assert (images.frame_rate, images.times) == (25, None)
+        np.testing.assert_array_equal(images[40:43], FRAMES[40:43])
 
 
 def test_frames_at_the_same_time_are_kept_in_their_order(tmp_path):
