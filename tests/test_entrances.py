@@ -211,6 +211,17 @@ def test_reading_and_computing_take_as_many_cores_as_given(path, tmp_path, monke
     assert (reading - {1}, computing) == ({3}, {3})  # a sample is read by one core
 
 
+@pytest.mark.parametrize("judge", ["quality", "report"])
+def test_to_judge_takes_as_many_cores_as_given(path, tmp_path, monkeypatch, judge):
+    background = compute_background(path, kernel_size=7)
+    _, computing = note_cores(monkeypatch)
+    monkeypatch.setattr("sparsemed.quality.trying._may_be_cured", lambda *_: True)
+    monkeypatch.setattr("sparsemed.report.make_page", lambda *_: "")  # which takes long
+    given = [tmp_path / "page.html"] if judge == "report" else []
+    getattr(background, judge)(*given, num_cpus=3)
+    assert computing == {3}
+
+
 def test_to_watch_takes_as_many_cores_as_given(path, tmp_path, monkeypatch):
     _, computing = note_cores(monkeypatch)
     COMMANDS["sparsemed watch"](path, tmp_path / "out.rtdc", num_cpus=3, kernel_size=7)

@@ -226,6 +226,7 @@ def test_several_stacks_and_measurements_go_to_a_folder(stacks):
     with open("night/summary.json", "rb") as file:
         rows = json.load(file)["measurements"]
     assert [row["status"] for row in rows] == ["done"] * 3
+    assert all(row["thumbnail"].startswith("data:image/jpeg;base64,") for row in rows)
     assert run(*command).stdout.count(": up to date, 300 frames") == 3
 
 

@@ -1,5 +1,6 @@
 """Paths of stacks: TIFF and Zarr of every kind are read bit by bit, all else is told what to do."""
 
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -155,6 +156,10 @@ def test_stacks_are_known_by_what_they_hold(tmp_path):
     (tmp_path / "measurement.rtdc").touch()
     assert stack_kind(tmp_path) is None
     assert stack_kind(tmp_path / "missing.tif") is None
+    if hasattr(os, "mkfifo"):
+        for name in ("a.tif", "a.zarr", "a.zip", "a.avi", "a_1*.png"):
+            os.mkfifo(tmp_path / name)
+            assert stack_kind(tmp_path / name) is None
     (tmp_path / "c.zarr").mkdir()
     assert stack_kind(tmp_path / "c.zarr") == "Zarr"
     with pytest.raises(OSError, match=r"c\.zarr"):

@@ -30,7 +30,8 @@ class Kind(NamedTuple):
     name : str
         Its common name.
     is_in : callable
-        ``is_in(path)`` tells whether a file, folder or pattern holds this kind.
+        ``is_in(path)`` tells whether a file, folder or pattern holds this kind. It opens nothing
+        else, as a pipe would wait.
     open : callable
         ``open(path, choice)`` provides its frames as an array. If it has an attribute
         `num_cpus`, it decodes in so many threads; 1 until `open_stack` sets it.
@@ -61,8 +62,6 @@ def kind_of(path: str | os.PathLike[str]) -> Kind | None:
     """Return which kind of stack a file, folder or pattern is, or None."""
     path = Path(path)
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would wait
-            return None
         return next((kind for kind in KINDS if kind.is_in(path)), None)
     except OSError:  # reading it reports why
         return None
