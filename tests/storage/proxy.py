@@ -38,7 +38,9 @@ class Proxy:
         with client, contextlib.suppress(OSError):
             head = b""
             while b"\r\n\r\n" not in head:
-                head += client.recv(4096)
+                if not (piece := client.recv(4096)):
+                    return  # it has hung up
+                head += piece
             self.heads.append(head.decode())
             if self.answer is not None:
                 client.sendall(self.answer)

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import pytest
+from patience import PATIENCE
 
 from sparsemed.storage import connections
 from sparsemed.storage.places import place_of
@@ -38,7 +39,8 @@ def server(tmp_path):
     command = [NGINX, "-e", str(tmp_path / "errors"), "-c", str(tmp_path / "nginx.conf")]
     with subprocess.Popen(command) as process:
         try:
-            for _ in range(100):
+            until = time.monotonic() + PATIENCE
+            while process.poll() is None and time.monotonic() < until:
                 with socket.socket() as probe:
                     if not probe.connect_ex(("127.0.0.1", port)):
                         break
