@@ -6,6 +6,7 @@ blocks that it needs.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class DaskBlocks:
     def __init__(self, array: Any) -> None:
         from dask.base import get_scheduler
 
+        self._array = array
         self._graph = dict(array.__dask_graph__())
         self._keys = array.__dask_keys__()
         self._stops, self._ends = (np.cumsum(lengths) for lengths in array.chunks[:2])
@@ -54,8 +56,48 @@ class DaskBlocks:
         first, last = np.searchsorted(self._stops, [start + 1, stop])
         down = int(np.searchsorted(self._ends, rows)) + 1
         keys = [each[:down] for each in self._keys[first : last + 1]]
-        graph, _ = cull(self._graph, list(_flat(keys)))
+        wanted = list(_flat(keys))
+        graph, _ = cull(self._graph, wanted)
+        if len(wanted) > 1 and self._is_local:
+            placed = self._placed(graph, wanted, int(first))
+            if placed is not None:
+                return placed
         return _joined(self._get(graph, keys), 0)
+
+    @property
+    def _is_local(self) -> bool:
+        """Whether tasks are done by threads of this process, which can write into its memory."""
+        return getattr(self._get, "__module__", "") in ("dask.threaded", "dask.local")
+
+    def _placed(self, graph: dict[Any, Any], wanted: list[Any], first: int) -> NDArray[Any] | None:
+        """Compute blocks, each into its place, so that they are not held all at once.
+
+        None if a block is masked, or of another shape or dtype than the array says.
+        """
+        edges = [np.cumsum((0, *lengths)) for lengths in self._array.chunks]
+        last = wanted[-1][1:]
+        begin = int(edges[0][first])
+        shape = [int(edges[axis][place + 1]) for axis, place in enumerate(last)]
+        out: NDArray[Any] = np.empty((shape[0] - begin, *shape[1:]), self._array.dtype)
+        places = {}
+        for key in wanted:
+            number, *across = (
+                slice(int(edges[axis][place]), int(edges[axis][place + 1]))
+                for axis, place in enumerate(key[1:])
+            )
+            frames = slice(number.start - begin, number.stop - begin)
+            places["placed", *key] = partial(_place, out[frames, *across]), key
+        done = self._get({**graph, **places}, list(places))
+        return out if all(done) else None
+
+
+def _place(out: NDArray[Any], block: Any) -> bool:
+    """Copy a block to its place, and return whether it fits there."""
+    found = np.asanyarray(block)
+    fits = found.shape == out.shape and found.dtype == out.dtype and not np.ma.is_masked(found)
+    if fits:
+        out[...] = found
+    return fits
 
 
 def _flat(keys: Any) -> Any:

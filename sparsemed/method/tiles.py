@@ -1,5 +1,8 @@
 """A scan tile by tile, for frames whose blocks are long in time; the bits are the same."""
 
+import ctypes
+import sys
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -53,6 +56,7 @@ def scan_tiles(
             band_rows=own,
             progress=partial(_tell, progress, number, len(tiles)),
         )
+        _return_memory()
         medians[:, rows, columns] = found.series
         unwritten += found.unwritten
         if found.band_means is not None:
@@ -61,6 +65,17 @@ def scan_tiles(
             sums += np.rint(found.band_means * (own * (columns.stop - columns.start)))
     means = sums / np.float64(band * width) if with_bands else None
     return Scan(of_steps(medians, window_of_step), means, join_spans(unwritten))
+
+
+def _return_memory() -> None:
+    """Make the C library of Linux return freed memory to the system.
+
+    It keeps some for each thread that has read blocks: for threads of Dask and Zarr, often more
+    than a tile in all.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # other C libraries keep nothing, or less
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _tell(progress: Progress, number: int, count: int, done: float) -> None:
