@@ -20,7 +20,9 @@ SECONDS = {
 """Units of time by their names in arrays, in seconds."""
 
 
-def as_frames(array: Any, choice: Choice = ANY, label: str = "frames") -> Any:
+def as_frames(
+    array: Any, choice: Choice = ANY, label: str = "frames", name: str | None = None
+) -> Any:
     """Return an array with axes in the order (N, H, W), by their names if it has some.
 
     Parameters
@@ -31,6 +33,8 @@ def as_frames(array: Any, choice: Choice = ANY, label: str = "frames") -> Any:
         Its channel and position.
     label : str
         Name of the array in errors.
+    name : str, optional
+        A Python expression for the array, for advice. Default: its label.
 
     Raises
     ------
@@ -43,7 +47,7 @@ def as_frames(array: Any, choice: Choice = ANY, label: str = "frames") -> Any:
     if names is None or not set(name_axes(names)) & set(NAMES):
         choice.only(label)
         return from_zero(array)
-    frames = pick_frames(names, array.shape, choice, label, label)
+    frames = pick_frames(names, array.shape, choice, label, name or label)
     if not has_labels(array):
         return frames.read_from(array)
     single = {

@@ -10,6 +10,7 @@ import h5py
 from sparsemed.hdf5.entries import entry
 from sparsemed.hdf5.file_access import FileAccess, Policy
 from sparsemed.printable import printable
+from sparsemed.storage.identity import States
 
 LISTED = 5
 """Number of datasets that an error lists."""
@@ -19,8 +20,14 @@ MOST_VISITED = 10_000
 
 
 @contextmanager
-def open_dataset(path: Path, name: str, policy: Policy) -> Iterator[h5py.Dataset]:
-    """Open a dataset of an HDF5 file, and check at the end that the file has not changed.
+def open_dataset(path: Path, name: str, policy: Policy) -> Iterator[tuple[h5py.Dataset, States]]:
+    """Open a dataset of an HDF5 file, and check at the end that no file has changed.
+
+    Yields
+    ------
+    dataset : h5py.Dataset
+    states : States
+        The file, and those to which links in it lead.
 
     Raises
     ------
@@ -35,7 +42,7 @@ def open_dataset(path: Path, name: str, policy: Policy) -> Iterator[h5py.Dataset
         found = entry(h5, name, access)
         if not isinstance(found, h5py.Dataset):
             raise ValueError(f"{path}: has no dataset {name!r}; {frames_in_words(h5)}")
-        yield found
+        yield found, access.states
         access.check_unchanged()
     finally:
         access.close()

@@ -1,6 +1,7 @@
 """Frames in a dataset of an HDF5 file, chosen by name."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
@@ -39,11 +40,15 @@ class DatasetInput(StackInput):
     def _named(self, given: str | PathLike[str], choice: Choice) -> str:
         return f"{given}: {choice.dataset}"
 
-    def _open(self, options: Options) -> AbstractContextManager[Any]:
-        return open_dataset(self._place, str(options.choice.dataset), options.basins)
+    @contextmanager
+    def _open(self, options: Options) -> Iterator[Any]:
+        name = str(options.choice.dataset)
+        with open_dataset(self._place, name, options.basins) as (dataset, self._states):
+            yield dataset
 
     def _in_order(self, array: Any) -> Any:
-        return as_frames(array, self._choice._replace(dataset=None), str(self.label))
+        name = f"h5py.File({str(self._given)!r})[{self._choice.dataset!r}]"
+        return as_frames(array, self._choice._replace(dataset=None), str(self.label), name)
 
     def open_part(self, begin: int, end: int) -> FrameOpener:
         """Return an opener of some frames: by the places of their chunks, or by the path."""

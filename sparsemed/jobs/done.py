@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sparsemed.frames.stacks import states_of_stack, writing
+from sparsemed.frames.stacks import stack_kind, states_of_stack, writing
 from sparsemed.hdf5.entries import Attributes, as_text
 from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.runs import Run
@@ -18,6 +18,7 @@ from sparsemed.rtdc.identity import digest_of, stored_digest, stored_version, ve
 from sparsemed.rtdc.measurement import Measurement, naming_damage
 from sparsemed.rtdc.pipeline_id import GENERATION, to_ppid
 from sparsemed.rtdc.references import references, relation
+from sparsemed.storage.identity import States
 from sparsemed.storage.places import RemotePath, is_remote
 from sparsemed.warned import warn
 
@@ -57,11 +58,22 @@ def _of_stack(run: StackRun, options: RunOptions) -> Stored | None:
     if run.output.suffix.lower() not in TO_STACKS or run.options.subtracted is not None:
         return None
     notes = writing.read_notes(run.output) or {}
-    states = states_of_stack(run.source.absolute(), run.options.choice)
+    try:
+        states = _states_of(run, options)
+    except (OSError, ValueError):
+        return None
     wanted = {"what": IMAGES, "pipeline": options.ppid, **origin_of(states, run.options)}
     if any(notes.get(name) != value for name, value in wanted.items()):
         return None
     return Stored(*(notes[name] for name in ("frames", "height", "width", "kept", "verdict")))
+
+
+def _states_of(run: StackRun, options: RunOptions) -> States:
+    """Return the files that hold a stack: for a dataset, also those to which links lead."""
+    if run.options.choice.dataset is None or stack_kind(run.source) is not None:
+        return states_of_stack(run.source.absolute(), run.options.choice)
+    with run.open(options) as given:
+        return () if given.identity is None else given.identity.states
 
 
 def _of_measurement(run: Run, options: RunOptions) -> Stored | None:

@@ -38,7 +38,7 @@ def test_a_file_without_frames_says_so(tmp_path):
 
 
 def test_a_dataset_is_opened_by_its_name(path):
-    with open_dataset(path, "t0/channel0", "any") as dataset:
+    with open_dataset(path, "t0/channel0", "any") as (dataset, _):
         np.testing.assert_array_equal(dataset[:], FRAMES)
     for name in ("nonsense", "t0", "elsewhere"):
         with (

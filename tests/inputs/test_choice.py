@@ -119,7 +119,9 @@ def test_a_file_whose_dataset_is_refused_is_not_left_open(tmp_path):
     with pytest.raises(ValueError, match="choose channel=0 to channel=1") as error:
         open_input(path, choice=Choice(dataset="both"))
     assert str(path) not in files_open()  # while what was raised still holds on to all
+    advised = str(error.value).partition("such as ")[2]
     del error
+    np.testing.assert_array_equal(eval(advised), FRAMES)
 
 
 def test_the_home_folder_is_found(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from jobs.measurements import measure
 
-from sparsemed import BackgroundSparseMed, compute_background, load
+from sparsemed import BackgroundSparseMed, compute_background, compute_files, load
 from sparsemed.inputs import open_again, open_input
 from sparsemed.rtdc.basins import file_record, read_basins, store_record
 from sparsemed.rtdc.identity import DIGEST_ATTRIBUTE, digest_of
@@ -238,6 +238,44 @@ def test_each_file_of_a_stack_counts(tmp_path):
     tifffile.imwrite(tmp_path / "part1.ome.tif", frames[:15], metadata=None, compression="zlib")
     with pytest.raises(ValueError, match="was replaced or changed since"):
         background.quality()
+
+
+@pytest.mark.parametrize("kind", ["link", "virtual dataset", "raw file"])
+def test_the_file_to_which_a_dataset_leads_counts(tmp_path, kind):
+    path, away = tmp_path / "stack.h5", tmp_path / "away.h5"
+    frames = np.random.default_rng(0).integers(0, 99, (30, 24, 16), dtype=np.uint8)
+
+    def write(frames):
+        if kind == "raw file":
+            away.write_bytes(frames.tobytes())
+            return
+        with h5py.File(away, "w") as h5:
+            h5["film"] = frames
+
+    write(frames)
+    with h5py.File(path, "w") as h5:
+        if kind == "link":
+            h5["film"] = h5py.ExternalLink("away.h5", "film")
+        elif kind == "virtual dataset":
+            layout = h5py.VirtualLayout(frames.shape, "u1")
+            layout[:] = h5py.VirtualSource(str(away), "film", frames.shape)
+            h5.create_virtual_dataset("film", layout)
+        else:
+            external = [(str(away), 0, h5py.h5f.UNLIMITED)]
+            h5.create_dataset("film", frames.shape, "u1", external=external)
+    given = {"dataset": "film", "frame_rate": 10, **SETTINGS}
+    background = compute_background(path, **given)
+    assert background.quality() == background.quality(frames)
+
+    def compute():
+        (result,) = compute_files(path, tmp_path / "out.tif", **given)
+        return result.status
+
+    assert [compute(), compute()] == ["done", "skipped"]
+    write(255 - frames)
+    with pytest.raises(ValueError, match="was replaced or changed since"):
+        background.quality()
+    assert compute() == "done"
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
