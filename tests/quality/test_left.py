@@ -44,7 +44,7 @@ def test_of_noise_nothing_is_left(residues):
 
 @pytest.mark.parametrize("share", [0.3, 0.5])
 @pytest.mark.parametrize("during", [(30, 45), (10, 45)])
-def test_a_crowd_that_comes_for_a_while_is_nofind_patterns(residues, rng, during, share):
+def test_a_crowd_that_comes_for_a_while_is_no_pattern(residues, rng, during, share):
     left = left_of(with_crowd(residues, rng, during, share))
     assert not left.pattern.any()
     assert left.size < 1.2
@@ -151,7 +151,7 @@ def test_where_a_spell_is_shown_without_cells(residues, rng):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_light_of_frames_without_noise_is_onefind_patterns(seed):
+def test_light_of_frames_without_noise_is_one_pattern(seed):
     lit = np.random.default_rng(seed).random(COUNT) < 1 / 3
     residues = np.zeros((COUNT, 18, 56), np.float32)
     residues[lit] = 3

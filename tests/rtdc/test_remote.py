@@ -33,7 +33,7 @@ from sparsemed.cli import main
 from sparsemed.frames.chunks import ChunkFrames
 from sparsemed.frames.source import Batch
 from sparsemed.inputs import open_again
-from sparsemed.quality import trying
+from sparsemed.quality.excerpt import take_excerpt
 from sparsemed.quality.sample import take_sample
 from sparsemed.rtdc.basins import read_basins, store_record
 from sparsemed.rtdc.frames import measurement_frames
@@ -414,7 +414,7 @@ def test_a_result_is_loaded_with_the_frames_of_the_network(server, tmp_path):
 
 def part_to_try_settings_on(background):
     with open_again(background) as given:
-        return trying._take(given, background, 1000)
+        return take_excerpt(given, background.time, 1000)
 
 
 @pytest.mark.parametrize("block", [10, 100])
