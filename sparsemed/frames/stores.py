@@ -93,9 +93,7 @@ def _is_stored_so(array: Any, store: Any) -> bool:
         return True
     own = getattr(array, "name", "")
     layers = getattr(array.__dask_graph__(), "layers", ()) if is_dask(array) else ()
-    begins_at_0 = not any(
-        getattr(store, "origin", ())
-    )  # in TensorStore, indices may begin anywhere
+    begins_at_0 = not any(getattr(store, "origin", ()))  # see `from_zero`
     is_same = tuple(array.shape) == tuple(store.shape) and array.dtype == store.dtype
     return is_same and begins_at_0 and set(layers) <= {own, f"original-{own}"}
 

@@ -57,7 +57,8 @@ def _of_stack(run: StackRun, options: RunOptions) -> Stored | None:
     """
     if run.output.suffix.lower() not in TO_STACKS or run.options.subtracted is not None:
         return None
-    notes = writing.read_notes(run.output) or {}
+    if (notes := writing.read_notes(run.output)) is None:
+        return None
     try:
         states = _states_of(run, options)
     except (OSError, ValueError):

@@ -12,12 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemed.frames.choice import ANY, Choice
-from sparsemed.frames.stacks import (
-    open_stack,
-    require_readable,
-    stack_kind,
-    writing,
-)
+from sparsemed.frames.stacks import open_stack, require_readable, stack_kind, writing
 from sparsemed.jobs.runs import FILE_SUFFIXES, Run, check_folder
 from sparsemed.jobs.selection import check_paths
 from sparsemed.progress import Progress

@@ -9,6 +9,7 @@ from sparsemed.demo import make_measurement
 from sparsemed.jobs import file_result
 from sparsemed.jobs.options import RunOptions
 from sparsemed.jobs.runs import Run
+from sparsemed.jobs.shares import sizes_of
 from sparsemed.jobs.stack_runs import StackOptions, StackRun
 from sparsemed.kernels import compiling
 from sparsemed.parameters import Parameters
@@ -51,3 +52,10 @@ def test_a_run_with_absolute_paths_is_valid_in_any_folder(tmp_path, monkeypatch,
     assert run == StackRun(tmp_path / "a.tif", tmp_path / "b.tif", here, folder_is_made=True)
     run = Run(Path("a.rtdc"), Path("b.rtdc")).absolute()
     assert run == Run(tmp_path / "a.rtdc", tmp_path / "b.rtdc")
+
+
+def test_a_stack_is_as_large_as_all_its_files(tmp_path):
+    for number in range(12):
+        (tmp_path / f"a_{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100 * number))
+    run = StackRun(tmp_path / "a_*.png", tmp_path / "out.tif")
+    assert sizes_of([run]) == [12 * 8 + 100 * sum(range(12))]

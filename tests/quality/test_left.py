@@ -5,7 +5,7 @@ import pytest
 
 from sparsemed.quality.left import find_left
 from sparsemed.quality.patterns import find_patterns
-from sparsemed.quality.spells import _half_of
+from sparsemed.quality.spells import _half_of, find_spells
 
 COUNT, HEIGHT, WIDTH = 96, 24, 60
 NOISE = 0.5
@@ -156,3 +156,13 @@ def test_light_of_frames_without_noise_is_one_pattern(seed):
     residues = np.zeros((COUNT, 18, 56), np.float32)
     residues[lit] = 3
     np.testing.assert_allclose(find_patterns(residues, (0, 0), 0.02, 1), residues, atol=1e-3)
+
+
+@pytest.mark.parametrize(("count", "is_found"), [(14, True), (8, False)])
+def test_where_lines_are_noisy_only_long_spells_are_found(count, is_found):
+    residues = np.random.default_rng(0).normal(0, 0.3, (96, 20, 40)).astype(np.float32)
+    residues[30 : 30 + count, :10, :20] += 3
+    nothing = np.zeros_like(residues)
+    found = find_spells(residues, residues, nothing > 0, nothing, 0.3, None)
+    assert bool(found) is is_found
+    assert all(spell.begin in range(28, 34) for spell in found)
